@@ -1,0 +1,54 @@
+"""The command ``ipi-driver``: one thin module per subcommand, imported only when it is called."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from ipi_driver import __version__
+from ipi_driver.errors import UserError
+
+# name -> (module with `add_arguments(parser)` and `main(args) -> int`, one-line help)
+COMMANDS = {
+    "run": ("run", "run a whole i-PI simulation: i-PI and the client together"),
+    "serve": ("serve", "serve a potential to i-PI over sockets"),
+    "new": ("new", "copy a shipped input to a folder of your own"),
+    "pes-path": ("pes_path", "print the path of the in-process plugin for i-PI's <ffdirect>"),
+    "import-pet": ("import_pet", "convert a checkpoint of the original PET code"),
+    "train": ("train", "train a PET model"),
+    "evaluate": ("evaluate", "errors of a model on labelled data"),
+    "check": ("check", "measure the symmetry error of a model and recommend an average"),
+    "analyze": ("analyze", "observables, figures and a report from runs"),
+    "reproduce": ("reproduce", "run and analyse the published water tests"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of ``ipi-driver``; returns the exit status."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    parser = argparse.ArgumentParser(
+        prog="ipi-driver",
+        description="Run i-PI with potentials that are not exactly rotation-equivariant.",
+        epilog="`ipi-driver COMMAND --help` shows the options and examples of a command.",
+    )
+    parser.add_argument("--version", action="version", version=f"ipi-driver {__version__}")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    chosen = next((word for word in argv if not word.startswith("-")), None)
+    for name, (module, summary) in COMMANDS.items():
+        sub = subparsers.add_parser(
+            name, help=summary, description=summary, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        if name == chosen:  # the others' modules (torch, matplotlib) need not be imported
+            importlib.import_module(f"ipi_driver.cli.{module}").add_arguments(sub)
+    args = parser.parse_args(argv)
+    command = importlib.import_module(f"ipi_driver.cli.{COMMANDS[args.command][0]}")
+    try:
+        return int(command.main(args))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130

@@ -1,0 +1,8 @@
+"""The one exception that a user is meant to read."""
+
+
+class UserError(Exception):
+    """Bad input: the message says in one line what is wrong, what was expected, what was got, and the remedy.
+
+    The command line prints it as ``error: MESSAGE`` on standard error and exits with status 2; no traceback.
+    """

@@ -1,0 +1,60 @@
+"""`load_potential`: from a specification (a string) to a `Potential`.
+
+======================================  =====================================================================
+specification                           potential
+======================================  =====================================================================
+``pet-water-s``, ``path/to/folder``     a PET folder with ``model.yaml`` and ``weights.safetensors``
+``ase:module.Calculator?key=value``     any ASE calculator, constructed with the keywords given
+``path/to/model.pt``                    an exported metatomic model
+``anisotropic?l=4&amplitude=0.1``       the analytic test potential
+======================================  =====================================================================
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import parse_qsl
+
+from ipi_driver.errors import UserError
+from ipi_driver.potentials.base import Potential
+from ipi_driver.shipped import find_shipped
+
+
+def load_potential(spec: str | Path, device: str = "cpu", dtype: str = "float32") -> Potential:
+    """Make the potential that ``spec`` names (see the table above).
+
+    Parameters
+    ----------
+    spec
+        Shipped model name, model folder, exported ``.pt`` file, ``ase:...`` or ``anisotropic...``.
+    device
+        Torch device of network potentials.
+    dtype
+        "float32" or "float64": precision of the network; sums are float64 always.
+
+    Raises
+    ------
+    UserError
+        If there is no such model, device or precision.
+    """
+    if dtype not in ("float32", "float64"):
+        raise UserError(f"`dtype` must be float32 or float64, got {dtype!r}")
+    text = str(spec)
+    name, _, query = text.partition("?")
+    options = dict(parse_qsl(query, keep_blank_values=True))
+    # Each kind is imported only when it is asked for: importing torch costs a second that `ase:` need not pay.
+    if name.startswith("ase:"):
+        from ipi_driver.potentials.ase import AsePotential
+
+        return AsePotential.from_spec(name.removeprefix("ase:"), options)
+    if name == "anisotropic":
+        from ipi_driver.potentials.anisotropic import AnisotropicPotential
+
+        return AnisotropicPotential.from_options(options)
+    if name.endswith(".pt"):
+        from ipi_driver.potentials.metatomic import MetatomicPotential
+
+        return MetatomicPotential.load(name, device=device, dtype=dtype)
+    from ipi_driver.potentials.pet import PetPotential
+
+    return PetPotential.load(find_shipped("models", name), device=device, dtype=dtype)

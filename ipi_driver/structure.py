@@ -1,0 +1,153 @@
+"""What goes into a potential and what comes out: `Structure`, `Frames`, `Prediction`.
+
+Units: Å, eV. Cell vectors are rows. ``virial = -dE/dstrain`` with ``strain`` acting as
+``positions @ (1 + strain).T``; ``stress = -virial / volume``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import ase
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ipi_driver.errors import UserError
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Structure:
+    """Atoms in space.
+
+    Attributes
+    ----------
+    numbers
+        (n_atoms,) atomic numbers.
+    positions
+        (n_atoms, 3) in Å.
+    cell
+        (3, 3) cell vectors as rows, Å; zero rows along directions that are not periodic are allowed.
+    pbc
+        (3,) whether each cell direction is periodic.
+
+    Raises
+    ------
+    UserError
+        If shapes do not fit or a value is not finite.
+    """
+
+    numbers: IntArray
+    positions: FloatArray
+    cell: FloatArray = field(default_factory=lambda: np.zeros((3, 3)))
+    pbc: BoolArray = field(default_factory=lambda: np.zeros(3, dtype=bool))
+
+    def __post_init__(self) -> None:
+        numbers = np.asarray(self.numbers, dtype=np.int64).reshape(-1)
+        positions = np.ascontiguousarray(self.positions, dtype=np.float64)
+        cell = np.ascontiguousarray(self.cell, dtype=np.float64)
+        pbc = np.broadcast_to(np.asarray(self.pbc, dtype=bool), (3,)).copy()
+        if positions.shape != (len(numbers), 3):
+            raise UserError(f"`positions` must have shape ({len(numbers)}, 3), got {positions.shape}")
+        if cell.shape != (3, 3):
+            raise UserError(f"`cell` must have shape (3, 3), got {cell.shape}")
+        if not (np.isfinite(positions).all() and np.isfinite(cell).all()):
+            raise UserError("`positions` and `cell` must be finite, got NaN or infinity")
+        for name, value in (("numbers", numbers), ("positions", positions), ("cell", cell), ("pbc", pbc)):
+            object.__setattr__(self, name, value)
+
+    @classmethod
+    def from_atoms(cls, atoms: ase.Atoms) -> Structure:
+        return cls(atoms.numbers, atoms.positions.copy(), np.array(atoms.cell), atoms.pbc)
+
+    def to_atoms(self) -> ase.Atoms:
+        return ase.Atoms(numbers=self.numbers, positions=self.positions, cell=self.cell, pbc=self.pbc)
+
+    @property
+    def n_atoms(self) -> int:
+        return len(self.numbers)
+
+    @property
+    def volume(self) -> float:
+        """Volume of the cell in Å³ (0 where no cell is given)."""
+        return float(abs(np.linalg.det(self.cell)))
+
+    @property
+    def periodic(self) -> bool:
+        return bool(self.pbc.any())
+
+    def rotated(self, rotation: ArrayLike) -> Structure:
+        """The structure with positions **and cell** multiplied by ``rotation`` (3, 3), in O(3)."""
+        matrix = np.asarray(rotation, dtype=np.float64)
+        return Structure(self.numbers, self.positions @ matrix.T, self.cell @ matrix.T, self.pbc)
+
+    def same_configuration(self, other: Structure) -> bool:
+        """Whether both hold the same atoms at bitwise the same place."""
+        return (
+            np.array_equal(self.positions, other.positions)
+            and np.array_equal(self.cell, other.cell)
+            and np.array_equal(self.numbers, other.numbers)
+            and np.array_equal(self.pbc, other.pbc)
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Frames:
+    """Results of structures in many frames, all turned back to the laboratory frame.
+
+    Attributes
+    ----------
+    energies
+        (n_structures, n_rotations), eV.
+    forces
+        One (n_rotations, n_atoms, 3) array per structure, eV/Å; structures may differ in size.
+    virials
+        (n_structures, n_rotations, 3, 3), eV, or None where the potential has none for these structures.
+    """
+
+    energies: FloatArray
+    forces: tuple[FloatArray, ...]
+    virials: FloatArray | None
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What the simulation sees of one structure.
+
+    Attributes
+    ----------
+    energy
+        eV.
+    forces
+        (n_atoms, 3), eV/Å.
+    virial
+        (3, 3), eV, or None where the potential has none.
+    n_frames
+        Number of frames averaged.
+    energy_spread
+        Weighted standard deviation of the energy over the frames, eV.
+    forces_spread
+        Root-mean-square (over frames, atoms, components) deviation of the forces from their mean, eV/Å.
+    virial_spread
+        Root-mean-square deviation of the virial from its mean, eV; None without virial.
+    raw
+        Result in the unrotated frame, where the identity is among the frames.
+    net_force
+        (3,), eV/Å.
+    net_torque
+        (3,) about the centre of mass, eV; None for periodic structures.
+    """
+
+    energy: float
+    forces: FloatArray
+    virial: FloatArray | None
+    n_frames: int = 1
+    energy_spread: float = 0.0
+    forces_spread: float = 0.0
+    virial_spread: float | None = None
+    raw: Prediction | None = None
+    net_force: FloatArray | None = None
+    net_torque: FloatArray | None = None
