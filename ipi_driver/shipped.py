@@ -39,4 +39,6 @@ def find_shipped(kind: str, name: str | Path) -> Path:
     if len(parts) == 1 and candidate.is_dir():
         return candidate
     what = {"inputs": "input folder", "models": "model"}[kind]
-    raise UserError(f"no {what} {str(name)!r}: not a path, and not one of the shipped: {', '.join(shipped_names(kind))}")
+    raise UserError(
+        f"no {what} {str(name)!r}: not a path, and not one of the shipped: {', '.join(shipped_names(kind))}"
+    )

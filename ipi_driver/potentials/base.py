@@ -82,4 +82,6 @@ class Potential(ABC):
         if unknown:
             known = ", ".join(chemical_symbols[z] for z in self.species)
             got = ", ".join(chemical_symbols[z] for z in unknown)
-            raise UserError(f"the model {self.name} knows the elements {known}, but the structure holds {got}")
+            raise UserError(
+                f"the model {self.name} knows the elements {known}, but the structure holds {got}"
+            )

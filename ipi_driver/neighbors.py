@@ -1,0 +1,149 @@
+"""Neighbour lists of periodic and isolated structures (vesin), reused with a skin between time steps.
+
+An edge e goes from its centre i to the image of its neighbour j shifted by S lattice vectors:
+``vector = positions[j] - positions[i] + S @ cell``. Every edge (i, j, S) has its reverse (j, i, -S) in the list.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import vesin
+from ase.geometry import complete_cell
+
+from ipi_driver.structure import BoolArray, FloatArray, IntArray, Structure
+
+
+@dataclass(frozen=True, eq=False)
+class Edges:
+    """Directed edges shorter than the cutoff, sorted by centre.
+
+    Attributes
+    ----------
+    centers, neighbors
+        (n_edges,) atom indices.
+    reverse
+        (n_edges,) index of the reversed edge.
+    vectors
+        (n_edges, 3) from centre to neighbour, Å.
+    topology
+        A number that changes when the set of edges changes; equal numbers mean equal index arrays.
+    """
+
+    centers: IntArray
+    neighbors: IntArray
+    reverse: IntArray
+    vectors: FloatArray
+    topology: int
+
+
+def all_pairs(structure: Structure, cutoff: float) -> tuple[IntArray, IntArray, IntArray]:
+    """Directed pairs within ``cutoff`` (Å), images included: centres, neighbours (n,), lattice shifts (n, 3)."""
+    cell = structure.cell if structure.periodic else np.zeros((3, 3))
+    finder = vesin.NeighborList(cutoff=cutoff, full_list=True)
+    if structure.periodic and not structure.pbc.all():
+        cell = _roomy_cell(structure, cutoff)
+    box = cell if structure.periodic else np.eye(3)
+    i, j, shifts = finder.compute(
+        points=structure.positions, box=box, periodic=structure.periodic, quantities="ijS"
+    )
+    return i.astype(np.int64), j.astype(np.int64), shifts.astype(np.int64)
+
+
+def _roomy_cell(structure: Structure, cutoff: float) -> FloatArray:
+    """Cell of a slab or wire with the non-periodic directions so long that no image comes within the cutoff."""
+    cell = structure.cell.copy()
+    cell[~structure.pbc] = 0.0
+    cell = np.asarray(complete_cell(cell))
+    for k in np.flatnonzero(~structure.pbc):
+        direction = cell[k] / np.linalg.norm(cell[k])
+        extent = np.ptp(structure.positions @ direction)
+        cell[k] = direction * (extent + 2.0 * cutoff + 1.0)
+    return cell
+
+
+def reverse_index(centers: IntArray, neighbors: IntArray, shifts: IntArray) -> IntArray:
+    """(n_edges,) position of (j, i, -S) for each (i, j, S)."""
+    forward = np.lexsort((shifts[:, 2], shifts[:, 1], shifts[:, 0], neighbors, centers))
+    backward = np.lexsort((-shifts[:, 2], -shifts[:, 1], -shifts[:, 0], centers, neighbors))
+    reverse = np.empty(len(centers), dtype=np.int64)
+    # the k-th smallest key of the forward edges equals the k-th smallest key of the reversed ones
+    reverse[backward] = forward
+    return reverse
+
+
+class NeighborList:
+    """Neighbour list of one evolving structure.
+
+    The list is built for ``cutoff + skin`` and kept until an atom has moved by half the skin or the cell or the
+    atoms have changed; between, only the edge vectors are computed again.
+
+    Parameters
+    ----------
+    cutoff
+        Å.
+    skin
+        Å; 0 builds the list at every call.
+    """
+
+    def __init__(self, cutoff: float, skin: float = 0.6) -> None:
+        if cutoff <= 0:
+            raise ValueError(f"`cutoff` must be positive, got {cutoff}")
+        self.cutoff = cutoff
+        self.skin = skin
+        self.builds = 0
+        self._topology = 0
+        self._built_for: Structure | None = None
+        self._inside: BoolArray = np.zeros(0, dtype=bool)
+        self._last: tuple[Structure, Edges] | None = None
+
+    def edges(self, structure: Structure) -> Edges:
+        """Edges of ``structure``, computed once for bitwise equal configurations."""
+        if self._last is not None and (
+            self._last[0] is structure or self._last[0].same_configuration(structure)
+        ):
+            return self._last[1]
+        if not self._still_valid(structure):
+            self._build(structure)
+        vectors = structure.positions[self._j] - structure.positions[self._i]
+        if self._has_shifts:
+            vectors += self._shifts @ structure.cell
+        inside = np.einsum("ij,ij->i", vectors, vectors) < self.cutoff**2
+        if self._topology == 0 or not np.array_equal(inside, self._inside):
+            self._select(inside)
+        edges = Edges(self._sel_i, self._sel_j, self._sel_rev, vectors[self._selected], self._topology)
+        self._last = (structure, edges)
+        return edges
+
+    def _still_valid(self, structure: Structure) -> bool:
+        built = self._built_for
+        if (
+            built is None
+            or not np.array_equal(built.numbers, structure.numbers)
+            or not np.array_equal(built.pbc, structure.pbc)
+            or not np.array_equal(built.cell, structure.cell)
+        ):
+            return False
+        moved = structure.positions - built.positions
+        return bool(np.einsum("ij,ij->i", moved, moved).max(initial=0.0) < (0.5 * self.skin) ** 2)
+
+    def _build(self, structure: Structure) -> None:
+        i, j, shifts = all_pairs(structure, self.cutoff + self.skin)
+        order = np.argsort(i, kind="stable")
+        self._i, self._j = i[order], j[order]
+        self._shifts = shifts[order].astype(np.float64)
+        self._has_shifts = bool(shifts.any())
+        self._reverse = reverse_index(self._i, self._j, shifts[order])
+        self._built_for = structure
+        self._inside = np.zeros(0, dtype=bool)
+        self.builds += 1
+
+    def _select(self, inside: BoolArray) -> None:
+        """Index arrays of the edges inside the cutoff. A vector and its reverse have bitwise equal length."""
+        self._inside = inside
+        self._selected = np.flatnonzero(inside)
+        renumbered = np.cumsum(inside) - 1
+        self._sel_i, self._sel_j = self._i[self._selected], self._j[self._selected]
+        self._sel_rev = renumbered[self._reverse[self._selected]]
+        self._topology += 1

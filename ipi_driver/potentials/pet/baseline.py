@@ -1,0 +1,115 @@
+"""Rotationally exact baseline under the network: atomic energies and smooth pair terms.
+
+    E_0 = sum_i e(Z_i) + 1/2 sum_edges [ u_ZBL(r) + sum_k c_k(Z_i, Z_j) g_k(r) f_c(r) ]
+
+with Gaussians g_k on an even grid, whose coefficients are linear and fitted by least squares, and the universal
+screened nuclear repulsion (Ziegler, Biersack, Littmark 1985), which gives a repulsive wall where there are no data.
+The baseline is evaluated once per structure, however many frames the network sees.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import combinations_with_replacement
+
+import numpy as np
+
+from ipi_driver.neighbors import Edges
+from ipi_driver.structure import FloatArray, IntArray
+from ipi_driver.units import COULOMB
+
+_ZBL_AMPLITUDES = np.array([0.18175, 0.50986, 0.28022, 0.02817])
+_ZBL_DECAYS = np.array([3.19980, 0.94229, 0.40290, 0.20162])
+_ZBL_LENGTH = 0.46850  # Å
+
+
+def _smooth_step(r: FloatArray, start: float, stop: float) -> tuple[FloatArray, FloatArray]:
+    """1 below ``start``, 0 above ``stop``, twice differentiable between; value and derivative."""
+    x = np.clip((r - start) / (stop - start), 0.0, 1.0)
+    value = 1.0 - x**3 * (10.0 - 15.0 * x + 6.0 * x * x)
+    return value, -30.0 * x * x * (1.0 - x) ** 2 / (stop - start)
+
+
+def zbl(r: FloatArray, z_i: IntArray, z_j: IntArray, cutoff: float) -> tuple[FloatArray, FloatArray]:
+    """Screened nuclear repulsion (eV) and its derivative (eV/Å) at ``r`` (n,) Å, smoothly zero at ``cutoff``."""
+    length = _ZBL_LENGTH / (z_i**0.23 + z_j**0.23)
+    exponentials = _ZBL_AMPLITUDES * np.exp(-_ZBL_DECAYS * (r / length)[:, None])
+    screening = exponentials.sum(1)
+    slope = -(exponentials * _ZBL_DECAYS).sum(1) / length
+    prefactor = COULOMB * z_i * z_j / r
+    step, step_slope = _smooth_step(r, 0.0, cutoff)
+    value = prefactor * screening
+    derivative = prefactor * (slope - screening / r)
+    return value * step, derivative * step + value * step_slope
+
+
+@dataclass(frozen=True, eq=False)
+class Baseline:
+    """Atomic energies and, optionally, pair terms.
+
+    Attributes
+    ----------
+    species
+        Atomic numbers.
+    atomic_energies
+        (n_species,) eV.
+    cutoff
+        Å.
+    pair_coefficients
+        (n_pairs, n_gaussians) in eV for the pairs of `pairs`, or None without pair terms.
+    """
+
+    species: tuple[int, ...]
+    atomic_energies: FloatArray
+    cutoff: float = 4.0
+    pair_coefficients: FloatArray | None = field(default=None)
+
+    @property
+    def pairs(self) -> list[tuple[int, int]]:
+        """Pairs of atomic numbers in the order of the coefficients."""
+        return list(combinations_with_replacement(sorted(self.species), 2))
+
+    def grid(self, n_gaussians: int) -> tuple[FloatArray, float]:
+        """Centres (n_gaussians,) and width of the Gaussians, Å."""
+        centers = np.linspace(0.5, self.cutoff, n_gaussians)
+        return centers, float(centers[1] - centers[0])
+
+    def pair_index(self, numbers: IntArray, edges: Edges) -> IntArray:
+        """(n_edges,) position of each edge's pair of elements in `pairs`."""
+        table = np.zeros((120, 120), dtype=np.int64)
+        for k, (a, b) in enumerate(self.pairs):
+            table[a, b] = table[b, a] = k
+        return np.asarray(table[numbers[edges.centers], numbers[edges.neighbors]])
+
+    def pair_basis(self, lengths: FloatArray, n_gaussians: int) -> tuple[FloatArray, FloatArray]:
+        """Basis functions (n_edges, n_gaussians) and their derivatives by the distance (1/Å)."""
+        centers, width = self.grid(n_gaussians)
+        offset = (lengths[:, None] - centers) / width
+        gaussians = np.exp(-0.5 * offset**2)
+        step, step_slope = _smooth_step(lengths, self.cutoff - 1.0, self.cutoff)
+        values = gaussians * step[:, None]
+        return values, -offset / width * values + gaussians * step_slope[:, None]
+
+    def atomic(self, numbers: IntArray) -> float:
+        """Sum of the atomic energies, eV."""
+        energies = np.zeros(120)
+        energies[list(self.species)] = self.atomic_energies
+        return float(energies[numbers].sum())
+
+    def evaluate(self, numbers: IntArray, edges: Edges) -> tuple[float, FloatArray, FloatArray]:
+        """Energy (eV), forces (n_atoms, 3) in eV/Å and virial (3, 3) in eV of one structure."""
+        energy = self.atomic(numbers)
+        forces = np.zeros((len(numbers), 3))
+        if self.pair_coefficients is None or len(edges.centers) == 0:
+            return energy, forces, np.zeros((3, 3))
+        lengths = np.linalg.norm(edges.vectors, axis=1)
+        value, slope = zbl(lengths, numbers[edges.centers], numbers[edges.neighbors], self.cutoff)
+        coefficients = self.pair_coefficients[self.pair_index(numbers, edges)]
+        basis, basis_slope = self.pair_basis(lengths, coefficients.shape[1])
+        energy += 0.5 * float((value + (coefficients * basis).sum(1)).sum())
+        slope = slope + (coefficients * basis_slope).sum(1)
+        # each pair stands in the list twice, once in each direction, with half its energy
+        gradient = (0.5 * slope / lengths)[:, None] * edges.vectors
+        for axis in range(3):
+            forces[:, axis] = 2.0 * np.bincount(edges.centers, gradient[:, axis], minlength=len(numbers))
+        return energy, forces, -gradient.T @ edges.vectors

@@ -1,0 +1,119 @@
+"""Index arrays of a batch of structures and frames, in the layout that `PetNetwork` works on.
+
+Tokens stand in one flat array: first one central token per node, then one token per edge. Everything that acts on
+tokens alone (linear layers, norms, feed-forward) runs on this array and wastes nothing on padding; only attention
+gathers the tokens of each node into rows of equal length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ipi_driver.neighbors import Edges
+from ipi_driver.structure import IntArray
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """A batch of n_nodes atoms and n_edges directed edges, sorted by centre.
+
+    Attributes
+    ----------
+    species
+        (n_nodes,) index into the model's species.
+    neighbor_species
+        (n_edges,) index of the neighbour's species.
+    centers
+        (n_edges,) node index.
+    reverse
+        (n_edges,) index of the reversed edge.
+    to_rows
+        (n_nodes * row_length,) for each slot of the rows the token in it; empty slots point to token 0.
+    to_tokens
+        (n_nodes + n_edges,) for each token its slot in the rows.
+    empty_slots
+        Slots of the rows without a token.
+    none
+        An empty index.
+    row_length
+        1 + largest number of neighbours.
+    """
+
+    species: torch.Tensor
+    neighbor_species: torch.Tensor
+    centers: torch.Tensor
+    reverse: torch.Tensor
+    to_rows: torch.Tensor
+    to_tokens: torch.Tensor
+    empty_slots: torch.Tensor
+    none: torch.Tensor
+    row_length: int
+
+    @property
+    def n_nodes(self) -> int:
+        return self.species.shape[0]
+
+    @property
+    def n_edges(self) -> int:
+        return self.centers.shape[0]
+
+    @property
+    def edge_slots(self) -> torch.Tensor:
+        """(n_edges,) slot of each edge in the rows."""
+        return self.to_tokens[self.n_nodes :]
+
+
+def build_graph(
+    species: Sequence[IntArray], edges: Sequence[Edges], device: torch.device | str = "cpu", copies: int = 1
+) -> Graph:
+    """Graph of several structures, the whole batch repeated ``copies`` times (once per frame).
+
+    Parameters
+    ----------
+    species
+        One (n_atoms,) array of species indices per structure.
+    edges
+        The edges of each structure.
+    """
+    sizes = np.array([len(s) for s in species])
+    n_edges = np.array([len(e.centers) for e in edges])
+    node_start = np.cumsum(sizes) - sizes
+    edge_start = np.cumsum(n_edges) - n_edges
+    nodes = np.concatenate(species)
+    centers = np.concatenate([e.centers + s for e, s in zip(edges, node_start, strict=True)])
+    neighbors = np.concatenate([e.neighbors + s for e, s in zip(edges, node_start, strict=True)])
+    reverse = np.concatenate([e.reverse + s for e, s in zip(edges, edge_start, strict=True)])
+    if copies > 1:
+        frame = np.arange(copies)[:, None]
+        centers = (centers + frame * len(nodes)).reshape(-1)
+        neighbors = (neighbors + frame * len(nodes)).reshape(-1)
+        reverse = (reverse + frame * len(reverse)).reshape(-1)
+        nodes = np.tile(nodes, copies)
+    counts = np.bincount(centers, minlength=len(nodes))
+    first = np.cumsum(counts) - counts
+    row_length = 1 + int(counts.max(initial=0))
+    slots = centers * row_length + 1 + np.arange(len(centers)) - first[centers]
+    to_tokens = np.concatenate([np.arange(len(nodes)) * row_length, slots])
+    to_rows = np.full(len(nodes) * row_length, -1)
+    to_rows[to_tokens] = np.arange(len(to_tokens))
+    empty = np.flatnonzero(to_rows < 0)
+    to_rows[empty] = 0
+
+    def tensor(array: IntArray) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array, dtype=np.int64)).to(device)
+
+    return Graph(
+        species=tensor(nodes),
+        neighbor_species=tensor(nodes[neighbors]),
+        centers=tensor(centers),
+        reverse=tensor(reverse),
+        to_rows=tensor(to_rows),
+        to_tokens=tensor(to_tokens),
+        empty_slots=tensor(empty),
+        none=tensor(np.zeros(0)),
+        row_length=row_length,
+    )

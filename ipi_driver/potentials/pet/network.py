@@ -1,0 +1,231 @@
+"""The PET network: edge vectors of a batch in, atomic and bond energies out.
+
+Per atom, one token for each neighbour within the cutoff and a central token enter a transformer:
+
+    edge token  t_ij = compress([linear(x, y, z, |r|), m_ij])          m_ij: message from j to i
+    attention   a_ij = f_c(r_ij) exp(s_ij) / sum_k f_c(r_ik) exp(s_ik)  f_c: cutoff function, 1 for the central token
+    messages    m_ij <- residual_factor (m_ij + t_ji)                   t_ji: output token of the reversed edge
+
+In every GNN layer one head reads the central token and one each bond (times f_c); all are summed.
+
+Source: S. Pozdnyakov, M. Ceriotti, "Smooth, exact rotational symmetrization for deep learning on point clouds",
+NeurIPS 2023.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ipi_driver.potentials.pet.config import PetConfig
+from ipi_driver.potentials.pet.graph import Graph
+
+# Added under the square root, so that the length of a padded zero vector has a derivative.
+_LENGTH_FLOOR = 1e-15
+# Smallest attention weight of an edge: keeps the logarithm finite exactly at the cutoff.
+_WEIGHT_FLOOR = 1e-15
+
+
+class _TakeRows(torch.autograd.Function):
+    """``x[index]`` with zeros in the rows ``empty``; the derivative is a gather too (a scatter is slow).
+
+    ``inverse`` undoes ``index`` outside ``empty``; ``inverse_empty`` are the rows of the argument that no row of the
+    result was taken from. The adjoint of the map is then the same map with the two pairs exchanged, at any order
+    of differentiation.
+    """
+
+    @staticmethod
+    def forward(ctx, x, index, inverse, empty, inverse_empty):  # type: ignore[no-untyped-def]
+        ctx.save_for_backward(index, inverse, empty, inverse_empty)
+        rows = x.index_select(0, index)
+        return rows if empty.shape[0] == 0 else rows.index_fill_(0, empty, 0.0)
+
+    @staticmethod
+    def backward(ctx, grad):  # type: ignore[no-untyped-def]
+        index, inverse, empty, inverse_empty = ctx.saved_tensors
+        return _TakeRows.apply(grad, inverse, index, inverse_empty, empty), None, None, None, None
+
+
+def to_rows(tokens: torch.Tensor, graph: Graph) -> torch.Tensor:
+    """(n_tokens, d) -> (n_nodes * row_length, d): the tokens of each node in one row, empty slots zero."""
+    result: torch.Tensor = _TakeRows.apply(  # type: ignore[no-untyped-call]
+        tokens, graph.to_rows, graph.to_tokens, graph.empty_slots, graph.none
+    )
+    return result
+
+
+def to_tokens(rows: torch.Tensor, graph: Graph) -> torch.Tensor:
+    """Inverse of `to_rows`: (n_nodes * row_length, d) -> (n_tokens, d)."""
+    result: torch.Tensor = _TakeRows.apply(  # type: ignore[no-untyped-call]
+        rows, graph.to_tokens, graph.to_rows, graph.none, graph.empty_slots
+    )
+    return result
+
+
+def reverse_edges(messages: torch.Tensor, graph: Graph) -> torch.Tensor:
+    """(n_edges, d): for each edge the row of its reversed edge."""
+    result: torch.Tensor = _TakeRows.apply(  # type: ignore[no-untyped-call]
+        messages, graph.reverse, graph.reverse, graph.none, graph.none
+    )
+    return result
+
+
+def cutoff_function(lengths: torch.Tensor, cutoff: float, width: float) -> torch.Tensor:
+    """1 below ``cutoff - width``, 0 above ``cutoff``, half a cosine between; any shape, Å."""
+    x = ((lengths - (cutoff - width)) / width).clamp(0.0, 1.0)
+    return 0.5 + 0.5 * torch.cos(math.pi * x)
+
+
+def _activation(name: str) -> nn.Module:
+    return nn.SiLU() if name == "silu" else nn.Mish()
+
+
+class TransformerLayer(nn.Module):
+    """Multi-head attention and feed-forward, with the norms before ("pre") or after ("post") them."""
+
+    def __init__(self, config: PetConfig) -> None:
+        super().__init__()
+        d = config.d_model
+        self.n_heads = config.n_heads
+        self.scale = (d // config.n_heads) ** -0.5
+        self.pre_norm = config.norm == "pre"
+        self.qkv = nn.Linear(d, 3 * d)
+        self.out = nn.Linear(d, d)
+        nn.init.xavier_uniform_(self.qkv.weight)
+        nn.init.zeros_(self.qkv.bias)
+        nn.init.zeros_(self.out.bias)
+        self.norm_attention = nn.LayerNorm(d)
+        self.norm_feedforward = nn.LayerNorm(d)
+        self.feedforward = nn.Sequential(
+            nn.Linear(d, config.d_feedforward),
+            _activation(config.activation),
+            nn.Linear(config.d_feedforward, d),
+        )
+
+    def attend(self, tokens: torch.Tensor, bias: torch.Tensor, graph: Graph) -> torch.Tensor:
+        """Attention among the tokens of each node; tokens (n_tokens, d), bias (n_nodes, 1, 1, row_length)."""
+        n, length, d = graph.n_nodes, graph.row_length, tokens.shape[1]
+        rows = to_rows(self.qkv(tokens), graph)
+        queries, keys, values = rows.view(n, length, 3, self.n_heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+        scores = (queries * self.scale) @ keys.transpose(-1, -2) + bias
+        mixed = (scores.softmax(-1) @ values).transpose(1, 2).reshape(n * length, d)
+        return self.out(to_tokens(mixed, graph))
+
+    def forward(self, tokens: torch.Tensor, bias: torch.Tensor, graph: Graph) -> torch.Tensor:
+        if self.pre_norm:
+            tokens = tokens + self.attend(self.norm_attention(tokens), bias, graph)
+            return tokens + self.feedforward(self.norm_feedforward(tokens))
+        tokens = self.norm_attention(tokens + self.attend(tokens, bias, graph))
+        return self.norm_feedforward(tokens + self.feedforward(tokens))
+
+
+class GnnLayer(nn.Module):
+    """Embedding of the edges, the transformer, and the heads of one message-passing step."""
+
+    def __init__(self, config: PetConfig, first: bool) -> None:
+        super().__init__()
+        d, n_species = config.d_model, len(config.species)
+        n_features = 4 if config.radial_basis == 0 else 7 + config.radial_basis
+        embedding: list[nn.Module] = [nn.Linear(n_features, d)]
+        if config.embedding_activation:
+            embedding.append(_activation(config.activation))
+        self.edge_embedding = nn.Sequential(*embedding)
+        self.blend = config.blend_neighbor_species and not first
+        n_merged = 3 if self.blend else 2
+        compress: list[nn.Module] = [nn.Linear(n_merged * d, d)]
+        if config.compress == "mlp":
+            compress += [_activation(config.activation), nn.Linear(d, d)]
+        self.compress = nn.Sequential(*compress)
+        self.center_embedding = nn.Embedding(n_species, d)
+        self.neighbor_embedding = nn.Embedding(n_species, d) if self.blend else None
+        self.layers = nn.ModuleList(TransformerLayer(config) for _ in range(config.n_attention_layers))
+        self.final_norm = nn.LayerNorm(d) if config.norm == "pre" else None
+        self.center_head = self._head(config)
+        self.bond_head = self._head(config) if config.bond_energies else None
+
+    @staticmethod
+    def _head(config: PetConfig) -> nn.Sequential:
+        return nn.Sequential(
+            nn.Linear(config.d_model, config.d_head),
+            _activation(config.activation),
+            nn.Linear(config.d_head, config.d_head),
+            _activation(config.activation),
+            nn.Linear(config.d_head, 1),
+        )
+
+    def forward(
+        self, features: torch.Tensor, messages: torch.Tensor, bias: torch.Tensor, graph: Graph
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Output tokens of the centres (n_nodes, d) and of the edges (n_edges, d)."""
+        merged = [self.edge_embedding(features), messages]
+        if self.neighbor_embedding is not None:
+            merged.insert(1, self.neighbor_embedding(graph.neighbor_species))
+        edge_tokens = self.compress(torch.cat(merged, dim=1))
+        tokens = torch.cat([self.center_embedding(graph.species), edge_tokens])
+        for layer in self.layers:
+            tokens = layer(tokens, bias, graph)
+        if self.final_norm is not None:
+            tokens = self.final_norm(tokens)
+        return tokens[: graph.n_nodes], tokens[graph.n_nodes :]
+
+
+class PetNetwork(nn.Module):
+    """PET; see the module's description for the formulas.
+
+    Parameters
+    ----------
+    config
+        The architecture.
+    """
+
+    def __init__(self, config: PetConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.message_embedding = nn.Embedding(len(config.species), config.d_model)
+        self.gnn_layers = nn.ModuleList(GnnLayer(config, k == 0) for k in range(config.n_gnn_layers))
+        if config.radial_basis:
+            # Not persistent: the configuration fixes them.
+            centers = torch.linspace(0.4, config.cutoff, config.radial_basis)
+            self.register_buffer("radial_centers", centers, persistent=False)
+            self.radial_width = float(centers[1] - centers[0]) if config.radial_basis > 1 else config.cutoff
+
+    def edge_features(self, vectors: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        """(n_edges, 4 or 7 + radial_basis): x, y, z, |r| and, with a radial basis, the unit vector and Gaussians."""
+        features = [vectors, lengths[:, None]]
+        if self.config.radial_basis:
+            offsets = (lengths[:, None] - self.radial_centers) / self.radial_width
+            features += [vectors / lengths[:, None], torch.exp(-0.5 * offsets * offsets)]
+        return torch.cat(features, dim=1)
+
+    def forward(self, vectors: torch.Tensor, graph: Graph) -> tuple[torch.Tensor, torch.Tensor]:
+        """Atomic energies (n_nodes,) and bond energies (n_edges,), eV, from edge vectors (n_edges, 3), Å."""
+        config = self.config
+        lengths = (vectors.square().sum(1) + _LENGTH_FLOOR).sqrt()
+        weights = cutoff_function(lengths, config.cutoff, config.cutoff_width)
+        features = self.edge_features(vectors, lengths)
+        bias = self._attention_bias(weights, graph)
+        messages = self.message_embedding(graph.neighbor_species)
+        atomic = vectors.new_zeros(graph.n_nodes)
+        bonds = vectors.new_zeros(graph.n_edges)
+        last = len(self.gnn_layers) - 1
+        for k, layer in enumerate(self.gnn_layers):
+            centers, edge_tokens = layer(features, messages, bias, graph)
+            atomic = atomic + layer.center_head(centers)[:, 0]
+            if layer.bond_head is not None:
+                bonds = bonds + layer.bond_head(edge_tokens)[:, 0]
+            if k < last:
+                received = reverse_edges(edge_tokens, graph)
+                messages = config.residual_factor * (messages + received)
+        return atomic, bonds * weights
+
+    @staticmethod
+    def _attention_bias(weights: torch.Tensor, graph: Graph) -> torch.Tensor:
+        """Logarithm of the weight of every slot (n_nodes, 1, 1, row_length): 0 for centres, -inf for empty slots."""
+        n_slots = graph.n_nodes * graph.row_length
+        bias = weights.new_full((n_slots,), -math.inf)
+        bias[:: graph.row_length] = 0.0
+        bias = bias.index_put((graph.edge_slots,), (weights + _WEIGHT_FLOOR).log())
+        return bias.view(graph.n_nodes, 1, 1, graph.row_length)
