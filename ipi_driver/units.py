@@ -35,3 +35,62 @@ GPA = 160.21766208
 
 COULOMB = 14.3996454784
 """e² / (4 π ε0) in eV Å."""
+
+VELOCITY = BOHR / ATOMIC_TIME
+"""Å/fs per atomic unit of velocity."""
+
+MOMENTUM = ELECTRON_MASS * VELOCITY
+"""Dalton Å/fs per atomic unit of momentum."""
+
+MILLIPASCAL_SECOND = 1.0e3 / GPA
+"""eV fs/Å³ per mPa s (1 mPa s = 1e3 GPa fs)."""
+
+FS_PER_PS = 1.0e3
+"""fs per ps."""
+
+FS_PER_NS = 1.0e6
+"""fs per ns."""
+
+DEBYE = 0.20819433
+"""e Å per debye."""
+
+
+def ipi_factor(dimension: str, unit: str) -> float:
+    """Factor from a number that i-PI printed to the unit of this package.
+
+    Parameters
+    ----------
+    dimension
+        i-PI's name: length, energy, force, velocity, momentum, time, mass, temperature, ...
+    unit
+        i-PI's name with an optional prefix: angstrom, electronvolt, ev/ang, picosecond, ...; "" for atomic units.
+
+    Returns
+    -------
+    float
+        To Å, eV, eV/Å, Å/fs, dalton Å/fs, fs, dalton, K; for every other dimension to atomic units.
+
+    Raises
+    ------
+    ValueError
+        If i-PI knows no such unit.
+    """
+    from ipi.utils.units import UnitMap, unit_to_internal
+
+    to_package = {
+        "length": BOHR,
+        "energy": HARTREE,
+        "force": FORCE,
+        "velocity": VELOCITY,
+        "momentum": MOMENTUM,
+        "time": ATOMIC_TIME,
+        "mass": ELECTRON_MASS,
+        "temperature": HARTREE / KB,
+    }
+    if dimension not in UnitMap:
+        raise ValueError(f"i-PI has no dimension {dimension!r}")
+    try:
+        to_atomic = float(unit_to_internal(dimension, unit, 1.0))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"i-PI has no unit {unit!r} of {dimension}") from error
+    return to_atomic * to_package.get(dimension, 1.0)
