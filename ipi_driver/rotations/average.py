@@ -1,8 +1,8 @@
 r"""`RotationalAverage`: a potential averaged over frames, itself a potential.
 
 With the results of the frames turned back to the laboratory, :math:`F_k = F(R_k x) R_k` and
-:math:`\Xi_k = R_k^T \Xi(R_k x) R_k`, the averages are plain weighted means, and the averaged forces and virial
-are the exact derivatives of the averaged energy:
+:math:`\Xi_k = R_k^T \Xi(R_k x) R_k`, the averages are plain weighted means, and the averaged forces and
+virial are the exact derivatives of the averaged energy:
 
 .. math::
 
@@ -27,7 +27,7 @@ from ipi_driver.structure import FloatArray, Frames, Prediction, Structure
 
 
 def net_force_and_torque(structure: Structure, forces: FloatArray) -> tuple[FloatArray, FloatArray | None]:
-    """Net force (3,) in eV/Å and torque (3,) about the centre of mass in eV (None for periodic structures)."""
+    """Net force (3,) in eV/Å; torque (3,) about the centre of mass in eV, None for periodic structures."""
     net_force = forces.sum(axis=0)
     if structure.pbc.any():
         return net_force, None

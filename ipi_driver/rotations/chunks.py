@@ -1,8 +1,9 @@
 """Frames of one structure, evaluated in chunks that fit the memory and the cache.
 
-A small molecule leaves most of a call's time to overhead, so many frames go into one call; a large box fills the
-caches with a single frame, and a batch of several is slower than one after the other. What counts is edges × frames
-per call. The result does not depend on the chunks: frames are only gathered here, sums are done afterwards.
+A small molecule leaves most of a call's time to overhead, so many frames go into one call; a large box
+fills the caches with a single frame, and a batch of several is slower than one after the other. What counts
+is edges × frames per call. The result does not depend on the chunks: frames are only gathered here, sums
+are done afterwards.
 """
 
 from __future__ import annotations

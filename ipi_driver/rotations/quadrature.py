@@ -24,11 +24,12 @@ name               frames                                    degree  constructio
 ``random-NAME``    as NAME                                   NAME's  the grid NAME in a random frame of O(3)
 =================  ========================================  ======  =========================================
 
-A finite rotation group integrates degree l exactly if no function of angular momentum 1 … l is invariant under
-it: the first invariant of D2 is at l = 2, of T at 3, of O at 4, of I at 6.
+A finite rotation group integrates degree l exactly if no function of angular momentum 1 … l is invariant
+under it: the first invariant of D2 is at l = 2, of T at 3, of O at 4, of I at 6.
 
-The frames act as ``positions @ R.T`` (as i-PI's do). The original PET code multiplies by the same matrices from
-the right, ``positions @ R``: its frames are those of `Quadrature.inverted`, as good as these but not the same.
+The frames act as ``positions @ R.T`` (as i-PI's do). The original PET code multiplies by the same matrices
+from the right, ``positions @ R``: its frames are those of `Quadrature.inverted`, as good as these but not
+the same.
 
 References: Langer, Pozdnyakov, Ceriotti, Mach. Learn.: Sci. Technol. 5, 04LT01 (2024); Lebedev, Laikov,
 Dokl. Math. 59, 477 (1999).
@@ -144,9 +145,8 @@ def quadrature(name: str) -> Quadrature:
         return _lebedev(int(matched[1]))
     candidates = ["none", "i", "2", "2i", "3", "3i", "random", "random-so3", "lebedev-5"]
     candidates += [group + suffix for group in GROUP_DEGREES for suffix in ("", "h")]
-    close = difflib.get_close_matches(name, candidates, n=1) or [
-        c for c in candidates if c.lower() == name.lower()
-    ]
+    close = [c for c in candidates if c.lower() == name.lower()]
+    close = close or difflib.get_close_matches(name, candidates, n=1)
     hint = f", did you mean {close[0]}?" if close else "."
     raise UserError(f"unknown average {name!r}{hint} Known: {known_averages()}")
 

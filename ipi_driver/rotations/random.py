@@ -1,7 +1,8 @@
 """Random frames that are a function of (seed, configuration) only.
 
 A restarted run meets the same configurations and so draws the same frames; no global random state is touched.
-The digest of positions and cell seeds a generator; a uniform rotation is a unit quaternion of four normal deviates.
+The digest of positions and cell seeds a generator; a uniform rotation is a unit quaternion of four normal
+deviates.
 """
 
 from __future__ import annotations
