@@ -1,0 +1,117 @@
+r"""Any ASE calculator as a potential: one rotated `ase.Atoms`, positions and cell, per frame.
+
+The virial is :math:`-V\sigma` for a periodic structure and, exactly,
+
+.. math::  \Xi_{ab} = \sum_i F_{ia} r_{ib}
+
+for an isolated one, which needs no stress from the calculator.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+import ase
+import numpy as np
+from ase.calculators.calculator import PropertyNotImplementedError
+
+from ipi_driver.errors import UserError
+from ipi_driver.potentials.base import Potential
+from ipi_driver.structure import FloatArray, Frames, Structure
+
+
+class AsePotential(Potential):
+    """Potential of an ASE calculator.
+
+    Parameters
+    ----------
+    calculator
+        Must give energy and forces; stress where periodic structures need a virial.
+    name
+        For logs; the calculator's class name where None.
+    """
+
+    def __init__(self, calculator: Any, name: str | None = None) -> None:
+        self.calculator = calculator
+        self.name = name or type(calculator).__name__
+        implemented = getattr(calculator, "implemented_properties", ())
+        self._free_energy = "free_energy" in implemented
+        self._stress = "stress" in implemented
+
+    @classmethod
+    def from_spec(cls, path: str, options: Mapping[str, str]) -> AsePotential:
+        """From ``"module.Class"`` (or any callable that returns a calculator) and its keywords as text.
+
+        Raises
+        ------
+        UserError
+            If it cannot be imported or does not take these keywords.
+        """
+        module_name, _, attribute = path.rpartition(".")
+        if not module_name:
+            raise UserError(f"ase: expected module.Class, such as ase.calculators.emt.EMT, got {path!r}")
+        try:
+            factory = getattr(importlib.import_module(module_name), attribute)
+        except (ImportError, AttributeError) as error:
+            raise UserError(f"ase: cannot import {path!r}: {error}; is its package installed?") from None
+        keywords = {key: parse_value(text) for key, text in options.items()}
+        try:
+            calculator = factory(**keywords)
+        except (TypeError, ValueError, NotImplementedError) as error:
+            shown = ", ".join(f"{key}={value!r}" for key, value in keywords.items())
+            raise UserError(f"ase: {path}({shown}) failed: {error}") from error
+        if not hasattr(calculator, "get_property"):
+            raise UserError(f"ase: {path} is not an ASE calculator (it has no `get_property`)")
+        return cls(calculator, attribute)
+
+    def _evaluate(self, structures: list[Structure], rotations: FloatArray) -> Frames:
+        n_rotations = len(rotations)
+        energies = np.zeros((len(structures), n_rotations))
+        forces = tuple(np.zeros((n_rotations, s.n_atoms, 3)) for s in structures)
+        virials = np.zeros((len(structures), n_rotations, 3, 3))
+        complete = True
+        for s, structure in enumerate(structures):
+            for k, rotation in enumerate(rotations):
+                energy, turned_forces, virial = self._one(structure.rotated(rotation).to_atoms())
+                energies[s, k] = energy
+                forces[s][k] = turned_forces @ rotation
+                if virial is None:
+                    complete = False
+                else:
+                    virials[s, k] = rotation.T @ virial @ rotation
+        return Frames(energies, forces, virials if complete else None)
+
+    def _one(self, atoms: ase.Atoms) -> tuple[float, FloatArray, FloatArray | None]:
+        """Energy, forces and virial in the frame of ``atoms``."""
+        # copies: some calculators hand out the arrays that they overwrite at the next call
+        energy = float(self.calculator.get_property("free_energy" if self._free_energy else "energy", atoms))
+        forces = np.array(self.calculator.get_property("forces", atoms), dtype=np.float64)
+        if not atoms.pbc.any():
+            return energy, forces, forces.T @ (atoms.positions - atoms.positions.mean(axis=0))
+        if not self._stress or atoms.cell.rank < 3:
+            return energy, forces, None
+        try:
+            stress = np.asarray(self.calculator.get_property("stress", atoms), dtype=np.float64)
+        except PropertyNotImplementedError:
+            return energy, forces, None
+        if stress.shape == (6,):
+            xx, yy, zz, yz, xz, xy = stress
+            stress = np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
+        return energy, forces, -atoms.get_volume() * stress.reshape(3, 3)
+
+
+def parse_value(text: str) -> Any:
+    """Integer, float, true/false or none where ``text`` is one; otherwise the text itself."""
+    lowered = text.strip().lower()
+    if lowered in ("true", "false"):
+        return lowered == "true"
+    if lowered == "none":
+        return None
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
