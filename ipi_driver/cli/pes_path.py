@@ -1,0 +1,33 @@
+"""``ipi-driver pes-path``: the file that i-PI's ``<pes_path>`` and ``i-pi-py_driver -P`` take."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+EPILOG = """\
+In the input of i-PI:
+
+  <ffdirect name='pet'>
+    <pes>custom</pes>
+    <pes_path> (what this command prints) </pes_path>
+    <parameters>{model: pet-water-s, structure: init.xyz, average: 2i}</parameters>
+  </ffdirect>
+
+or in a shell:
+
+  i-pi-py_driver -u -a driver -m custom -P $(ipi-driver pes-path) -o model=pet-water-s,structure=init.xyz
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """No options."""
+    parser.epilog = EPILOG
+
+
+def main(args: argparse.Namespace) -> int:
+    """Print the path."""
+    from ipi_driver import serving
+
+    print(Path(serving.__file__).resolve().parent / "ipi_plugin.py")
+    return 0

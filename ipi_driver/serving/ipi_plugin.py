@@ -1,0 +1,40 @@
+"""The potential inside i-PI's own process: ``<ffdirect><pes>custom</pes>`` and ``i-pi-py_driver -m custom``.
+
+i-PI loads this file by its path, which ``ipi-driver pes-path`` prints, and calls the class named below. The
+parameters are those of `ipi_driver.serving.in_process.InProcess`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+__DRIVER_NAME__ = "ipi_driver"
+__DRIVER_CLASS__ = "InProcessDriver"
+
+
+class InProcessDriver:
+    """Called by i-PI with ``h`` (3, 3), vectors as columns, and positions (n_atoms, 3) in bohr, or lists of them.
+
+    Parameters
+    ----------
+    settings
+        Of `InProcess`; ``verbosity`` and ``verbose``, which i-PI adds, are ignored.
+
+    Raises
+    ------
+    UserError
+        For a parameter that is unknown, missing or wrong.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        from ipi_driver.serving.in_process import InProcess
+
+        for key in ("verbosity", "verbose"):
+            settings.pop(key, None)
+        self._potential = InProcess(**settings)
+
+    def __call__(self, cell: Any, pos: Any) -> Any:
+        """(energy, forces, virial, extras) in atomic units, or a list of such for lists."""
+        if isinstance(cell, list):
+            return self._potential.evaluate(cell, pos)
+        return self._potential.evaluate([cell], [pos])[0]
