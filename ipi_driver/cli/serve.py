@@ -14,8 +14,9 @@ from ipi_driver.serving.settings import make_settings, read_yaml
 CONFIG = "driver.yaml"
 
 EPILOG = """\
-One process answers any number of sockets with one copy of the model. Averages: none, the Euler-angle grids 2, 2i,
-3, 3i, ..., i (inversion), the groups D2, D2h, T, Th, O, Oh, I, Ih, lebedev-L, random, random-so3, random-NAME.
+One process answers any number of sockets with one copy of the model.
+Averages: none; the Euler-angle grids 2, 2i, 3, 3i, ...; i (inversion); the groups D2, D2h, T, Th, O, Oh, I,
+Ih; lebedev-L; random, random-so3, random-NAME.
 
 examples:
   ipi-driver serve pet-water-s --structure init.xyz --unix driver
@@ -76,7 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--virial",
         choices=("required", "nan"),
-        help="what to send if the potential has no virial for a periodic structure: an error (default) or nan",
+        help="if the potential has no virial for a periodic structure: stop (default) or send nan",
     )
     add("--stats", type=Path, metavar="FILE", help="write evaluations, frames and times as JSON at the end")
     add("--config", type=Path, metavar="YAML", help=f"settings file (default: {CONFIG} in this folder)")
@@ -103,7 +104,7 @@ class _AppendEndpoint(argparse.Action):
 
 
 def collect_settings(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
-    """Settings of the file overridden by those of the command line, and where they come from, for messages."""
+    """Settings of the file overridden by those of the command line, and where they come from."""
     given = {
         key: value
         for key, value in vars(args).items()

@@ -1,7 +1,7 @@
 """The client: one process, one model, a thread for each endpoint.
 
-It ends when i-PI has ended all connections, when something fails (`UserError`), or on SIGTERM and SIGINT; in every
-case i-PI sees an end of connection, and the statistics are written.
+It ends when i-PI has ended all connections, when something fails (`UserError`), or on SIGTERM and SIGINT; in
+every case i-PI sees an end of connection, and the statistics are written.
 """
 
 from __future__ import annotations
@@ -96,23 +96,23 @@ class Client:
         )
 
     def _evaluate(self, requests: Sequence[Request], average: str, counts: Counts) -> list[Reply]:
-        request = requests[0]
+        structures: list[Structure] = []
+        replies: list[Reply] = []
         try:
-            structures = []
-            for request in requests:  # noqa: B007 - the last one is the offending one if this raises
+            for request in requests:
                 structures.append(structure_from_ipi(self.template, request.h, request.positions))
-            predictions = self.evaluator.predict(structures, average, counts)
-            replies = []
-            for request, structure, prediction in zip(requests, structures, predictions, strict=True):
+            for structure, prediction in zip(
+                structures, self.evaluator.predict(structures, average, counts), strict=True
+            ):
                 results = results_to_ipi(structure, prediction, self.settings.virial)
                 replies.append(Reply(*results, extras_json(prediction)))
             return replies
         except Exception as error:
+            # Which of the batch: the one the model names, else the first that could not be taken or answered.
+            at = len(replies) if len(structures) == len(requests) else len(structures)
             if isinstance(error, EvaluationError):
-                request = next(
-                    (r for r, s in zip(requests, structures, strict=False) if s is error.structure), request
-                )
-            path = _write_frame(request, self.template, str(error))
+                at = structures.index(error.structure)
+            path = _write_frame(requests[at], self.template, str(error))
             raise UserError(f"{error}; the configuration is in {path}") from error
 
     def _others_live(self, asking: Endpoint) -> bool:

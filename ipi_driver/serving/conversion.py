@@ -81,7 +81,7 @@ def results_to_ipi(
     if prediction.virial is None:
         if structure.periodic and virial != "nan":
             raise UserError(
-                "the potential gives no virial for this periodic structure, which i-PI needs for the pressure; "
+                "the potential gives no virial for a periodic structure, and i-PI needs it for the pressure; "
                 "if no pressure is needed set `virial: nan` (--virial nan): i-PI then prints nan pressures"
             )
         matrix = _NO_VIRIAL
@@ -95,8 +95,9 @@ def results_to_ipi(
 def extras_json(prediction: Prediction) -> str:
     """What i-PI can print with ``extra_type``: one JSON object, numbers and lists only, eV and Å.
 
-    Keys: ``n_frames``, ``energy_spread``, ``forces_spread``, ``virial_spread`` (with a virial), ``energy_raw``
-    (if the unrotated frame is among those evaluated), ``net_force`` (3), ``net_torque`` (3, isolated only).
+    Keys: ``n_frames``, ``energy_spread``, ``forces_spread``, ``virial_spread`` (with a virial),
+    ``energy_raw`` (if the unrotated frame is among those evaluated), ``net_force`` (3), ``net_torque`` (3,
+    isolated only).
     A key is there at every evaluation of an endpoint or at none, as i-PI requires.
     """
     values: dict[str, float | list[float]] = {

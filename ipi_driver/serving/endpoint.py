@@ -99,7 +99,7 @@ class Endpoint:
         Raises
         ------
         UserError
-            If i-PI is not there within the deadline, breaks the protocol, or drops the connection again and again.
+            If i-PI is not there within the deadline, breaks the protocol, or drops the connection repeatedly.
         """
         drops = 0
         connection = self._connect_first()
@@ -112,8 +112,8 @@ class Endpoint:
             drops = 0 if self._answered > answered or dropped_after is None else drops + 1
             if drops >= MAX_DROPS:
                 raise UserError(
-                    f"i-PI dropped {self.settings.label} {drops} times during an evaluation; the last one had run for "
-                    f"{dropped_after:.1f} s: raise the <timeout> of this <ffsocket>"
+                    f"i-PI dropped {self.settings.label} {drops} times during an evaluation; the last had "
+                    f"run for {dropped_after:.1f} s: raise the <timeout> of this <ffsocket>"
                 )
             connection = self._connect_again(GRACE if dropped_after is not None else 0.0)
 
@@ -160,8 +160,8 @@ class Endpoint:
                 if time.monotonic() >= end:
                     raise UserError(
                         f"no i-PI at {self.settings.label} ({self.address}) within {self._deadline:g} s "
-                        f"({error.strerror or error}); start i-pi, check <address> and <port> in its input and -S, or "
-                        "raise --deadline"
+                        f"({error.strerror or error}); start i-pi, check <address> and "
+                        "<port> in its input and -S, or raise --deadline"
                     ) from None
                 if not announced:
                     logger.info("%s: waiting up to %g s for i-PI", self.settings.label, self._deadline)

@@ -1,8 +1,8 @@
 """One model behind any number of endpoints.
 
 The model is asked by one thread at a time. The raw (unrotated) result of a configuration is kept, so that an
-average that contains the unrotated frame does not compute it again, and a configuration asked for a second time
-(the padding of a batch, a request repeated after a lost connection) costs nothing.
+average that contains the unrotated frame does not compute it again, and a configuration asked for a second
+time (the padding of a batch, a request repeated after a lost connection) costs nothing.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class SharedEvaluator:
         self._closed = False
 
     def close(self) -> None:
-        """Begin no further evaluation: a thread that waits for the model raises instead of starting a long one."""
+        """Begin no further evaluation: a thread that waits for the model raises instead."""
         self._closed = True
 
     def prepare(self, average: str) -> RotationalAverage:

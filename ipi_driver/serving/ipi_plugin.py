@@ -13,7 +13,7 @@ __DRIVER_CLASS__ = "InProcessDriver"
 
 
 class InProcessDriver:
-    """Called by i-PI with ``h`` (3, 3), vectors as columns, and positions (n_atoms, 3) in bohr, or lists of them.
+    """Called by i-PI with ``h`` (3, 3), vectors as columns, and positions (n_atoms, 3), in bohr, or lists.
 
     Parameters
     ----------

@@ -8,8 +8,8 @@ i-PI sends     meaning and answer
 ``STATUS``     answered with ``NEEDINIT``, ``READY`` or ``HAVEDATA``
 ``INIT``       int32 id, int32 length, text; ``batch_size:N`` in the text announces N structures per message
 ``POSDATA``    h (9 float64, vectors as columns), its inverse (9), int32 n_atoms, positions (3 n_atoms);
-               in batches int32 n_atoms, N × (h, inverse), N × positions; with shared memory int32 n_atoms and,
-               the first time, six times int32 length and name of a segment
+               in batches int32 n_atoms, N × (h, inverse), N × positions; with shared memory int32 n_atoms
+               and, the first time, six times int32 length and name of a segment
 ``GETFORCE``   answered with ``FORCEREADY``, energy, int32 n_atoms, forces, virial (9), int32 length, extras;
                in batches the energies, n_atoms, all forces, all virials, then N × (length, extras); with
                shared memory only ``FORCEREADY`` and N × (length, extras)
@@ -17,11 +17,13 @@ i-PI sends     meaning and answer
 =============  ============================================================================================
 
 i-PI sends ``POSDATA`` and ``GETFORCE`` in one piece without waiting, so whatever has arrived is read at once:
-a socket that is closed with unread bytes in it would reach i-PI as a reset rather than as an end of connection.
+a socket closed with unread bytes in it, as when this process is killed, would reach i-PI as a reset, which it
+mishandles, rather than as an end of connection.
 """
 
 from __future__ import annotations
 
+import contextlib
 import re
 import socket
 import struct
@@ -107,9 +109,8 @@ class Connection:
         return self._buffer[self._start - size : self._start]
 
     def read_int(self) -> int:
-        """One int32; negative numbers are refused, as every one on the wire is a size or an id."""
-        value = int(_INT.unpack(self.read(4))[0])
-        return value
+        """One int32."""
+        return int(_INT.unpack(self.read(4))[0])
 
     def read_size(self) -> int:
         """One int32 that says how much follows."""
@@ -140,10 +141,8 @@ class Connection:
 
     def interrupt(self) -> None:
         """End the connection from another thread; a thread that reads it sees its end."""
-        try:
+        with contextlib.suppress(OSError):  # already closed by i-PI
             self._sock.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass  # already closed by i-PI
 
     def close(self, patience: float = 2.0) -> None:
         """Say the end, read what i-PI still has to say for ``patience`` seconds, and close."""

@@ -28,7 +28,7 @@ UNIX_PATH_LIMIT = 107
 
 
 class EndpointSettings(BaseModel):
-    """One socket of i-PI: exactly one of ``unix``, ``shm`` (names) or ``inet`` ("HOST:PORT"), and an average."""
+    """One socket of i-PI: one of ``unix``, ``shm`` (names) or ``inet`` ("HOST:PORT"), and an average."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -77,13 +77,13 @@ class EndpointSettings(BaseModel):
         if len(path.encode()) > UNIX_PATH_LIMIT:
             raise UserError(
                 f"the socket path {path!r} has {len(path.encode())} bytes, and the system allows "
-                f"{UNIX_PATH_LIMIT}; choose a shorter <address>, or a shorter prefix with -S here and for i-pi"
+                f"{UNIX_PATH_LIMIT}; choose a shorter <address>, or a shorter prefix (-S, also for i-pi)"
             )
         return path
 
 
 class ServeSettings(BaseModel):
-    """Everything that `ipi_driver.serving.client.serve` needs; see the command ``ipi-driver serve --help``."""
+    """Everything that `ipi_driver.serving.client.serve` needs; ``ipi-driver serve --help`` explains each."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -164,7 +164,7 @@ def _describe(problem: Any) -> str:
     if problem["type"] == "missing" and where == "model":
         return "no model given (MODEL on the command line, `model:` in driver.yaml)"
     if where == "endpoints" and problem["type"] in ("missing", "too_short"):
-        return "no endpoint given (--unix NAME or --inet HOST:PORT on the command line, `endpoints:` in driver.yaml)"
+        return "no endpoint given (--unix NAME or --inet HOST:PORT, or `endpoints:` in driver.yaml)"
     message = str(problem["msg"]).removeprefix("Value error, ")
     return (
         f"`{where}`: {message}, got {problem['input']!r}"

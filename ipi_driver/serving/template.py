@@ -1,8 +1,9 @@
 """Species and ``pbc`` from a file, as i-PI sends neither.
 
 Read: anything that ASE reads; the xyz files of i-PI, whose comment ``# CELL(abcABC): ...`` ASE does not
-understand; the input XML of i-PI (through the ``<file>`` of its ``<initialize>``) and its RESTART checkpoints.
-Files of i-PI are taken as periodic, as i-PI always has a cell, unless the comment of an xyz says ``pbc="F F F"``.
+understand; the input XML of i-PI (through the ``<file>`` of its ``<initialize>``) and its RESTART
+checkpoints. Files of i-PI are taken as periodic, as i-PI always has a cell, unless the comment of an xyz says
+``pbc="F F F"``.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
+import ase
 import ase.io
 import numpy as np
 from ase.data import atomic_numbers
@@ -93,6 +95,8 @@ def _from_ase(path: Path, format: str | None = None) -> Structure:
         atoms = ase.io.read(path, index=0, format=format)
     except Exception as error:  # every reader of ASE has its own
         raise UserError(f"cannot read a structure from {path}: {type(error).__name__}: {error}") from error
+    if not isinstance(atoms, ase.Atoms):
+        raise UserError(f"{path} holds several structures where one was expected")
     return Structure.from_atoms(atoms)
 
 
@@ -107,8 +111,8 @@ def _from_ipi_xml(path: Path) -> Structure:
     structures = [structure for structure in found if structure is not None]
     if not structures:
         raise UserError(
-            f"no atoms in {path}: expected <initialize> with a <file mode='xyz|pdb|ase|chk'>, or the <beads> of "
-            "a checkpoint; give the starting structure with --structure"
+            f"no atoms in {path}: expected <initialize> with a <file mode='xyz|pdb|ase|chk'>, or the <beads> "
+            "of a checkpoint; give the starting structure with --structure"
         )
     for other in structures[1:]:
         if not np.array_equal(other.numbers, structures[0].numbers):
