@@ -1,0 +1,121 @@
+"""Angular momentum, torque and precession of an isolated molecule.
+
+About the centre of mass, ``L = sum_i m_i (r_i - R) x (v_i - V)`` and ``T = sum_i (r_i - R) x F_i = dL/dt``.
+An equivariant potential has T = 0 and conserves L. A potential that is not turns L: the precession rate Omega
+is the rotation that explains the motion of L best in the least-squares sense, ``min sum_k |Delta L_k - Omega
+x Lbar_k Delta t|²`` with ``Delta L_k = L_{k+1} - L_k`` and ``Lbar_k`` their mean, which is the linear system
+``sum_k (|Lbar_k|² 1 - Lbar_k Lbar_k^T) Omega Delta t = sum_k Lbar_k x Delta L_k``. For a rigid rotation of L
+the chord gives ``2 tan(Omega Delta t / 2)`` instead of ``Omega Delta t``, which is undone.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ipi_driver.errors import UserError
+from ipi_driver.observables.statistics import Estimate, block_average, correlation_time
+from ipi_driver.structure import FloatArray
+from ipi_driver.units import DALTON
+
+
+def angular_momentum(masses: ArrayLike, positions: FloatArray, velocities: FloatArray) -> FloatArray:
+    """Angular momentum about the centre of mass.
+
+    Parameters
+    ----------
+    masses
+        (n_atoms,) dalton.
+    positions, velocities
+        (..., n_atoms, 3) in Å and Å/fs.
+
+    Returns
+    -------
+    (..., 3) in eV fs.
+    """
+    weights = np.asarray(masses, dtype=np.float64)
+    fractions = weights / weights.sum()
+    arms = positions - np.einsum("i,...ix->...x", fractions, positions)[..., None, :]
+    relative = velocities - np.einsum("i,...ix->...x", fractions, velocities)[..., None, :]
+    return np.asarray(DALTON * np.einsum("i,...ix->...x", weights, np.cross(arms, relative)))
+
+
+def torque(masses: ArrayLike, positions: FloatArray, forces: FloatArray) -> FloatArray:
+    """Net torque about the centre of mass; (..., n_atoms, 3) Å and eV/Å to (..., 3) eV."""
+    weights = np.asarray(masses, dtype=np.float64)
+    centre = np.einsum("i,...ix->...x", weights / weights.sum(), positions)
+    return np.asarray(np.cross(positions - centre[..., None, :], forces).sum(axis=-2))
+
+
+def precession_vector(momenta: FloatArray, spacing: float) -> FloatArray:
+    """Rotation that explains the motion of the angular momentum best.
+
+    Parameters
+    ----------
+    momenta
+        (n, 3) angular momentum at equal spacing, n >= 3.
+    spacing
+        fs between samples; L must turn by less than half a circle within it.
+
+    Returns
+    -------
+    (3,) in rad/fs. The component along L cannot be seen where L keeps its direction; it is zero then.
+    """
+    if len(momenta) < 3:
+        raise UserError(
+            f"a precession rate needs at least 3 frames, got {len(momenta)}: run longer or write more often"
+        )
+    change = np.diff(momenta, axis=0)
+    middle = 0.5 * (momenta[1:] + momenta[:-1])
+    squares = np.einsum("kx,kx->", middle, middle)
+    matrix = squares * np.eye(3) - middle.T @ middle
+    omega = (
+        np.linalg.pinv(matrix, rcond=1e-10, hermitian=True) @ np.cross(middle, change).sum(axis=0) / spacing
+    )
+    rate = float(np.linalg.norm(omega))
+    if rate == 0.0:
+        return np.zeros(3)
+    return np.asarray(omega / rate * 2.0 * np.arctan(rate * spacing / 2.0) / spacing)
+
+
+def precession_rate(momenta: FloatArray, spacing: float, n_windows: int = 8) -> Estimate:
+    """Precession vector of a run, its error from the spread of windows.
+
+    Parameters
+    ----------
+    momenta
+        (n, 3) angular momentum at equal spacing.
+    spacing
+        fs between samples.
+    n_windows
+        Equal parts of the run, each with its own precession vector.
+
+    Returns
+    -------
+    Estimate
+        ``value`` (3,) rad/fs; ``correlation_time`` is that of the torque ``dL/dt``.
+    """
+    per_window = len(momenta) // n_windows
+    if per_window < 3:
+        raise UserError(
+            f"a precession rate with its error needs {3 * n_windows} frames, got {len(momenta)}: run longer"
+        )
+    windows = np.array(
+        [precession_vector(momenta[k * per_window : (k + 1) * per_window], spacing) for k in range(n_windows)]
+    )
+    value = precession_vector(momenta, spacing)
+    error = windows.std(axis=0, ddof=1) / np.sqrt(n_windows)
+    tau = correlation_time(np.diff(momenta, axis=0), spacing)
+    return Estimate(value, error, tau, per_window * spacing, n_windows, windows)
+
+
+def turning_angle(momenta: FloatArray) -> FloatArray:
+    """Angle in rad between the angular momentum of each frame and that of the first; (n, 3) to (n,)."""
+    start = momenta[0]
+    cross = np.linalg.norm(np.cross(momenta, start), axis=1)
+    return np.asarray(np.arctan2(cross, momenta @ start))
+
+
+def mean_torque(torques: FloatArray, spacing: float) -> Estimate:
+    """Time average of the modulus of the torque; (n, 3) eV at ``spacing`` fs to a scalar estimate in eV."""
+    return block_average(np.linalg.norm(torques, axis=-1), spacing)

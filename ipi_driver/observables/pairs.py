@@ -1,0 +1,184 @@
+"""Pair correlations: g(r) between elements and dipole correlations between molecules.
+
+``g_ab(r) = <n_ab(r)> / (N_pairs v(r) / V)``: pairs found in a shell against pairs of an ideal gas, ``v(r) =
+4/3 pi (r+³ - r-³)``.
+
+``c_uu(r)`` is an average over pairs of molecules whose centres are r apart, with r^ the unit vector between
+the centres and u the unit orientation vectors: longitudinal ``<(u_i . r^)(u_j . r^)>``, transverse ``<u_i .
+u_j - (u_i . r^)(u_j . r^)> / 2`` (the mean of the two directions normal to r^), so that ``<u_i . u_j> =
+longitudinal + 2 transverse``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from ase.data import chemical_symbols
+
+from ipi_driver.errors import UserError
+from ipi_driver.observables.molecules import largest_radius, minimum_image
+from ipi_driver.observables.statistics import Blocks, Estimate
+from ipi_driver.structure import FloatArray, IntArray
+
+_CHUNK = 200_000
+"""Pairs held at once: keeps the arrays of a step in the cache."""
+
+
+@dataclass(frozen=True, eq=False)
+class RadialCurve:
+    """A function of distance.
+
+    Attributes
+    ----------
+    r
+        (n_bins,) centres of the shells, Å.
+    estimate
+        Value (n_bins,) and error; NaN where no pair was found and the function is not defined.
+    """
+
+    r: FloatArray
+    estimate: Estimate
+
+
+@dataclass(eq=False)
+class PairDistances:
+    """Radial distribution functions of pairs of elements, streamed.
+
+    Attributes
+    ----------
+    numbers
+        (n_atoms,) atomic numbers.
+    pairs
+        Such as (("O", "O"), ("O", "H"), ("H", "H")).
+    r_max
+        Largest distance, Å; not above half the smallest height of the cell.
+    n_bins
+        Shells between 0 and r_max.
+    labels
+        (n_atoms,) molecule of each atom; pairs within a molecule are left out where it is given.
+    """
+
+    numbers: IntArray
+    pairs: Sequence[tuple[str, str]]
+    r_max: float
+    n_bins: int = 200
+    labels: IntArray | None = None
+    _blocks: dict[tuple[str, str], Blocks] = field(default_factory=dict)
+    _atoms: dict[str, IntArray] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        symbols = np.array(chemical_symbols)[self.numbers]
+        for pair in self.pairs:
+            for symbol in pair:
+                self._atoms[symbol] = np.flatnonzero(symbols == symbol)
+                if not len(self._atoms[symbol]):
+                    raise UserError(f"pair correlation {pair[0]}-{pair[1]}: the structure holds no {symbol}")
+            self._blocks[(pair[0], pair[1])] = Blocks()
+        edges = np.linspace(0.0, self.r_max, self.n_bins + 1)
+        self.r = 0.5 * (edges[1:] + edges[:-1])
+        self._shells = 4.0 / 3.0 * np.pi * np.diff(edges**3)
+
+    def add(self, positions: FloatArray, cell: FloatArray) -> None:
+        """Add one frame, (n_atoms, 3) and (3, 3) in Å."""
+        _check_radius(self.r_max, cell)
+        volume = abs(np.linalg.det(cell))
+        for pair, blocks in self._blocks.items():
+            first, second = self._atoms[pair[0]], self._atoms[pair[1]]
+            counts, n_pairs = self._count(positions, cell, first, second, pair[0] == pair[1])
+            blocks.add(counts, n_pairs / volume * self._shells)
+
+    def result(self, spacing: float) -> dict[tuple[str, str], RadialCurve]:
+        """g(r) of each pair; ``spacing`` is the time between frames in fs.
+
+        Raises
+        ------
+        UserError
+            If the trajectory is too short for a block average.
+        """
+        return {pair: RadialCurve(self.r, blocks.estimate(spacing)) for pair, blocks in self._blocks.items()}
+
+    def _count(
+        self, positions: FloatArray, cell: FloatArray, first: IntArray, second: IntArray, same: bool
+    ) -> tuple[FloatArray, float]:
+        """Histogram of distances between two groups, and the number of ordered pairs looked at."""
+        counts = np.zeros(self.n_bins)
+        scale = self.n_bins / self.r_max
+        rows = max(1, _CHUNK // len(second))
+        for start in range(0, len(first), rows):
+            i = first[start : start + rows]
+            j = second[start:] if same else second
+            vectors = minimum_image(positions[j][None, :, :] - positions[i][:, None, :], cell)
+            distances = np.sqrt(np.einsum("ijx,ijx->ij", vectors, vectors))
+            keep = distances < self.r_max
+            if same:  # each pair once: j after i in the group
+                keep &= np.arange(len(j))[None, :] > np.arange(len(i))[:, None]
+            if self.labels is not None:
+                keep &= self.labels[i][:, None] != self.labels[j][None, :]
+            counts += np.bincount((distances[keep] * scale).astype(np.int64), minlength=self.n_bins)[
+                : self.n_bins
+            ]
+        n_pairs = len(first) * (len(first) - 1) / 2.0 if same else float(len(first) * len(second))
+        return counts, n_pairs
+
+
+class DipoleCorrelation:
+    """Longitudinal and transverse correlations of molecular orientations, streamed.
+
+    Parameters
+    ----------
+    r_max
+        Largest distance between centres, Å.
+    n_bins
+        Shells between 0 and r_max.
+    """
+
+    def __init__(self, r_max: float, n_bins: int = 120) -> None:
+        self.r_max, self.n_bins = r_max, n_bins
+        self.r = (np.arange(n_bins) + 0.5) * r_max / n_bins
+        self._longitudinal, self._transverse = Blocks(), Blocks()
+
+    def add(self, centres: FloatArray, orientations: FloatArray, cell: FloatArray) -> None:
+        """Add one frame: (n_molecules, 3) centres in Å, unit vectors, and the cell."""
+        _check_radius(self.r_max, cell)
+        sums = np.zeros((3, self.n_bins))
+        n = len(centres)
+        rows = max(1, _CHUNK // n)
+        for start in range(0, n, rows):
+            i, j = slice(start, start + rows), slice(start, n)
+            vectors = minimum_image(centres[j][None] - centres[i][:, None], cell)
+            distances = np.sqrt(np.einsum("ijx,ijx->ij", vectors, vectors))
+            later = np.arange(distances.shape[1])[None, :] > np.arange(distances.shape[0])[:, None]
+            a, b = np.nonzero((distances < self.r_max) & later)
+            distance = distances[a, b]
+            direction = vectors[a, b] / distance[:, None]
+            u, v = orientations[i][a], orientations[j][b]
+            along = np.einsum("px,px->p", u, direction) * np.einsum("px,px->p", v, direction)
+            across = 0.5 * (np.einsum("px,px->p", u, v) - along)
+            shell = (distance * (self.n_bins / self.r_max)).astype(np.int64)
+            for row, weights in enumerate((None, along, across)):
+                sums[row] += np.bincount(shell, weights=weights, minlength=self.n_bins)[: self.n_bins]
+        self._longitudinal.add(sums[1], sums[0])
+        self._transverse.add(sums[2], sums[0])
+
+    def result(self, spacing: float) -> tuple[RadialCurve, RadialCurve]:
+        """Longitudinal and transverse curves; ``spacing`` is the time between frames in fs.
+
+        Raises
+        ------
+        UserError
+            If the trajectory is too short for a block average.
+        """
+        curves = (self._longitudinal.estimate(spacing), self._transverse.estimate(spacing))
+        return RadialCurve(self.r, curves[0]), RadialCurve(self.r, curves[1])
+
+
+def _check_radius(r_max: float, cell: FloatArray) -> None:
+    if not cell.any():
+        raise UserError("pair correlations need a periodic cell, got none")
+    largest = largest_radius(cell)
+    if r_max > largest * (1.0 + 1e-9):
+        raise UserError(
+            f"`r_max` must not exceed half the smallest height of the cell, {largest:.3f} Å, got {r_max:.3f}"
+        )

@@ -1,0 +1,297 @@
+"""A run folder: i-PI's input, its outputs found through the <output> section, frames matched by step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from ase.data import atomic_numbers
+
+from ipi_driver.errors import UserError
+from ipi_driver.observables.reading.input_xml import InputSettings, OutputFile, read_input
+from ipi_driver.observables.reading.properties import PropertyTable, read_properties
+from ipi_driver.observables.reading.xyz import TrajectoryFile, TrajectoryFrame
+from ipi_driver.structure import FloatArray, IntArray
+from ipi_driver.units import ipi_factor
+
+# labels that i-PI uses for isotopes -> atomic number
+ISOTOPES = {"D": 1, "T": 1, "C13": 6, "C14": 6, "O17": 8, "O18": 8, "Cl37": 17, "Br81": 35}
+CENTROIDS = {
+    "positions": "x_centroid",
+    "velocities": "v_centroid",
+    "momenta": "p_centroid",
+    "forces": "f_centroid",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class RunFrame:
+    """Quantities of one step.
+
+    Attributes
+    ----------
+    step
+        Simulation step.
+    cell
+        (3, 3) rows, Å.
+    values
+        Quantity to (n_atoms, 3): positions Å, velocities Å/fs, forces eV/Å.
+    """
+
+    step: int
+    cell: FloatArray
+    values: dict[str, FloatArray]
+
+    @property
+    def positions(self) -> FloatArray:
+        return self.values["positions"]
+
+    @property
+    def velocities(self) -> FloatArray:
+        return self.values["velocities"]
+
+    @property
+    def forces(self) -> FloatArray:
+        return self.values["forces"]
+
+
+@dataclass(eq=False)
+class Run:
+    """A folder in which i-PI ran.
+
+    Attributes
+    ----------
+    path
+        The folder.
+    notes
+        What a reader of the results should know about the files; grows while they are read.
+
+    Raises
+    ------
+    UserError
+        If there is no i-PI input in the folder, or more than one and none is called input.xml.
+    """
+
+    path: Path
+    notes: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.path = Path(self.path)
+        if not self.path.is_dir():
+            raise UserError(f"no run folder {self.path}: give the folder in which i-PI wrote its output")
+        self.input_path = find_input(self.path)
+        self.settings: InputSettings = read_input(self.input_path)
+        if self.settings.n_beads > 1:
+            self.note(
+                f"{self.settings.n_beads} beads: centroids where the run wrote them, else the first bead"
+            )
+
+    @property
+    def name(self) -> str:
+        return self.path.resolve().name
+
+    def note(self, text: str) -> None:
+        if text not in self.notes:
+            self.notes.append(text)
+
+    @cached_property
+    def driver(self) -> dict[str, Any]:
+        """Content of driver.yaml, empty where the run has none."""
+        path = self.path / "driver.yaml"
+        if not path.is_file():
+            return {}
+        try:
+            content = yaml.safe_load(path.read_text())
+        except yaml.YAMLError as error:
+            raise UserError(f"{path} is not valid YAML: {str(error).splitlines()[0]}") from error
+        return content if isinstance(content, dict) else {}
+
+    @cached_property
+    def properties(self) -> PropertyTable:
+        """The columns of every property file that has the stride of the first one."""
+        outputs = [output for output in self.settings.outputs if output.kind == "properties"]
+        tables = [
+            read_properties(self.path / output.stem)
+            for output in outputs
+            if (self.path / output.stem).is_file()
+        ]
+        if not tables:
+            raise UserError(
+                f"{self.path} has no property file: add <properties> with step and conserved to the input"
+            )
+        columns = dict(tables[0].columns)
+        for table in tables[1:]:
+            if "step" in table and "step" in columns and np.array_equal(table["step"], columns["step"]):
+                columns |= {name: values for name, values in table.columns.items() if name not in columns}
+        for table in tables:
+            for note in table.notes:
+                self.note(note)
+        return PropertyTable(columns, tables[0].source)
+
+    @cached_property
+    def timestep(self) -> float:
+        """Length of a step in fs: from the input, else from the columns step and time."""
+        if self.settings.timestep is not None:
+            return self.settings.timestep
+        table = self.properties
+        steps, times = table["step"], table["time"]
+        if len(steps) < 2:
+            raise UserError(
+                f"{self.input_path} has no <timestep>: expected one, or two rows of step and time"
+            )
+        return float((times[-1] - times[0]) / (steps[-1] - steps[0]))
+
+    def trajectory(self, quantity: str) -> TrajectoryFile | None:
+        """The file of a quantity (its centroid where there are beads), or None where the run writes none."""
+        wanted = [quantity]
+        if self.settings.n_beads > 1 and quantity in CENTROIDS:
+            wanted.insert(0, CENTROIDS[quantity])
+        for name in wanted:
+            for output in self.settings.outputs:
+                if output.kind == "trajectory" and output.quantity == name:
+                    path = self._file_of(output)
+                    if path is not None:
+                        return TrajectoryFile(path)
+        return None
+
+    def extras(self) -> list[Path]:
+        """Existing files of extras, in the order of the input."""
+        outputs = [
+            o for o in self.settings.outputs if o.kind == "trajectory" and o.quantity.startswith("extras")
+        ]
+        paths = [path for output in outputs for path in sorted(self.path.glob(output.stem + "*"))]
+        return [path for path in paths if path.is_file()]
+
+    def has(self, quantity: str) -> bool:
+        if self.trajectory(quantity) is not None:
+            return True
+        return quantity == "velocities" and self.trajectory("momenta") is not None
+
+    @cached_property
+    def symbols(self) -> tuple[str, ...]:
+        return self._require("positions")[1].symbols
+
+    @cached_property
+    def numbers(self) -> IntArray:
+        """(n_atoms,) atomic numbers; isotope labels (D, O18, ...) count as their element."""
+        unknown = sorted(s for s in set(self.symbols) if s not in ISOTOPES and s not in atomic_numbers)
+        if unknown:
+            raise UserError(f"{self.path}: unknown element label {unknown[0]!r} in the positions")
+        return np.array([ISOTOPES.get(s, atomic_numbers.get(s, 0)) for s in self.symbols], dtype=np.int64)
+
+    @cached_property
+    def masses(self) -> FloatArray:
+        """(n_atoms,) dalton: what the input or i-PI's RESTART sets, else i-PI's table of labels."""
+        candidates = [self.settings.masses]
+        restart = self.path / "RESTART"
+        if self.settings.masses is None and restart.is_file():
+            candidates.append(read_input(restart).masses)
+        for masses in candidates:
+            if masses is not None and len(masses) == len(self.symbols):
+                return masses
+        from ipi.utils.units import Elements
+
+        return np.array([Elements.mass_list[s] * ipi_factor("mass", "dalton") for s in self.symbols])
+
+    def frames(self, quantities: Sequence[str] = ("positions",), stride: int = 1) -> Iterator[RunFrame]:
+        """Frames that hold every quantity, matched by step, in the order of time.
+
+        Parameters
+        ----------
+        quantities
+            Of positions, velocities (also from momenta), forces.
+        stride
+            Use every stride-th common frame.
+
+        Raises
+        ------
+        UserError
+            If the run wrote no such file, the files hold different atoms, or no step is common.
+        """
+        files = [self._require(quantity) for quantity in quantities]
+        sizes = {file.n_atoms for _, file in files}
+        if len(sizes) > 1:
+            raise UserError(f"{self.path}: trajectories hold different numbers of atoms, got {sorted(sizes)}")
+        n_common = 0
+        try:
+            for frames in _matched([iter(file) for _, file in files]):
+                if n_common % stride == 0:
+                    values = {
+                        wanted: frame.values / self.masses[:, None] if name == "momenta" else frame.values
+                        for wanted, (name, _), frame in zip(quantities, files, frames, strict=True)
+                    }
+                    yield RunFrame(frames[0].step, frames[0].cell, values)
+                n_common += 1
+        finally:
+            for _, file in files:
+                for note in file.notes:
+                    self.note(note)
+        if n_common == 0:
+            names = ", ".join(file.path.name for _, file in files)
+            raise UserError(
+                f"{self.path}: no common step in {names}: write them with strides that divide each other"
+            )
+
+    def n_frames(self, quantity: str = "positions") -> int:
+        """Number of frames in a trajectory, from its size (for progress bars; exact for i-PI's layout)."""
+        file = self._require(quantity)[1]
+        with file.path.open("rb") as stream:
+            first = sum(len(stream.readline()) for _ in range(file.n_atoms + 2))
+        return max(1, file.size // first)
+
+    def _require(self, quantity: str) -> tuple[str, TrajectoryFile]:
+        names = (quantity, "momenta") if quantity == "velocities" else (quantity,)
+        for name in names:
+            file = self.trajectory(name)
+            if file is not None:
+                return name, file
+        raise UserError(
+            f"{self.path} has no {quantity} trajectory: add "
+            f"<trajectory filename='{quantity}' stride='10'> {quantity} </trajectory> to <output> "
+            f"and run again"
+        )
+
+    def _file_of(self, output: OutputFile) -> Path | None:
+        if output.format not in ("xyz", ""):
+            self.note(f"{output.stem}: format {output.format} is not read, expected xyz")
+            return None
+        candidates = [*sorted(self.path.glob(f"{output.stem}_*.xyz")), self.path / f"{output.stem}.xyz"]
+        return next((path for path in candidates if path.is_file()), None)
+
+
+def find_input(folder: Path) -> Path:
+    """The i-PI input of a folder."""
+    if (folder / "input.xml").is_file():
+        return folder / "input.xml"
+    inputs = [
+        path for path in sorted(folder.glob("*.xml")) if "<simulation" in path.read_text(errors="replace")
+    ]
+    if len(inputs) == 1:
+        return inputs[0]
+    if not inputs:
+        raise UserError(f"{folder} is not a run folder: expected i-PI's input.xml in it, found none")
+    names = ", ".join(path.name for path in inputs)
+    raise UserError(f"{folder} holds several i-PI inputs ({names}): call the one that was run input.xml")
+
+
+def _matched(streams: list[Iterator[TrajectoryFrame]]) -> Iterator[list[TrajectoryFrame]]:
+    """Frames of equal step from streams whose steps increase."""
+    frames = [next(stream, None) for stream in streams]
+    while True:
+        complete = [frame for frame in frames if frame is not None]
+        if len(complete) < len(frames):
+            return
+        latest = max(frame.step for frame in complete)
+        if all(frame.step == latest for frame in complete):
+            yield complete
+            frames = [next(stream, None) for stream in streams]
+        else:
+            frames = [
+                next(stream, None) if frame.step < latest else frame
+                for stream, frame in zip(streams, complete, strict=True)
+            ]

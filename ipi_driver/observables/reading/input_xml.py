@@ -1,0 +1,158 @@
+"""What an i-PI input file says about its run: outputs, time step, temperature, forces, masses."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ElementTree
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ipi_driver.errors import UserError
+from ipi_driver.structure import FloatArray
+from ipi_driver.units import ipi_factor
+
+
+@dataclass(frozen=True)
+class OutputFile:
+    """One element of <output>.
+
+    Attributes
+    ----------
+    kind
+        properties or trajectory.
+    content
+        Text of the element: names of properties, or the quantity of a trajectory.
+    stem
+        File name without bead number and extension.
+    stride
+        Steps between writes.
+    format
+        xyz, ase, ... for trajectories.
+    """
+
+    kind: str
+    content: str
+    stem: str
+    stride: int
+    format: str = "xyz"
+
+    @property
+    def quantity(self) -> str:
+        return self.content.split("{")[0].split("(")[0].strip()
+
+
+@dataclass(frozen=True, eq=False)
+class InputSettings:
+    """Settings of a run.
+
+    Attributes
+    ----------
+    outputs
+        Property files and trajectories, in the order of the file.
+    timestep
+        fs, or None where the input has none (a minimisation).
+    temperature
+        K, or None.
+    motion
+        i-PI's motion mode: dynamics, minimize, replay, ...
+    ensemble
+        nve, nvt, ... of the dynamics, or "".
+    thermostat
+        Thermostat mode, or "".
+    n_beads
+        Number of beads.
+    forces
+        Names of the force fields in the order of <forces>, with their MTS weights as printed.
+    masses
+        (n_atoms,) dalton where the input sets them by hand, else None.
+    """
+
+    outputs: tuple[OutputFile, ...]
+    timestep: float | None
+    temperature: float | None
+    motion: str
+    ensemble: str
+    thermostat: str
+    n_beads: int
+    forces: tuple[tuple[str, str], ...]
+    masses: FloatArray | None
+
+
+def read_input(path: Path) -> InputSettings:
+    """Settings in an i-PI input file.
+
+    Raises
+    ------
+    UserError
+        If the file is not an i-PI input or a number in it cannot be read.
+    """
+    try:
+        root = ElementTree.parse(path).getroot()
+    except ElementTree.ParseError as error:
+        raise UserError(f"{path} is not well-formed XML: {error}") from error
+    if root.tag != "simulation":
+        raise UserError(f"{path} is not an i-PI input: expected <simulation>, got <{root.tag}>")
+    motion = root.find(".//motion")
+    dynamics = root.find(".//motion/dynamics")
+    thermostat = root.find(".//thermostat")
+    beads = root.find(".//initialize")
+    restarted = root.find(".//beads")
+    n_beads = 1
+    for element in (beads, restarted):
+        if element is not None:
+            n_beads = int(element.get("nbeads", "1"))
+    try:
+        return InputSettings(
+            outputs=_outputs(root),
+            timestep=_quantity(root, ".//dynamics/timestep", "time"),
+            temperature=_quantity(root, ".//ensemble/temperature", "temperature"),
+            motion="" if motion is None else motion.get("mode", "dynamics"),
+            ensemble="" if dynamics is None else dynamics.get("mode", "nve"),
+            thermostat="" if thermostat is None else thermostat.get("mode", ""),
+            n_beads=n_beads,
+            forces=tuple(
+                (force.get("forcefield", ""), (force.findtext("mts_weights") or "").strip())
+                for force in root.findall(".//system/forces/force")
+            ),
+            masses=_masses(root),
+        )
+    except ValueError as error:
+        raise UserError(f"{path}: cannot read a setting: {error}") from error
+
+
+def _outputs(root: ElementTree.Element) -> tuple[OutputFile, ...]:
+    outputs = []
+    for section in root.findall("output"):
+        prefix = section.get("prefix", "i-pi")
+        for element in section:
+            if element.tag not in ("properties", "trajectory"):
+                continue
+            name = element.get("filename", "out" if element.tag == "properties" else "traj").strip()
+            stem = f"{prefix}.{name}" if prefix else name
+            stride = int(element.get("stride", "1"))
+            content = (element.text or "").strip()
+            outputs.append(
+                OutputFile(element.tag, content, stem, stride, element.get("format", "xyz").strip())
+            )
+    return tuple(outputs)
+
+
+def _quantity(root: ElementTree.Element, where: str, dimension: str) -> float | None:
+    element = root.find(where)
+    if element is None or not (element.text or "").strip():
+        return None
+    unit = element.get("units", "")
+    unit = "" if unit == "automatic" else unit
+    return float((element.text or "").split()[0]) * ipi_factor(dimension, unit)
+
+
+def _masses(root: ElementTree.Element) -> FloatArray | None:
+    """Masses set by <masses mode='manual'> or, in a checkpoint, by <beads><m>."""
+    for where in (".//initialize/masses", ".//beads/m"):
+        element = root.find(where)
+        if element is None or element.get("mode", "manual") != "manual":
+            continue
+        text = (element.text or "").replace("[", " ").replace("]", " ").replace(",", " ")
+        return np.array(text.split(), dtype=np.float64) * ipi_factor("mass", element.get("units", ""))
+    return None

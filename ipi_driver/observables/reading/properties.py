@@ -1,0 +1,136 @@
+"""Reading i-PI property files: columns named and unit-tagged in the header.
+
+``# column   3     --> conserved{electronvolt} : help`` or ``# cols.    4-9     --> stress_md{megapascal} :
+help``.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+
+from ipi_driver.errors import UserError
+from ipi_driver.structure import FloatArray, IntArray
+from ipi_driver.units import ipi_factor
+
+_COLUMN = re.compile(rb"#\s*(?:column|cols\.)\s+(\d+)(?:\s*-\s*(\d+))?\s*-->\s*(\S+)")
+_NAME = re.compile(r"([^{(]+)(?:\{([^}]*)\})?(\([^)]*\))?(?:\{([^}]*)\})?")
+
+# dimension of the properties that are converted; every other column stays as printed
+_DIMENSIONS = {
+    "time": "time",
+    "temperature": "temperature",
+    "ensemble_temperature": "temperature",
+    "conserved": "energy",
+    "potential": "energy",
+    "pot_component": "energy",
+    "pot_component_raw": "energy",
+    "bead_potentials": "energy",
+    "kinetic_md": "energy",
+    "kinetic_cv": "energy",
+    "ensemble_bias": "energy",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class PropertyTable:
+    """Columns of one or several property files of a run.
+
+    Attributes
+    ----------
+    columns
+        Name (with its arguments, without unit) to (n_rows,) or (n_rows, n) array; fs, eV, K where the
+        dimension is known, else as printed.
+    notes
+        What a reader of the results should know.
+    source
+        File, for messages.
+    """
+
+    columns: dict[str, FloatArray]
+    source: str
+    notes: tuple[str, ...] = field(default=())
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.columns
+
+    def __getitem__(self, name: str) -> FloatArray:
+        if name not in self.columns:
+            have = ", ".join(self.columns)
+            raise UserError(
+                f"{self.source} has no column `{name}`, it has {have}: add `{name}` to <properties> "
+                f"of the input"
+            )
+        return self.columns[name]
+
+    @property
+    def steps(self) -> IntArray:
+        return np.rint(self["step"]).astype(np.int64)
+
+
+def read_properties(path: str | Path) -> PropertyTable:
+    """Columns of an i-PI property file, in the package's units.
+
+    A last line that is not complete is dropped, rows that a restart wrote again are skipped; both are noted.
+
+    Raises
+    ------
+    UserError
+        If the file is missing, has no header or no complete row, or a row is malformed.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"no property file {path}: check that the run has started and its <output> section")
+    content = path.read_bytes()
+    header = [_COLUMN.match(line) for line in content[: 1 << 16].splitlines() if line.startswith(b"#")]
+    matches = [match for match in header if match is not None]
+    if not matches:
+        raise UserError(f"{path} has no `# column ... -->` header: expected a property file written by i-PI")
+    n_columns = max(int(match.group(2) or match.group(1)) for match in matches)
+    rows, notes = _read_rows(path, content, n_columns)
+    columns: dict[str, FloatArray] = {}
+    for match in matches:
+        first, last = int(match.group(1)) - 1, int(match.group(2) or match.group(1))
+        name, factor = _parse_name(match.group(3).decode(), path)
+        block = rows[:, first:last] * factor
+        columns[name] = block[:, 0] if last - first == 1 else block
+    if "step" in columns:
+        fresh = columns["step"] > np.concatenate([[-np.inf], np.maximum.accumulate(columns["step"])[:-1]])
+        if not fresh.all():
+            notes.append(f"{path.name}: {int((~fresh).sum())} rows repeated by a restart were skipped")
+            columns = {name: values[fresh] for name, values in columns.items()}
+    return PropertyTable(columns, str(path), tuple(notes))
+
+
+def _read_rows(path: Path, content: bytes, n_columns: int) -> tuple[FloatArray, list[str]]:
+    notes = []
+    if content and not content.endswith(b"\n"):  # i-PI ends every row with a line break
+        content = content[: content.rfind(b"\n") + 1]
+        notes.append(f"{path.name}: last row incomplete, dropped")
+    try:
+        rows = np.loadtxt(BytesIO(content), comments="#", ndmin=2)
+    except ValueError as error:
+        raise UserError(f"{path}: malformed row, expected {n_columns} numbers ({error})") from error
+    if rows.size == 0:
+        raise UserError(f"{path} holds no complete row: let the run write at least one and repeat")
+    if rows.shape[1] != n_columns:
+        raise UserError(f"{path}: header names {n_columns} columns, rows have {rows.shape[1]}")
+    return rows, notes
+
+
+def _parse_name(text: str, path: Path) -> tuple[str, float]:
+    match = _NAME.fullmatch(text)
+    if match is None:
+        return text, 1.0
+    base, arguments = match.group(1), match.group(3) or ""
+    unit = match.group(2) or match.group(4) or ""
+    if base not in _DIMENSIONS:
+        return base + arguments, 1.0
+    try:
+        return base + arguments, ipi_factor(_DIMENSIONS[base], unit)
+    except ValueError as error:
+        raise UserError(f"{path}: column `{text}`: {error}") from error

@@ -1,0 +1,247 @@
+"""Uncertainty of time averages: correlation times, block averages, jackknife.
+
+For a stationary series x of variance s² and autocorrelation rho(t), the mean over a time T has the variance
+``2 s² tau / T`` with the integrated correlation time ``tau = int_0^inf rho(t) dt``. The integral is cut at
+the first window W with ``W >= 6 tau(W)`` (Madras and Sokal, J. Stat. Phys. 50, 109 (1988)). Means over blocks
+of length L >= 5 tau are nearly independent; what correlation is left lowers their variance by ``1 - tau /
+L``, for which the error is corrected (exact for exponential correlations up to exp(-L/tau); Flyvbjerg and
+Petersen, J. Chem. Phys. 91, 461 (1989)).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ipi_driver.errors import UserError
+from ipi_driver.structure import FloatArray
+from ipi_driver.units import FS_PER_PS
+
+BLOCK_TO_CORRELATION = 5.0
+"""Shortest block, in correlation times."""
+
+MINIMUM_BLOCKS = 4
+"""Fewest blocks from which a standard error is given."""
+
+_WINDOW = 6.0
+
+
+@dataclass(frozen=True, eq=False)
+class Estimate:
+    """A time average and how sure it is.
+
+    Attributes
+    ----------
+    value
+        Scalar (0-d) or array; the unit is the quantity's.
+    error
+        Standard error of ``value``, same shape.
+    correlation_time
+        Integrated correlation time, fs; not below half the spacing of the samples it was measured on.
+    block_length
+        Length of the blocks, fs.
+    n_blocks
+        Number of blocks.
+    blocks
+        (n_blocks, ...) value of each block, for quantities derived from the average.
+    """
+
+    value: FloatArray
+    error: FloatArray
+    correlation_time: float
+    block_length: float
+    n_blocks: int
+    blocks: FloatArray
+
+    def derived(self, function: Callable[[FloatArray], ArrayLike]) -> Estimate:
+        """Estimate of a function of the average, its error by jackknife over the blocks."""
+        value = np.asarray(function(self.value), dtype=np.float64)
+        n = self.n_blocks
+        total = self.blocks.sum(axis=0)
+        left_out = np.array([function((total - block) / (n - 1)) for block in self.blocks], dtype=np.float64)
+        spread = ((left_out - left_out.mean(axis=0)) ** 2).sum(axis=0)
+        error = np.sqrt((n - 1) / n * spread) / np.sqrt(_left_over(self.correlation_time, self.block_length))
+        blocks = n * value - (n - 1) * left_out
+        return Estimate(value, error, self.correlation_time, self.block_length, n, blocks)
+
+
+def autocorrelation(series: ArrayLike) -> FloatArray:
+    """Autocorrelation of a series, pooled over its components, normalised to 1 at lag 0.
+
+    Parameters
+    ----------
+    series
+        (n, ...) samples at equal spacing.
+
+    Returns
+    -------
+    (n,) array; all zero but the first where the series is constant.
+    """
+    samples = np.asarray(series, dtype=np.float64)
+    n = len(samples)
+    flat = samples.reshape(n, -1)
+    flat = flat - flat.mean(axis=0)
+    spectrum = np.fft.rfft(flat, n=2 * n, axis=0)
+    covariance = np.fft.irfft((np.abs(spectrum) ** 2).sum(axis=1), n=2 * n)[:n] / np.arange(n, 0, -1)
+    result = np.zeros(n)
+    result[0] = 1.0
+    scale = np.abs(samples).max(initial=0.0) ** 2 * flat.shape[1]
+    if covariance[0] > 1e-28 * scale:
+        result = covariance / covariance[0]
+    return result
+
+
+def correlation_time(series: ArrayLike, spacing: float = 1.0) -> float:
+    """Integrated correlation time ``int_0^inf rho dt`` in the unit of ``spacing``, at least half of it."""
+    rho = autocorrelation(series)
+    # trapezium from lag 0: for an Ornstein-Uhlenbeck process this is tau up to (spacing/tau)²
+    integral = np.cumsum(rho) - 0.5
+    windows = np.arange(len(rho))
+    closed = np.flatnonzero(windows >= _WINDOW * integral)
+    last = int(closed[0]) if len(closed) else len(rho) - 1
+    return float(max(integral[last], 0.5)) * spacing
+
+
+def block_average(series: ArrayLike, spacing: float, minimum_blocks: int = MINIMUM_BLOCKS) -> Estimate:
+    """Average of a series over time with its standard error.
+
+    Parameters
+    ----------
+    series
+        (n, ...) samples at equal spacing.
+    spacing
+        fs between samples.
+    minimum_blocks
+        Fewest blocks of at least 5 correlation times.
+
+    Raises
+    ------
+    UserError
+        If the series is too short for ``minimum_blocks`` blocks.
+    """
+    samples = np.asarray(series, dtype=np.float64)
+    return blocked_ratio(samples, np.ones(len(samples)), spacing, minimum_blocks)
+
+
+def blocked_ratio(
+    numerators: ArrayLike, denominators: ArrayLike, spacing: float, minimum_blocks: int = MINIMUM_BLOCKS
+) -> Estimate:
+    """``sum(numerators) / sum(denominators)`` with its standard error.
+
+    The error is that of the linearised ratio: block sums of ``numerator - value * denominator``.
+
+    Parameters
+    ----------
+    numerators
+        (n, ...) sums over n pieces of equal duration, in the order of time.
+    denominators
+        (n,) or the shape of ``numerators``: counts or weights.
+    spacing
+        Duration of a piece, fs.
+    minimum_blocks
+        Fewest blocks of at least 5 correlation times.
+
+    Raises
+    ------
+    UserError
+        If the series is too short for ``minimum_blocks`` blocks.
+    """
+    above = np.asarray(numerators, dtype=np.float64)
+    below = np.asarray(denominators, dtype=np.float64)
+    if below.ndim < above.ndim:
+        below = below.reshape(below.shape + (1,) * (above.ndim - below.ndim))
+    n = len(above)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        value = above.sum(axis=0) / below.sum(axis=0)
+        residuals = np.where(np.isfinite(value), (above - value * below) / below.mean(axis=0), 0.0)
+    tau = correlation_time(residuals, spacing) if n > 1 else spacing
+    per_block = max(1, int(np.ceil(BLOCK_TO_CORRELATION * tau / spacing)))
+    n_blocks = n // per_block
+    if n_blocks < minimum_blocks:
+        need, got = minimum_blocks * per_block * spacing / FS_PER_PS, n * spacing / FS_PER_PS
+        raise UserError(
+            f"too short for a block average: {minimum_blocks} blocks of 5 correlation times "
+            f"({tau / FS_PER_PS:.3g} ps) need {need:.3g} ps, got {got:.3g} ps; run longer"
+        )
+    per_block = n // n_blocks  # longer blocks take the remainder
+    used = n_blocks * per_block
+    grouped = residuals[:used].reshape(n_blocks, per_block, *residuals.shape[1:]).mean(axis=1)
+    length = per_block * spacing
+    variance = ((grouped - grouped.mean(axis=0)) ** 2).sum(axis=0) / (n_blocks * (n_blocks - 1))
+    error = np.sqrt(variance / _left_over(tau, length))
+    error = np.where(np.isfinite(value), error, np.nan)
+    return Estimate(np.asarray(value), np.asarray(error), tau, length, n_blocks, value + grouped)
+
+
+def _left_over(tau: float, length: float) -> float:
+    """Factor by which correlation between neighbouring blocks lowers the variance of block means."""
+    return 1.0 - min(tau / length, 0.5)
+
+
+def _merged(pieces: list[FloatArray]) -> list[FloatArray]:
+    """Sums of neighbouring pairs."""
+    return [a + b for a, b in zip(pieces[::2], pieces[1::2], strict=True)]
+
+
+class Blocks:
+    """Running sums over pieces of a trajectory of unknown length, in bounded memory.
+
+    Pieces are merged in pairs whenever there are ``2 * n_pieces`` of them, so that between ``n_pieces`` and
+    ``2 * n_pieces`` pieces of equal duration are kept, whatever the length of the trajectory.
+
+    Parameters
+    ----------
+    n_pieces
+        Fewest pieces kept of a long trajectory.
+    """
+
+    def __init__(self, n_pieces: int = 64) -> None:
+        self.n_pieces = n_pieces
+        self.per_piece = 1
+        self.n_samples = 0
+        self._numerators: list[FloatArray] = []
+        self._denominators: list[FloatArray] = []
+        self._filled = 0
+
+    def add(self, numerator: ArrayLike, denominator: ArrayLike = 1.0) -> None:
+        """Add one sample: an array (or a sum) and its weight (a number or an array of the same shape)."""
+        above = np.array(numerator, dtype=np.float64)
+        below = np.array(denominator, dtype=np.float64)
+        if self._filled == 0:
+            self._numerators.append(above)
+            self._denominators.append(below)
+        else:
+            self._numerators[-1] += above
+            self._denominators[-1] += below
+        self._filled = (self._filled + 1) % self.per_piece
+        self.n_samples += 1
+        if self._filled == 0 and len(self._numerators) == 2 * self.n_pieces:
+            self._numerators = [
+                a + b for a, b in zip(self._numerators[::2], self._numerators[1::2], strict=True)
+            ]
+            self._denominators = [
+                a + b for a, b in zip(self._denominators[::2], self._denominators[1::2], strict=True)
+            ]
+            self.per_piece *= 2
+
+    def mean(self) -> FloatArray:
+        """Average over everything added so far."""
+        if not self._numerators:
+            raise UserError("no sample was added: the trajectory holds no frame for this observable")
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.asarray(sum(self._numerators) / sum(self._denominators))
+
+    def estimate(self, spacing: float, minimum_blocks: int = MINIMUM_BLOCKS) -> Estimate:
+        """The average with its error; ``spacing`` is the time between samples in fs."""
+        if not self._numerators:
+            raise UserError("no sample was added: the trajectory holds no frame for this observable")
+        above, below = list(self._numerators), list(self._denominators)
+        if self._filled and len(above) > 1:  # the last piece is shorter: it joins the one before
+            tail_above, tail_below = above.pop(), below.pop()
+            above[-1] = above[-1] + tail_above
+            below[-1] = below[-1] + tail_below
+        duration = self.n_samples * spacing / len(above)
+        return blocked_ratio(np.array(above), np.array(below), duration, minimum_blocks)
