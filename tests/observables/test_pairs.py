@@ -1,0 +1,143 @@
+"""Pair correlations of an ideal gas, of a crystal, of known dipoles, and against ASE."""
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk
+from ase.geometry.rdf import get_rdf
+
+from ipi_driver.errors import UserError
+from ipi_driver.observables.molecules import largest_radius
+from ipi_driver.observables.pairs import DipoleCorrelation, PairDistances
+
+TRICLINIC = np.array([[14.0, 0.0, 0.0], [3.5, 12.0, 0.0], [-2.5, 3.0, 13.0]])
+CUBIC = np.eye(3) * 12.0
+
+
+@pytest.mark.parametrize("cell", [CUBIC, TRICLINIC], ids=["cubic", "triclinic"])
+def test_ideal_gas_is_one(cell):
+    rng = np.random.default_rng(0)
+    numbers = np.repeat([8, 1], [40, 80])
+    pairs = PairDistances(numbers, [("O", "O"), ("O", "H"), ("H", "H")], largest_radius(cell), n_bins=40)
+    for _ in range(300):
+        pairs.add(rng.uniform(-1, 2, size=(120, 3)) @ cell, cell)
+    for pair, curve in pairs.result(10.0).items():
+        pulls = (curve.estimate.value[3:] - 1) / curve.estimate.error[3:]
+        assert np.sqrt((pulls**2).mean()) == pytest.approx(1.0, abs=0.35)
+        # independent points: counts in a shell are Poisson distributed
+        n_pairs = {("O", "O"): 40 * 39 / 2, ("O", "H"): 40 * 80, ("H", "H"): 80 * 79 / 2}[pair]
+        edges = np.linspace(0, largest_radius(cell), 41)
+        counts = 300 * n_pairs * 4 / 3 * np.pi * np.diff(edges**3) / np.linalg.det(cell)
+        ratio = curve.estimate.error[3:] * np.sqrt(counts[3:])
+        assert np.sqrt((ratio**2).mean()) == pytest.approx(1.0, abs=0.2)
+
+
+def test_number_of_neighbours_in_a_crystal():
+    crystal = bulk("Cu", "fcc", a=3.6, cubic=True).repeat(4)
+    pairs = PairDistances(crystal.numbers, [("Cu", "Cu")], 7.0, n_bins=350)
+    for shift in range(20):
+        pairs.add(crystal.positions + 0.37 * shift, np.array(crystal.cell))
+    curve = pairs.result(1.0)[("Cu", "Cu")]
+    g, dr = curve.estimate.value, 0.02
+    edges = np.arange(351) * dr
+    shells = 4 / 3 * np.pi * np.diff(edges**3)
+    density = (len(crystal) - 1) / crystal.get_volume()
+    for distance, n in [(3.6 / np.sqrt(2), 12), (3.6, 6), (3.6 * np.sqrt(1.5), 24), (3.6 * np.sqrt(2), 12)]:
+        near = np.abs(curve.r - distance) < 0.05
+        assert (g * shells)[near].sum() * density == pytest.approx(n)
+    assert g[curve.r < 2.4].max() == 0
+
+
+@pytest.mark.parametrize("cell", [CUBIC, TRICLINIC], ids=["cubic", "triclinic"])
+def test_agrees_with_ase(cell):
+    rng = np.random.default_rng(5)
+    numbers = np.repeat([8, 1], [50, 100])
+    r_max = 0.95 * largest_radius(cell)
+    pairs = PairDistances(numbers, [("O", "O"), ("O", "H"), ("H", "H")], r_max, n_bins=30)
+    frames = [rng.uniform(size=(150, 3)) @ cell for _ in range(16)]
+    theirs = {pair: [] for pair in pairs.pairs}
+    for positions in frames:
+        pairs.add(positions, cell)
+        atoms = Atoms(numbers=numbers, positions=positions, cell=cell, pbc=True)
+        for pair in theirs:
+            z = tuple({"O": 8, "H": 1}[s] for s in pair)
+            theirs[pair].append(get_rdf(atoms, r_max, 30, elements=z, no_dists=True))
+    for pair, curve in pairs.result(1.0).items():
+        n = {"O": 50, "H": 100}[pair[1]]
+        # ASE counts an atom among its own neighbours of the same element: N instead of N - 1
+        factor = n / (n - 1) if pair[0] == pair[1] else 1.0
+        np.testing.assert_allclose(curve.estimate.value, np.mean(theirs[pair], axis=0) * factor, rtol=1e-9)
+
+
+def test_pairs_within_a_molecule_can_be_left_out():
+    rng = np.random.default_rng(1)
+    centres = rng.uniform(size=(30, 3)) @ CUBIC
+    numbers, labels = np.tile([8, 1], 30), np.repeat(np.arange(30), 2)
+    positions = np.stack([centres, centres + [0.96, 0, 0]], axis=1).reshape(-1, 3)
+    with_bond = PairDistances(numbers, [("O", "H")], 6.0, 60)
+    without = PairDistances(numbers, [("O", "H")], 6.0, 60, labels)
+    for _ in range(12):
+        with_bond.add(positions, CUBIC)
+        without.add(positions, CUBIC)
+    difference = (
+        with_bond.result(1.0)[("O", "H")].estimate.value - without.result(1.0)[("O", "H")].estimate.value
+    )
+    edges = np.arange(61) * 0.1
+    counts = difference * 900 / 12**3 * 4 / 3 * np.pi * np.diff(edges**3)
+    np.testing.assert_allclose(counts, np.where(np.arange(60) == 9, 30.0, 0.0), atol=1e-9)
+
+
+def test_chunks_do_not_change_the_result(monkeypatch):
+    rng = np.random.default_rng(3)
+    positions = rng.uniform(size=(90, 3)) @ TRICLINIC
+    results = []
+    for chunk in (200_000, 700):
+        monkeypatch.setattr("ipi_driver.observables.pairs._CHUNK", chunk)
+        pairs = PairDistances(np.repeat([8, 1], [30, 60]), [("O", "H"), ("H", "H")], 5.0, 50)
+        dipoles = DipoleCorrelation(5.0, 50)
+        for _ in range(12):
+            pairs.add(positions, TRICLINIC)
+            dipoles.add(positions[:60], np.roll(positions, 1, axis=1)[:60] / 10, TRICLINIC)
+        results.append(
+            [c.estimate.value for c in pairs.result(1.0).values()] + [c.estimate.value for c in dipoles.result(1.0)]
+        )
+    for one, many in zip(*results, strict=True):
+        np.testing.assert_allclose(one, many, rtol=1e-12)
+
+
+def test_dipoles_all_parallel():
+    """u along z everywhere, pairs isotropic: longitudinal <cos²> = 1/3, transverse 1/3."""
+    rng = np.random.default_rng(0)
+    dipoles = DipoleCorrelation(6.0, n_bins=12)
+    up = np.tile([0.0, 0.0, 1.0], (150, 1))
+    for _ in range(100):
+        dipoles.add(rng.uniform(size=(150, 3)) @ CUBIC, up, CUBIC)
+    longitudinal, transverse = dipoles.result(1.0)
+    for curve in (longitudinal, transverse):
+        pulls = (curve.estimate.value[2:] - 1 / 3) / curve.estimate.error[2:]
+        assert np.sqrt((pulls**2).mean()) < 1.6
+    total = longitudinal.estimate.value + 2 * transverse.estimate.value
+    np.testing.assert_allclose(total[2:], 1.0, atol=1e-12)
+
+
+def test_dipoles_of_one_pair():
+    u = np.array([[0.6, 0.8, 0.0], [0.28, 0.0, 0.96]])
+    centres = np.array([[11.5, 1.0, 1.0], [1.5, 1.0, 1.0]])  # 2 Å apart along x, across the boundary
+    dipoles = DipoleCorrelation(6.0, n_bins=24)
+    for _ in range(12):
+        dipoles.add(centres, u, CUBIC)
+    longitudinal, transverse = dipoles.result(1.0)
+    place = int(2.0 / 0.25)
+    assert longitudinal.estimate.value[place] == pytest.approx(0.6 * 0.28)
+    assert transverse.estimate.value[place] == pytest.approx(0.0)
+    assert np.isnan(np.delete(longitudinal.estimate.value, place)).all()
+
+
+def test_radius_beyond_half_the_cell_is_refused():
+    pairs = PairDistances(np.array([8, 8]), [("O", "O")], 6.5)
+    with pytest.raises(UserError, match=r"half the smallest height of the cell, 6.000 Å, got 6.500"):
+        pairs.add(np.zeros((2, 3)), CUBIC)
+    with pytest.raises(UserError, match="need a periodic cell"):
+        pairs.add(np.zeros((2, 3)), np.zeros((3, 3)))
+    with pytest.raises(UserError, match="holds no N"):
+        PairDistances(np.array([8, 8]), [("O", "N")], 5.0)

@@ -1,0 +1,92 @@
+"""Correlation times and errors against an Ornstein-Uhlenbeck process, whose answers are known."""
+
+import numpy as np
+import pytest
+from scipy.signal import lfilter
+
+from ipi_driver.errors import UserError
+from ipi_driver.observables.statistics import (
+    Blocks,
+    autocorrelation,
+    block_average,
+    blocked_ratio,
+    correlation_time,
+)
+
+
+def ornstein_uhlenbeck(n: int, tau: float, seed: int, n_series: int = 1) -> np.ndarray:
+    """Unit variance, autocorrelation exp(-t / tau), spacing 1; (n, n_series)."""
+    rng = np.random.default_rng(seed)
+    a = np.exp(-1.0 / tau)
+    noise = rng.normal(size=(n, n_series)) * np.sqrt(1 - a * a)
+    noise[0] = rng.normal(size=n_series)
+    return lfilter([1.0], [1.0, -a], noise, axis=0)
+
+
+def test_autocorrelation_equals_direct_sum():
+    x = ornstein_uhlenbeck(200, 5.0, 0)[:, 0]
+    y = x - x.mean()
+    direct = np.array([(y[: len(y) - k] * y[k:]).mean() for k in range(50)])
+    np.testing.assert_allclose(autocorrelation(x)[:50], direct / direct[0], atol=1e-12)
+
+
+@pytest.mark.parametrize("tau", [3.0, 20.0])
+def test_correlation_time_of_ornstein_uhlenbeck(tau):
+    times = [correlation_time(ornstein_uhlenbeck(100_000, tau, seed)[:, 0], 0.5) for seed in range(4)]
+    assert np.mean(times) == pytest.approx(0.5 * tau, rel=0.08)
+
+
+def test_white_noise_has_half_a_spacing():
+    assert correlation_time(np.random.default_rng(1).normal(size=20_000), 2.0) == pytest.approx(1.0, abs=0.06)
+
+
+def test_error_is_the_spread_of_repeated_means():
+    n, tau, repeats = 4000, 15.0, 200
+    runs = ornstein_uhlenbeck(n, tau, 7, repeats)
+    estimates = [block_average(runs[:, k], 1.0) for k in range(repeats)]
+    means = np.array([e.value for e in estimates])
+    errors = np.array([e.error for e in estimates])
+    exact = np.sqrt(2 * tau / n)
+    assert means.std() == pytest.approx(exact, rel=0.15)  # the process is what it should be
+    assert np.sqrt((errors**2).mean()) == pytest.approx(exact, rel=0.08)
+    assert all(e.block_length >= 5 * e.correlation_time for e in estimates)
+    naive = runs.std() / np.sqrt(n)
+    assert errors.mean() > 4 * naive
+
+
+def test_too_short_series_is_refused():
+    with pytest.raises(UserError, match="too short for a block average"):
+        block_average(ornstein_uhlenbeck(200, 50.0, 3)[:, 0], 1.0)
+
+
+def test_constant_series_has_no_error():
+    estimate = block_average(np.full(100, 3.7), 1.0)
+    assert estimate.value == pytest.approx(3.7)
+    assert estimate.error == pytest.approx(0.0, abs=1e-12)
+
+
+def test_ratio_weights_by_counts():
+    estimate = blocked_ratio([2.0, 0.0, 6.0, 4.0, 2.0, 2.0, 1.0, 3.0] * 4, [1, 0, 3, 2, 1, 1, 1, 1] * 4, 1.0)
+    assert estimate.value == pytest.approx(20 / 10)
+
+
+@pytest.mark.parametrize("n", [70, 5000, 8191])
+def test_streamed_blocks_equal_all_at_once(n):
+    series = ornstein_uhlenbeck(n, 2.0, 11, 40)
+    blocks = Blocks(n_pieces=32)
+    for row in series:
+        blocks.add(row)
+    streamed = blocks.estimate(1.0)
+    whole = block_average(series, 1.0)
+    np.testing.assert_allclose(streamed.value, whole.value, atol=1e-12)
+    np.testing.assert_allclose(blocks.mean(), whole.value, atol=1e-12)
+    assert len(blocks._numerators) <= 64
+    assert np.sqrt((streamed.error**2).mean()) == pytest.approx(np.sqrt(2 * 2.0 / n), rel=0.2)
+
+
+def test_jackknife_of_a_nonlinear_function_is_the_delta_rule():
+    series = 5.0 + ornstein_uhlenbeck(40_000, 3.0, 5)[:, 0]
+    estimate = block_average(series, 1.0)
+    squared = estimate.derived(lambda x: x**2)
+    assert squared.value == pytest.approx(float(estimate.value) ** 2)
+    assert squared.error == pytest.approx(2 * float(estimate.value) * float(estimate.error), rel=0.02)
