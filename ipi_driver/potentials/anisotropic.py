@@ -165,7 +165,7 @@ class AnisotropicPotential(Potential):
             )
             energies += factor * term_energies
             gradients += factor[:, None, None] * term_gradients
-        columns = gradients.transpose(1, 0, 2).reshape(len(edges.centers), -1)
+        columns = gradients.transpose(1, 0, 2).reshape(len(edges.centers), 3 * n_rotations)
         forces = (geometry.out - geometry.into) @ columns
         forces = np.asarray(forces).reshape(structure.n_atoms, n_rotations, 3).transpose(1, 0, 2)
         virials = -np.einsum("kea,eb->kab", gradients, edges.vectors)
