@@ -35,7 +35,9 @@ def test_rmsd_of_different_systems_is_refused():
 
 
 def test_relative_energies():
-    np.testing.assert_allclose(relative_energies([-100.0, -202.0, -303.0], [10, 20, 30]), [0.2 / 3, -0.1 / 3, -0.1 / 3])
+    np.testing.assert_allclose(
+        relative_energies([-100.0, -202.0, -303.0], [10, 20, 30]), [0.2 / 3, -0.1 / 3, -0.1 / 3]
+    )
     with pytest.raises(UserError, match="one energy and one number"):
         relative_energies([-1.0], [1, 2])
 

@@ -23,7 +23,7 @@ MASSES = WATER.get_masses()
 
 
 def free_symmetric_rotor(n: int, spacing: float):
-    """Trajectory of a torque-free rigid body (an ammonia-like top) by Euler's solution: L is constant in space."""
+    """A torque-free rigid body (an ammonia-like top) by Euler's solution: L is constant in space."""
     top = molecule("NH3")
     masses = top.get_masses()
     body = top.positions - top.get_center_of_mass()
@@ -47,8 +47,9 @@ def free_symmetric_rotor(n: int, spacing: float):
     frames = Rotation.from_euler("ZXZ", angles).as_matrix()
     positions = np.einsum("txy,ky->tkx", frames, body)
     h = 1e-3
-    ahead = Rotation.from_euler("ZXZ", angles + h * np.array([total / i1, 0, w3 * (1 - i3 / i1)])).as_matrix()
-    behind = Rotation.from_euler("ZXZ", angles - h * np.array([total / i1, 0, w3 * (1 - i3 / i1)])).as_matrix()
+    rates = np.array([total / i1, 0, w3 * (1 - i3 / i1)])
+    ahead = Rotation.from_euler("ZXZ", angles + h * rates).as_matrix()
+    behind = Rotation.from_euler("ZXZ", angles - h * rates).as_matrix()
     velocities = np.einsum("txy,ky->tkx", (ahead - behind) / (2 * h), body)
     return masses, positions, velocities, DALTON * total
 
@@ -127,7 +128,9 @@ def test_spectrum_of_a_cosine_and_of_noise():
     times = np.arange(60_000) * spacing
     series = 3.0 + 0.2 * np.cos(2 * np.pi * wavenumber * SPEED_OF_LIGHT * times)
     spectrum = power_spectrum(series, spacing)
-    assert spectrum.wavenumbers[spectrum.density.argmax()] == pytest.approx(wavenumber, abs=spectrum.wavenumbers[1])
+    assert spectrum.wavenumbers[spectrum.density.argmax()] == pytest.approx(
+        wavenumber, abs=spectrum.wavenumbers[1]
+    )
     assert np.trapezoid(spectrum.density, spectrum.wavenumbers) == pytest.approx(0.2**2 / 2, rel=1e-3)
     noise = np.random.default_rng(0).normal(size=60_000)
     spectrum = power_spectrum(noise, spacing)

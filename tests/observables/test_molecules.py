@@ -11,7 +11,7 @@ WATER = np.array([[0.0, 0.0, 0.0], [0.9572, 0.0, 0.0], [-0.23999, 0.92663, 0.0]]
 
 
 def water_box(cell: np.ndarray, n: int, seed: int) -> tuple[Structure, np.ndarray, np.ndarray]:
-    """Waters on a grid, turned at random, wrapped into the cell, atoms shuffled; with molecule of atom and dipoles."""
+    """Waters turned at random, wrapped into the cell, atoms shuffled; molecule of each atom, dipoles."""
     rng = np.random.default_rng(seed)
     from scipy.spatial.transform import Rotation
 
@@ -55,7 +55,9 @@ def test_minimum_image_is_the_shortest_up_to_the_largest_radius():
     assert 300 < near.sum() < 3000
     np.testing.assert_allclose(ours[near], shortest[near], atol=1e-12)
     assert (ours[~near] >= largest_radius(TRICLINIC) - 1e-12).all()
-    np.testing.assert_allclose(np.rint((wrapped - vectors) @ np.linalg.inv(TRICLINIC)) @ TRICLINIC, wrapped - vectors)
+    np.testing.assert_allclose(
+        np.rint((wrapped - vectors) @ np.linalg.inv(TRICLINIC)) @ TRICLINIC, wrapped - vectors
+    )
 
 
 def test_isolated_molecule_without_cell():

@@ -73,7 +73,7 @@ def test_pairs_within_a_molecule_can_be_left_out():
     rng = np.random.default_rng(1)
     centres = rng.uniform(size=(30, 3)) @ CUBIC
     numbers, labels = np.tile([8, 1], 30), np.repeat(np.arange(30), 2)
-    positions = np.stack([centres, centres + [0.96, 0, 0]], axis=1).reshape(-1, 3)
+    positions = np.stack([centres, centres + np.array([0.96, 0, 0])], axis=1).reshape(-1, 3)
     with_bond = PairDistances(numbers, [("O", "H")], 6.0, 60)
     without = PairDistances(numbers, [("O", "H")], 6.0, 60, labels)
     for _ in range(12):
@@ -99,7 +99,8 @@ def test_chunks_do_not_change_the_result(monkeypatch):
             pairs.add(positions, TRICLINIC)
             dipoles.add(positions[:60], np.roll(positions, 1, axis=1)[:60] / 10, TRICLINIC)
         results.append(
-            [c.estimate.value for c in pairs.result(1.0).values()] + [c.estimate.value for c in dipoles.result(1.0)]
+            [c.estimate.value for c in pairs.result(1.0).values()]
+            + [c.estimate.value for c in dipoles.result(1.0)]
         )
     for one, many in zip(*results, strict=True):
         np.testing.assert_allclose(one, many, rtol=1e-12)
