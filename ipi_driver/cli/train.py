@@ -1,0 +1,55 @@
+"""``ipi-driver train CONFIG.yaml``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+EPILOG = """\
+examples:
+  ipi-driver train train.yaml
+  ipi-driver train train.yaml --max-hours 2
+  ipi-driver train train.yaml --resume            # continues exactly where it stopped
+  torchrun --nproc-per-node 4 -m ipi_driver train train.yaml
+
+a small configuration:
+  data: {files: [water.extxyz], validation: 10, test: 14}
+  output: my-model
+  architecture: {d_model: 64, n_gnn_layers: 2, n_attention_layers: 1, norm: pre, radial_basis: 20}
+  max_hours: 1
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.epilog = EPILOG
+    parser.add_argument("config", type=Path, help="YAML file; paths in it are relative to its folder")
+    parser.add_argument("--resume", action="store_true", help="continue from the output folder's checkpoint")
+    parser.add_argument(
+        "--max-hours", type=float, help="time limit; the learning rate has decayed when it is reached"
+    )
+    parser.add_argument("--output", type=Path, help="folder of the model (overrides the configuration)")
+    parser.add_argument("--device", help="cpu or cuda")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Train, and say where the model is."""
+    from ipi_driver.report.learning_curves import plot_training_log
+    from ipi_driver.training.config import load_config
+    from ipi_driver.training.setup import build_trainer
+
+    config = load_config(args.config)
+    if args.max_hours is not None:
+        config.max_hours = args.max_hours
+    if args.output is not None:
+        config.output = args.output.resolve()
+    if args.device is not None:
+        config.device = args.device
+    trainer = build_trainer(config, resume=args.resume)
+    best = trainer.run(quiet=args.quiet)
+    if trainer.rank == 0:
+        plot_training_log(config.output / "log.csv", config.output / "learning-curve.png")
+        print(f"best validation force MAE {1e3 * best:.1f} meV/Å; the model is in {config.output}")
+        print(f"next: ipi-driver evaluate {config.output} DATA")
+    return 0

@@ -1,0 +1,114 @@
+"""From structures to what the network and the losses need: rotated edge vectors, index arrays, labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ipi_driver.neighbors import Edges, NeighborList
+from ipi_driver.potentials.pet.baseline import Baseline
+from ipi_driver.potentials.pet.graph import Graph, build_graph
+from ipi_driver.structure import FloatArray, IntArray, Structure
+from ipi_driver.training.data import LabelledStructure
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """One structure, ready to be batched: edges once and for all, labels with the baseline taken off.
+
+    Attributes
+    ----------
+    species
+        (n_atoms,) species index.
+    energy, forces, virial
+        What the network is to learn (eV, eV/Å, eV); None for unlabelled structures.
+    """
+
+    species: IntArray
+    edges: Edges
+    energy: float | None
+    forces: FloatArray | None
+    virial: FloatArray | None
+
+    @property
+    def n_atoms(self) -> int:
+        return len(self.species)
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Structures in frames, concatenated.
+
+    Attributes
+    ----------
+    vectors
+        (n_edges, 3) edge vectors in each structure's frame, Å.
+    node_structure, edge_structure
+        (n_nodes,), (n_edges,) index of the structure.
+    n_atoms
+        (n_structures,).
+    energies, forces, virials
+        Labels in each structure's frame: (n_structures,), (n_nodes, 3), (n_structures, 3, 3), or None.
+    rotations
+        (n_structures, 3, 3).
+    """
+
+    graph: Graph
+    vectors: torch.Tensor
+    node_structure: torch.Tensor
+    edge_structure: torch.Tensor
+    n_atoms: torch.Tensor
+    energies: torch.Tensor | None
+    forces: torch.Tensor | None
+    virials: torch.Tensor | None
+    rotations: torch.Tensor
+
+
+def make_sample(
+    item: LabelledStructure | Structure, species: tuple[int, ...], cutoff: float, baseline: Baseline
+) -> Sample:
+    """Neighbour list and labels without the baseline of one structure."""
+    structure = item.structure if isinstance(item, LabelledStructure) else item
+    edges = NeighborList(cutoff, skin=0.0).edges(structure)
+    table = np.full(120, -1)
+    table[list(species)] = np.arange(len(species))
+    index = table[structure.numbers]
+    if not isinstance(item, LabelledStructure):
+        return Sample(index, edges, None, None, None)
+    energy, forces, virial = baseline.evaluate(structure.numbers, edges)
+    rest = None if item.virial is None else item.virial - virial
+    return Sample(index, edges, item.energy - energy, item.forces - forces, rest)
+
+
+def collate(
+    samples: Sequence[Sample], rotations: FloatArray, device: torch.device, dtype: torch.dtype
+) -> Batch:
+    """One batch of ``samples``, each turned by its rotation (n_structures, 3, 3): vectors and labels as r -> R r."""
+
+    def tensor(array: FloatArray) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(device, dtype)
+
+    sizes = np.array([s.n_atoms for s in samples])
+    n_edges = np.array([len(s.edges.centers) for s in samples])
+    vectors = np.concatenate([s.edges.vectors @ r.T for s, r in zip(samples, rotations, strict=True)])
+    labelled = all(s.forces is not None for s in samples)
+    energies = forces = virials = None
+    if labelled:
+        energies = tensor(np.array([s.energy for s in samples]))
+        forces = tensor(np.concatenate([s.forces @ r.T for s, r in zip(samples, rotations, strict=True)]))  # type: ignore[operator]
+        if all(s.virial is not None for s in samples):
+            virials = tensor(np.stack([r @ s.virial @ r.T for s, r in zip(samples, rotations, strict=True)]))
+    return Batch(
+        graph=build_graph([s.species for s in samples], [s.edges for s in samples], device),
+        vectors=tensor(vectors),
+        node_structure=torch.from_numpy(np.repeat(np.arange(len(samples)), sizes)).to(device),
+        edge_structure=torch.from_numpy(np.repeat(np.arange(len(samples)), n_edges)).to(device),
+        n_atoms=tensor(sizes.astype(float)),
+        energies=energies,
+        forces=forces,
+        virials=virials,
+        rotations=tensor(np.asarray(rotations)),
+    )

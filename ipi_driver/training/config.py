@@ -1,0 +1,156 @@
+"""Everything that `ipi-driver train CONFIG.yaml` can be told, with defaults."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from ase.data import atomic_numbers
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from ipi_driver.errors import UserError
+from ipi_driver.potentials.pet.config import PetConfig
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class DataConfig(_Section):
+    """Where the labelled structures are and how they are divided."""
+
+    files: list[Path] = Field(min_length=1)
+    energy_key: str = "energy"
+    forces_key: str = "forces"
+    stress_key: str | None = None
+    virial_key: str | None = None
+    units: Literal["auto", "ev-angstrom", "atomic"] = "auto"
+    validation: int | float = Field(0.1, description="a count, or a fraction below 1")
+    test: int | float = Field(0.1, description="a count, or a fraction below 1")
+    train: int | float | None = Field(None, description="a count or fraction; null takes the rest")
+    split_file: Path | None = Field(
+        None, description="order of the structures: train, then validation, then test"
+    )
+    validation_files: list[Path] | None = None
+    test_files: list[Path] | None = None
+    split_seed: int = 0
+    unlabelled_files: list[Path] = Field([], description="structures for the symmetry penalty alone")
+
+
+class BaselineConfig(_Section):
+    """What is fitted linearly before the network: atomic energies always, pair terms if asked for."""
+
+    pair: bool = True
+    n_gaussians: int = Field(24, ge=2)
+
+
+class LossConfig(_Section):
+    """Weights of the loss ``w_F <|dF|> + w_E |dE| / n_atoms + w_V <|dV|> / n_atoms + w_S (spread over frames)``."""
+
+    forces: float = Field(1.0, ge=0)
+    energy: float = Field(10.0, ge=0, description="per eV/atom, where forces are in eV/Å")
+    virial: float = Field(0.0, ge=0)
+    symmetry: float = Field(0.0, ge=0, description="symmetry penalty; 0 switches it off")
+    symmetry_frames: int = Field(2, ge=2)
+    symmetry_every: int = Field(1, ge=1, description="steps between two penalties on labelled structures")
+    unlabelled_every: int = Field(4, ge=1, description="steps between two penalties on unlabelled structures")
+    unlabelled_atoms: int = Field(
+        200, ge=1, description="unlabelled structures batched up to this many atoms"
+    )
+    smoothing: float = Field(0.01, gt=0, description="eV/Å below which the loss is quadratic")
+
+
+class TrainConfig(_Section):
+    """The whole training."""
+
+    data: DataConfig
+    output: Path
+    architecture: dict[str, Any] = {}
+    species: list[str] | None = Field(None, description="chemical symbols; null takes those of the data")
+    baseline: BaselineConfig = BaselineConfig()
+    loss: LossConfig = LossConfig()
+    augmentation: Literal["none", "so3", "o3"] = "o3"
+    start_from: Path | None = Field(None, description="model folder whose weights the training begins with")
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    learning_rate: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(0.01, ge=0)
+    warmup_steps: int = Field(200, ge=0)
+    final_learning_rate: float = Field(0.01, ge=0, le=1, description="as a fraction of the learning rate")
+    batch_size: int = Field(1, ge=1)
+    epochs: int = Field(1000, ge=1)
+    max_hours: float | None = Field(None, gt=0, description="the schedule ends when this time is used up")
+    ema: float = Field(0.999, ge=0, lt=1)
+    gradient_clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
+    evaluate_every: int = Field(5, ge=1, description="epochs")
+    patience: int | None = Field(None, ge=1, description="evaluations without improvement before stopping")
+    force_gradient: Literal["finite-difference", "exact"] = "finite-difference"
+    displacement: float = Field(0.005, gt=0, description="Å, largest of the finite-difference force gradient")
+    seed: int = 0
+    device: str = "cpu"
+    dtype: Literal["float32", "float64"] = "float32"
+    threads: int | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> TrainConfig:
+        if self.loss.forces == 0 and self.loss.energy == 0:
+            raise ValueError("one of loss.forces and loss.energy must be positive")
+        return self
+
+    def network_config(self, species: tuple[int, ...]) -> PetConfig:
+        """Architecture for the given atomic numbers."""
+        try:
+            return PetConfig(species=species, **self.architecture)
+        except (ValidationError, TypeError) as error:
+            raise UserError(f"`architecture`: {_first_problem(error)}") from error
+
+    def species_numbers(self) -> tuple[int, ...] | None:
+        """Atomic numbers that the configuration asks for."""
+        if self.species is None:
+            return None
+        unknown = [s for s in self.species if s not in atomic_numbers]
+        if unknown:
+            raise UserError(f"`species`: {unknown[0]!r} is not a chemical symbol")
+        return tuple(sorted(atomic_numbers[s] for s in self.species))
+
+
+def _first_problem(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "configuration"
+        return f"{where}: {first['msg']} (got {first.get('input')!r})"
+    return str(error)
+
+
+def load_config(path: Path) -> TrainConfig:
+    """Read a YAML file; paths in it are relative to the file's folder.
+
+    Raises
+    ------
+    UserError
+        If the file is missing, is not YAML, or has an unknown key or a value out of range.
+    """
+    if not path.is_file():
+        raise UserError(f"no training configuration {path}")
+    try:
+        content = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} must hold keys such as `data` and `output`, got {type(content).__name__}")
+    try:
+        config = TrainConfig(**content)
+    except ValidationError as error:
+        raise UserError(f"{path}: {_first_problem(error)}") from error
+    base = path.resolve().parent
+    data = config.data
+    for name in ("files", "validation_files", "test_files", "unlabelled_files"):
+        value = getattr(data, name)
+        if value is not None:
+            setattr(data, name, [base / p for p in value])
+    if data.split_file is not None:
+        data.split_file = base / data.split_file
+    config.output = base / config.output
+    if config.start_from is not None and (base / config.start_from).exists():
+        config.start_from = base / config.start_from
+    return config

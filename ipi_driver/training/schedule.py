@@ -1,0 +1,74 @@
+"""Learning rate over the training, optimisers, and the moving average of the weights."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+from ipi_driver.errors import UserError
+from ipi_driver.training.config import TrainConfig
+
+
+def learning_rate_factor(step: int, progress: float, warmup_steps: int, final: float) -> float:
+    """Factor on the learning rate: linear warm-up, then half a cosine from 1 to ``final`` as progress goes 0 to 1."""
+    warmup = min(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
+    cosine = 0.5 * (1.0 + math.cos(math.pi * min(1.0, max(0.0, progress))))
+    return warmup * (final + (1.0 - final) * cosine)
+
+
+class Optimizers:
+    """AdamW, or Muon for the hidden matrices and AdamW for everything else; one interface for both.
+
+    Muon (K. Jordan et al., 2024) orthogonalises the momentum of each matrix; its step is scaled to the size of an
+    AdamW step, so that one learning rate serves both.
+    """
+
+    def __init__(self, network: nn.Module, config: TrainConfig) -> None:
+        matrices: list[nn.Parameter] = []
+        others: list[nn.Parameter] = []
+        for name, p in network.named_parameters():
+            hidden = p.ndim == 2 and min(p.shape) > 1 and "embedding" not in name
+            (matrices if hidden and config.optimizer == "muon" else others).append(p)
+        lr, decay = config.learning_rate, config.weight_decay
+        self.base_rate = lr
+        self.parts: list[torch.optim.Optimizer] = [
+            torch.optim.AdamW(others, lr=lr, weight_decay=decay, betas=(0.9, 0.98))
+        ]
+        if matrices:
+            if not hasattr(torch.optim, "Muon"):
+                raise UserError("optimizer: muon needs torch 2.9 or newer; use optimizer: adamw")
+            self.parts.append(
+                torch.optim.Muon(matrices, lr=lr, weight_decay=decay, adjust_lr_fn="match_rms_adamw")
+            )
+
+    def step(self, factor: float) -> None:
+        """One step with the learning rate times ``factor``; clears the gradients."""
+        for part in self.parts:
+            for group in part.param_groups:
+                group["lr"] = self.base_rate * factor
+            part.step()
+            part.zero_grad(set_to_none=True)
+
+    def state_dict(self) -> list[dict[str, object]]:
+        return [part.state_dict() for part in self.parts]
+
+    def load_state_dict(self, states: list[dict[str, object]]) -> None:
+        for part, state in zip(self.parts, states, strict=True):
+            part.load_state_dict(state)
+
+
+class MovingAverage:
+    """Exponential moving average of the weights, with a shorter memory in the first steps."""
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.steps = 0
+        self.weights = {k: v.detach().clone() for k, v in network.state_dict().items()}
+
+    def update(self, network: nn.Module) -> None:
+        self.steps += 1
+        decay = min(self.decay, (1.0 + self.steps) / (10.0 + self.steps))
+        for k, v in network.state_dict().items():
+            self.weights[k].lerp_(v.detach(), 1.0 - decay)

@@ -1,0 +1,136 @@
+"""From a configuration to a `Trainer`: data, split, baseline, network."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import ase.io
+import numpy as np
+import torch
+import torch.distributed as dist
+import yaml
+
+from ipi_driver.errors import UserError
+from ipi_driver.potentials.pet.baseline import Baseline
+from ipi_driver.potentials.pet.network import PetNetwork
+from ipi_driver.potentials.pet.storage import load_model
+from ipi_driver.structure import Structure
+from ipi_driver.training.batch import Sample, make_sample
+from ipi_driver.training.config import TrainConfig
+from ipi_driver.training.data import LabelledStructure, read_dataset
+from ipi_driver.training.fit_baseline import fit_baseline
+from ipi_driver.training.splits import Split, make_split, write_split
+from ipi_driver.training.trainer import Trainer
+
+
+def read_labelled(config: TrainConfig) -> tuple[list[LabelledStructure], list[LabelledStructure]]:
+    """Training and validation structures; the test part stays unread by the training.
+
+    The split is written into the output folder beside the model.
+    """
+    data = config.data
+
+    def read(paths: Sequence[Path]) -> list[LabelledStructure]:
+        return read_dataset(
+            paths, data.energy_key, data.forces_key, data.stress_key, data.virial_key, data.units
+        )
+
+    structures = read(data.files)
+    if data.validation_files is not None:
+        return structures, read(data.validation_files)
+    split = make_split(
+        len(structures),
+        train=data.train,
+        validation=data.validation,
+        test=0 if data.test_files else data.test,
+        index_file=data.split_file,
+        seed=data.split_seed,
+    )
+    write_split(split, config.output / "split.yaml")
+    return _take(structures, split.train), _take(structures, split.validation)
+
+
+def _take(structures: list[LabelledStructure], indices: np.ndarray) -> list[LabelledStructure]:
+    return [structures[int(i)] for i in indices]
+
+
+def read_unlabelled(paths: Sequence[Path]) -> list[Structure]:
+    """Structures of any file that ASE reads."""
+    found: list[Structure] = []
+    for path in paths:
+        try:
+            found += [Structure.from_atoms(a) for a in ase.io.read(path, ":")]
+        except (OSError, ValueError, ase.io.formats.UnknownFileTypeError) as error:
+            raise UserError(f"unlabelled structures {path} cannot be read: {error}") from error
+    return found
+
+
+def start_processes(config: TrainConfig) -> tuple[int, int]:
+    """Rank and number of processes; more than one when started by ``torchrun``."""
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    if world_size == 1:
+        return 0, 1
+    backend = "nccl" if config.device.startswith("cuda") else "gloo"
+    if backend == "nccl":
+        config.device = f"cuda:{os.environ['LOCAL_RANK']}"
+        torch.cuda.set_device(config.device)
+    dist.init_process_group(backend)
+    return dist.get_rank(), world_size
+
+
+def build_trainer(config: TrainConfig, resume: bool = False) -> Trainer:
+    """Everything up to the first step.
+
+    Raises
+    ------
+    UserError
+        If the data, the split or the configuration is bad, or the output folder is taken.
+    """
+    rank, world_size = start_processes(config)
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    if config.device.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError(
+            f"`device` {config.device!r} cannot be used: no CUDA device is available; use device: cpu"
+        )
+    config.output.mkdir(parents=True, exist_ok=True)
+    if not resume and (config.output / "checkpoint.pt").exists():
+        raise UserError(
+            f"{config.output} holds a training already; continue it with --resume or choose another output"
+        )
+    train, validation = read_labelled(config)
+    unlabelled = read_unlabelled(config.data.unlabelled_files)
+    species = config.species_numbers() or tuple(sorted({int(z) for s in train for z in s.structure.numbers}))
+    torch.manual_seed(config.seed)
+    network, baseline = _network_and_baseline(config, species, train, resume)
+    cutoff = network.config.cutoff
+
+    def samples(items: Sequence[LabelledStructure | Structure]) -> list[Sample]:
+        return [make_sample(item, species, cutoff, baseline) for item in items]
+
+    trainer = Trainer(
+        config, network, baseline, samples(train), samples(validation), samples(unlabelled), rank, world_size
+    )
+    if resume:
+        trainer.load_checkpoint()
+    if rank == 0:
+        text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+        (config.output / "training.yaml").write_text(text)
+    return trainer
+
+
+def _network_and_baseline(
+    config: TrainConfig, species: tuple[int, ...], train: list[LabelledStructure], resume: bool
+) -> tuple[PetNetwork, Baseline]:
+    if config.start_from is not None:
+        network, baseline = load_model(config.start_from)
+        if set(species) - set(network.config.species):
+            raise UserError(f"the data hold elements that {config.start_from} does not know")
+        return network, baseline
+    network = PetNetwork(config.network_config(species))
+    if resume and (config.output / "model.yaml").is_file():
+        return network, load_model(config.output)[1]
+    baseline = fit_baseline(train, network.config.cutoff, config.baseline.pair, config.baseline.n_gaussians)
+    return network, baseline

@@ -1,0 +1,366 @@
+"""The training loop: augmentation, steps, evaluation, checkpoints; everything in it can be stopped and resumed."""
+
+from __future__ import annotations
+
+import csv
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from ipi_driver.errors import UserError
+from ipi_driver.potentials.pet.baseline import Baseline
+from ipi_driver.potentials.pet.network import PetNetwork
+from ipi_driver.potentials.pet.storage import save_model
+from ipi_driver.training.batch import Sample, collate
+from ipi_driver.training.config import TrainConfig
+from ipi_driver.training.losses import (
+    LossFunction,
+    StepResult,
+    accumulate_gradients,
+    forces_from_gradients,
+    label_loss,
+    structure_energies,
+    symmetry_loss,
+)
+from ipi_driver.training.rotations import augmentation_rotations
+from ipi_driver.training.schedule import MovingAverage, Optimizers, learning_rate_factor
+
+# Keys that may change when a training is resumed: they do not alter what has been done so far.
+_RESUMABLE = {"max_hours", "epochs", "patience", "evaluate_every", "threads", "device", "output"}
+
+
+@dataclass
+class LogRow:
+    """One line of ``log.csv``; errors in meV/Å and meV per structure."""
+
+    epoch: int
+    step: int
+    hours: float
+    learning_rate: float
+    train_loss: float
+    train_force_mae: float
+    train_energy_mae: float
+    val_force_mae: float
+    val_force_rmse: float
+    val_energy_mae: float
+    best_val_force_mae: float
+    steps_per_second: float
+
+
+class Trainer:
+    """Trains one network.
+
+    Parameters
+    ----------
+    config
+        The configuration.
+    network, baseline
+        What is trained, and what has been fitted before.
+    train, validation
+        Labelled samples.
+    unlabelled
+        Samples for the symmetry penalty alone.
+    rank, world_size
+        Position among the processes of ``torchrun``.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        network: PetNetwork,
+        baseline: Baseline,
+        train: Sequence[Sample],
+        validation: Sequence[Sample],
+        unlabelled: Sequence[Sample] = (),
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self.config = config
+        self.device = torch.device(config.device)
+        self.dtype = torch.float64 if config.dtype == "float64" else torch.float32
+        self.network = network.to(self.device, self.dtype)
+        self.baseline = baseline
+        self.train_samples, self.validation_samples = list(train), list(validation)
+        self.unlabelled = list(unlabelled)
+        self.rank, self.world_size = rank, world_size
+        self.optimizers = Optimizers(network, config)
+        self.average = MovingAverage(network, config.ema)
+        self.step = 0
+        self.epoch = 0
+        self.hours = 0.0
+        self.best = float("inf")
+        self.stale = 0
+        self.output = config.output
+        self.steps_per_epoch = -(-len(self.train_samples) // (config.batch_size * world_size))
+
+    # ---- steps
+
+    def _gradient(self, samples: Sequence[Sample], rotations: np.ndarray, loss: LossFunction) -> StepResult:
+        batch = collate(samples, rotations, self.device, self.dtype)
+        displacement = self.config.displacement if self.config.force_gradient == "finite-difference" else None
+        value, energies, gradients = accumulate_gradients(self.network, batch, loss, displacement)
+        if batch.energies is None or batch.forces is None:
+            return StepResult(value, float("nan"), float("nan"))
+        forces = forces_from_gradients(gradients, batch)
+        return StepResult(
+            value,
+            float((forces - batch.forces).abs().mean()),
+            float((energies - batch.energies).abs().mean()),
+        )
+
+    def _symmetry_gradient(self, samples: Sequence[Sample], generator: np.random.Generator) -> None:
+        n = self.config.loss.symmetry_frames
+        repeated = [s for _ in range(n) for s in samples]
+        rotations = augmentation_rotations("o3", len(repeated), generator)
+        self._gradient(repeated, rotations, symmetry_loss(self.config.loss))
+
+    def train_step(self, indices: np.ndarray) -> StepResult:
+        """One optimiser step on the training samples ``indices`` of this process."""
+        config = self.config
+        # the step number seeds everything random, so that a resumed training repeats itself
+        generator = np.random.default_rng([config.seed, self.step, self.rank])
+        samples = [self.train_samples[i] for i in indices]
+        rotations = augmentation_rotations(config.augmentation, len(samples), generator)
+        result = self._gradient(samples, rotations, label_loss(config.loss))
+        if config.loss.symmetry:
+            if self.step % config.loss.symmetry_every == 0:
+                self._symmetry_gradient(samples, generator)
+            if self.unlabelled and self.step % config.loss.unlabelled_every == 0:
+                self._symmetry_gradient(self._draw_unlabelled(generator), generator)
+        self._average_gradients()
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), config.gradient_clip)
+        if not torch.isfinite(norm):
+            raise UserError(
+                f"the gradient is not finite at step {self.step}; lower `learning_rate` (got {config.learning_rate})"
+                " and resume from the last checkpoint"
+            )
+        factor = learning_rate_factor(
+            self.step, self.progress(), config.warmup_steps, config.final_learning_rate
+        )
+        self.optimizers.step(factor)
+        self.average.update(self.network)
+        self.step += 1
+        return result
+
+    def _draw_unlabelled(self, generator: np.random.Generator) -> list[Sample]:
+        chosen: list[Sample] = []
+        room = self.config.loss.unlabelled_atoms
+        for i in generator.permutation(len(self.unlabelled)):
+            sample = self.unlabelled[i]
+            if chosen and sample.n_atoms > room:
+                break
+            chosen.append(sample)
+            room -= sample.n_atoms
+            if room <= 0:
+                break
+        return chosen
+
+    def _average_gradients(self) -> None:
+        if self.world_size == 1:
+            return
+        for p in self.network.parameters():
+            if p.grad is None:
+                p.grad = torch.zeros_like(p)
+            dist.all_reduce(p.grad)
+            p.grad /= self.world_size
+
+    def progress(self) -> float:
+        """Fraction of the training done, by steps or by time, whichever is further."""
+        done = self.step / (self.config.epochs * self.steps_per_epoch)
+        if self.config.max_hours is not None:
+            done = max(done, self.hours / self.config.max_hours)
+        return done
+
+    def epoch_indices(self) -> list[np.ndarray]:
+        """Batches of this process in this epoch; the last one is filled up from the start of the permutation."""
+        order = np.random.default_rng([self.config.seed, 1_000_003, self.epoch]).permutation(
+            len(self.train_samples)
+        )
+        chunk = self.config.batch_size * self.world_size
+        filled = np.resize(order, self.steps_per_epoch * chunk)
+        size = self.config.batch_size
+        return [filled[k * chunk + self.rank * size :][:size] for k in range(self.steps_per_epoch)]
+
+    # ---- evaluation
+
+    def evaluate(
+        self, samples: Sequence[Sample], weights: dict[str, torch.Tensor]
+    ) -> tuple[float, float, float]:
+        """Force MAE, force RMSE (eV/Å) and energy MAE (eV per structure) with the given weights."""
+        own = {k: v.clone() for k, v in self.network.state_dict().items()}
+        self.network.load_state_dict(weights)
+        absolute = square = count = energy = 0.0
+        for sample in samples:
+            batch = collate([sample], np.eye(3)[None], self.device, self.dtype)
+            assert batch.energies is not None and batch.forces is not None
+            leaf = batch.vectors.requires_grad_(True)
+            energies = structure_energies(self.network, leaf, batch)
+            (gradients,) = torch.autograd.grad(energies.sum(), leaf)
+            error = forces_from_gradients(gradients, batch) - batch.forces
+            absolute += float(error.abs().sum())
+            square += float(error.square().sum())
+            count += error.numel()
+            energy += float((energies.detach() - batch.energies).abs().sum())
+        self.network.load_state_dict(own)
+        return absolute / count, (square / count) ** 0.5, energy / len(samples)
+
+    # ---- the loop
+
+    def run(self, quiet: bool = False) -> float:
+        """Train until the epochs, the time or the patience are used up; returns the best validation force MAE."""
+        started, hours_before = time.perf_counter(), self.hours
+        total = self.config.epochs * self.steps_per_epoch
+        columns = (
+            TextColumn("epoch {task.fields[epoch]}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TextColumn(
+                "loss {task.fields[loss]:.4f}  F {task.fields[force]:.1f} meV/Å  E {task.fields[energy]:.0f} meV"
+            ),
+            TextColumn("best {task.fields[best]:.1f}"),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, disable=quiet or self.rank > 0) as bar:
+            task = bar.add_task(
+                "", total=1.0, epoch=self.epoch, loss=0.0, force=0.0, energy=0.0, best=1e3 * self.best
+            )
+            while self.step < total and self.progress() < 1.0 and not self._out_of_patience():
+                results: list[StepResult] = []
+                epoch_start = time.perf_counter()
+                for indices in self.epoch_indices():
+                    results.append(self.train_step(indices))
+                    self.hours = hours_before + (time.perf_counter() - started) / 3600.0
+                    self._agree_on_time()
+                    bar.update(
+                        task,
+                        completed=min(1.0, self.progress()),
+                        epoch=self.epoch,
+                        loss=results[-1].loss,
+                        force=1e3 * results[-1].force_mae,
+                        energy=1e3 * results[-1].energy_mae,
+                        best=1e3 * self.best,
+                    )
+                    if self.progress() >= 1.0:
+                        break
+                rate = len(results) / (time.perf_counter() - epoch_start)
+                self.epoch += 1
+                if (
+                    self.epoch % self.config.evaluate_every == 0
+                    or self.progress() >= 1.0
+                    or self.step >= total
+                ):
+                    self._end_of_interval(results, rate)
+        return self.best
+
+    def _agree_on_time(self) -> None:
+        """All processes follow the clock of the first, so that none stops while another waits for it."""
+        if self.world_size > 1 and self.config.max_hours is not None:
+            clock = torch.tensor([self.hours], dtype=torch.float64, device=self.device)
+            dist.broadcast(clock, 0)
+            self.hours = float(clock[0])
+
+    def _out_of_patience(self) -> bool:
+        return self.config.patience is not None and self.stale >= self.config.patience
+
+    def _end_of_interval(self, results: list[StepResult], rate: float) -> None:
+        force_mae, force_rmse, energy_mae = self.evaluate(self.validation_samples, self.average.weights)
+        improved = force_mae < self.best
+        self.best = min(self.best, force_mae)
+        self.stale = 0 if improved else self.stale + 1
+        if self.rank > 0:
+            return
+        row = LogRow(
+            epoch=self.epoch,
+            step=self.step,
+            hours=round(self.hours, 5),
+            learning_rate=self.optimizers.parts[0].param_groups[0]["lr"],
+            train_loss=float(np.mean([r.loss for r in results])),
+            train_force_mae=1e3 * float(np.mean([r.force_mae for r in results])),
+            train_energy_mae=1e3 * float(np.mean([r.energy_mae for r in results])),
+            val_force_mae=1e3 * force_mae,
+            val_force_rmse=1e3 * force_rmse,
+            val_energy_mae=1e3 * energy_mae,
+            best_val_force_mae=1e3 * self.best,
+            steps_per_second=rate,
+        )
+        self._append_log(row)
+        if improved:
+            self.save_best(asdict(row))
+        self.save_checkpoint()
+
+    def _append_log(self, row: LogRow) -> None:
+        path = self.output / "log.csv"
+        new = not path.exists()
+        with path.open("a", newline="") as file:
+            writer = csv.DictWriter(file, fieldnames=list(asdict(row)))
+            if new:
+                writer.writeheader()
+            writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in asdict(row).items()})
+
+    def save_best(self, provenance: dict[str, Any]) -> None:
+        """Write the averaged weights as a model folder."""
+        best = PetNetwork(self.network.config)
+        best.load_state_dict(self.average.weights)
+        save_model(self.output, best, self.baseline, {"training": provenance})
+
+    # ---- checkpoints
+
+    def save_checkpoint(self) -> None:
+        """Write ``checkpoint.pt``, first under another name, so that an interruption leaves the old one whole."""
+        state = {
+            "config": self._fixed_config(),
+            "network": self.network.state_dict(),
+            "average": self.average.weights,
+            "average_steps": self.average.steps,
+            "optimizers": self.optimizers.state_dict(),
+            "counters": [self.step, self.epoch, self.stale],
+            "clock": [self.hours, self.best],
+        }
+        partial = self.output / "checkpoint.partial"
+        torch.save(state, partial)
+        partial.replace(self.output / "checkpoint.pt")
+
+    def load_checkpoint(self) -> None:
+        """Continue from ``checkpoint.pt``.
+
+        Raises
+        ------
+        UserError
+            If there is none, or it was made with another configuration.
+        """
+        path = self.output / "checkpoint.pt"
+        if not path.is_file():
+            raise UserError(f"nothing to resume: {path} does not exist; start without --resume")
+        state = torch.load(path, weights_only=True, map_location=self.device)
+        now = self._fixed_config()
+        for key in sorted(set(now) | set(state["config"])):
+            if now.get(key) != state["config"].get(key):
+                raise UserError(
+                    f"--resume with another configuration: `{key}` was {state['config'].get(key)}, is now {now.get(key)};"
+                    " restore it, or train into another output folder"
+                )
+        self.network.load_state_dict(state["network"])
+        self.average.weights = state["average"]
+        self.average.steps = state["average_steps"]
+        self.optimizers.load_state_dict(state["optimizers"])
+        self.step, self.epoch, self.stale = state["counters"]
+        self.hours, self.best = state["clock"]
+
+    def _fixed_config(self) -> dict[str, str]:
+        """Every setting that must not change on resuming, as text."""
+        flat: dict[str, str] = {"n_train": str(len(self.train_samples)), "world_size": str(self.world_size)}
+        for key, value in self.config.model_dump(mode="json").items():
+            if key in _RESUMABLE:
+                continue
+            if isinstance(value, dict):
+                flat |= {f"{key}.{k}": str(v) for k, v in value.items() if "file" not in k}
+            else:
+                flat[key] = str(value)
+        return flat
