@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from xml.sax.saxutils import escape
 
 import ase.io
 import numpy as np
@@ -12,19 +13,19 @@ from conftest import ANISOTROPIC, ffsocket, wait, water
 from ipi_driver.potentials.registry import load_potential
 from ipi_driver.rotations.average import RotationalAverage
 from ipi_driver.rotations.quadrature import quadrature
+from ipi_driver.serving import ipi_plugin
 from ipi_driver.structure import Structure
-from ipi_driver.units import FORCE
+from ipi_driver.units import BOHR, FORCE
 
 FIXED = ["none", "i", "2", "2i", "3", "D2", "D2h", "T", "Th", "O", "Oh", "I", "Ih", "lebedev-3"]
 RANDOM = ["random", "random-so3", "random-T"]
 
 
 def test_all_averages_in_one_run(place):
-    """The energy of each component in i-PI, against a plain loop over structures that are rotated one by one."""
+    """The energy of each component in i-PI, against a plain loop over structures rotated one by one."""
     averages = FIXED + RANDOM
-    columns = "potential{electronvolt}, " + ", ".join(
-        f"pot_component{{electronvolt}}(index={k})" for k in range(len(averages))
-    )
+    columns = ", ".join(f"pot_component{{electronvolt}}(index={k})" for k in range(len(averages)))
+    columns += ", atom_x(atom=0), atom_x(atom=1), atom_x(atom=2)"
     place.input([ffsocket(f"s-{name}") for name in averages], water(), steps=1, columns=columns)
     ipi = place.ipi()
     sockets = [word for name in averages for word in ("--unix", f"s-{name}={name}")]
@@ -33,9 +34,11 @@ def test_all_averages_in_one_run(place):
     )
     assert (wait(ipi), wait(client)) == (0, 0), place.log()
 
-    structure = Structure.from_atoms(ase.io.read(place.folder / "init.extxyz"))
+    row = place.output()[0]
+    # random frames are a function of every bit of the positions: those of i-PI, not those of the file
+    structure = Structure(water().numbers, row[-9:].reshape(3, 3) * BOHR)
     potential = load_potential(ANISOTROPIC)
-    energies = dict(zip(averages, place.output()[0, 1:], strict=True))
+    energies = dict(zip(averages, row[:-9], strict=True))
     for name in FIXED:
         grid = quadrature(name)
         loop = [potential.predict(structure.rotated(rotation)).energy for rotation in grid.rotations]
@@ -45,19 +48,15 @@ def test_all_averages_in_one_run(place):
         other = RotationalAverage(potential, name, seed=4).predict(structure).energy
         assert energies[name] == pytest.approx(again, abs=1e-6), name
         assert abs(energies[name] - other) > 1e-4, name
-    # degree 4 is removed by I and 3 (degrees 5 and 4), not by 2 and O: the averages are not all the same number
+    # degree 4 is removed by I and by 3 (degrees 5 and 4), not by O: not all averages are the same number
     assert energies["I"] == pytest.approx(energies["3"], abs=1e-6)
     assert abs(energies["O"] - energies["I"]) > 1e-4
 
     counts = json.loads((place.folder / "stats.json").read_text())["endpoints"]
-    raw_frames = sum(
-        counts[f"unix s-{name}"]["frames"] for name in averages if quadrature(name).identity == 0
-    )
-    sizes = sum(len(quadrature(name)) for name in averages if quadrature(name).identity == 0)
-    sharing = sum(quadrature(name).identity == 0 for name in averages)
-    assert raw_frames == 2 * (
-        sizes - sharing + 1
-    )  # two configurations; the unrotated frame of each computed once
+    sharing = [name for name in averages if quadrature(name).identity is not None]
+    frames = sum(counts[f"unix s-{name}"]["frames"] for name in sharing)
+    # two configurations; the unrotated frame of each is computed once for all averages that hold it
+    assert frames == 2 * (1 + sum(len(quadrature(name)) - 1 for name in sharing))
 
 
 def test_multiple_time_stepping_counts_and_extras(place):
@@ -88,7 +87,7 @@ def test_multiple_time_stepping_counts_and_extras(place):
     # the raw result of the configurations on both sockets is one of the 24 frames
     assert raw["frames"] + averaged["frames"] == 41 + 5 * 23
 
-    lines = (place.folder / "sim.extras_0").read_text().splitlines()
+    lines = (place.folder / "sim.extras").read_text().splitlines()
     n_frames, spread, energy_raw, *torque = (float(word) for word in lines[1].split())
     structure = Structure.from_atoms(ase.io.read(place.folder / "init.extxyz"))
     potential = load_potential(ANISOTROPIC)
@@ -105,23 +104,23 @@ def test_multiple_time_stepping_counts_and_extras(place):
 
 
 def test_forces_agree_with_rotations_in_ipi(place):
-    """i-PI's own <ffrotations>, Legendre 2 with inversion, over the raw socket, and our 2i give the same forces."""
-    rotations = (
+    """i-PI's own <ffrotations>, Legendre 2 with inversion, and our 2i give the same energy, forces, virial."""
+    parameters = escape(f"{{model: {ANISOTROPIC}, structure: init.extxyz}}")
+    theirs = (
         "<ffrotations name='theirs'><grid_order>2</grid_order><grid_mode>legendre</grid_mode>"
-        f"<inversion>true</inversion>{ffsocket('raw')}</ffrotations>"
+        "<inversion>true</inversion><ffdirect name='raw'><pes>custom</pes>"
+        f"<pes_path>{ipi_plugin.__file__}</pes_path><parameters>{parameters}</parameters></ffdirect></ffrotations>"
     )
     place.input(
-        [rotations, ffsocket("ours")],
+        [theirs, ffsocket("ours")],
         water(),
         forces="<force forcefield='theirs'/><force forcefield='ours' weight='-1'/>",
         columns="pot_component{electronvolt}(index=0), pot_component{electronvolt}(index=1), "
         "atom_f(atom=0), atom_f(atom=1), virial_md, volume",
     )
     ipi = place.ipi()
-    client = place.client(
-        ANISOTROPIC, "--structure", "init.extxyz", "--unix", "raw", "--unix", "ours=2i", "--dtype", "float64"
-    )
-    assert (wait(ipi), wait(client)) == (0, 0), place.log()
+    client = place.client(ANISOTROPIC, "--structure", "init.extxyz", "--unix", "ours=2i")
+    assert (wait(ipi), wait(client)) == (0, 0), place.log() + place.log("ipi")[-2000:]
     row = place.output()[0]
     assert row[0] == pytest.approx(-row[1], rel=1e-7)
     assert abs(row[0]) > 1.0
