@@ -98,7 +98,7 @@ def collate(
     energies = forces = virials = None
     if labelled:
         energies = tensor(np.array([s.energy for s in samples]))
-        forces = tensor(np.concatenate([s.forces @ r.T for s, r in zip(samples, rotations, strict=True)]))  # type: ignore[operator]
+        forces = tensor(np.concatenate([s.forces @ r.T for s, r in zip(samples, rotations, strict=True)]))
         if all(s.virial is not None for s in samples):
             virials = tensor(np.stack([r @ s.virial @ r.T for s, r in zip(samples, rotations, strict=True)]))
     return Batch(

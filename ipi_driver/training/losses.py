@@ -64,7 +64,8 @@ def label_loss(config: LossConfig) -> LossFunction:
     """Loss on energies, forces and virials of labelled structures."""
 
     def loss(energies: torch.Tensor, gradients: torch.Tensor, batch: Batch) -> torch.Tensor:
-        assert batch.energies is not None and batch.forces is not None
+        assert batch.energies is not None
+        assert batch.forces is not None
         force_error = forces_from_gradients(gradients, batch) - batch.forces
         energy_error = (energies - batch.energies) / batch.n_atoms
         # an energy per atom counts as linear from a hundredth of the scale of the forces on

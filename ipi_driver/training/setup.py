@@ -21,7 +21,7 @@ from ipi_driver.training.batch import Sample, make_sample
 from ipi_driver.training.config import TrainConfig
 from ipi_driver.training.data import LabelledStructure, read_dataset
 from ipi_driver.training.fit_baseline import fit_baseline
-from ipi_driver.training.splits import Split, make_split, write_split
+from ipi_driver.training.splits import make_split, write_split
 from ipi_driver.training.trainer import Trainer
 
 
@@ -130,6 +130,7 @@ def _network_and_baseline(
             raise UserError(f"the data hold elements that {config.start_from} does not know")
         return network, baseline
     network = PetNetwork(config.network_config(species))
+    network.zero_output()  # the training starts from the baseline alone
     if resume and (config.output / "model.yaml").is_file():
         return network, load_model(config.output)[1]
     baseline = fit_baseline(train, network.config.cutoff, config.baseline.pair, config.baseline.n_gaussians)

@@ -6,7 +6,6 @@ import csv
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -199,7 +198,8 @@ class Trainer:
         absolute = square = count = energy = 0.0
         for sample in samples:
             batch = collate([sample], np.eye(3)[None], self.device, self.dtype)
-            assert batch.energies is not None and batch.forces is not None
+            assert batch.energies is not None
+            assert batch.forces is not None
             leaf = batch.vectors.requires_grad_(True)
             energies = structure_energies(self.network, leaf, batch)
             (gradients,) = torch.autograd.grad(energies.sum(), leaf)
@@ -343,8 +343,8 @@ class Trainer:
         for key in sorted(set(now) | set(state["config"])):
             if now.get(key) != state["config"].get(key):
                 raise UserError(
-                    f"--resume with another configuration: `{key}` was {state['config'].get(key)}, is now {now.get(key)};"
-                    " restore it, or train into another output folder"
+                    f"--resume with another configuration: `{key}` was {state['config'].get(key)}, "
+                    f"is now {now.get(key)}; restore it, or train into another output folder"
                 )
         self.network.load_state_dict(state["network"])
         self.average.weights = state["average"]

@@ -114,6 +114,6 @@ def build_graph(
         to_rows=tensor(to_rows),
         to_tokens=tensor(to_tokens),
         empty_slots=tensor(empty),
-        none=tensor(np.zeros(0)),
+        none=tensor(np.zeros(0, dtype=np.int64)),
         row_length=row_length,
     )

@@ -17,7 +17,6 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from ipi_driver.potentials.pet.config import PetConfig
@@ -51,7 +50,7 @@ class _TakeRows(torch.autograd.Function):
 
 def to_rows(tokens: torch.Tensor, graph: Graph) -> torch.Tensor:
     """(n_tokens, d) -> (n_nodes * row_length, d): the tokens of each node in one row, empty slots zero."""
-    result: torch.Tensor = _TakeRows.apply(  # type: ignore[no-untyped-call]
+    result: torch.Tensor = _TakeRows.apply(
         tokens, graph.to_rows, graph.to_tokens, graph.empty_slots, graph.none
     )
     return result
@@ -59,7 +58,7 @@ def to_rows(tokens: torch.Tensor, graph: Graph) -> torch.Tensor:
 
 def to_tokens(rows: torch.Tensor, graph: Graph) -> torch.Tensor:
     """Inverse of `to_rows`: (n_nodes * row_length, d) -> (n_tokens, d)."""
-    result: torch.Tensor = _TakeRows.apply(  # type: ignore[no-untyped-call]
+    result: torch.Tensor = _TakeRows.apply(
         rows, graph.to_tokens, graph.to_rows, graph.none, graph.empty_slots
     )
     return result
@@ -67,9 +66,7 @@ def to_tokens(rows: torch.Tensor, graph: Graph) -> torch.Tensor:
 
 def reverse_edges(messages: torch.Tensor, graph: Graph) -> torch.Tensor:
     """(n_edges, d): for each edge the row of its reversed edge."""
-    result: torch.Tensor = _TakeRows.apply(  # type: ignore[no-untyped-call]
-        messages, graph.reverse, graph.reverse, graph.none, graph.none
-    )
+    result: torch.Tensor = _TakeRows.apply(messages, graph.reverse, graph.reverse, graph.none, graph.none)
     return result
 
 
@@ -190,7 +187,14 @@ class PetNetwork(nn.Module):
             # Not persistent: the configuration fixes them.
             centers = torch.linspace(0.4, config.cutoff, config.radial_basis)
             self.register_buffer("radial_centers", centers, persistent=False)
+            self.radial_centers: torch.Tensor
             self.radial_width = float(centers[1] - centers[0]) if config.radial_basis > 1 else config.cutoff
+
+    def zero_output(self) -> None:
+        """Set the last layer of every head to zero, so that the network's energy is zero for any structure."""
+        for name, weights in self.named_parameters():
+            if "_head.4." in name:
+                nn.init.zeros_(weights)
 
     def edge_features(self, vectors: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """(n_edges, 4 or 7 + radial_basis): x, y, z, |r| and, with a radial basis, the unit vector and Gaussians."""
@@ -213,6 +217,7 @@ class PetNetwork(nn.Module):
         last = len(self.gnn_layers) - 1
         for k, layer in enumerate(self.gnn_layers):
             centers, edge_tokens = layer(features, messages, bias, graph)
+            assert isinstance(layer, GnnLayer)
             atomic = atomic + layer.center_head(centers)[:, 0]
             if layer.bond_head is not None:
                 bonds = bonds + layer.bond_head(edge_tokens)[:, 0]

@@ -137,12 +137,11 @@ def import_original(folder: Path) -> tuple[PetNetwork, Baseline]:
         raise UserError(f"{weights} cannot be read as a state dict: {str(error).splitlines()[0]}") from error
     state: dict[str, torch.Tensor] = {}
     for key, value in original.items():
-        name = _renamed(key, config)
-        if name is not None:
+        renamed = _renamed(key, config)
+        if renamed is not None:
             # the original's embeddings have one more row, for padding
-            state[name] = (
-                value[: len(species)] if "embedding.weight" in name and "edge" not in name else value
-            )
+            padded = renamed.endswith("embedding.weight")
+            state[renamed] = value[: len(species)] if padded else value
     network = PetNetwork(config)
     try:
         network.load_state_dict(state)
