@@ -1,0 +1,218 @@
+"""The whole check of a model: errors, degrees, consistency, recommendation, stride."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from ipi_driver.diagnostics.consistency import Consistency, check_consistency
+from ipi_driver.diagnostics.data import DataSet
+from ipi_driver.diagnostics.degrees import Decomposition, decompose, decomposition_grid, mean_decomposition
+from ipi_driver.diagnostics.frames import FramePool, Progress, no_progress
+from ipi_driver.diagnostics.recommend import Recommendation, recommend
+from ipi_driver.diagnostics.stride import StrideTable, correction_series, stride_table
+from ipi_driver.diagnostics.symmetry_error import AverageError, symmetry_errors, time_averages
+from ipi_driver.errors import UserError
+from ipi_driver.potentials.base import Potential
+from ipi_driver.rotations.quadrature import quadrature
+
+DEFAULT_AVERAGES = ("none", "i", "D2", "D2h", "T", "Th", "O", "Oh", "I", "Ih", "2", "2i", "3", "3i")
+
+Stage = Callable[[str, int], Progress]
+"""Opens a stage of the work: its description and number of frames give the function that reports progress."""
+
+_DEGREES = (6, 5, 4, 3)
+_DEGREE_SECONDS = 30.0
+_DEGREE_STRUCTURES = 3
+
+
+@dataclass(frozen=True)
+class CheckSettings:
+    """What to do.
+
+    Attributes
+    ----------
+    averages, reference
+        Names.
+    tolerance
+        eV/Å.
+    max_degree
+        Of the decomposition; None: as high as `_DEGREE_SECONDS` per structure allow, at least 2.
+    seed, rotation_batch
+        As in `RotationalAverage`.
+    time_step
+        Inner step of multiple time stepping, fs.
+    """
+
+    averages: tuple[str, ...] = DEFAULT_AVERAGES
+    reference: str = "Ih"
+    tolerance: float = 1e-3
+    max_degree: int | None = None
+    seed: int = 0
+    rotation_batch: int | None = None
+    time_step: float = 0.5
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """What was found.
+
+    Attributes
+    ----------
+    model
+        Name of the potential.
+    settings
+        As given.
+    errors
+        Rows of the table.
+    decompositions, consistency
+        By data set.
+    recommendation
+        The cheapest sufficient average.
+    stride
+        For the trajectory, if there is one and averaging is of use.
+    """
+
+    model: str
+    settings: CheckSettings
+    errors: tuple[AverageError, ...]
+    decompositions: dict[str, Decomposition]
+    consistency: dict[str, Consistency]
+    recommendation: Recommendation
+    stride: StrideTable | None
+
+
+def silent(description: str, total: int) -> Progress:
+    """A `Stage` that shows nothing."""
+    return no_progress
+
+
+def run_check(
+    potential: Potential,
+    data_sets: Sequence[DataSet],
+    settings: CheckSettings,
+    trajectory: tuple[DataSet, float] | None = None,
+    precise: Potential | None = None,
+    stage: Stage = silent,
+) -> CheckResult:
+    """Check a potential on data sets.
+
+    Parameters
+    ----------
+    potential
+        In the precision in which it will be used.
+    data_sets
+        Structures.
+    settings
+        What to do.
+    trajectory
+        Frames at equal times and the time between them in fs, for the stride.
+    precise
+        The potential in double precision for the finite differences; None: ``potential``.
+    stage
+        For progress bars.
+
+    Raises
+    ------
+    UserError
+        If an average is unknown, the reference is random, or the tolerance is not positive.
+    """
+    names = _checked(settings)
+    sets = _named(data_sets)
+    pool = FramePool([quadrature(name) for name in names], settings.seed)
+    timings = {}
+    for name, data in sets.items():
+        stage(f"{name}: timing", 0)
+        timings[name] = time_averages(potential, data.structures[0], names, settings.rotation_batch)
+    errors = []
+    for name, data in sets.items():
+        progress = stage(f"{name}: {len(names)} averages", pool.n_evaluations * len(data.structures))
+        rows = symmetry_errors(
+            potential,
+            {name: data.structures},
+            names,
+            settings.reference,
+            settings.seed,
+            settings.rotation_batch,
+            progress,
+        )
+        errors += [replace(row, seconds=timings[name][row.average]) for row in rows]
+    decompositions = {
+        name: _decompose(potential, data, settings, _per_frame(timings[name]), stage)
+        for name, data in sets.items()
+    }
+    consistency = {}
+    for name, data in sets.items():
+        stage(f"{name}: finite differences", 0)
+        consistency[name] = check_consistency(precise or potential, data.structures[0])
+    recommendation = recommend(errors, settings.tolerance)
+    stride = None
+    if trajectory is not None and recommendation.average != "none":
+        stride = _stride(potential, trajectory, recommendation, settings, stage)
+    return CheckResult(
+        potential.name, settings, tuple(errors), decompositions, consistency, recommendation, stride
+    )
+
+
+def _checked(settings: CheckSettings) -> list[str]:
+    """All averages, the raw result first; wrong ones raise before any work is done."""
+    if settings.tolerance <= 0:
+        raise UserError(f"--tolerance must be positive, got {1000 * settings.tolerance:g} meV/Å")
+    if settings.max_degree is not None and not 1 <= settings.max_degree <= 10:
+        raise UserError(f"--max-degree must be 1 to 10, got {settings.max_degree}")
+    if quadrature(settings.reference).random is not None or settings.reference == "none":
+        raise UserError(f"--reference must be a fixed grid such as Ih or 4i, got {settings.reference}")
+    names = list(dict.fromkeys(["none", *settings.averages, settings.reference]))
+    for name in names:
+        quadrature(name)
+    return names
+
+
+def _named(data_sets: Sequence[DataSet]) -> dict[str, DataSet]:
+    """Data sets by name, made different where two files are called the same."""
+    named: dict[str, DataSet] = {}
+    for data in data_sets:
+        name = data.name
+        if name in named:
+            name = f"{data.name} ({sum(key.startswith(data.name) for key in named) + 1})"
+        named[name] = data
+    if not named:
+        raise UserError("no structures to check")
+    return named
+
+
+def _per_frame(seconds: dict[str, float]) -> float:
+    largest = max(seconds, key=lambda name: len(quadrature(name)))
+    return seconds[largest] / len(quadrature(largest))
+
+
+def _decompose(
+    potential: Potential, data: DataSet, settings: CheckSettings, per_frame: float, stage: Stage
+) -> Decomposition:
+    degree = settings.max_degree
+    if degree is None:
+        affordable = [
+            d for d in _DEGREES if per_frame * len(quadrature(decomposition_grid(d))) <= _DEGREE_SECONDS
+        ]
+        degree = affordable[0] if affordable else 2
+    chosen = data.sample(_DEGREE_STRUCTURES).structures
+    total = len(quadrature(decomposition_grid(degree))) * len(chosen)
+    progress = stage(f"{data.name}: degrees up to {degree}", total)
+    return mean_decomposition(
+        [decompose(potential, s, degree, settings.rotation_batch, progress) for s in chosen]
+    )
+
+
+def _stride(
+    potential: Potential,
+    trajectory: tuple[DataSet, float],
+    recommendation: Recommendation,
+    settings: CheckSettings,
+    stage: Stage,
+) -> StrideTable:
+    data, spacing = trajectory
+    progress = stage(f"{data.name}: correction", recommendation.n_frames * len(data.structures))
+    corrections, raws = correction_series(
+        potential, data.structures, recommendation.average, settings.rotation_batch, progress
+    )
+    return stride_table(corrections, raws, spacing, settings.time_step, settings.tolerance)

@@ -1,0 +1,137 @@
+r"""Are forces and virial the derivatives of the energy, and does a frame turn everything it must?
+
+Along a random unit vector u of all coordinates, and a random strain of unit norm, the derivative of the
+energy by central differences, extrapolated from two steps (Richardson), is compared with the forces and the
+virial:
+
+.. math::  \delta = \bigl| F \cdot u + [4 s(h) - s(2h)]/3 \bigr|, \qquad s(h) = [E(x + h u) - E(x - h u)]/2h .
+
+As u is random, δ is of the size of a force component's error. The frames are compared with evaluations of
+structures that were turned before, positions and cell, by `Structure.rotated`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from ipi_driver.potentials.base import Potential
+from ipi_driver.structure import FloatArray, Structure
+
+STEPS = (1e-3, 1e-2)
+"""Å: the smaller suits double precision, the larger single; the better of both counts."""
+
+TOLERANCE = 1e-2
+"""Largest deviation relative to the force component's (virial element's) root mean square that passes."""
+
+
+@dataclass(frozen=True)
+class Consistency:
+    """Deviations of one structure.
+
+    Attributes
+    ----------
+    force_deviation, force_scale
+        Root mean square over directions, and of the forces; eV/Å.
+    virial_deviation, virial_scale
+        The same for the virial, eV; None where there is none.
+    frame_deviation
+        Largest difference of the forces between a frame and a structure turned before, eV/Å.
+    """
+
+    force_deviation: float
+    force_scale: float
+    virial_deviation: float | None
+    virial_scale: float | None
+    frame_deviation: float
+
+    @property
+    def conservative(self) -> bool:
+        """Whether the forces are derivatives of the energy."""
+        return self.force_deviation <= TOLERANCE * self.force_scale + 1e-5
+
+    @property
+    def virial_consistent(self) -> bool | None:
+        """Whether the virial is the derivative by strain; None where there is no virial."""
+        if self.virial_deviation is None or self.virial_scale is None:
+            return None
+        return self.virial_deviation <= TOLERANCE * self.virial_scale + 1e-4
+
+    @property
+    def frames_turn_everything(self) -> bool:
+        """Whether a frame is the same as turning the structure with its cell."""
+        return self.frame_deviation <= 1e-3 * self.force_scale + 1e-4
+
+
+def check_consistency(
+    potential: Potential, structure: Structure, n_directions: int = 3, seed: int = 0
+) -> Consistency:
+    """Finite differences along ``n_directions`` displacements and strains, and two turned frames."""
+    rng = np.random.default_rng(seed)
+    result = potential.predict(structure)
+    scale = np.sqrt(result.forces.size)  # a step h is the root-mean-square displacement per coordinate
+
+    def displaced(direction: FloatArray) -> Callable[[float], float]:
+        return lambda h: _energy(
+            potential, structure, structure.positions + h * scale * direction, structure.cell
+        )
+
+    def strained(strain: FloatArray) -> Callable[[float], float]:
+        def energy(h: float) -> float:
+            deform = (np.eye(3) + 0.3 * h * strain).T
+            return _energy(potential, structure, structure.positions @ deform, structure.cell @ deform)
+
+        return energy
+
+    force_errors, virial_errors = [], []
+    for _ in range(n_directions):
+        direction = rng.standard_normal(structure.positions.shape)
+        direction /= np.linalg.norm(direction)
+        slope = -float((result.forces * direction).sum())
+        force_errors.append(_deviation(displaced(direction), scale, slope))
+        strain = rng.standard_normal((3, 3))
+        strain = (strain + strain.T) / np.linalg.norm(strain + strain.T)  # i-PI and ASE use symmetric strains
+        if result.virial is not None:
+            slope = -float((result.virial * strain).sum())
+            virial_errors.append(_deviation(strained(strain), 0.3, slope))
+    virial = result.virial
+    return Consistency(
+        force_deviation=_rms(force_errors),
+        force_scale=_rms(result.forces),
+        virial_deviation=None if virial is None else _rms(virial_errors),
+        virial_scale=None if virial is None else _rms(virial),
+        frame_deviation=_frame_deviation(potential, structure, seed),
+    )
+
+
+def _energy(potential: Potential, structure: Structure, positions: FloatArray, cell: FloatArray) -> float:
+    return potential.predict(Structure(structure.numbers, positions, cell, structure.pbc)).energy
+
+
+def _deviation(energy: Callable[[float], float], scale: float, slope: float) -> float:
+    """Smallest difference between ``slope`` and the extrapolated derivative over the steps."""
+    deviations = []
+    for h in STEPS:
+        near = (energy(h) - energy(-h)) / (2.0 * h * scale)
+        far = (energy(2.0 * h) - energy(-2.0 * h)) / (4.0 * h * scale)
+        deviations.append(abs((4.0 * near - far) / 3.0 - slope))
+    return min(deviations)
+
+
+def _frame_deviation(potential: Potential, structure: Structure, seed: int) -> float:
+    rotations = Rotation.random(2, random_state=seed).as_matrix()
+    rotations[1] *= -1.0
+    frames = potential.evaluate([structure], rotations).forces[0]
+    worst = 0.0
+    for frame, rotation in zip(frames, rotations, strict=True):
+        turned = potential.predict(structure.rotated(rotation)).forces @ rotation
+        worst = max(worst, float(np.abs(turned - frame).max(initial=0.0)))
+    return worst
+
+
+def _rms(values: FloatArray | list[float]) -> float:
+    array = np.asarray(values, dtype=np.float64)
+    return float(np.sqrt((array**2).mean())) if array.size else 0.0
