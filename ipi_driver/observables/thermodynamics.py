@@ -4,11 +4,11 @@
 and M_a the number and the mass of the atoms of element a and M the total mass: removing V takes ``3 M_a / M``
 degrees of freedom from element a.
 
-The drift is the least-squares slope of the conserved quantity. What it fluctuates by is a random walk where the
-forces are noisy, so its error comes from the increments between the means of n blocks of duration t:
-``error = sqrt(9/5) std(increments) / (t sqrt(n - 1))``. For a random walk the increments of block means have 2/3
-of the variance of the walk over t, and the fitted slope 6/5 of that of its end-to-end slope: the error is right.
-For uncorrelated noise it is too large.
+The drift is the least-squares slope of the conserved quantity. What it fluctuates by is a random walk where
+the forces are noisy, so its error comes from the increments between the means of n blocks of duration t:
+``error = sqrt(9/5) std(increments) / (t sqrt(n - 1))``. For a random walk the increments of block means have
+2/3 of the variance of the walk over t, and the fitted slope 6/5 of that of its end-to-end slope: the error is
+right. For uncorrelated noise it is too large.
 """
 
 from __future__ import annotations

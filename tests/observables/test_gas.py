@@ -42,7 +42,7 @@ def free_symmetric_rotor(n: int, spacing: float):
     times = np.arange(n) * spacing
     total = np.hypot(i1 * w1, i3 * w3)
     tilt = np.arctan2(i1 * w1, i3 * w3)
-    # space-fixed Euler angles: precession L/I1 about z, spin w3 (1 - I3/I1) about the body axis, constant tilt
+    # Euler angles: precession L/I1 about z, constant tilt, spin w3 (1 - I3/I1) about the body axis
     angles = np.stack([total / i1 * times, np.full(n, tilt), w3 * (1 - i3 / i1) * times], axis=1)
     frames = Rotation.from_euler("ZXZ", angles).as_matrix()
     positions = np.einsum("txy,ky->tkx", frames, body)

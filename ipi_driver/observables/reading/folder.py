@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -198,7 +198,9 @@ class Run:
 
         return np.array([Elements.mass_list[s] * ipi_factor("mass", "dalton") for s in self.symbols])
 
-    def frames(self, quantities: Sequence[str] = ("positions",), stride: int = 1) -> Iterator[RunFrame]:
+    def frames(
+        self, quantities: Sequence[str] = ("positions",), stride: int = 1
+    ) -> Generator[RunFrame, None, None]:
         """Frames that hold every quantity, matched by step, in the order of time.
 
         Parameters

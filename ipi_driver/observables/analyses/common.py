@@ -1,0 +1,182 @@
+"""What every analysis starts from: the first frame, its molecules, the label; the drift; the spectra."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+
+from ipi_driver.errors import UserError
+from ipi_driver.observables.analyses.result import Analysis, Curve, Options, Scalar
+from ipi_driver.observables.molecules import Molecules, find_molecules
+from ipi_driver.observables.reading import Run, RunFrame
+from ipi_driver.observables.recognition import recognise
+from ipi_driver.observables.spectra import power_spectrum
+from ipi_driver.observables.thermodynamics import drift
+from ipi_driver.structure import FloatArray, Structure
+from ipi_driver.units import FS_PER_PS
+
+Progress = Callable[[int], None]
+"""Called with the number of frames done since the last call."""
+
+
+@dataclass(frozen=True, eq=False)
+class System:
+    """First frame of a run and the molecules in it."""
+
+    run: Run
+    structure: Structure
+    molecules: Molecules
+    kind: str
+
+
+def open_system(run: Run, options: Options) -> System:
+    """Read the first frame, find the molecules, recognise the kind.
+
+    Raises
+    ------
+    UserError
+        If there is no position trajectory or no such molecule.
+    """
+    frames = run.frames(["positions"])
+    first = next(frames)
+    frames.close()
+    cell = first.cell
+    structure = Structure(run.numbers, first.positions, cell, np.full(3, bool(cell.any())))
+    molecules = find_molecules(structure, options.molecule)
+    n_others = structure.n_atoms - molecules.indices.size
+    if n_others:
+        run.note(
+            f"{n_others} atoms do not belong to the {molecules.n_molecules} {molecules.formula} analysed"
+        )
+    return System(run, structure, molecules, recognise(structure, molecules))
+
+
+def new_analysis(system: System, kind: str) -> Analysis:
+    """An empty analysis that names the run and its settings."""
+    run, settings = system.run, system.run.settings
+    average = average_of(run)
+    described = {
+        "folder": str(run.path),
+        "motion": settings.motion,
+        "ensemble": settings.ensemble or "-",
+        "thermostat": settings.thermostat or "-",
+        "temperature": "-" if settings.temperature is None else f"{settings.temperature:.1f} K",
+        "time step": "-" if settings.timestep is None else f"{settings.timestep:.3f} fs",
+        "force fields": ", ".join(f"{name} {weights}".strip() for name, weights in settings.forces) or "-",
+        "model": str(run.driver.get("model", "-")),
+        "average": average or "-",
+    }
+    label = run.name if not average or average in run.name.split("-") else f"{run.name} ({average})"
+    size = f"{system.molecules.n_molecules} {system.molecules.formula}"
+    return Analysis(label, kind, str(run.path), size, described, structure=system.structure)
+
+
+def average_of(run: Run) -> str:
+    """The averages named in driver.yaml, in the order of its endpoints; empty without one."""
+    endpoints = run.driver.get("endpoints")
+    if isinstance(endpoints, list):
+        names = [str(e.get("average", "none")) for e in endpoints if isinstance(e, dict)]
+        return " + ".join(names)
+    return str(run.driver.get("average", ""))
+
+
+def used_frames(run: Run, quantities: list[str], skip: float, progress: Progress) -> Iterator[RunFrame]:
+    """Frames after the first ``skip`` ps, at equal spacing, counted by ``progress``."""
+    step_range: list[int] = []
+    for frame in run.frames(quantities):
+        progress(1)
+        if frame.step * run.timestep < skip * FS_PER_PS * (1 - 1e-9):
+            continue
+        step_range = [*step_range[-2:], frame.step]
+        if len(step_range) == 3 and step_range[2] - step_range[1] != step_range[1] - step_range[0]:
+            raise UserError(
+                f"{run.path}: frames at steps {', '.join(map(str, step_range))} are not equally spaced: "
+                "analyse the parts with different strides on their own"
+            )
+        yield frame
+
+
+def spacing_of(run: Run, quantities: list[str]) -> float:
+    """Time between common frames in fs.
+
+    Raises
+    ------
+    UserError
+        If the run holds fewer than two.
+    """
+    steps: list[int] = []
+    frames = run.frames(quantities)
+    for frame in frames:
+        steps.append(frame.step)
+        if len(steps) == 2:
+            break
+    frames.close()
+    if len(steps) < 2:
+        raise UserError(
+            f"{run.path}: too short for a block average: one frame of {', '.join(quantities)}; run longer"
+        )
+    return (steps[1] - steps[0]) * run.timestep
+
+
+@contextmanager
+def optional(analysis: Analysis, what: str) -> Iterator[None]:
+    """Leave out a quantity that cannot be had, and say so in the notes."""
+    try:
+        yield
+    except UserError as error:
+        analysis.note(f"{what} left out: {error}")
+
+
+def add_drift(analysis: Analysis, system: System, options: Options) -> None:
+    """Drift of the conserved quantity, and its time series."""
+    table = system.run.properties
+    times = table["step"] * system.run.timestep
+    conserved = table["conserved"]
+    used = times >= options.skip * FS_PER_PS
+    n = system.molecules.n_molecules
+    estimate = drift(conserved[used], times[used], n)
+    analysis.scalars["drift"] = Scalar.of("drift of the conserved quantity", estimate, "meV/molecule/ns", 1e3)
+    per_molecule = 1e3 * (conserved[used] - conserved[used][0]) / n
+    thin = max(1, used.sum() // 2000)
+    analysis.curves["conserved"] = Curve(
+        times[used][::thin] / FS_PER_PS,
+        per_molecule[::thin],
+        np.full(len(per_molecule[::thin]), np.nan),
+        "time / ps",
+        "conserved quantity / meV per molecule",
+    )
+
+
+def add_spectra(analysis: Analysis, run: Run, options: Options) -> None:
+    """Spectra of the potential energy and of what is not equivariant in it, from the property files."""
+    table = run.properties
+    used = table["step"] * run.timestep >= options.skip * FS_PER_PS
+    steps = table["step"][used]
+    spacing = float(steps[1] - steps[0]) * run.timestep if used.sum() > 1 else 0.0
+    add_spectrum(analysis, "spectrum_potential", table["potential"][used], spacing)
+    part = non_equivariant_part(run)
+    if part is not None:
+        add_spectrum(analysis, "spectrum_non_equivariant", part[used], spacing)
+
+
+def add_spectrum(analysis: Analysis, key: str, series: FloatArray, spacing: float) -> None:
+    spectrum = power_spectrum(series, spacing)
+    analysis.curves[key] = Curve(
+        spectrum.wavenumbers[1:], spectrum.density[1:], spectrum.error[1:], "wavenumber / cm-1", "S / eV² cm"
+    )
+
+
+def non_equivariant_part(run: Run) -> FloatArray | None:
+    """Raw minus averaged energy (eV) at each row of the property file, where two raw components were written.
+
+    With multiple time stepping i-PI evaluates the raw and the averaged potential; written as
+    ``pot_component_raw(0)`` and ``pot_component_raw(1)`` their difference is what the average removes.
+    """
+    table = run.properties
+    names = [f"pot_component_raw({k})" for k in (0, 1)]
+    if all(name in table for name in names):
+        return np.asarray(table[names[0]] - table[names[1]])
+    return None

@@ -1,0 +1,103 @@
+"""Recognising what each folder is, and analysing it accordingly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from ipi_driver.errors import UserError
+from ipi_driver.observables.analyses.common import open_system
+from ipi_driver.observables.analyses.gas import analyse_gas
+from ipi_driver.observables.analyses.ice import RelaxedSet, analyse_relaxations, compare_relaxations
+from ipi_driver.observables.analyses.liquid import analyse_liquid
+from ipi_driver.observables.analyses.result import Analysis, Options
+from ipi_driver.observables.reading import Run
+
+StartProgress = Callable[[str, int], Callable[[int], None]]
+"""(description, number of frames) -> a function that is called with frames done."""
+
+
+def find_runs(folder: Path) -> list[Run]:
+    """The run in a folder, or the runs in its subfolders.
+
+    Raises
+    ------
+    UserError
+        If there is none.
+    """
+    if not folder.is_dir():
+        raise UserError(f"no run folder {folder}: give the folder in which i-PI wrote its output")
+    if list(folder.glob("*.xml")):
+        return [Run(folder)]
+    inside = [
+        Run(child) for child in sorted(folder.iterdir()) if child.is_dir() and list(child.glob("*.xml"))
+    ]
+    if not inside:
+        raise UserError(
+            f"{folder} is not a run folder: expected i-PI's input.xml in it or in its subfolders, found none"
+        )
+    return inside
+
+
+def analyse_folders(
+    folders: Sequence[Path], options: Options, start: StartProgress = lambda text, total: lambda n: None
+) -> list[Analysis]:
+    """Analyse every folder; relaxations of the same cells are compared with the first set.
+
+    A folder is one run, or holds the relaxations of several cells.
+
+    Raises
+    ------
+    UserError
+        If a folder is not a run, or runs of one kind are of different systems.
+    """
+    analyses: list[Analysis] = []
+    relaxed: list[RelaxedSet] = []
+    for folder in folders:
+        runs = find_runs(folder)
+        if all(run.settings.motion == "minimize" for run in runs):
+            tick = start(folder.name, sum(run.n_frames() for run in runs))
+            relaxed.append(analyse_relaxations(folder, runs, options, tick))
+            analyses.append(relaxed[-1].analysis)
+            continue
+        for run in runs:
+            analyses.append(_analyse(run, options, start))
+    for other in relaxed[1:]:
+        compare_relaxations(relaxed[0], other)
+    _check_same_systems(analyses)
+    _make_labels_unique(analyses)
+    return analyses
+
+
+def _analyse(run: Run, options: Options, start: StartProgress) -> Analysis:
+    system = open_system(run, options)
+    quantities = [name for name in ("positions", "velocities", "forces") if run.has(name)]
+    total = sum(run.n_frames("momenta" if _only_momenta(run, name) else name) for name in quantities)
+    tick = start(run.name, total)
+    return (
+        analyse_gas(system, options, tick) if system.kind == "gas" else analyse_liquid(system, options, tick)
+    )
+
+
+def _only_momenta(run: Run, quantity: str) -> bool:
+    return quantity == "velocities" and run.trajectory("velocities") is None
+
+
+def _check_same_systems(analyses: Sequence[Analysis]) -> None:
+    """Runs of one kind are drawn over each other: they must be of the same system."""
+    first: dict[str, Analysis] = {}
+    for analysis in analyses:
+        known = first.setdefault(analysis.kind, analysis)
+        if known.system != analysis.system:
+            raise UserError(
+                f"runs of different systems cannot be overlaid: {known.source} is {known.system}, "
+                f"{analysis.source} is {analysis.system}; analyse them one by one"
+            )
+
+
+def _make_labels_unique(analyses: Sequence[Analysis]) -> None:
+    labels = [analysis.label for analysis in analyses]
+    for analysis in analyses:
+        if labels.count(analysis.label) > 1:
+            parent = Path(analysis.source).resolve().parent.name
+            analysis.label = f"{parent}/{analysis.label}"

@@ -1,0 +1,150 @@
+"""Observables of one molecule."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ipi_driver.observables.analyses.common import (
+    Progress,
+    System,
+    add_drift,
+    add_spectra,
+    new_analysis,
+    optional,
+    spacing_of,
+    used_frames,
+)
+from ipi_driver.observables.analyses.result import Analysis, Curve, Map, Options, Scalar
+from ipi_driver.observables.angular import (
+    angular_momentum,
+    mean_torque,
+    precession_rate,
+    torque,
+    turning_angle,
+)
+from ipi_driver.observables.orientation import OrientationHistogram
+from ipi_driver.observables.statistics import block_average
+from ipi_driver.observables.thermodynamics import KineticTemperature
+from ipi_driver.structure import FloatArray
+from ipi_driver.units import FS_PER_PS, HBAR
+
+_POINTS = 4000
+"""Most points of a time series in the report."""
+
+
+def analyse_gas(system: System, options: Options, progress: Progress = lambda n: None) -> Analysis:
+    """All observables of a run of one molecule that its files allow.
+
+    Angular momentum and precession of a run without thermostat, orientational free energy of one with; torque,
+    temperature, spectra and drift of both. What a file lacks is left out and noted.
+    """
+    analysis = new_analysis(system, "gas")
+    constant_energy = system.run.settings.ensemble == "nve"
+    if constant_energy:
+        with optional(analysis, "angular momentum"):
+            _add_angular_momentum(analysis, system, options, progress)
+    else:
+        with optional(analysis, "orientational free energy"):
+            _add_orientation(analysis, system, options, progress)
+        with optional(analysis, "kinetic temperature"):
+            add_temperature(analysis, system, options, progress)
+    with optional(analysis, "torque"):
+        _add_torque(analysis, system, options, progress)
+    with optional(analysis, "drift"):
+        add_drift(analysis, system, options)
+    with optional(analysis, "power spectra"):
+        add_spectra(analysis, system.run, options)
+    for text in system.run.notes:
+        analysis.note(text)
+    return analysis
+
+
+def add_temperature(analysis: Analysis, system: System, options: Options, progress: Progress) -> None:
+    """Kinetic temperature of each element."""
+    run = system.run
+    spacing = spacing_of(run, ["velocities"])
+    temperature = KineticTemperature(run.numbers, run.masses)
+    for frame in used_frames(run, ["velocities"], options.skip, progress):
+        temperature.add(frame.velocities)
+    for symbol, estimate in temperature.result(spacing).items():
+        analysis.scalars[f"temperature_{symbol}"] = Scalar.of(
+            f"kinetic temperature of {symbol}", estimate, "K"
+        )
+
+
+def _add_angular_momentum(analysis: Analysis, system: System, options: Options, progress: Progress) -> None:
+    run, atoms = system.run, system.molecules.indices[0]
+    spacing = spacing_of(run, ["positions", "velocities"])
+    series = []
+    for frame in used_frames(run, ["positions", "velocities"], options.skip, progress):
+        whole = system.molecules.whole(frame.positions, frame.cell)[0]
+        series.append(angular_momentum(run.masses[atoms], whole, frame.velocities[atoms]))
+    momenta = np.array(series)
+    in_hbar = momenta / HBAR
+    times = np.asarray(np.arange(len(momenta)) * (spacing / FS_PER_PS), dtype=np.float64)
+    thin = max(1, len(momenta) // _POINTS)
+    for k, axis in enumerate("xyz"):
+        _add_series(analysis, f"L_{axis}", times, in_hbar[:, k], thin, f"L{axis} / ħ")
+    _add_series(analysis, "L", times, np.linalg.norm(in_hbar, axis=1), thin, "|L| / ħ")
+    _add_series(
+        analysis, "L_angle", times, np.degrees(turning_angle(momenta)), thin, "angle of L to L(0) / degree"
+    )
+    rate = precession_rate(momenta, spacing)
+    modulus = rate.derived(lambda omega: np.linalg.norm(omega))
+    analysis.scalars["precession"] = Scalar.of("precession rate |Ω|", modulus, "rad/ps", FS_PER_PS)
+    deviation = in_hbar - in_hbar[0]
+    largest = float(np.linalg.norm(deviation, axis=1).max() / np.linalg.norm(in_hbar[0]))
+    analysis.scalars["L_change"] = Scalar("largest |L(t) - L(0)| / |L(0)|", largest, float("nan"), "")
+
+
+def _add_series(
+    analysis: Analysis, key: str, times: FloatArray, values: FloatArray, thin: int, label: str
+) -> None:
+    no_error = np.full(len(times[::thin]), np.nan)
+    analysis.curves[key] = Curve(times[::thin], values[::thin], no_error, "time / ps", label)
+
+
+def _add_torque(analysis: Analysis, system: System, options: Options, progress: Progress) -> None:
+    run, atoms = system.run, system.molecules.indices[0]
+    spacing = spacing_of(run, ["positions", "forces"])
+    series = []
+    for frame in used_frames(run, ["positions", "forces"], options.skip, progress):
+        whole = system.molecules.whole(frame.positions, frame.cell)[0]
+        series.append(torque(run.masses[atoms], whole, frame.forces[atoms]))
+    torques = np.array(series)
+    analysis.scalars["torque"] = Scalar.of("mean torque |T|", mean_torque(torques, spacing), "meV", 1e3)
+    vector = block_average(torques, spacing)
+    norm = vector.derived(lambda mean: np.linalg.norm(mean))
+    analysis.scalars["torque_vector"] = Scalar.of("modulus of the mean torque |<T>|", norm, "meV", 1e3)
+
+
+def _add_orientation(analysis: Analysis, system: System, options: Options, progress: Progress) -> None:
+    run, molecules = system.run, system.molecules
+    weights = molecules.weights(options.vector)
+    spacing = spacing_of(run, ["positions"])
+    histogram = OrientationHistogram()
+    for frame in used_frames(run, ["positions"], options.skip, progress):
+        histogram.add(molecules.orientations(frame.positions, frame.cell, weights))
+    add_orientation_result(analysis, histogram, spacing)
+
+
+def add_orientation_result(analysis: Analysis, histogram: OrientationHistogram, spacing: float) -> None:
+    """The map of the orientational free energy and how rough it is."""
+    result = histogram.result(spacing)
+    analysis.maps["orientation"] = Map(
+        result.cos_theta, result.phi, result.free_energy, result.error, "cos θ", "φ / rad", "F / kT"
+    )
+    tau, length = result.density.correlation_time / FS_PER_PS, result.density.block_length / FS_PER_PS
+    details = (tau, length, result.density.n_blocks)
+    nan = float("nan")
+    analysis.scalars["roughness"] = Scalar(
+        "orientational free energy, rms", result.roughness, nan, "kT", *details
+    )
+    analysis.scalars["roughness_noise"] = Scalar(
+        "... of which noise explains", result.noise, nan, "kT", *details
+    )
+    analysis.scalars["roughness_chi2"] = Scalar(
+        "... chi² per cell (1: flat)", result.significance, nan, "", *details
+    )
+    norm = result.dipole.derived(lambda mean: np.linalg.norm(mean))
+    analysis.scalars["mean_orientation"] = Scalar.of("modulus of the mean orientation |<u>|", norm, "")

@@ -1,0 +1,185 @@
+"""Relaxations of crystals: one run, or a folder of runs (one per cell), and the comparison of such sets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ipi_driver.errors import UserError
+from ipi_driver.observables.analyses.common import Progress, new_analysis, open_system
+from ipi_driver.observables.analyses.result import Analysis, Curve, Options, Scalar
+from ipi_driver.observables.crystals import force_difference, relative_energies, rmsd, rmse
+from ipi_driver.observables.reading import Run
+from ipi_driver.structure import FloatArray, Structure
+
+_NAN = float("nan")
+
+
+@dataclass(frozen=True, eq=False)
+class RelaxedCell:
+    """One relaxation.
+
+    Attributes
+    ----------
+    name
+        Of the cell: equal names are compared.
+    n_molecules
+        In the cell.
+    initial_energy, relaxed_energy
+        eV per cell.
+    initial_forces
+        (n_atoms, 3) in eV/Å, or None where the run wrote none.
+    relaxed
+        Last geometry.
+    n_steps
+        Steps of the optimiser.
+    """
+
+    name: str
+    n_molecules: int
+    initial_energy: float
+    relaxed_energy: float
+    initial_forces: FloatArray | None
+    relaxed: Structure
+    n_steps: int
+
+
+@dataclass(frozen=True, eq=False)
+class RelaxedSet:
+    """The relaxations of one model and average, and the analysis that the report shows."""
+
+    analysis: Analysis
+    cells: tuple[RelaxedCell, ...]
+
+
+def analyse_relaxations(
+    folder: Path, runs: Sequence[Run], options: Options, progress: Progress = lambda n: None
+) -> RelaxedSet:
+    """Energies of every cell relative to their mean, before and after the relaxation.
+
+    Parameters
+    ----------
+    folder
+        What the user named: a run, or a folder of runs.
+    runs
+        One per cell.
+
+    Raises
+    ------
+    UserError
+        If a run has no energies or positions.
+    """
+    system = open_system(runs[0], options)
+    analysis = new_analysis(system, "ice")
+    analysis.source = analysis.settings["folder"] = str(folder)
+    analysis.label = analysis.label.replace(runs[0].name, folder.resolve().name)
+    cells = []
+    for run in runs:
+        cells.append(_read_cell(run, options, progress))
+        for text in run.notes:
+            analysis.note(f"{run.name}: {text}" if len(runs) > 1 else text)
+    counts = [cell.n_molecules for cell in cells]
+    analysis.system = (
+        f"{len(cells)} cells of {min(counts)} to {max(counts)} molecules"
+        if len(cells) > 1
+        else (f"{counts[0]} molecules")
+    )
+    numbers = np.arange(1.0, len(cells) + 1)
+    nothing = np.full(len(cells), _NAN)
+    for key, label, energies in (
+        ("ice_initial", "initial", [cell.initial_energy for cell in cells]),
+        ("ice_relaxed", "relaxed", [cell.relaxed_energy for cell in cells]),
+    ):
+        relative = 1e3 * relative_energies(energies, counts)
+        y_label = f"{label} energy relative to the mean / meV per molecule"
+        analysis.curves[key] = Curve(numbers, relative, nothing, "cell", y_label)
+        spread = float(relative.std(ddof=1)) if len(cells) > 1 else _NAN
+        label = f"{label} relative energies, standard deviation over cells"
+        analysis.scalars[f"{key}_spread"] = Scalar(label, spread, _NAN, "meV/molecule")
+    gain = [1e3 * (cell.relaxed_energy - cell.initial_energy) / cell.n_molecules for cell in cells]
+    analysis.scalars["ice_gain"] = Scalar(
+        "energy of relaxation, mean", float(np.mean(gain)), _NAN, "meV/molecule"
+    )
+    steps = float(np.mean([cell.n_steps for cell in cells]))
+    analysis.scalars["ice_steps"] = Scalar("steps of the optimiser, mean", steps, _NAN, "")
+    return RelaxedSet(analysis, tuple(cells))
+
+
+def compare_relaxations(reference: RelaxedSet, other: RelaxedSet) -> None:
+    """Add to ``other`` how far it is from ``reference``: energies, initial forces, relaxed geometries.
+
+    Raises
+    ------
+    UserError
+        If the two sets have no cell in common.
+    """
+    names = {cell.name: cell for cell in reference.cells}
+    pairs = [(names[cell.name], cell) for cell in other.cells if cell.name in names]
+    if not pairs and len(reference.cells) == len(other.cells) == 1:
+        pairs = [(reference.cells[0], other.cells[0])]
+    if not pairs:
+        raise UserError(
+            f"{reference.analysis.label} and {other.analysis.label} have no cell in common: expected equal names"
+        )
+    analysis, against = other.analysis, f"against {reference.analysis.label}"
+    counts = [first.n_molecules for first, _ in pairs]
+    for key, attribute in (("initial", "initial_energy"), ("relaxed", "relaxed_energy")):
+        ours, theirs = (
+            1e3 * relative_energies([getattr(pair[side], attribute) for pair in pairs], counts)
+            for side in (0, 1)
+        )
+        label = f"{key} relative energies, RMSE over cells {against}"
+        analysis.scalars[f"ice_{key}_rmse"] = Scalar(label, rmse(ours, theirs), _NAN, "meV/molecule")
+    distances = np.array([1e3 * rmsd(first.relaxed, second.relaxed) for first, second in pairs])
+    numbers = np.arange(1.0, len(pairs) + 1)
+    nothing = np.full(len(pairs), _NAN)
+    label = f"RMSD of relaxed geometries / 1e-3 Å per atom, {against}"
+    analysis.curves["ice_rmsd"] = Curve(numbers, distances, nothing, "cell", label)
+    spread = float(distances.std(ddof=1) / np.sqrt(len(pairs))) if len(pairs) > 1 else _NAN
+    label = f"RMSD of relaxed geometries {against}, mean over cells"
+    analysis.scalars["ice_rmsd"] = Scalar(label, float(distances.mean()), spread, "1e-3 Å/atom")
+    forces = [
+        force_difference(first.initial_forces, second.initial_forces)
+        for first, second in pairs
+        if first.initial_forces is not None and second.initial_forces is not None
+    ]
+    if forces:
+        for key, label, values in (
+            ("magnitude", "initial forces, rms component", [force.magnitude for force in forces]),
+            ("rmse", f"initial forces, RMSE per component {against}", [force.rmse for force in forces]),
+            (
+                "maximum",
+                f"initial forces, largest difference on an atom {against}",
+                [f.maximum for f in forces],
+            ),
+        ):
+            value = 1e3 * float(np.max(values) if key == "maximum" else np.mean(values))
+            analysis.scalars[f"ice_forces_{key}"] = Scalar(label, value, _NAN, "meV/Å")
+
+
+def _read_cell(run: Run, options: Options, progress: Progress) -> RelaxedCell:
+    system = open_system(run, options)
+    last = system.structure
+    for frame in run.frames(["positions"]):
+        last = Structure(run.numbers, frame.positions, frame.cell, system.structure.pbc)
+        progress(1)
+    potential = run.properties["potential"]
+    forces = None
+    if run.has("forces"):
+        stream = run.frames(["forces"])
+        forces = next(stream).forces
+        stream.close()
+    if len(potential) < 2:
+        run.note("one energy only: the relaxation has not moved")
+    return RelaxedCell(
+        run.name,
+        system.molecules.n_molecules,
+        float(potential[0]),
+        float(potential[-1]),
+        forces,
+        last,
+        len(potential) - 1,
+    )

@@ -1,0 +1,165 @@
+"""What an analysis hands to the report: numbers, curves and maps, each with its uncertainty and unit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ipi_driver.observables.statistics import Estimate
+from ipi_driver.structure import FloatArray, Structure
+from ipi_driver.units import FS_PER_PS
+
+
+@dataclass(frozen=True)
+class Options:
+    """Choices of the user.
+
+    Attributes
+    ----------
+    molecule
+        Formula of the molecules to look at; None takes the most frequent kind.
+    vector
+        Orientation vector, such as "O->H"; None: from the heaviest atom to the mean of the others.
+    skip
+        Time left out at the start, ps.
+    longest_lag
+        Of the mean-square displacement and the orientation correlation, ps.
+    fit_start
+        Start of the window in which D and the relaxation time are fitted, ps.
+    r_max
+        Largest distance of pair correlations, Å; None: half the smallest height of the cell.
+    pair_frames
+        Largest number of frames used for pair correlations, which cost most.
+    viscosity
+        Shear viscosity for the finite-size correction of D, mPa s (water at 300 K: 0.854).
+    """
+
+    molecule: str | None = None
+    vector: str | None = None
+    skip: float = 0.0
+    longest_lag: float = 10.0
+    fit_start: float = 1.0
+    r_max: float | None = None
+    pair_frames: int = 400
+    viscosity: float = 0.854
+
+
+@dataclass(frozen=True)
+class Scalar:
+    """A number with its uncertainty.
+
+    Attributes
+    ----------
+    label
+        What it is, for people.
+    value, error
+        In ``unit``; the error is NaN where none could be given.
+    unit
+        As printed.
+    correlation_time, block_length
+        ps; NaN where they do not apply.
+    n_blocks
+        Blocks behind the error, 0 where it has none.
+    """
+
+    label: str
+    value: float
+    error: float
+    unit: str
+    correlation_time: float = float("nan")
+    block_length: float = float("nan")
+    n_blocks: int = 0
+
+    @classmethod
+    def of(cls, label: str, estimate: Estimate, unit: str, scale: float = 1.0) -> Scalar:
+        return cls(
+            label,
+            float(estimate.value) * scale,
+            float(estimate.error) * scale,
+            unit,
+            estimate.correlation_time / FS_PER_PS,
+            estimate.block_length / FS_PER_PS,
+            estimate.n_blocks,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """A function of one variable.
+
+    Attributes
+    ----------
+    x, y, error
+        (n,) arrays; NaN where undefined.
+    x_label, y_label
+        With units.
+    correlation_time, block_length
+        ps.
+    """
+
+    x: FloatArray
+    y: FloatArray
+    error: FloatArray
+    x_label: str
+    y_label: str
+    correlation_time: float = float("nan")
+    block_length: float = float("nan")
+
+    @classmethod
+    def of(cls, x: FloatArray, estimate: Estimate, x_label: str, y_label: str) -> Curve:
+        tau, length = estimate.correlation_time / FS_PER_PS, estimate.block_length / FS_PER_PS
+        return cls(np.asarray(x), estimate.value, estimate.error, x_label, y_label, tau, length)
+
+
+@dataclass(frozen=True, eq=False)
+class Map:
+    """A function of (x, y): ``values`` and ``error`` are (n_x, n_y)."""
+
+    x: FloatArray
+    y: FloatArray
+    values: FloatArray
+    error: FloatArray
+    x_label: str
+    y_label: str
+    label: str
+
+
+@dataclass(eq=False)
+class Analysis:
+    """Everything measured on one run.
+
+    Attributes
+    ----------
+    label
+        For legends: the name of the folder and the average.
+    kind
+        gas, liquid or ice.
+    source
+        The folder.
+    system
+        Such as "512 H2O".
+    settings
+        Of the run, for the report.
+    scalars, curves, maps
+        By key; the same key means the same quantity in every run.
+    notes
+        What a reader should know: truncated files, quantities left out and why.
+    structure
+        First frame.
+    """
+
+    label: str
+    kind: str
+    source: str
+    system: str
+    settings: dict[str, str]
+    scalars: dict[str, Scalar] = field(default_factory=dict)
+    curves: dict[str, Curve] = field(default_factory=dict)
+    maps: dict[str, Map] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    structure: Structure | None = None
+
+    def note(self, text: str) -> None:
+        if text not in self.notes:
+            self.notes.append(text)

@@ -1,0 +1,45 @@
+"""What a system is, from its structure: one molecule (gas), a disordered liquid, or ice.
+
+The tetrahedral order of a molecule, ``q = 1 - 3/8 sum_{j<k} (cos psi_jk + 1/3)²`` over the angles between its
+four nearest neighbours (Errington and Debenedetti, Nature 409, 318 (2001)), is 1 in perfect ice, above 0.85
+in ice at its melting point and about 0.65 in liquid water; it is 0 on average in an ideal gas.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ipi_driver.errors import UserError
+from ipi_driver.observables.molecules import Molecules, minimum_image
+from ipi_driver.structure import FloatArray, Structure
+
+ICE_THRESHOLD = 0.80
+KINDS = ("gas", "liquid", "ice")
+
+
+def tetrahedral_order(centres: FloatArray, cell: FloatArray) -> FloatArray:
+    """Order parameter q of each centre; (n, 3) in Å and the cell to (n,). At least 5 centres are needed."""
+    if len(centres) < 5:
+        raise UserError(
+            f"the tetrahedral order needs four neighbours of each molecule, got {len(centres)} molecules"
+        )
+    order = np.empty(len(centres))
+    for i, centre in enumerate(centres):
+        vectors = minimum_image(centres - centre, cell)
+        distances = np.linalg.norm(vectors, axis=1)
+        distances[i] = np.inf
+        nearest = np.argsort(distances)[:4]
+        directions = vectors[nearest] / distances[nearest, None]
+        cosines = (directions @ directions.T)[np.triu_indices(4, 1)]
+        order[i] = 1.0 - 3.0 / 8.0 * ((cosines + 1.0 / 3.0) ** 2).sum()
+    return order
+
+
+def recognise(structure: Structure, molecules: Molecules) -> str:
+    """``gas`` for one molecule, else ``ice`` or ``liquid`` by the mean tetrahedral order of the first sites."""
+    if molecules.n_molecules == 1:
+        return "gas"
+    if molecules.n_molecules < 5:
+        return "liquid"
+    order = tetrahedral_order(structure.positions[molecules.indices[:, 0]], structure.cell)
+    return "ice" if order.mean() > ICE_THRESHOLD else "liquid"
