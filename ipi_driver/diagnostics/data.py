@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -116,7 +115,7 @@ def _read_ipi(file: Path) -> DataSet:
 
 def _read_ase(file: Path) -> DataSet:
     try:
-        images: Sequence[ase.Atoms] = ase.io.read(file, index=":")
+        images = list(ase.io.iread(file))
     except Exception as error:  # ASE's readers raise anything on a malformed file
         raise UserError(f"{file} cannot be read as structures: {type(error).__name__}: {error}") from error
     return DataSet(file.stem, tuple(Structure.from_atoms(atoms) for atoms in images))

@@ -86,7 +86,8 @@ def correction_series(
     for structure in structures:
         if structure.n_atoms != structures[0].n_atoms:
             raise UserError(
-                f"--trajectory: all frames must hold the same atoms, got {structures[0].n_atoms} and {structure.n_atoms}"
+                "--trajectory: all frames must hold the same atoms, "
+                f"got {structures[0].n_atoms} and {structure.n_atoms}"
             )
         raw = potential.predict(structure)
         corrections.append(averaged.predict(structure, raw=raw).forces - raw.forces)

@@ -1,0 +1,153 @@
+"""``ipi-driver check``: the symmetry error of a model and the cheapest average that is good enough."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ipi_driver.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+
+    from ipi_driver.diagnostics.check import Stage
+    from ipi_driver.diagnostics.frames import Progress
+    from ipi_driver.potentials import Potential
+
+EPILOG = """\
+Averages: none; the Euler-angle grids 2, 2i, 3, 3i, ...; i (inversion); the groups D2, D2h, T, Th, O, Oh, I,
+Ih; lebedev-L; random, random-so3, random-NAME.
+
+The table lists the mean and largest difference of every average from the reference. Below it, the error is
+resolved by angular degree l and parity, with the share of each that passes an average. Forces and virial
+are compared with finite differences. With --trajectory, the spectrum of the correction (averaged minus raw
+forces) gives the stride of multiple time stepping: the part of it that the outer step cannot resolve must
+be below the tolerance.
+
+examples:
+  ipi-driver check pet-water-s water.extxyz
+  ipi-driver check pet-water-s gas.extxyz liquid.extxyz --average T Th 2i --tolerance 0.5
+  ipi-driver check pet-water-s gas.xyz --no-pbc --trajectory run/simulation.pos_0.xyz --spacing 1
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the command."""
+    parser.epilog = EPILOG
+    add = parser.add_argument
+    add("model", help="shipped model, model folder, exported .pt, ase:MODULE.CALCULATOR?KEY=VALUE, ...")
+    add(
+        "structures",
+        nargs="+",
+        type=Path,
+        help="files that ASE reads, or i-PI trajectories",
+    )
+    add(
+        "--average",
+        nargs="+",
+        action="extend",
+        metavar="NAME",
+        help="averages (default: 14)",
+    )
+    add("--reference", default="Ih", metavar="NAME", help="reference (default Ih)")
+    add(
+        "--tolerance",
+        type=float,
+        default=1.0,
+        metavar="MEV",
+        help="acceptable force error, meV/Å (default 1)",
+    )
+    add("--max-structures", type=int, default=10, metavar="N", help="per file (default 10)")
+    add("--max-degree", type=int, metavar="L", help="resolve degrees up to L (default: what 30 s allow)")
+    add("--trajectory", type=Path, metavar="FILE", help="frames at equal times, for the stride")
+    add(
+        "--spacing",
+        type=float,
+        metavar="FS",
+        help="time between its frames (i-PI's files say)",
+    )
+    add("--time-step", type=float, default=0.5, metavar="FS", help="inner time step (default 0.5 fs)")
+    add("--max-frames", type=int, default=1000, metavar="N", help="first frames of it to use (default 1000)")
+    add(
+        "--pbc",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="periodic or isolated, whatever the file says",
+    )
+    add("--output", type=Path, metavar="DIR", help="for CSV, JSON and PNG (default check-MODEL)")
+    add("--device", default="cpu", help="torch device (default cpu)")
+    add("--dtype", choices=("float32", "float64"), default="float32", help="precision of the model")
+    add("--rotation-batch", type=int, metavar="N", help="frames per call of the model (default: chosen)")
+    add("--seed", type=int, default=0, help="of random frames (default 0)")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run the check; 0 also where no average suffices, as that is an answer."""
+    from rich.console import Console
+
+    from ipi_driver.diagnostics.check import DEFAULT_AVERAGES, CheckSettings, run_check
+    from ipi_driver.diagnostics.data import read_data_set, spacing_of
+    from ipi_driver.potentials import load_potential
+    from ipi_driver.report.check_figures import write_figures
+    from ipi_driver.report.check_tables import print_check, write_check
+
+    for option in ("max_structures", "max_frames"):
+        if getattr(args, option) < 1:
+            raise UserError(f"--{option.replace('_', '-')} must be at least 1, got {getattr(args, option)}")
+    data_sets = [read_data_set(path, args.pbc).sample(args.max_structures) for path in args.structures]
+    trajectory = None
+    if args.trajectory is not None:
+        data = read_data_set(args.trajectory, args.pbc).first(args.max_frames)
+        trajectory = (data, spacing_of(data, args.spacing, args.time_step))
+    potential = load_potential(args.model, args.device, args.dtype)
+    precise = potential if args.dtype == "float64" else load_potential(args.model, args.device, "float64")
+    settings = CheckSettings(
+        averages=tuple(args.average or DEFAULT_AVERAGES),
+        reference=args.reference,
+        tolerance=args.tolerance / 1000.0,
+        max_degree=args.max_degree,
+        seed=args.seed,
+        rotation_batch=args.rotation_batch,
+        time_step=args.time_step,
+    )
+    console = Console()
+    with _progress_bar() as bar:
+        result = run_check(potential, data_sets, settings, trajectory, precise, _stages(bar))
+    folder = args.output or Path(f"check-{_file_name(potential)}")
+    written = [*write_check(result, folder), *write_figures(result, folder)]
+    print_check(result, console)
+    console.print(f"Written to {folder}: " + ", ".join(path.name for path in written), highlight=False)
+    return 0
+
+
+def _file_name(potential: Potential) -> str:
+    return "".join(c if c.isalnum() or c in "-_." else "-" for c in potential.name)
+
+
+def _progress_bar() -> Bar:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("evaluations"),
+        TimeRemainingColumn(),
+    )
+    return Progress(*columns, console=Console(stderr=True), transient=True)
+
+
+def _stages(bar: Bar) -> Stage:
+    def stage(description: str, total: int) -> Progress:
+        for task in bar.tasks:
+            bar.update(task.id, visible=False)
+        task_id = bar.add_task(description, total=total or None)
+
+        def progress(frames: int) -> None:
+            bar.advance(task_id, frames)
+
+        return progress
+
+    return stage

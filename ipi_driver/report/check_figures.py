@@ -1,0 +1,178 @@
+"""Figures of `ipi-driver check`: convergence, degrees, relative angle, spectrum of the correction."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")  # before pyplot: no display is needed
+import matplotlib.pyplot as plt
+import numpy as np
+
+from ipi_driver.diagnostics.check import CheckResult
+from ipi_driver.diagnostics.stride import StrideTable
+from ipi_driver.units import SPEED_OF_LIGHT
+
+MILLI = 1000.0
+STYLE: dict[Any, Any] = {
+    "font.size": 8,
+    "axes.labelsize": 8,
+    "legend.fontsize": 7,
+    "legend.frameon": False,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "xtick.direction": "in",
+    "ytick.direction": "in",
+    "axes.linewidth": 0.7,
+    "lines.linewidth": 1.1,
+    "lines.markersize": 3.5,
+    "savefig.dpi": 300,
+    "figure.constrained_layout.use": True,
+}
+COLORS = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#E69F00",
+    "#56B4E9",
+)
+FLOOR = 1e-9
+"""eV or eV/Å: errors below are drawn here, as a logarithmic axis has no zero."""
+
+
+def write_figures(result: CheckResult, folder: Path) -> list[Path]:
+    """Write the PNG files into ``folder``; what was written."""
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    with plt.rc_context(STYLE):
+        for name, draw in (
+            ("convergence.png", _convergence),
+            ("degrees.png", _degrees),
+            ("angles.png", _angles),
+        ):
+            figure = draw(result)
+            figure.savefig(folder / name)
+            plt.close(figure)
+            written.append(folder / name)
+        if result.stride is not None:
+            figure = _spectrum(result.stride)
+            figure.savefig(folder / "stride.png")
+            plt.close(figure)
+            written.append(folder / "stride.png")
+    return written
+
+
+def _convergence(result: CheckResult) -> Any:
+    """Error against evaluations; a line joins, per data set, the averages that no cheaper one beats."""
+    figure, axes = plt.subplots(1, 2, figsize=(7.0, 2.9))
+    for axis, quantity, label in (
+        (axes[0], "energy_mae", "energy error (meV/structure)"),
+        (axes[1], "force_mae", "force error (meV/Å)"),
+    ):
+        for color, data_set in zip(_colors(), result.decompositions, strict=False):
+            rows = [r for r in result.errors if r.data_set == data_set and not r.is_reference]
+            x = np.array([r.n_frames for r in rows])
+            y = MILLI * np.maximum([getattr(r, quantity) for r in rows], FLOOR)
+            inversion = np.array([r.average == "i" or r.average.endswith(("h", "i")) for r in rows])
+            axis.plot(x[~inversion], y[~inversion], "o", color=color, label=data_set)
+            axis.plot(x[inversion], y[inversion], "o", color=color, mfc="white")
+            order = np.lexsort((y, x))
+            best = [k for n, k in enumerate(order) if y[k] < min(y[order[:n]], default=np.inf)]
+            axis.plot(x[best], y[best], "-", color=color, zorder=0)
+            if data_set == next(iter(result.decompositions)):
+                _label_points(axis, [r.average for r in rows], x, y)
+        axis.set(xscale="log", yscale="log", xlabel="evaluations", ylabel=label)
+        axis.margins(0.08, 0.12)
+    axes[1].axhline(MILLI * result.settings.tolerance, color="0.5", lw=0.7, ls="--")
+    axes[1].annotate(
+        "tolerance",
+        (1.0, MILLI * result.settings.tolerance),
+        xycoords=("axes fraction", "data"),
+        xytext=(-3, 2),
+        textcoords="offset points",
+        ha="right",
+        color="0.4",
+        fontsize=6.5,
+    )
+    axes[0].legend(loc="lower left", title="open: with inversion", title_fontsize=6.5)
+    figure.suptitle(f"{result.model}: difference from {result.settings.reference}", fontsize=8)
+    return figure
+
+
+def _label_points(axis: Any, names: list[str], x: Any, y: Any) -> None:
+    """Names beside the points; of points at the same place (to the eye) they share one label."""
+    groups: dict[tuple[float, int], list[str]] = {}
+    places = {}
+    for name, a, b in zip(names, x, y, strict=True):
+        key = (float(a), round(4 * float(np.log10(b))))
+        groups.setdefault(key, []).append(name)
+        places[key] = (a, b)
+    for key, group in groups.items():
+        axis.annotate(
+            ", ".join(group), places[key], xytext=(4, 3), textcoords="offset points", fontsize=6, color="0.25"
+        )
+
+
+def _degrees(result: CheckResult) -> Any:
+    """Amplitude by degree and parity, one row of panels per data set."""
+    count = len(result.decompositions)
+    figure, axes = plt.subplots(count, 2, figsize=(7.0, 0.5 + 2.0 * count), squeeze=False)
+    for row, (data_set, d) in zip(axes, result.decompositions.items(), strict=True):
+        degrees = np.arange(d.max_degree + 1)
+        for axis, values, rest, label in (
+            (row[0], d.energy, d.energy_rest, "energy (meV)"),
+            (row[1], d.forces, d.forces_rest, "force (meV/Å)"),
+        ):
+            amplitudes = MILLI * np.maximum(values, FLOOR)
+            lowest = MILLI * FLOOR
+            for column, shift, color, name in ((0, -0.2, COLORS[0], "even"), (1, 0.2, COLORS[1], "odd")):
+                height = amplitudes[:, column].copy()
+                if column == 0:
+                    height[0] = lowest  # l = 0, even is the average itself
+                axis.bar(degrees + shift, height, width=0.38, color=color, label=f"{name} under inversion")
+            axis.bar(d.max_degree + 1, MILLI * max(rest, FLOOR), width=0.38, color="0.6")
+            axis.set_xticks([*degrees, d.max_degree + 1], [*map(str, degrees), f">{d.max_degree}"])
+            top = max(amplitudes.max(), MILLI * rest, 10 * lowest)
+            axis.set(yscale="log", ylim=(max(1e-6 * top, lowest), 3 * top), xlabel="degree l", ylabel=label)
+        row[0].set_title(data_set, loc="left", fontsize=8)
+    axes[0, 1].legend(loc="upper right")
+    return figure
+
+
+def _angles(result: CheckResult) -> Any:
+    """Root-mean-square difference between two orientations against the angle between them."""
+    figure, axes = plt.subplots(1, 2, figsize=(7.0, 2.6))
+    for color, (data_set, d) in zip(_colors(), result.decompositions.items(), strict=False):
+        for axis, values in ((axes[0], d.energy_by_angle), (axes[1], d.forces_by_angle)):
+            axis.plot(np.degrees(d.angles), MILLI * values, "o-", color=color, label=data_set)
+    for axis, label in ((axes[0], "energy difference (meV)"), (axes[1], "force difference (meV/Å)")):
+        axis.set(xlabel="relative angle (degrees)", ylabel=label, xlim=(0, 180))
+        axis.set_ylim(bottom=0)
+        axis.set_xticks(np.arange(0, 181, 30))
+    axes[0].legend()
+    return figure
+
+
+def _spectrum(stride: StrideTable) -> Any:
+    """Spectra of raw forces and correction with the recommended outer step's limit; the table beside it."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(7.0, 2.6), width_ratios=(1.5, 1))
+    wavenumbers = stride.correction.wavenumbers
+    left.plot(wavenumbers, MILLI**2 * stride.raw.density, color="0.5", label="raw forces")
+    left.plot(wavenumbers, MILLI**2 * stride.correction.density, color=COLORS[1], label="averaged − raw")
+    limit = 0.5 / (stride.recommended * stride.time_step) / SPEED_OF_LIGHT
+    left.axvline(limit, color=COLORS[0], lw=0.8, ls="--", label=f"limit of stride {stride.recommended}")
+    left.set(yscale="log", xlim=(0, wavenumbers[-1]), xlabel="wavenumber (cm$^{-1}$)")
+    left.set_ylabel("spectrum ((meV/Å)$^2$ cm)")
+    left.legend()
+    outer = stride.strides * stride.time_step
+    right.plot(outer, MILLI * np.maximum(stride.unresolved, FLOOR), "o-", color=COLORS[1])
+    right.axhline(MILLI * stride.tolerance, color="0.5", lw=0.7, ls="--")
+    right.set(xlabel="outer step (fs)", ylabel="unresolved (meV/Å)", yscale="log", xscale="log")
+    return figure
+
+
+def _colors() -> list[str]:
+    return list(COLORS) * 10

@@ -1,0 +1,253 @@
+"""Tables of `ipi-driver check`: on the terminal, as CSV and as JSON. Nothing is computed here but units."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from ipi_driver import __version__
+from ipi_driver.diagnostics.check import CheckResult
+from ipi_driver.diagnostics.consistency import Consistency
+from ipi_driver.diagnostics.degrees import PARITIES, Decomposition, transmission
+from ipi_driver.diagnostics.symmetry_error import AverageError
+from ipi_driver.rotations.quadrature import quadrature
+
+MILLI = 1000.0
+_SHOWN_AVERAGES = ("i", "D2", "T", "Th", "2i", "I")
+
+
+def print_check(result: CheckResult, console: Console) -> None:
+    """Everything for people: one table of errors and one of degrees per data set, then the verdicts."""
+    for data_set, decomposition in result.decompositions.items():
+        rows = [row for row in result.errors if row.data_set == data_set]
+        console.print(_error_table(data_set, rows, result))
+        console.print(_degree_table(data_set, decomposition))
+        console.print(consistency_text(result.consistency[data_set]) + "\n")
+    if result.stride is not None:
+        console.print(_stride_table(result))
+    console.print(f"[bold]{result.recommendation.text}[/bold]")
+    if result.stride is not None:
+        console.print(f"[bold]{stride_text(result)}[/bold]")
+
+
+def consistency_text(found: Consistency) -> str:
+    """One or two sentences on the finite differences and the frames."""
+    verdict = "are" if found.conservative else "are NOT"
+    parts = [
+        f"Forces {verdict} derivatives of the energy (deviation {_number(found.force_deviation * MILLI)} of "
+        f"{_number(found.force_scale * MILLI)} meV/Å)"
+    ]
+    if found.virial_consistent is None:
+        parts.append("the potential gives no virial here")
+    else:
+        verdict = "is" if found.virial_consistent else "is NOT"
+        deviation, scale = found.virial_deviation or 0.0, found.virial_scale or 0.0
+        parts.append(
+            f"the virial {verdict} (deviation {_number(deviation * MILLI)} of {_number(scale * MILLI)} meV)"
+        )
+    verdict = "turns" if found.frames_turn_everything else "does NOT turn"
+    parts.append(f"a frame {verdict} atoms and cell together")
+    return "; ".join(parts) + "."
+
+
+def stride_text(result: CheckResult) -> str:
+    """One sentence on multiple time stepping."""
+    stride = result.stride
+    if stride is None:
+        return "No stride: no trajectory was given, or no average is needed."
+    outer = stride.recommended * stride.time_step
+    left = float(stride.unresolved[list(stride.strides).index(stride.recommended)]) * MILLI
+    text = (
+        f"Multiple time stepping: correct every {stride.recommended} steps of {stride.time_step:g} fs "
+        f"(outer step {outer:g} fs leaves {left:.3g} of {stride.total * MILLI:.3g} meV/Å unresolved)."
+    )
+    if left > stride.tolerance * MILLI:
+        text += " This is above the tolerance already: save the trajectory more often or raise --tolerance."
+    elif stride.limited_by_spacing:
+        text += " The trajectory's spacing limits this: save more often to be sure."
+    return text
+
+
+def _error_table(data_set: str, rows: Sequence[AverageError], result: CheckResult) -> Table:
+    count = rows[0].n_structures
+    table = Table(
+        title=f"{result.model} on {data_set}: difference from {result.settings.reference}, {count} structures"
+    )
+    isolated = any(row.torque is not None for row in rows)
+    stress = any(row.stress_mae is not None for row in rows)
+    heads = [
+        "average",
+        "evaluations",
+        "time\nms",
+        "energy MAE\nmeV",
+        "energy max\nmeV",
+        "energy MAE\nmeV/atom",
+    ]
+    heads += ["force MAE\nmeV/Å", "force max\nmeV/Å"]
+    heads += ["torque\nmeV"] * isolated + ["stress MAE\nMPa"] * stress
+    for head in heads:
+        table.add_column(head, justify="left" if head == "average" else "right")
+    for row in rows:
+        name = f"{row.average} (ref)" if row.is_reference else row.average
+        cells = [name, str(row.n_frames), _number(row.seconds * MILLI)]
+        errors = [row.energy_mae, row.energy_max, row.energy_mae_per_atom, row.force_mae, row.force_max]
+        cells += [""] * 5 if row.is_reference else [_number(e * MILLI) for e in errors]
+        if isolated:
+            cells.append(_number(None if row.torque is None else row.torque * MILLI))
+        if stress:
+            hidden = row.stress_mae is None or row.is_reference
+            cells.append("" if hidden else _number((row.stress_mae or 0.0) * MILLI))
+        style = "bold green" if row.average == result.recommendation.average else None
+        table.add_row(*cells, style="dim" if row.is_reference else style)
+    return table
+
+
+def _degree_table(data_set: str, d: Decomposition) -> Table:
+    table = Table(title=f"{data_set}: what the raw error is made of, and what passes an average")
+    heads = ["l", "parity", "energy\nmeV", "force\nmeV/Å", *(f"{name}\n%" for name in _SHOWN_AVERAGES)]
+    for head in heads:
+        table.add_column(head, justify="right")
+    passed = {name: transmission(quadrature(name), d.max_degree) for name in _SHOWN_AVERAGES}
+    for degree in range(d.max_degree + 1):
+        for column, parity in enumerate(PARITIES):
+            if degree == 0 and parity == 1:
+                continue  # the average itself
+            shares = [f"{100 * passed[name][degree, column]:.0f}" for name in _SHOWN_AVERAGES]
+            energy, force = d.energy[degree, column] * MILLI, d.forces[degree, column] * MILLI
+            table.add_row(
+                str(degree), "even" if parity == 1 else "odd", _number(energy), _number(force), *shares
+            )
+    table.add_row(
+        f">{d.max_degree}", "", _number(d.energy_rest * MILLI), _number(d.forces_rest * MILLI), style="dim"
+    )
+    return table
+
+
+def _stride_table(result: CheckResult) -> Table:
+    table = Table(title="Multiple time stepping: correction that an outer step does not resolve")
+    for head in ("stride", "outer step\nfs", "unresolved\nmeV/Å", "of all\n%"):
+        table.add_column(head, justify="right")
+    stride = result.stride
+    if stride is None:
+        return table
+    for count, left in zip(stride.strides, stride.unresolved, strict=True):
+        share = 100.0 * left / stride.total if stride.total > 0 else 0.0
+        style = "bold green" if count == stride.recommended else None
+        table.add_row(
+            str(count), f"{count * stride.time_step:g}", _number(left * MILLI), f"{share:.1f}", style=style
+        )
+    return table
+
+
+def write_check(result: CheckResult, folder: Path) -> list[Path]:
+    """Write ``errors.csv``, ``degrees.csv``, ``angles.csv``, ``stride.csv``, ``check.json``; their paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    written = [
+        _csv(folder / "errors.csv", [asdict(row) for row in result.errors]),
+        _csv(folder / "degrees.csv", _degree_rows(result)),
+        _csv(folder / "angles.csv", _angle_rows(result)),
+    ]
+    if result.stride is not None:
+        written.append(_csv(folder / "stride.csv", _stride_rows(result)))
+    path = folder / "check.json"
+    path.write_text(json.dumps(_plain(as_dictionary(result)), indent=1) + "\n", encoding="utf-8")
+    return [*written, path]
+
+
+def as_dictionary(result: CheckResult) -> dict[str, Any]:
+    """Everything, in eV, Å, fs, GPa."""
+    return {
+        "version": __version__,
+        "units": {
+            "energy": "eV",
+            "force": "eV/Å",
+            "torque": "eV",
+            "stress": "GPa",
+            "time": "s",
+            "angle": "rad",
+        },
+        "model": result.model,
+        "settings": asdict(result.settings),
+        "errors": [asdict(row) for row in result.errors],
+        "degrees": _degree_rows(result),
+        "angles": _angle_rows(result),
+        "consistency": {name: asdict(found) for name, found in result.consistency.items()},
+        "recommendation": {**asdict(result.recommendation), "text": result.recommendation.text},
+        "stride": None
+        if result.stride is None
+        else {
+            "recommended": result.stride.recommended,
+            "time_step_fs": result.stride.time_step,
+            "text": stride_text(result),
+            "table": _stride_rows(result),
+        },
+    }
+
+
+def _degree_rows(result: CheckResult) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    for name, d in result.decompositions.items():
+        for degree in range(d.max_degree + 1):
+            for column, parity in enumerate(("even", "odd")):
+                amplitudes = {"energy": d.energy[degree, column], "force": d.forces[degree, column]}
+                rows.append({"data_set": name, "l": degree, "parity": parity, **amplitudes})
+        rest = {"energy": d.energy_rest, "force": d.forces_rest}
+        rows.append({"data_set": name, "l": f">{d.max_degree}", "parity": "", **rest})
+    return rows
+
+
+def _angle_rows(result: CheckResult) -> list[dict[str, Any]]:
+    return [
+        {"data_set": name, "angle": angle, "energy": energy, "force": force}
+        for name, d in result.decompositions.items()
+        for angle, energy, force in zip(d.angles, d.energy_by_angle, d.forces_by_angle, strict=True)
+    ]
+
+
+def _stride_rows(result: CheckResult) -> list[dict[str, Any]]:
+    stride = result.stride
+    if stride is None:
+        return []
+    return [
+        {"stride": int(s), "outer_step_fs": s * stride.time_step, "unresolved": u}
+        for s, u in zip(stride.strides, stride.unresolved, strict=True)
+    ]
+
+
+def _csv(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def _plain(value: Any) -> Any:
+    """What JSON can hold: numpy scalars as numbers, NaN as null."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _number(value: float | None) -> str:
+    """Three digits that mean something."""
+    if value is None or not math.isfinite(value):
+        return ""
+    if value != 0.0 and abs(value) < 1e-3:
+        return f"{value:.0e}"
+    return f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}"
