@@ -120,7 +120,7 @@ class Endpoint:
     def _converse(self, connection: Connection) -> float | None:
         """Answer over one connection; seconds into the evaluation if i-PI ended it during one, else None."""
         self._connection = connection
-        self.state = State.CONNECTED
+        before, self.state = self.state, State.CONNECTED
         if self._stop.is_set():  # set before the connection could be seen from outside
             connection.interrupt()
         started = time.monotonic()
@@ -138,7 +138,8 @@ class Endpoint:
             self.state = State.EXIT
             logger.info("%s: i-PI said EXIT", self.settings.label)
         except Disconnected as lost:
-            self.state = State.LOST
+            # i-PI closes unheard what connects to it at the very end of a run: that changes nothing
+            self.state = before if before is State.EXIT and not session.spoken_to else State.LOST
             if not self._stop.is_set():
                 logger.info("%s: i-PI closed the connection (%s)", self.settings.label, lost)
         finally:
@@ -172,13 +173,13 @@ class Endpoint:
     def _connect_again(self, grace: float) -> Connection | None:
         """Try for ``grace`` seconds, and for as long as other endpoints live."""
         end = time.monotonic() + grace
-        while not self._stop.is_set() and (time.monotonic() < end or self._others_live(self)):
+        while not self._stop.wait(RETRY_INTERVAL) and (time.monotonic() < end or self._others_live(self)):
             try:
                 connection = self._connect()
-                logger.info("%s: connected again", self.settings.label)
-                return connection
             except OSError:
-                self._stop.wait(RETRY_INTERVAL)
+                continue
+            logger.info("%s: connected again", self.settings.label)
+            return connection
         return None
 
     def _connect(self) -> Connection:

@@ -173,11 +173,14 @@ class Session:
 
     Attributes
     ----------
+    spoken_to
+        Whether anything has arrived.
     working
         Whether a request has been received and not yet been answered.
     """
 
     def __init__(self, connection: Connection, evaluate: Evaluate, shared_memory: bool = False) -> None:
+        self.spoken_to = False
         self.working = False
         self._connection = connection
         self._evaluate = evaluate
@@ -205,6 +208,7 @@ class Session:
     def _answer(self) -> bool:
         """Handle one message; False after ``EXIT``."""
         header = bytes(self._connection.read(HEADER))
+        self.spoken_to = True
         word = header.rstrip()
         if word == b"STATUS":
             ready = _READY if self._batch_size else _NEEDINIT

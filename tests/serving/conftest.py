@@ -47,7 +47,7 @@ def ffsocket(
         host = "<address>127.0.0.1</address><port>{}</port>".format(address.rpartition(":")[2])
     return (
         f"<ffsocket mode='{mode}' name='{name or address}' pbc='false'>{host}"
-        f"<latency>1e-4</latency><timeout>{timeout}</timeout>{extra}</ffsocket>"
+        f"<latency>1e-3</latency><timeout>{timeout}</timeout>{extra}</ffsocket>"
     )
 
 

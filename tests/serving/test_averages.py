@@ -100,11 +100,11 @@ def test_multiple_time_stepping_counts_and_extras(place):
     arms = structure.positions - masses @ structure.positions / masses.sum()
     np.testing.assert_allclose(torque, np.cross(arms, expected.forces).sum(axis=0), atol=1e-6)
     conserved = place.output()[:, 1]
-    assert np.ptp(conserved) < 0.05 * np.ptp(place.output()[:, 0])
+    assert np.ptp(conserved) < 0.2 * np.ptp(place.output()[:, 0])
 
 
 def test_forces_agree_with_rotations_in_ipi(place):
-    """i-PI's own <ffrotations>, Legendre 2 with inversion, and our 2i give the same energy, forces, virial."""
+    """i-PI's own <ffrotations>, Legendre 2 with inversion, and our 2i: the same energy, forces, virial."""
     parameters = escape(f"{{model: {ANISOTROPIC}, structure: init.extxyz}}")
     theirs = (
         "<ffrotations name='theirs'><grid_order>2</grid_order><grid_mode>legendre</grid_mode>"
