@@ -1,0 +1,151 @@
+"""``ipi-driver analyze``: observables, figures and a report from runs."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from ipi_driver.errors import UserError
+from ipi_driver.observables.analyses.result import Analysis, Options
+
+EPILOG = """\
+RUN is a folder in which i-PI ran (its input .xml and what <output> names), or a folder of relaxations.
+What the run is - one molecule, a liquid, ice - is recognised from its structure. Runs of one kind are drawn
+over each other: give the raw and the averaged runs together. Needed in the output: positions; for angular momentum
+and temperatures velocities or momenta; for torques forces; for the drift the properties step and conserved.
+
+examples:
+  ipi-driver analyze runs/liquid-raw runs/liquid-2i runs/liquid-random --output analysis
+  ipi-driver analyze my-run --skip 5 --longest-lag 20
+  ipi-driver analyze ice-none ice-2i                # relaxations are compared with those of the first
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the command."""
+    parser.epilog = EPILOG
+    default = Options()
+    add = parser.add_argument
+    add("runs", nargs="+", type=Path, metavar="RUN", help="run folder, or folder of relaxations")
+    add("-o", "--output", type=Path, default=Path("analysis"), help="folder to write (default: analysis)")
+    add(
+        "--skip",
+        type=float,
+        default=default.skip,
+        metavar="PS",
+        help="time left out at the start (default 0)",
+    )
+    add("--molecule", metavar="FORMULA", help="molecules to look at (default: the most frequent kind)")
+    add(
+        "--vector",
+        metavar="A->B",
+        help="orientation vector between elements (default: heaviest atom -> mean of others)",
+    )
+    add(
+        "--longest-lag",
+        type=float,
+        default=default.longest_lag,
+        metavar="PS",
+        help="of time correlations (default 10)",
+    )
+    add(
+        "--fit-start",
+        type=float,
+        default=default.fit_start,
+        metavar="PS",
+        help="of the fits of D and tau (default 1)",
+    )
+    add(
+        "--r-max",
+        type=float,
+        metavar="Å",
+        help="largest distance of pair correlations (default: half the cell)",
+    )
+    add(
+        "--pair-frames",
+        type=int,
+        default=default.pair_frames,
+        metavar="N",
+        help="frames for pair correlations (400)",
+    )
+    add(
+        "--viscosity",
+        type=float,
+        default=default.viscosity,
+        metavar="MPA_S",
+        help="for the finite-size correction of D (default 0.854, water at 300 K)",
+    )
+    add("--no-viewer", action="store_true", help="leave the structure viewer (1.3 MB) out of the report")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Analyse, write, print the table."""
+    from ipi_driver.observables.analyses.dispatch import analyse_folders
+    from ipi_driver.report.writer import write_report
+
+    options = _options(args)
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+
+        def start(description: str, total: int) -> Callable[[int], None]:
+            task = progress.add_task(description, total=total)
+            return lambda n: progress.advance(task, n)
+
+        analyses = analyse_folders(args.runs, options, start)
+    command = shlex.join(["ipi-driver", *sys.argv[1:]]) if sys.argv[1:] else "ipi-driver analyze"
+    page = write_report(analyses, args.output, command, with_viewer=not args.no_viewer)
+    _print(analyses)
+    for analysis in analyses:
+        for note in analysis.notes:
+            print(f"note: {analysis.label}: {note}", file=sys.stderr)
+    print(f"report: {page}")
+    return 0
+
+
+def _options(args: argparse.Namespace) -> Options:
+    for name in ("longest_lag", "viscosity", "pair_frames"):
+        if getattr(args, name) <= 0:
+            raise UserError(f"--{name.replace('_', '-')} must be positive, got {getattr(args, name)}")
+    for name in ("skip", "fit_start"):
+        if getattr(args, name) < 0:
+            raise UserError(f"--{name.replace('_', '-')} must not be negative, got {getattr(args, name)}")
+    if args.r_max is not None and args.r_max <= 0:
+        raise UserError(f"--r-max must be positive, got {args.r_max}")
+    if args.output.exists() and not args.output.is_dir():
+        raise UserError(f"--output must be a folder, got the file {args.output}")
+    return Options(
+        molecule=args.molecule,
+        vector=args.vector,
+        skip=args.skip,
+        longest_lag=args.longest_lag,
+        fit_start=args.fit_start,
+        r_max=args.r_max,
+        pair_frames=args.pair_frames,
+        viscosity=args.viscosity,
+    )
+
+
+def _print(analyses: list[Analysis]) -> None:
+    from ipi_driver.report.tables import formatted
+
+    for kind in dict.fromkeys(analysis.kind for analysis in analyses):
+        same = [analysis for analysis in analyses if analysis.kind == kind]
+        table = Table(title=f"{kind}: {same[0].system}")
+        table.add_column("quantity")
+        for analysis in same:
+            table.add_column(analysis.label, justify="right")
+        table.add_column("unit")
+        for key in dict.fromkeys(key for analysis in same for key in analysis.scalars):
+            known = [analysis.scalars.get(key) for analysis in same]
+            first = next(scalar for scalar in known if scalar is not None)
+            cells = ["–" if scalar is None else formatted(scalar.value, scalar.error) for scalar in known]
+            table.add_row(first.label, *cells, first.unit)
+        Console().print(table)

@@ -1,0 +1,136 @@
+"""One self-contained HTML page: figures, tables with uncertainties, settings, versions, structures."""
+
+from __future__ import annotations
+
+import base64
+import html
+import math
+import platform
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+
+from ipi_driver import __version__
+from ipi_driver.observables.analyses.result import Analysis
+from ipi_driver.report.tables import formatted
+
+TITLES = {"gas": "Gas: one molecule", "liquid": "Liquid", "ice": "Ice"}
+
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
+h1 { font-size: 1.6rem; } h2 { margin-top: 2.5rem; border-bottom: 1px solid #ccc; } h3 { margin-bottom: .3rem; }
+table { border-collapse: collapse; margin: .8rem 0; font-size: .9rem; }
+th, td { padding: .2rem .8rem .2rem 0; text-align: left; border-bottom: 1px solid #e5e5e5; vertical-align: top; }
+td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+figure { margin: 1rem 0 2rem; } figure img { max-width: 100%; } figcaption { font-size: .85rem; color: #555; }
+.note { color: #8a4b00; } .small { font-size: .8rem; color: #666; }
+"""
+
+
+def write_page(
+    analyses: Sequence[Analysis],
+    figures: Sequence[tuple[str, str, str, Path]],
+    viewer: str,
+    command: str,
+    path: Path,
+) -> Path:
+    """Write the report.
+
+    Parameters
+    ----------
+    analyses
+        Runs, in the order of the user.
+    figures
+        (kind, title, caption, PNG file) each.
+    viewer
+        HTML of the structure viewer, or "".
+    command
+        The command that repeats the report.
+    path
+        Of the page.
+    """
+    parts = [
+        "<!DOCTYPE html><html lang='en'><head><meta charset='utf-8'><title>ipi-driver analysis</title>",
+        f"<style>{_STYLE}</style></head><body><h1>Analysis of {len(analyses)} run{'s' * (len(analyses) > 1)}</h1>",
+        "<p>Values ± standard errors from block averages; every block is at least five correlation times long "
+        "(both are given). Bands in figures are standard errors.</p>",
+    ]
+    for kind in dict.fromkeys(analysis.kind for analysis in analyses):
+        same = [analysis for analysis in analyses if analysis.kind == kind]
+        parts.append(f"<h2>{TITLES[kind]} ({html.escape(same[0].system)})</h2>")
+        parts.append(_scalars(same))
+        parts += [_figure(title, text, png) for of, title, text, png in figures if of == kind]
+        parts.append(_notes(same))
+    parts.append("<h2>Settings</h2>" + _settings(analyses))
+    if viewer:
+        parts.append("<h2>Structures</h2>" + viewer)
+    parts.append(
+        "<h2>Versions</h2>" + _versions() + f"<p>Repeat with <code>{html.escape(command)}</code></p>"
+    )
+    parts.append("</body></html>\n")
+    path.write_text("\n".join(parts), encoding="utf-8")
+    return path
+
+
+def _scalars(analyses: Sequence[Analysis]) -> str:
+    keys = dict.fromkeys(key for analysis in analyses for key in analysis.scalars)
+    rows = []
+    for key in keys:
+        label, unit = next((a.scalars[key].label, a.scalars[key].unit) for a in analyses if key in a.scalars)
+        cells = []
+        for analysis in analyses:
+            scalar = analysis.scalars.get(key)
+            if scalar is None:
+                cells.append("<td class='number'>–</td>")
+                continue
+            text = formatted(scalar.value, scalar.error)
+            details = ""
+            if scalar.n_blocks and math.isfinite(scalar.correlation_time):
+                details = (
+                    f"<br><span class='small'>τ {scalar.correlation_time:.3g} ps, "
+                    f"{scalar.n_blocks} × {scalar.block_length:.3g} ps</span>"
+                )
+            cells.append(f"<td class='number'>{text}{details}</td>")
+        rows.append(f"<tr><td>{html.escape(label)}</td>{''.join(cells)}<td>{html.escape(unit)}</td></tr>")
+    head = "".join(f"<th>{html.escape(analysis.label)}</th>" for analysis in analyses)
+    return f"<table><tr><th>quantity</th>{head}<th>unit</th></tr>{''.join(rows)}</table>"
+
+
+def _figure(title: str, caption: str, png: Path) -> str:
+    data = base64.b64encode(png.read_bytes()).decode()
+    return (
+        f"<h3>{html.escape(title)}</h3><figure><img alt='{html.escape(title, quote=True)}' "
+        f"src='data:image/png;base64,{data}'><figcaption>{html.escape(caption)}</figcaption></figure>"
+    )
+
+
+def _notes(analyses: Sequence[Analysis]) -> str:
+    lines = [f"<li>{html.escape(a.label)}: {html.escape(note)}</li>" for a in analyses for note in a.notes]
+    return f"<div class='note'><h3>Notes</h3><ul>{''.join(lines)}</ul></div>" if lines else ""
+
+
+def _settings(analyses: Sequence[Analysis]) -> str:
+    keys = dict.fromkeys(key for analysis in analyses for key in analysis.settings)
+    head = "".join(f"<th>{html.escape(analysis.label)}</th>" for analysis in analyses)
+    rows = "".join(
+        f"<tr><td>{html.escape(key)}</td>"
+        + "".join(f"<td>{html.escape(analysis.settings.get(key, '–'))}</td>" for analysis in analyses)
+        + "</tr>"
+        for key in keys
+    )
+    return f"<table><tr><th></th>{head}</tr>{rows}</table>"
+
+
+def _versions() -> str:
+    names = ("ipi", "numpy", "scipy", "ase", "matplotlib", "torch")
+    versions = [("ipi-driver", __version__), ("Python", platform.python_version())]
+    for name in names:
+        try:
+            versions.append((name, metadata.version(name)))
+        except metadata.PackageNotFoundError:
+            continue
+    now = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+    return (
+        f"<p>{html.escape(', '.join(f'{name} {version}' for name, version in versions))}. Written {now}.</p>"
+    )

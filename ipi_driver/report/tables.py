@@ -1,0 +1,149 @@
+"""Numbers on disk: CSV of every curve, map and scalar, and all of it as one JSON file."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ipi_driver.observables.analyses.result import Analysis, Scalar
+
+
+def formatted(value: float, error: float) -> str:
+    """A value with its error in the last two digits kept: ``1.234 ± 0.056``; four digits without an error."""
+    if not math.isfinite(value):
+        return "–"
+    if not math.isfinite(error) or error <= 0.0:
+        return f"{value:.4g}"
+    digits = max(0, 1 - math.floor(math.log10(error)))
+    return f"{value:.{digits}f} ± {error:.{digits}f}" if digits <= 8 else f"{value:.4g} ± {error:.2g}"
+
+
+def write_tables(analyses: Sequence[Analysis], folder: Path) -> list[Path]:
+    """``scalars.csv``, ``curves/KIND-KEY.csv``, ``maps/KIND-KEY.csv`` (one row per point and run) and
+    ``analysis.json``.
+    """
+    written = [_write_scalars(analyses, folder / "scalars.csv")]
+    for kind in dict.fromkeys(analysis.kind for analysis in analyses):
+        same = [analysis for analysis in analyses if analysis.kind == kind]
+        for key in dict.fromkeys(key for analysis in same for key in analysis.curves):
+            written.append(_write_curves(same, key, folder / "curves" / f"{kind}-{key}.csv"))
+        for key in dict.fromkeys(key for analysis in same for key in analysis.maps):
+            written.append(_write_maps(same, key, folder / "maps" / f"{kind}-{key}.csv"))
+    path = folder / "analysis.json"
+    path.write_text(json.dumps([as_dict(analysis) for analysis in analyses], indent=1) + "\n")
+    return [*written, path]
+
+
+def _rows(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(header)
+        writer.writerows(rows)
+    return path
+
+
+def _write_scalars(analyses: Sequence[Analysis], path: Path) -> Path:
+    header = (
+        "run",
+        "kind",
+        "key",
+        "label",
+        "value",
+        "error",
+        "unit",
+        "correlation_time_ps",
+        "block_length_ps",
+        "n_blocks",
+    )
+    rows = [
+        (a.label, a.kind, key, s.label, *map(_number, (s.value, s.error)), s.unit,
+         *map(_number, (s.correlation_time, s.block_length)), s.n_blocks)
+        for a in analyses
+        for key, s in a.scalars.items()
+    ]  # fmt: skip
+    return _rows(path, header, rows)
+
+
+def _write_curves(analyses: Sequence[Analysis], key: str, path: Path) -> Path:
+    rows: list[Sequence[Any]] = []
+    labels = ("x", "y")
+    for analysis in analyses:
+        if key in analysis.curves:
+            curve = analysis.curves[key]
+            labels = (curve.x_label, curve.y_label)
+            for x, y, error in zip(curve.x, curve.y, curve.error, strict=True):
+                rows.append((analysis.label, *map(_number, (x, y, error))))
+    return _rows(path, ("run", *labels, "standard error"), rows)
+
+
+def _write_maps(analyses: Sequence[Analysis], key: str, path: Path) -> Path:
+    rows: list[Sequence[Any]] = []
+    labels = ("x", "y", "value")
+    for analysis in analyses:
+        if key in analysis.maps:
+            shown = analysis.maps[key]
+            labels = (shown.x_label, shown.y_label, shown.label)
+            for (i, j), value in np.ndenumerate(shown.values):
+                rows.append(
+                    (
+                        analysis.label,
+                        *(_number(float(v)) for v in (shown.x[i], shown.y[j], value, shown.error[i, j])),
+                    )
+                )
+    return _rows(path, ("run", *labels, "standard error"), rows)
+
+
+def _number(value: float) -> str:
+    return f"{value:.10g}" if math.isfinite(value) else ""
+
+
+def _json_ready(values: np.ndarray) -> list[Any]:
+    """Nested lists with null for NaN, which JSON does not have."""
+    rounded = np.asarray(values, dtype=np.float64)
+    if rounded.ndim > 1:
+        return [_json_ready(row) for row in rounded]
+    return [float(f"{value:.10g}") if math.isfinite(value) else None for value in rounded]
+
+
+def as_dict(analysis: Analysis) -> dict[str, Any]:
+    """Plain types only; NaN becomes null."""
+
+    def scalar(s: Scalar) -> dict[str, Any]:
+        content = {name: getattr(s, name) for name in s.__dataclass_fields__}
+        return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in content.items()}
+
+    return {
+        "label": analysis.label,
+        "kind": analysis.kind,
+        "source": analysis.source,
+        "system": analysis.system,
+        "settings": analysis.settings,
+        "notes": analysis.notes,
+        "scalars": {key: scalar(s) for key, s in analysis.scalars.items()},
+        "curves": {
+            key: {
+                "x_label": c.x_label,
+                "y_label": c.y_label,
+                "correlation_time_ps": _json_ready(np.array([c.correlation_time]))[0],
+                "block_length_ps": _json_ready(np.array([c.block_length]))[0],
+                **{name: _json_ready(getattr(c, name)) for name in ("x", "y", "error")},
+            }
+            for key, c in analysis.curves.items()
+        },
+        "maps": {
+            key: {
+                "x_label": m.x_label,
+                "y_label": m.y_label,
+                "label": m.label,
+                **{name: _json_ready(getattr(m, name)) for name in ("x", "y", "values", "error")},
+            }
+            for key, m in analysis.maps.items()
+        },
+    }
