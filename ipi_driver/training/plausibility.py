@@ -1,0 +1,117 @@
+"""Do the units of labelled structures make sense?
+
+Two numbers of a structure depend on its units and little on its chemistry: the median over atoms of the distance to
+the nearest neighbour divided by the sum of the covalent radii, which is about 1 for molecules, liquids, metals and
+salts alike (1.9 where bohr are taken for Å, 0.5 the other way round), and the root mean square of the forces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from ase.data import covalent_radii
+
+from ipi_driver.errors import UserError
+from ipi_driver.neighbors import all_pairs
+from ipi_driver.structure import FloatArray, Structure
+from ipi_driver.units import BOHR, FORCE
+
+BOND_RANGE = (0.7, 1.6)
+"""Plausible nearest-neighbour distances in units of the sum of the covalent radii."""
+
+FORCE_RANGE = (1e-4, 15.0)
+"""Plausible force RMS of a file's median structure, eV/Å; single structures may reach twice the upper end."""
+
+_NOBLE_GASES = (2, 10, 18, 36, 54, 86)
+_LONGEST = 8.0  # Å: an atom without a neighbour up to here tells nothing
+
+
+def bond_ratio(structure: Structure) -> float:
+    """Median over atoms of nearest-neighbour distance / sum of covalent radii; NaN where atoms are not bonded."""
+    if structure.n_atoms < 3 or np.isin(structure.numbers, _NOBLE_GASES).any():
+        return float("nan")  # a pair of atoms may be drawn apart on purpose
+    cutoff = _LONGEST
+    if structure.volume > 0.0:
+        cutoff = min(cutoff, 2.0 * (structure.volume / structure.n_atoms) ** (1.0 / 3.0))
+    i, j, shifts = all_pairs(structure, cutoff)
+    vectors = structure.positions[j] - structure.positions[i] + shifts @ structure.cell
+    radii = covalent_radii[structure.numbers]
+    nearest = np.full(structure.n_atoms, np.inf)
+    np.minimum.at(nearest, i, np.linalg.norm(vectors, axis=1) / (radii[i] + radii[j]))
+    median = float(np.median(nearest))
+    return median if np.isfinite(median) else float("nan")
+
+
+def check_units(
+    path: Path, structures: Sequence[Structure], forces: Sequence[FloatArray], atomic: Sequence[bool]
+) -> None:
+    """Compare distances and forces with what is physically plausible.
+
+    Parameters
+    ----------
+    path
+        For the message.
+    structures, forces
+        In Å and eV/Å, (n_atoms, 3), after the conversion that was chosen.
+    atomic
+        Whether each frame was converted from bohr and hartree.
+
+    Raises
+    ------
+    UserError
+        If they are not plausible; the message says whether the other choice of units explains them.
+    """
+    _check_lengths(path, np.array([bond_ratio(s) for s in structures]), atomic)
+    rms = np.array([float(np.sqrt(np.mean(f**2))) for f in forces])
+    median = float(np.median(rms))
+    low, high = FORCE_RANGE
+    if not low <= median <= high:
+        _raise_forces(path, int(np.argsort(rms)[len(rms) // 2]), median, atomic)
+    if (rms > 2.0 * high).any():
+        frame = int(np.argmax(rms > 2.0 * high))
+        _raise_forces(path, frame, float(rms[frame]), atomic)
+
+
+def _check_lengths(path: Path, ratios: FloatArray, atomic: Sequence[bool]) -> None:
+    low, high = BOND_RANGE
+    wrong = (ratios < low) | (ratios > high)
+    if not wrong.any():
+        return
+    frame = int(np.argmax(wrong))
+    other = ratios[frame] * (1.0 / BOHR if atomic[frame] else BOHR)
+    explained = low <= other <= high
+    known = np.isfinite(ratios)
+    # single structures may be torn apart or squeezed on purpose: they are only refused where units explain them
+    if not explained and np.count_nonzero(wrong) <= 0.5 * np.count_nonzero(known):
+        return
+    got = f"bonds are {ratios[frame]:.2f} times the sum of the covalent radii (expected {low}-{high})"
+    raise UserError(
+        f"{path}, frame {frame}: {got} with lengths in {_length(atomic[frame])}; "
+        f"{_advice(explained, atomic[frame])}"
+    )
+
+
+def _raise_forces(path: Path, frame: int, rms: float, atomic: Sequence[bool]) -> None:
+    low, high = FORCE_RANGE
+    other = rms / FORCE if atomic[frame] else rms * FORCE
+    # forces close to zero are explained by neither
+    explained = low <= other <= high and rms > 0.0
+    got = f"the force RMS is {rms:.3g} eV/Å (expected {low:g}-{high:g})"
+    unit = "hartree/bohr" if atomic[frame] else "eV/Å"
+    raise UserError(
+        f"{path}, frame {frame}: {got} with forces in {unit}; {_advice(explained, atomic[frame])}"
+    )
+
+
+def _length(atomic: bool) -> str:
+    return "bohr" if atomic else "Å"
+
+
+def _advice(explained: bool, atomic: bool) -> str:
+    if not explained:
+        return "no choice of bohr or Å explains this, check the units of the file"
+    return "the file seems to be in " + (
+        "eV and Å: set units: ev-angstrom" if atomic else "bohr and hartree: set units: atomic"
+    )
