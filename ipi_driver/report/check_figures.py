@@ -110,9 +110,17 @@ def _label_points(axis: Any, names: list[str], x: Any, y: Any) -> None:
         key = (float(a), round(4 * float(np.log10(b))))
         groups.setdefault(key, []).append(name)
         places[key] = (a, b)
-    for key, group in groups.items():
+    for n, key in enumerate(sorted(groups)):
+        above = n % 2 == 0  # neighbours on different sides do not run into each other
         axis.annotate(
-            ", ".join(group), places[key], xytext=(4, 3), textcoords="offset points", fontsize=6, color="0.25"
+            ", ".join(groups[key]),
+            places[key],
+            xytext=(0, 5 if above else -5),
+            va="bottom" if above else "top",
+            ha="center",
+            textcoords="offset points",
+            fontsize=6,
+            color="0.25",
         )
 
 
@@ -138,7 +146,8 @@ def _degrees(result: CheckResult) -> Any:
             top = max(amplitudes.max(), MILLI * rest, 10 * lowest)
             axis.set(yscale="log", ylim=(max(1e-6 * top, lowest), 3 * top), xlabel="degree l", ylabel=label)
         row[0].set_title(data_set, loc="left", fontsize=8)
-    axes[0, 1].legend(loc="upper right")
+    handles, labels = axes[0, 1].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper right", ncols=2)
     return figure
 
 

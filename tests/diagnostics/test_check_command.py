@@ -1,0 +1,194 @@
+"""`ipi-driver check` end to end, its files, and bad input."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import ase
+import ase.io
+import numpy as np
+import pytest
+
+from ipi_driver.cli import main
+from ipi_driver.diagnostics.data import read_data_set, spacing_of
+from ipi_driver.errors import UserError
+
+MODEL = "anisotropic?l=1,2&amplitude=0.05"
+
+
+def water(rng: np.random.Generator, periodic: bool) -> ase.Atoms:
+    positions = np.array([[0.0, 0.0, 0.0], [0.97, 0.02, 0.1], [-0.24, 0.93, 0.05]])
+    positions += 0.03 * rng.standard_normal((3, 3))
+    return ase.Atoms("OHH", positions, cell=4 * np.eye(3) if periodic else None, pbc=periodic)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("check")
+    rng = np.random.default_rng(0)
+    ase.io.write(path / "gas.extxyz", [water(rng, False) for _ in range(4)])
+    ase.io.write(path / "ice.extxyz", [water(rng, True) for _ in range(2)])
+    from ase.calculators.calculator import Calculator
+    from ase.md.verlet import VelocityVerlet
+
+    from ipi_driver.potentials import load_potential
+    from ipi_driver.structure import Structure
+
+    class Model(Calculator):  # a short trajectory of the model itself
+        implemented_properties = ("energy", "forces")
+        potential = load_potential(MODEL)
+
+        def calculate(self, atoms=None, properties=(), system_changes=()) -> None:  # type: ignore[no-untyped-def]
+            result = self.potential.predict(Structure.from_atoms(atoms))
+            self.results = {"energy": result.energy, "forces": result.forces}
+
+    atoms = water(rng, False)
+    atoms.calc = Model()
+    frames = []
+    VelocityVerlet(atoms, 0.5 * ase.units.fs, trajectory=None).run(0)
+    dynamics = VelocityVerlet(atoms, 0.5 * ase.units.fs)
+    dynamics.attach(lambda: frames.append(ase.Atoms(atoms.numbers, atoms.positions.copy())), interval=1)
+    dynamics.run(200)
+    ase.io.write(path / "md.extxyz", frames)
+    return path
+
+
+@pytest.fixture(scope="module")
+def checked(folder: Path) -> Path:
+    output = folder / "out"
+    arguments = [
+        "check",
+        MODEL,
+        str(folder / "gas.extxyz"),
+        str(folder / "ice.extxyz"),
+        "--output",
+        str(output),
+    ]
+    arguments += [
+        "--average",
+        "D2",
+        "T",
+        "2i",
+        "--max-structures",
+        "3",
+        "--max-degree",
+        "3",
+        "--tolerance",
+        "0.5",
+    ]
+    arguments += ["--trajectory", str(folder / "md.extxyz"), "--spacing", "0.5"]
+    assert main(arguments) == 0
+    return output
+
+
+def test_table_in_csv(checked: Path) -> None:
+    with (checked / "errors.csv").open() as stream:
+        rows = {(r["data_set"], r["average"]): r for r in csv.DictReader(stream)}
+    assert set(rows) == {(d, a) for d in ("gas", "ice") for a in ("none", "D2", "T", "2i", "Ih")}
+    for data_set in ("gas", "ice"):
+        assert float(rows[data_set, "none"]["force_mae"]) > 1e-3
+        assert float(rows[data_set, "D2"]["force_mae"]) > 1e-4  # l = 2 is left
+        assert float(rows[data_set, "T"]["force_max"]) < 1e-12  # l = 1, 2 are gone
+        assert float(rows[data_set, "T"]["seconds"]) > 0
+    assert rows["gas", "none"]["n_structures"] == "3"
+    assert float(rows["gas", "none"]["torque"]) > 1e-3
+    assert rows["ice", "none"]["torque"] == ""
+    assert float(rows["ice", "none"]["stress_mae"]) > 0
+
+
+def test_everything_in_json(checked: Path) -> None:
+    content = json.loads((checked / "check.json").read_text())
+    assert content["recommendation"]["average"] == "T"
+    assert content["recommendation"]["sufficient"]
+    amplitudes = {(r["data_set"], str(r["l"]), r["parity"]): r["force"] for r in content["degrees"]}
+    assert amplitudes["gas", "1", "odd"] > 1e-3
+    assert amplitudes["gas", "2", "even"] > 1e-3
+    assert amplitudes["gas", "3", "odd"] < 1e-9
+    assert content["stride"]["recommended"] >= 1
+    assert content["consistency"]["ice"]["force_deviation"] < 1e-5
+    assert len(content["angles"]) > 10
+
+
+def test_figures(checked: Path) -> None:
+    for name in ("convergence", "degrees", "angles", "stride"):
+        assert (checked / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_is_printed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["check", "ase:ase.calculators.lj.LennardJones?sigma=1.0&rc=5.0", str(folder / "gas.extxyz")]
+    arguments += [
+        "--average",
+        "T",
+        "--max-degree",
+        "1",
+        "--max-structures",
+        "1",
+        "--output",
+        str(folder / "lj"),
+    ]
+    assert main(arguments) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "No average is needed" in printed
+    assert "Forces are derivatives of the energy" in printed
+    assert "turns atoms and cell together" in printed
+    assert "Written to" in printed
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        (["--average", "T2"], "unknown average 'T2'"),
+        (["--reference", "random"], "--reference must be a fixed grid"),
+        (["--tolerance", "0"], "--tolerance must be positive"),
+        (["--max-degree", "0"], "--max-degree must be 1 to 10"),
+        (["--max-structures", "0"], "--max-structures must be at least 1"),
+        (["--trajectory", "md.extxyz"], "give --spacing"),
+        (["--trajectory", "none.xyz"], "none.xyz is not a file"),
+        (["--pbc"], "have no cell"),
+    ],
+)
+def test_bad_input_is_one_line(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    extra: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(folder)
+    assert main(["check", MODEL, "gas.extxyz", *extra]) == 2
+    printed = capsys.readouterr().err.strip()
+    assert printed.startswith("error: ")
+    assert message in printed
+    assert "\n" not in printed
+
+
+def test_unreadable_structures(folder: Path) -> None:
+    with pytest.raises(UserError, match="is not a file"):
+        read_data_set(folder / "missing.xyz")
+    broken = folder / "broken.extxyz"
+    broken.write_text("3\nnonsense\nO 0 0\n")
+    with pytest.raises(UserError, match="cannot be read as structures"):
+        read_data_set(broken)
+
+
+def test_ipi_trajectory_with_its_units_and_steps(folder: Path) -> None:
+    lines = []
+    for step in (0, 4, 8):
+        lines += [
+            "3",
+            f"# CELL(abcABC): 20 20 20 90 90 90 Step: {step} Bead: 0 positions{{atomic_unit}}  cell{{atomic_unit}}",
+        ]
+        lines += ["O 0.0 0.0 0.0", "H 1.8 0.0 0.0", "D -0.5 1.7 0.0"]
+    path = folder / "simulation.pos_0.xyz"
+    path.write_text("\n".join(lines) + "\n")
+    data = read_data_set(path)
+    assert data.structures[0].positions[1, 0] == pytest.approx(1.8 * 0.529177210903)
+    assert data.structures[0].cell[0, 0] == pytest.approx(20 * 0.529177210903)
+    assert data.structures[0].numbers.tolist() == [8, 1, 1]
+    assert spacing_of(data, None, 0.5) == 2.0
+    assert spacing_of(data, 3.0, 0.5) == 3.0
+    isolated = read_data_set(path, pbc=False).structures[0]
+    assert not isolated.periodic
+    assert isolated.volume == 0.0
