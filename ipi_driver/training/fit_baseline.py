@@ -98,11 +98,12 @@ def _design(
     pair = baseline.pair_index(item.structure.numbers, edges)
     energy = np.zeros((n_pairs, n_gaussians))
     np.add.at(energy, pair, 0.5 * basis)
-    forces = np.zeros((n_atoms, 3, n_pairs, n_gaussians))
+    forces = np.zeros((n_atoms * n_pairs, 3, n_gaussians))
     directions = edges.vectors / lengths[:, None]
     # an atom is pulled towards its neighbour where the energy rises with the distance
-    np.add.at(forces, (edges.centers, slice(None), pair), slope[:, None, :] * directions[:, :, None])
-    return energy.ravel(), forces.reshape(3 * n_atoms, -1)
+    np.add.at(forces, edges.centers * n_pairs + pair, slope[:, None, :] * directions[:, :, None])
+    by_atom = forces.reshape(n_atoms, n_pairs, 3, n_gaussians).transpose(0, 2, 1, 3)
+    return energy.ravel(), by_atom.reshape(3 * n_atoms, -1)
 
 
 def force_rms(data: Sequence[LabelledStructure], baseline: Baseline | None = None) -> float:

@@ -133,5 +133,7 @@ def _network_and_baseline(
     network.zero_output()  # the training starts from the baseline alone
     if resume and (config.output / "model.yaml").is_file():
         return network, load_model(config.output)[1]
-    baseline = fit_baseline(train, network.config.cutoff, config.baseline.pair, config.baseline.n_gaussians)
+    baseline = fit_baseline(
+        train, network.config.cutoff, config.baseline.pair, config.baseline.n_gaussians, species
+    )
     return network, baseline
