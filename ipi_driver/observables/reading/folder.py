@@ -13,7 +13,7 @@ import yaml
 from ase.data import atomic_numbers
 
 from ipi_driver.errors import UserError
-from ipi_driver.observables.reading.input_xml import InputSettings, OutputFile, read_input
+from ipi_driver.observables.reading.input_xml import InputSettings, OutputFile, checkpoint_masses, read_input
 from ipi_driver.observables.reading.properties import PropertyTable, read_properties
 from ipi_driver.observables.reading.xyz import TrajectoryFile, TrajectoryFrame
 from ipi_driver.structure import FloatArray, IntArray
@@ -190,7 +190,7 @@ class Run:
         candidates = [self.settings.masses]
         restart = self.path / "RESTART"
         if self.settings.masses is None and restart.is_file():
-            candidates.append(read_input(restart).masses)
+            candidates.append(checkpoint_masses(restart))
         for masses in candidates:
             if masses is not None and len(masses) == len(self.symbols):
                 return masses

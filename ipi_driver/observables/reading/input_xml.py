@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,8 @@ import numpy as np
 from ipi_driver.errors import UserError
 from ipi_driver.structure import FloatArray
 from ipi_driver.units import ipi_factor
+
+_CHECKPOINT_MASSES = re.compile(r"<beads\b.*?<m\b[^>]*>([^<]*)</m>", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -148,11 +151,24 @@ def _quantity(root: ElementTree.Element, where: str, dimension: str) -> float | 
 
 
 def _masses(root: ElementTree.Element) -> FloatArray | None:
-    """Masses set by <masses mode='manual'> or, in a checkpoint, by <beads><m>."""
-    for where in (".//initialize/masses", ".//beads/m"):
-        element = root.find(where)
-        if element is None or element.get("mode", "manual") != "manual":
-            continue
-        text = (element.text or "").replace("[", " ").replace("]", " ").replace(",", " ")
-        return np.array(text.split(), dtype=np.float64) * ipi_factor("mass", element.get("units", ""))
-    return None
+    """Masses set by <masses mode='manual'>."""
+    element = root.find(".//initialize/masses")
+    if element is None or element.get("mode", "manual") != "manual":
+        return None
+    return _numbers(element.text or "") * ipi_factor("mass", element.get("units", ""))
+
+
+def checkpoint_masses(path: Path) -> FloatArray | None:
+    """Masses in dalton that i-PI wrote to a checkpoint (RESTART), or None.
+
+    A checkpoint is not always well-formed XML (i-PI does not escape parameters), so only this element is read.
+    """
+    match = _CHECKPOINT_MASSES.search(path.read_text(errors="replace"))
+    try:
+        return None if match is None else _numbers(match.group(1)) * ipi_factor("mass", "")
+    except ValueError:
+        return None
+
+
+def _numbers(text: str) -> FloatArray:
+    return np.array(text.replace("[", " ").replace("]", " ").replace(",", " ").split(), dtype=np.float64)
