@@ -79,6 +79,7 @@ class Client:
         self.counts: dict[str, Counts] = {}
         self.endpoints = [self._endpoint(endpoint) for endpoint in settings.endpoints]
         self._wake = threading.Event()
+        self._failing = threading.Lock()
         self._failure: Exception | None = None
         self._signal = 0
 
@@ -112,8 +113,16 @@ class Client:
             at = len(replies) if len(structures) == len(requests) else len(structures)
             if isinstance(error, EvaluationError):
                 at = structures.index(error.structure)
-            path = _write_frame(requests[at], self.template, str(error))
-            raise UserError(f"{error}; the configuration is in {path}") from error
+            raise self._fail(error, requests[at]) from error
+
+    def _fail(self, error: Exception, request: Request) -> Exception:
+        """The first failure, with its frame written; two endpoints may fail on the same configuration."""
+        with self._failing:
+            if self._failure is None:
+                self.evaluator.close()
+                path = _write_frame(request, self.template, str(error))
+                self._failure = UserError(f"{error}; the configuration is in {path}")
+            return self._failure
 
     def _others_live(self, asking: Endpoint) -> bool:
         return any(other.state is State.CONNECTED for other in self.endpoints if other is not asking)

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from conftest import ANISOTROPIC, CLIENT, ffsocket, interrupt, wait, wait_for, water
 
+from ipi_driver.cli import main
+
 SICK = """
 import time
 import numpy as np
@@ -66,13 +68,26 @@ BAD_WORDS = {
 
 
 @pytest.mark.parametrize("case", BAD_WORDS)
-def test_bad_arguments(place, case):
+def test_bad_arguments(tmp_path, monkeypatch, capsys, case):
     words, expected = BAD_WORDS[case]
-    ase.io.write(place.folder / "init.extxyz", water())
+    monkeypatch.chdir(tmp_path)
+    ase.io.write("init.extxyz", water())
     if "--structure" not in words:
         words = [*words, "--structure", "init.extxyz"]
-    assert wait(place.client(*words)) == 2
-    assert expected in error_line(place)
+    assert main(["serve", "--quiet", *words]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert expected in error
+
+
+def test_no_ipi(place):
+    ase.io.write(place.folder / "init.extxyz", water())
+    words = ["--structure", "init.extxyz", "--unix", "a", "--deadline", "0.3", "--stats", "s.json"]
+    assert wait(place.client(ANISOTROPIC, *words)) == 2
+    assert "within 0.3 s" in error_line(place)
+    assert "waiting up to 0.3 s" in place.log()
+    assert json.loads((place.folder / "s.json").read_text())["model_seconds"] == 0.0
 
 
 def test_unknown_yaml_key(place):
