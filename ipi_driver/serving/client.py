@@ -26,7 +26,7 @@ from ipi_driver.errors import UserError
 from ipi_driver.potentials.registry import load_potential
 from ipi_driver.serving.conversion import extras_json, results_to_ipi, structure_from_ipi
 from ipi_driver.serving.endpoint import Endpoint, State
-from ipi_driver.serving.evaluator import Counts, EvaluationError, SharedEvaluator
+from ipi_driver.serving.evaluator import Counts, Ending, EvaluationError, SharedEvaluator
 from ipi_driver.serving.protocol import Reply, Request
 from ipi_driver.serving.settings import EndpointSettings, ServeSettings
 from ipi_driver.serving.template import read_template
@@ -108,6 +108,8 @@ class Client:
                 results = results_to_ipi(structure, prediction, self.settings.virial)
                 replies.append(Reply(*results, extras_json(prediction)))
             return replies
+        except Ending:
+            raise
         except Exception as error:
             # Which of the batch: the one the model names, else the first that could not be taken or answered.
             at = len(replies) if len(structures) == len(requests) else len(structures)
@@ -170,6 +172,8 @@ class Client:
     def _run_endpoint(self, endpoint: Endpoint) -> None:
         try:
             endpoint.run()
+        except Ending:
+            pass  # another endpoint failed, or a signal came
         except Exception as error:  # reported by the main thread
             self._failure = self._failure or error
             self._wake.set()

@@ -32,6 +32,10 @@ class EvaluationError(UserError):
         self.structure = structure
 
 
+class Ending(Exception):
+    """No evaluation is begun any more: the client is on its way out."""
+
+
 @dataclass
 class Counts:
     """What has been computed for one endpoint."""
@@ -104,11 +108,13 @@ class SharedEvaluator:
             If the structures hold an element that the model does not know.
         EvaluationError
             If the model fails in any other way.
+        Ending
+            After `close`.
         """
         wrapped = self.prepare(average)
         with self._lock:
             if self._closed:
-                raise UserError("the client is ending")
+                raise Ending
             if average == "none" and len(structures) > 1:
                 self._compute_raw(structures, counts)
             return [self._predict(structure, average, wrapped, counts) for structure in structures]

@@ -168,13 +168,16 @@ def test_client_stopped_by_a_signal(place, number):
 
 
 def test_signal_during_a_long_evaluation(sick):
-    sick.input([ffsocket("a", extra=STOPS_WITH_CLIENT)], water(), steps=10)
+    """One endpoint is in the model, the other waits for it: both end, and nothing is called a failure."""
+    sick.input([ffsocket(name, extra=STOPS_WITH_CLIENT) for name in "ab"], water(), steps=10)
     ipi = sick.ipi()
-    client = sick.client("ase:sick.Sick?at=2&how=sleep&seconds=60", "--input", "input.xml", "--unix", "a")
+    model = "ase:sick.Sick?at=2&how=sleep&seconds=60"
+    client = sick.client(model, "--input", "input.xml", "--unix", "a", "--unix", "b=i")
     wait_for(lambda: (sick.folder / "sim.out").exists())
     time.sleep(0.5)
     interrupt(client)
     assert wait(client, 10) == 128 + signal.SIGTERM
+    assert not list(sick.folder.glob("failed-frame*"))
     assert wait(ipi) == 0
 
 
