@@ -136,16 +136,19 @@ def _options(args: argparse.Namespace) -> Options:
 def _print(analyses: list[Analysis]) -> None:
     from ipi_driver.report.tables import formatted
 
+    console = Console()
+    if not console.is_terminal:  # a log file has no width of its own
+        console = Console(width=140)
     for kind in dict.fromkeys(analysis.kind for analysis in analyses):
         same = [analysis for analysis in analyses if analysis.kind == kind]
         table = Table(title=f"{kind}: {same[0].system}")
-        table.add_column("quantity")
+        table.add_column("quantity", min_width=32)
         for analysis in same:
             table.add_column(analysis.label, justify="right")
-        table.add_column("unit")
+        table.add_column("unit", no_wrap=True)
         for key in dict.fromkeys(key for analysis in same for key in analysis.scalars):
             known = [analysis.scalars.get(key) for analysis in same]
             first = next(scalar for scalar in known if scalar is not None)
             cells = ["–" if scalar is None else formatted(scalar.value, scalar.error) for scalar in known]
             table.add_row(first.label, *cells, first.unit)
-        Console().print(table)
+        console.print(table)

@@ -109,6 +109,35 @@ def precession_rate(momenta: FloatArray, spacing: float, n_windows: int = 8) -> 
     return Estimate(value, error, tau, per_window * spacing, n_windows, windows)
 
 
+def dominant_frequency(momenta: FloatArray, spacing: float) -> tuple[float, float]:
+    """Angular frequency at which the angular momentum moves most, and how well the run resolves it.
+
+    Parameters
+    ----------
+    momenta
+        (n, 3) angular momentum at equal spacing.
+    spacing
+        fs between samples.
+
+    Returns
+    -------
+    frequency, resolution
+        rad/fs: the highest peak of the power spectrum of L less its mean, summed over components (Hann window), and
+        half the distance ``2 pi / T`` of frequencies that a run of length T tells apart.
+    """
+    if len(momenta) < 16:
+        raise UserError(
+            f"a frequency of the angular momentum needs at least 16 frames, got {len(momenta)}: run longer"
+        )
+    window = np.hanning(len(momenta))[:, None]
+    padded = 8 * len(momenta)  # interpolates between the frequencies of the run
+    power = (np.abs(np.fft.rfft((momenta - momenta.mean(axis=0)) * window, n=padded, axis=0)) ** 2).sum(
+        axis=1
+    )
+    frequencies = 2.0 * np.pi * np.fft.rfftfreq(padded, spacing)
+    return float(frequencies[int(np.argmax(power))]), float(np.pi / (len(momenta) * spacing))
+
+
 def turning_angle(momenta: FloatArray) -> FloatArray:
     """Angle in rad between the angular momentum of each frame and that of the first; (n, 3) to (n,)."""
     start = momenta[0]

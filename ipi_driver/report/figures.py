@@ -190,7 +190,10 @@ def draw_curves(layout: Layout, analyses: Sequence[Analysis]) -> Figure:
             for axes in grid[:-1, 0]:
                 axes.set_xlabel("")
         if len(analyses) > 1 or layout.markers:
-            grid[0, 0].legend(loc="best")
+            handles = dict(zip(*reversed(_legend(grid)), strict=True))
+            figure.legend(
+                handles.values(), handles.keys(), loc="outside upper center", ncols=min(4, len(handles))
+            )
     return figure
 
 
@@ -208,6 +211,17 @@ def _draw_curve(axes: Axes, curve: Curve, label: str, number: int, layout: Layou
             axes.fill_between(curve.x, lower, upper, color=color, alpha=0.25, linewidth=0)
     axes.set_xlabel(curve.x_label)
     axes.set_ylabel(curve.y_label)
+
+
+def _legend(grid: np.ndarray) -> tuple[list[Any], list[str]]:
+    """Lines and labels of all panels: a run may be missing from the first one."""
+    handles: list[Any] = []
+    labels: list[str] = []
+    for axes in grid.flat:
+        found = axes.get_legend_handles_labels()
+        handles += found[0]
+        labels += found[1]
+    return handles, labels
 
 
 def draw_maps(key: str, analyses: Sequence[Analysis]) -> Figure | None:

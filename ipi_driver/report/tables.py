@@ -15,13 +15,17 @@ from ipi_driver.observables.analyses.result import Analysis, Scalar
 
 
 def formatted(value: float, error: float) -> str:
-    """A value with its error in the last two digits kept: ``1.234 ± 0.056``; four digits without an error."""
+    """A value with two digits of its error, ``1.234 ± 0.056``; four digits where there is no error."""
     if not math.isfinite(value):
         return "–"
     if not math.isfinite(error) or error <= 0.0:
         return f"{value:.4g}"
     digits = max(0, 1 - math.floor(math.log10(error)))
-    return f"{value:.{digits}f} ± {error:.{digits}f}" if digits <= 8 else f"{value:.4g} ± {error:.2g}"
+    if digits <= 5:
+        return f"{value:.{digits}f} ± {error:.{digits}f}"
+    power = math.floor(math.log10(max(abs(value), error)))
+    digits = max(0, digits + power)
+    return f"({value / 10.0**power:.{digits}f} ± {error / 10.0**power:.{digits}f})e{power}"
 
 
 def write_tables(analyses: Sequence[Analysis], folder: Path) -> list[Path]:

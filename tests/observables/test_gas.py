@@ -9,6 +9,7 @@ from scipy.spatial.transform import Rotation
 from ipi_driver.errors import UserError
 from ipi_driver.observables.angular import (
     angular_momentum,
+    dominant_frequency,
     mean_torque,
     precession_rate,
     precession_vector,
@@ -157,3 +158,12 @@ def test_coherence_tells_related_from_unrelated():
     assert coherence(a, b, 1.0, n_windows=63)[1].mean() < 0.05
     with pytest.raises(UserError, match="needs at least 64 samples"):
         power_spectrum(a[:40], 1.0)
+
+
+def test_dominant_frequency_of_a_wobbling_precession():
+    times = np.arange(4000) * 2.0
+    turning = Rotation.from_rotvec(times[:, None] * [0.0, 0.0, 0.005]).apply([2.0, 0.0, 3.5])
+    wobble = 1.2 * np.cos(0.04 * times)[:, None] * [1.0, 0.0, 0.0]
+    frequency, resolution = dominant_frequency(turning + wobble, 2.0)
+    assert resolution == pytest.approx(np.pi / 8000)
+    assert frequency == pytest.approx(0.005, abs=resolution)

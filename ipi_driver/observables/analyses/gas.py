@@ -17,6 +17,7 @@ from ipi_driver.observables.analyses.common import (
 from ipi_driver.observables.analyses.result import Analysis, Curve, Map, Options, Scalar
 from ipi_driver.observables.angular import (
     angular_momentum,
+    dominant_frequency,
     mean_torque,
     precession_rate,
     torque,
@@ -27,6 +28,9 @@ from ipi_driver.observables.statistics import block_average
 from ipi_driver.observables.thermodynamics import KineticTemperature
 from ipi_driver.structure import FloatArray
 from ipi_driver.units import FS_PER_PS, HBAR
+
+_CONSERVED = 1e-3
+"""Relative change of L below which its motion is integration error and printed digits."""
 
 _POINTS = 4000
 """Most points of a time series in the report."""
@@ -86,14 +90,16 @@ def _add_angular_momentum(analysis: Analysis, system: System, options: Options, 
     for k, axis in enumerate("xyz"):
         _add_series(analysis, f"L_{axis}", times, in_hbar[:, k], thin, f"L{axis} / ħ")
     _add_series(analysis, "L", times, np.linalg.norm(in_hbar, axis=1), thin, "|L| / ħ")
-    _add_series(
-        analysis, "L_angle", times, np.degrees(turning_angle(momenta)), thin, "angle of L to L(0) / degree"
-    )
+    _add_series(analysis, "L_angle", times, np.degrees(turning_angle(momenta)), thin, "angle to L(0) / °")
     rate = precession_rate(momenta, spacing)
     modulus = rate.derived(lambda omega: np.linalg.norm(omega))
-    analysis.scalars["precession"] = Scalar.of("precession rate |Ω|", modulus, "rad/ps", FS_PER_PS)
+    analysis.scalars["precession"] = Scalar.of("mean precession rate |Ω| of L", modulus, "rad/ps", FS_PER_PS)
     deviation = in_hbar - in_hbar[0]
     largest = float(np.linalg.norm(deviation, axis=1).max() / np.linalg.norm(in_hbar[0]))
+    if largest > _CONSERVED:
+        frequency, resolution = (FS_PER_PS * value for value in dominant_frequency(momenta, spacing))
+        label = "dominant angular frequency of L"
+        analysis.scalars["L_frequency"] = Scalar(label, frequency, resolution, "rad/ps")
     analysis.scalars["L_change"] = Scalar("largest |L(t) - L(0)| / |L(0)|", largest, float("nan"), "")
 
 
