@@ -21,7 +21,6 @@ COMMANDS = {
     "evaluate": ("evaluate", "errors of a model on labelled data"),
     "check": ("check", "measure the symmetry error of a model and recommend an average"),
     "analyze": ("analyze", "observables, figures and a report from runs"),
-    "reproduce": ("reproduce", "run and analyse the published water tests"),
 }
 
 
