@@ -281,9 +281,8 @@ def _wall_conditions(equations: _Equations, empty: Baseline) -> tuple[FloatArray
             continue  # the data do not have this pair, or reach down to where nothing but the nuclei acts
         r = np.linspace(_WALL_END, stop, 2 + int((stop - _WALL_END) / _WALL_STEP))
         fixed = zbl(r, np.full(len(r), a), np.full(len(r), b), empty.cutoff)[1]
-        slopes = np.zeros((len(r), n_pairs, n_gaussians))
-        slopes[:, p] = empty.pair_basis(r, n_gaussians)[1]
-        slopes = slopes.reshape(len(r), -1)
+        slopes = np.zeros((len(r), n_pairs * n_gaussians))
+        slopes[:, p * n_gaussians : (p + 1) * n_gaussians] = empty.pair_basis(r, n_gaussians)[1]
         first = r <= _WALL_START * stop
         conditions += [np.diff(slopes, axis=0), -slopes[first]]
         bounds += [-np.diff(fixed), _WALL_SLOPE + fixed[first]]

@@ -1,0 +1,227 @@
+"""Figures of a training: errors against time from its log, and test error against the number of structures."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, NullFormatter, ScalarFormatter
+
+from ipi_driver.errors import UserError
+from ipi_driver.report.figures import COLORS, STYLE
+from ipi_driver.structure import FloatArray
+
+MILLI = 1000.0
+
+COLUMNS = (
+    "epoch",
+    "step",
+    "hours",
+    "learning_rate",
+    "train_loss",
+    "train_force_mae",
+    "train_energy_mae",
+    "val_force_mae",
+    "val_force_rmse",
+    "val_energy_mae",
+    "best_val_force_mae",
+    "steps_per_second",
+)
+"""Columns of ``log.csv``; forces in meV/Å, energies in meV per structure."""
+
+
+@dataclass(frozen=True)
+class SizePoint:
+    """A model of a learning curve.
+
+    Attributes
+    ----------
+    n_structures
+        It was trained on.
+    force_mae
+        Of the test structures, meV/Å.
+    energy_mae
+        Of the test structures, meV/atom.
+    """
+
+    n_structures: int
+    force_mae: float
+    energy_mae: float
+
+
+def read_log(path: Path) -> dict[str, FloatArray]:
+    """Columns of a training log; what is not a number is NaN.
+
+    Raises
+    ------
+    UserError
+        If the file is missing, has no rows, or lacks a column.
+    """
+    if not path.is_file():
+        raise UserError(f"no training log {path}")
+    with path.open(newline="") as stream:
+        reader = csv.DictReader(stream)
+        rows = list(reader)
+        missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
+    if missing:
+        raise UserError(f"{path} is not a training log: it has no column {missing[0]!r}")
+    if not rows:
+        raise UserError(f"{path} has no rows yet: the training has not been evaluated once")
+    return {name: np.array([_number(row[name]) for row in rows]) for name in COLUMNS}
+
+
+def _number(text: str | None) -> float:
+    try:
+        return float(text or "nan")
+    except ValueError:
+        return float("nan")
+
+
+def plot_training_log(log: Path, output: Path, title: str | None = None) -> Path:
+    """Force error, energy error, loss with learning rate, and speed against the step; returns ``output``.
+
+    Raises
+    ------
+    UserError
+        If the log cannot be read.
+    """
+    data = read_log(log)
+    with rc_context(STYLE):
+        figure = Figure(figsize=(7.2, 4.6), layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.subplots(2, 2, sharex=True)
+        _error_panel(axes[0, 0], data, "force", "force MAE (meV/Å)")
+        axes[0, 0].plot(data["step"], data["best_val_force_mae"], ":", color=COLORS[2], label="best so far")
+        axes[0, 0].legend()
+        _error_panel(axes[0, 1], data, "energy", "energy MAE (meV/structure)")
+        axes[0, 1].legend()
+        _loss_panel(axes[1, 0], data)
+        axes[1, 1].plot(data["step"], data["steps_per_second"], color=COLORS[0], **_points(data))
+        axes[1, 1].xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes[1, 1].set(ylabel="steps per second", xlabel="step")
+        axes[1, 1].set_ylim(bottom=0.0)
+        hours = float(np.nanmax(data["hours"]))
+        best = (
+            float(np.nanmin(data["best_val_force_mae"]))
+            if np.isfinite(data["best_val_force_mae"]).any()
+            else np.nan
+        )
+        text = f"best validation force MAE {best:.1f} meV/Å after {hours:.2f} h"
+        figure.suptitle(f"{title}: {text}" if title else text, fontsize=8)
+        _save(figure, output)
+    return output
+
+
+def _points(data: Mapping[str, FloatArray]) -> dict[str, Any]:
+    """Markers for a short log, so that a single evaluation is seen too."""
+    return {"marker": "o", "markersize": 2.5} if len(data["step"]) < 30 else {}
+
+
+def _error_panel(axis: Axes, data: Mapping[str, FloatArray], kind: str, label: str) -> None:
+    for part, name, color in (("train", "training", COLORS[0]), ("val", "validation", COLORS[1])):
+        values = data[f"{part}_{kind}_mae"]
+        axis.plot(data["step"], _positive(values), color=color, label=name, **_points(data))
+    _log_axis(axis.yaxis, axis, data[f"train_{kind}_mae"], data[f"val_{kind}_mae"])
+    axis.set_ylabel(label)
+
+
+def _loss_panel(axis: Axes, data: Mapping[str, FloatArray]) -> None:
+    axis.plot(data["step"], _positive(data["train_loss"]), color=COLORS[0], **_points(data))
+    _log_axis(axis.yaxis, axis, data["train_loss"])
+    axis.set(ylabel="training loss", xlabel="step")
+    rate = axis.twinx()
+    rate.plot(data["step"], data["learning_rate"], color="0.6", lw=0.8)
+    rate.set_ylabel("learning rate", color="0.5")
+    rate.set_ylim(bottom=0.0)
+    rate.spines["right"].set_visible(True)
+
+
+def plot_test_error(curves: Mapping[str, Sequence[SizePoint]], output: Path) -> Path:
+    """Test errors against the number of training structures, both logarithmic; returns ``output``.
+
+    Parameters
+    ----------
+    curves
+        Models by the name of their kind, in any order.
+    output
+        Image file.
+
+    Raises
+    ------
+    UserError
+        If there is nothing to draw.
+    """
+    if not any(curves.values()):
+        raise UserError("a learning curve needs at least one model; got none")
+    with rc_context(STYLE):
+        figure = Figure(figsize=(7.0, 2.7), layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.subplots(1, 2)
+        panels = (("force_mae", "test force MAE (meV/Å)"), ("energy_mae", "test energy MAE (meV/atom)"))
+        for axis, (quantity, label) in zip(axes, panels, strict=True):
+            for k, (name, points) in enumerate(curves.items()):
+                ordered = sorted(points, key=lambda point: point.n_structures)
+                x = np.array([point.n_structures for point in ordered])
+                y = np.array([getattr(point, quantity) for point in ordered])
+                axis.plot(x, _positive(y), "o-", ms=3.5, color=COLORS[k % len(COLORS)], label=name)
+            sizes = sorted({point.n_structures for points in curves.values() for point in points})
+            axis.set(xscale="log", xlabel="training structures", ylabel=label)
+            axis.set_xticks(sizes, [str(n) for n in sizes])
+            axis.xaxis.set_minor_formatter(NullFormatter())
+            _log_axis(axis.yaxis, axis, [getattr(p, quantity) for points in curves.values() for p in points])
+        axes[0].legend()
+        _save(figure, output)
+    return output
+
+
+def read_size_point(evaluation: Path) -> SizePoint:
+    """Point of a learning curve from the ``evaluation.json`` that ``ipi-driver evaluate --indices`` wrote.
+
+    Raises
+    ------
+    UserError
+        If the file is missing, or was written without ``--indices``.
+    """
+    if not evaluation.is_file():
+        raise UserError(f"no evaluation {evaluation}")
+    try:
+        content = json.loads(evaluation.read_text())
+        n_train, first = content["n_train"], content["averages"][0]
+        errors = first["force_mae"], first["energy_mae_per_atom"]
+    except (json.JSONDecodeError, KeyError, IndexError, TypeError) as error:
+        raise UserError(f"{evaluation} is not an evaluation by `ipi-driver evaluate`") from error
+    if n_train is None:
+        raise UserError(f"{evaluation} does not know the training structures; evaluate with --indices SPLIT")
+    return SizePoint(int(n_train), MILLI * float(errors[0]), MILLI * float(errors[1]))
+
+
+def _positive(values: Any) -> FloatArray:
+    """Values for a logarithmic axis: what it cannot show becomes a gap."""
+    array = np.asarray(values, dtype=np.float64)
+    return np.where(array > 0.0, array, np.nan)
+
+
+def _log_axis(side: Any, axis: Axes, *values: Any) -> None:
+    """Logarithmic ordinate with plain numbers, where there is a positive number to show."""
+    if not np.isfinite(np.concatenate([_positive(v) for v in values])).any():
+        return
+    axis.set_yscale("log")
+    side.set_major_formatter(ScalarFormatter())
+    shown = np.concatenate([_positive(v) for v in values])
+    span = np.nanmax(shown) / np.nanmin(shown)
+    # within a decade the axis would have one labelled tick or none
+    side.set_minor_formatter(ScalarFormatter() if span < 10.0 else NullFormatter())
+
+
+def _save(figure: Figure, output: Path) -> None:
+    output.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(output, dpi=200)
