@@ -18,6 +18,9 @@ from ipi_driver.observables.thermodynamics import drift
 from ipi_driver.structure import FloatArray, Structure
 from ipi_driver.units import FS_PER_PS
 
+_JUST_BELOW = 1.0 - 1e-6
+"""i-PI's own constants put a step of 0.5 fs 1e-8 below: the frame at exactly ``skip`` is used."""
+
 Progress = Callable[[int], None]
 """Called with the number of frames done since the last call."""
 
@@ -88,7 +91,7 @@ def used_frames(run: Run, quantities: list[str], skip: float, progress: Progress
     step_range: list[int] = []
     for frame in run.frames(quantities):
         progress(1)
-        if frame.step * run.timestep < skip * FS_PER_PS * (1 - 1e-9):
+        if frame.step * run.timestep < skip * FS_PER_PS * _JUST_BELOW:
             continue
         step_range = [*step_range[-2:], frame.step]
         if len(step_range) == 3 and step_range[2] - step_range[1] != step_range[1] - step_range[0]:
@@ -135,7 +138,7 @@ def add_drift(analysis: Analysis, system: System, options: Options) -> None:
     table = system.run.properties
     times = table["step"] * system.run.timestep
     conserved = table["conserved"]
-    used = times >= options.skip * FS_PER_PS
+    used = times >= options.skip * FS_PER_PS * _JUST_BELOW
     n = system.molecules.n_molecules
     estimate = drift(conserved[used], times[used], n)
     analysis.scalars["drift"] = Scalar.of("drift of the conserved quantity", estimate, "meV/molecule/ns", 1e3)
@@ -153,7 +156,7 @@ def add_drift(analysis: Analysis, system: System, options: Options) -> None:
 def add_spectra(analysis: Analysis, run: Run, options: Options) -> None:
     """Spectra of the potential energy and of what is not equivariant in it, from the property files."""
     table = run.properties
-    used = table["step"] * run.timestep >= options.skip * FS_PER_PS
+    used = table["step"] * run.timestep >= options.skip * FS_PER_PS * _JUST_BELOW
     steps = table["step"][used]
     spacing = float(steps[1] - steps[0]) * run.timestep if used.sum() > 1 else 0.0
     add_spectrum(analysis, "spectrum_potential", table["potential"][used], spacing)

@@ -88,11 +88,18 @@ def _check_same_systems(analyses: Sequence[Analysis]) -> None:
     first: dict[str, Analysis] = {}
     for analysis in analyses:
         known = first.setdefault(analysis.kind, analysis)
-        if known.system != analysis.system:
+        if _composition(known) != _composition(analysis):
             raise UserError(
                 f"runs of different systems cannot be overlaid: {known.source} is {known.system}, "
                 f"{analysis.source} is {analysis.system}; analyse them one by one"
             )
+
+
+def _composition(analysis: Analysis) -> object:
+    """The atoms; for a set of relaxations, which are compared by name, the description."""
+    if "ice_relaxed" in analysis.curves or analysis.structure is None:
+        return analysis.system
+    return sorted(analysis.structure.numbers.tolist())
 
 
 def _make_labels_unique(analyses: Sequence[Analysis]) -> None:

@@ -1,0 +1,256 @@
+"""``ipi-driver analyze`` on run folders with known answers."""
+
+import csv
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+import synthetic
+from ase.build import molecule
+
+from ipi_driver.cli import main
+from ipi_driver.errors import UserError
+from ipi_driver.observables.analyses.dispatch import analyse_folders
+from ipi_driver.observables.analyses.result import Analysis, Options
+from ipi_driver.observables.dynamics import finite_size_correction
+from ipi_driver.report.tables import formatted
+from ipi_driver.units import MILLIPASCAL_SECOND
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    synthetic.liquid(folder / "raw", 0)
+    synthetic.liquid(folder / "averaged", 1)
+    synthetic.gas(folder / "gas", 2)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def analyses(runs: Path) -> list[Analysis]:
+    return analyse_folders(
+        [runs / "raw", runs / "averaged", runs / "gas"], Options(longest_lag=2.0, pair_frames=200)
+    )
+
+
+def near(scalar, expected: float, sigmas: float = 4.5) -> bool:
+    assert scalar.error > 0
+    return abs(scalar.value - expected) < sigmas * scalar.error
+
+
+def test_kinds_are_recognised(analyses):
+    assert [a.kind for a in analyses] == ["liquid", "liquid", "gas"]
+    assert [a.system for a in analyses] == ["32 H2O", "32 H2O", "1 H2O"]
+    assert [a.label for a in analyses] == ["raw", "averaged", "gas"]
+    assert all(a.notes == [] for a in analyses[:2])
+
+
+def test_liquid_numbers(analyses):
+    factor = np.exp(-(0.25**2))  # to first order; the rest is far below the errors here
+    for analysis in analyses[:2]:
+        scalars = analysis.scalars
+        # a random walk of the oxygens relative to the centre of mass of 32 molecules: D (1 - 1/32)
+        assert near(scalars["diffusion"], 0.3 * 31 / 32)
+        correction = 2.837297 * 8.617333262e-5 * 300 / (6 * np.pi * 0.854 * MILLIPASCAL_SECOND * 14.0) * 1e3
+        assert scalars["diffusion_corrected"].value - scalars["diffusion"].value == pytest.approx(
+            correction, rel=1e-5
+        )
+        assert finite_size_correction(300.0, 14.0, 0.854) == pytest.approx(correction)
+        assert near(scalars["relaxation"], -0.1 / np.log(factor), 5.0)
+        assert near(scalars["temperature_O"], 300.0)
+        assert near(scalars["temperature_H"], 300.0)
+        assert scalars["drift"].value == pytest.approx(5.0, rel=1e-4)
+        assert scalars["roughness_chi2"].value < 1.6
+        assert scalars["diffusion"].block_length >= 5 * scalars["diffusion"].correlation_time
+        msd = analysis.curves["msd"]
+        assert msd.x[1] == pytest.approx(0.1)
+        assert np.abs((msd.y - 6 * 0.3 * 31 / 32 * msd.x)[1:] / msd.error[1:]).max() < 5
+    assert analyses[0].curves["g_OO"].y[-20:].mean() == pytest.approx(1.0, abs=0.1)
+
+
+def test_gas_numbers(analyses):
+    scalars = analyses[2].scalars
+    # torques of 10 meV along z, and what is left across
+    assert scalars["torque"].value >= 10.0
+    assert near(scalars["torque_vector"], 10.0, 6.0)
+    assert scalars["roughness"].value == pytest.approx(scalars["roughness_noise"].value, rel=0.3)
+    assert scalars["roughness_chi2"].value == pytest.approx(1.0, abs=0.4)
+    assert near(scalars["temperature_O"], 300.0)
+    assert "precession" not in scalars  # a thermostat turns the molecule too
+    assert "spectrum_potential" in analyses[2].curves
+
+
+def test_skip_leaves_out_the_start(runs):
+    (late,) = analyse_folders([runs / "gas"], Options(skip=7.5))
+    times = late.curves["conserved"].x
+    assert times[0] == pytest.approx(7.5)
+
+
+class _Links(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag, attrs):
+        self.found += [value for name, value in attrs if name in ("src", "href", "srcset", "data") and value]
+
+
+@pytest.fixture(scope="module")
+def output(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("report")
+    arguments = ["analyze", str(runs / "raw"), str(runs / "averaged"), str(runs / "gas")]
+    assert main([*arguments, "--output", str(folder), "--longest-lag", "2", "--pair-frames", "100"]) == 0
+    return folder
+
+
+def test_page_needs_no_network(output):
+    page = (output / "report.html").read_text()
+    links = _Links()
+    links.feed(page)
+    assert len(links.found) >= 8
+    assert all(link.startswith("data:image/png;base64,") for link in links.found)
+    assert not re.search(r"@import|url\(|fetch\(", page)
+    for text in (
+        "Pair correlation functions",
+        "diffusion coefficient",
+        "32 H2O",
+        "Orientational free energy",
+        "±",
+    ):
+        assert text in page
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(path.read_text().splitlines()))
+
+
+def test_tables_hold_every_number(output):
+    rows = table(output / "scalars.csv")
+    assert {row["run"] for row in rows} == {"raw", "averaged", "gas"}
+    content = {entry["label"]: entry for entry in json.loads((output / "analysis.json").read_text())}
+    for row in rows:
+        assert float(row["value"]) == pytest.approx(
+            content[row["run"]]["scalars"][row["key"]]["value"], rel=1e-8
+        )
+    curves = table(output / "curves" / "liquid-g_OO.csv")
+    ours = np.array([float(row["g O–O"]) for row in curves if row["run"] == "averaged"])
+    np.testing.assert_allclose(ours, content["averaged"]["curves"]["g_OO"]["y"])
+    figures = {path.name for path in (output / "figures").iterdir()}
+    for name in (
+        "liquid-pair-correlations",
+        "liquid-orientation",
+        "liquid-msd",
+        "gas-spectra",
+        "gas-orientation",
+    ):
+        assert {f"{name}.png", f"{name}.pdf"} <= figures
+    assert len(list((output / "maps").iterdir())) == 2
+
+
+def ice_set(folder: Path, shift: float, energies: dict[str, tuple[float, float]]) -> Path:
+    """Relaxations of cells of 8 waters: the last geometry moved by ``shift`` Å per atom, as a whole by 0.2 Å too."""
+    water = molecule("H2O")
+    for number, (name, (first, last)) in enumerate(energies.items()):
+        rng = np.random.default_rng(number)
+        start = np.concatenate(
+            [water.positions + 4.0 * np.array([i, j, k]) for i in (0, 1) for j in (0, 1) for k in (0, 1)]
+        )
+        push = rng.normal(size=start.shape)
+        push -= push.mean(axis=0)
+        push *= shift / np.sqrt((push**2).sum() / len(push))
+        forces = np.full_like(start, 0.5)
+        forces[0, 0] += shift
+        values = np.array([[0.0, first], [0.0, last]])
+        trajectory = {"pos": [start, start + push + [0.2, 0, 0]], "frc": [forces, forces * 0]}
+        synthetic.write_run(folder / name, trajectory, 1, values, length=8.0, motion="minimize")
+    return folder
+
+
+def test_relaxations_are_compared_cell_by_cell(tmp_path):
+    raw = ice_set(tmp_path / "none", 0.0, {"a": (-80.0, -81.0), "b": (-80.2, -81.1)})
+    averaged = ice_set(tmp_path / "2i", 0.02, {"a": (-80.0, -81.0), "b": (-80.2, -81.3)})
+    first, second = analyse_folders([raw, averaged], Options())
+    assert (first.kind, first.system, first.label, second.label) == (
+        "ice",
+        "2 cells of 8 to 8 molecules",
+        "none",
+        "2i",
+    )
+    np.testing.assert_allclose(first.curves["ice_relaxed"].y, [6.25, -6.25], rtol=1e-6)
+    np.testing.assert_allclose(second.curves["ice_relaxed"].y, [18.75, -18.75], rtol=1e-6)
+    assert second.scalars["ice_relaxed_rmse"].value == pytest.approx(12.5, rel=1e-6)
+    assert second.scalars["ice_initial_rmse"].value == pytest.approx(0.0, abs=1e-6)
+    assert second.scalars["ice_rmsd"].value == pytest.approx(20.0, rel=1e-3)
+    assert second.scalars["ice_forces_maximum"].value == pytest.approx(20.0, rel=1e-3)
+    assert second.scalars["ice_forces_rmse"].value == pytest.approx(20.0 / np.sqrt(72), rel=1e-3)
+    assert "ice_rmsd" not in first.scalars
+    assert main(["analyze", str(raw), str(averaged), "-o", str(tmp_path / "out"), "--no-viewer"]) == 0
+    assert (tmp_path / "out" / "figures" / "ice-energies.png").is_file()
+    other = ice_set(tmp_path / "other", 0.0, {"c": (-80.0, -81.0), "d": (-80.2, -81.1)})
+    with pytest.raises(UserError, match="no cell in common"):
+        analyse_folders([raw, other], Options())
+
+
+def refused(capsys, *arguments: str) -> str:
+    assert main(["analyze", *arguments]) == 2
+    message = capsys.readouterr().err.strip()
+    assert message.startswith("error: ")
+    assert "\n" not in message
+    return message
+
+
+def test_bad_input_is_one_clear_line(runs, tmp_path, capsys):
+    out = ("--output", str(tmp_path / "out"))
+    small = synthetic.liquid(tmp_path / "small", 3, n_frames=40)
+    for name in ("pos", "vel"):
+        path = small / f"simulation.{name}_0.xyz"
+        lines = path.read_text().splitlines()
+        kept = [lines[k] for start in range(0, len(lines), 98) for k in range(start, start + 95)]
+        path.write_text("\n".join("93" if line == "96" else line for line in kept) + "\n")
+    assert "different systems" in refused(capsys, str(runs / "raw"), str(small), *out)
+    assert "no CO2 molecule found" in refused(capsys, str(runs / "raw"), "--molecule", "CO2", *out)
+    assert "has no N" in refused(capsys, str(runs / "raw"), "--vector", "O->N", *out)
+    (tmp_path / "empty").mkdir()
+    assert "not a run folder" in refused(capsys, str(tmp_path / "empty"), *out)
+    assert "no run folder" in refused(capsys, str(tmp_path / "missing"), *out)
+    assert "--longest-lag must be positive, got -1" in refused(
+        capsys, str(runs / "raw"), "--longest-lag=-1", *out
+    )
+    (tmp_path / "file").write_text("")
+    assert "must be a folder" in refused(capsys, str(runs / "raw"), "--output", str(tmp_path / "file"))
+    assert "half the smallest height" in refused(capsys, str(runs / "raw"), "--r-max", "9", *out)
+    without = Path(shutil.copytree(runs / "gas", tmp_path / "without"))
+    (without / "simulation.pos_0.xyz").unlink()
+    assert "has no positions trajectory" in refused(capsys, str(without), *out)
+
+
+def test_short_and_truncated_runs_say_so(runs, tmp_path):
+    folder = synthetic.liquid(tmp_path / "short", 4, n_frames=12)
+    path = folder / "simulation.pos_0.xyz"
+    path.write_bytes(path.read_bytes()[:-100])
+    (folder / "simulation.vel_0.xyz").unlink()
+    (analysis,) = analyse_folders([folder], Options())
+    notes = "\n".join(analysis.notes)
+    assert "mean-square displacement left out: too short for a block average" in notes
+    assert "kinetic temperature left out: " in notes
+    assert "has no velocities trajectory" in notes
+    assert "last frame incomplete, used up to step 2000" in notes
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "text"),
+    [
+        (1.23456, 0.0567, "1.235 ± 0.057"),
+        (308.2, 15.3, "308 ± 15"),
+        (1.429e-3, 2.4e-5, "(1.429 ± 0.024)e-3"),
+        (2.9e-7, 6.4e-7, "(2.9 ± 6.4)e-7"),
+        (2.0, float("nan"), "2"),
+        (float("nan"), 1.0, "–"),
+    ],
+)
+def test_formatted_numbers(value, error, text):
+    assert formatted(value, error) == text
