@@ -7,7 +7,13 @@ from dataclasses import dataclass, replace
 
 from ipi_driver.diagnostics.consistency import Consistency, check_consistency
 from ipi_driver.diagnostics.data import DataSet
-from ipi_driver.diagnostics.degrees import Decomposition, decompose, decomposition_grid, mean_decomposition
+from ipi_driver.diagnostics.degrees import (
+    Decomposition,
+    decompose,
+    decomposition_grid,
+    mean_decomposition,
+    residual_force,
+)
 from ipi_driver.diagnostics.frames import FramePool, Progress, no_progress
 from ipi_driver.diagnostics.recommend import Recommendation, recommend
 from ipi_driver.diagnostics.stride import StrideTable, correction_series, stride_table
@@ -67,6 +73,8 @@ class CheckResult:
         Rows of the table.
     decompositions, consistency
         By data set.
+    reference_errors
+        By data set, estimate from above of the reference's own root-mean-square force error, eV/Å.
     recommendation
         The cheapest sufficient average.
     stride
@@ -78,6 +86,7 @@ class CheckResult:
     errors: tuple[AverageError, ...]
     decompositions: dict[str, Decomposition]
     consistency: dict[str, Consistency]
+    reference_errors: dict[str, float]
     recommendation: Recommendation
     stride: StrideTable | None
 
@@ -150,7 +159,17 @@ def run_check(
     if trajectory is not None and recommendation.average != "none":
         stride = _stride(potential, trajectory, recommendation, settings, stage)
     return CheckResult(
-        potential.name, settings, tuple(errors), decompositions, consistency, recommendation, stride
+        model=potential.name,
+        settings=settings,
+        errors=tuple(errors),
+        decompositions=decompositions,
+        consistency=consistency,
+        reference_errors={
+            name: residual_force(found, quadrature(settings.reference))
+            for name, found in decompositions.items()
+        },
+        recommendation=recommendation,
+        stride=stride,
     )
 
 

@@ -14,8 +14,8 @@ powers
 .. math::  P_{lp} = \frac{1}{2l+1} \sum_{mm'} |c^{lp}_{mm'}|^2 .
 
 The integral is a quadrature of Euler angles whose degree is at least 2 l_max, so that what is resolved is
-exact but for what lies above. An average over frames R_k passes a fraction of the power of (l, p), the mean
-over the orientations of the structure,
+exact but for what lies above. An average over frames R_k passes a fraction of the power of (l, p), as a
+mean over the orientations of the structure and of the frames,
 
 .. math::  \tau_{lp} = \frac{1}{2l+1} \Bigl\| \sum_k w_k (\det R_k)^{[p=-]} D^l(R_k) \Bigr\|_F^2 ,
 
@@ -137,6 +137,19 @@ def transmission(grid: Quadrature, max_degree: int) -> FloatArray:
             mean = np.einsum("k,kab->ab", weights, matrices)
             passed[degree, column] = (mean**2).sum() / (2 * degree + 1)
     return passed
+
+
+def residual_force(found: Decomposition, grid: Quadrature) -> float:
+    """Estimate, from above, of the root-mean-square force error (eV/Å) that an average leaves.
+
+    Of the resolved degrees what passes is known (a mean over orientations); of all that lies above at
+    most the share of a grid of as many independent frames, 1/n_rotations, is taken: from above as long
+    as the grid's degree is above `Decomposition.max_degree` or the rest decays with l.
+    """
+    passed = transmission(grid, found.max_degree)
+    passed[0, 0] = 0.0
+    n_frames = len(grid) / (2 if grid.has_inversion else 1)
+    return float(np.sqrt((passed * found.forces**2).sum() + found.forces_rest**2 / n_frames))
 
 
 def wigner_matrices(grid: Quadrature, degree: int) -> FloatArray:

@@ -89,11 +89,11 @@ def _convergence(result: CheckResult) -> Any:
     axes[1].axhline(MILLI * result.settings.tolerance, color="0.5", lw=0.7, ls="--")
     axes[1].annotate(
         "tolerance",
-        (1.0, MILLI * result.settings.tolerance),
+        (0.0, MILLI * result.settings.tolerance),
         xycoords=("axes fraction", "data"),
-        xytext=(-3, 2),
+        xytext=(3, -2),
         textcoords="offset points",
-        ha="right",
+        va="top",
         color="0.4",
         fontsize=6.5,
     )
@@ -156,10 +156,14 @@ def _angles(result: CheckResult) -> Any:
     figure, axes = plt.subplots(1, 2, figsize=(7.0, 2.6))
     for color, (data_set, d) in zip(_colors(), result.decompositions.items(), strict=False):
         for axis, values in ((axes[0], d.energy_by_angle), (axes[1], d.forces_by_angle)):
-            axis.plot(np.degrees(d.angles), MILLI * values, "o-", color=color, label=data_set)
+            seen = np.isfinite(values)  # not every grid has pairs at every angle
+            axis.plot(np.degrees(d.angles[seen]), MILLI * values[seen], "o-", color=color, label=data_set)
     for axis, label in ((axes[0], "energy difference (meV)"), (axes[1], "force difference (meV/Å)")):
         axis.set(xlabel="relative angle (degrees)", ylabel=label, xlim=(0, 180))
-        axis.set_ylim(bottom=0)
+        if len(result.decompositions) == 1:
+            axis.set_ylim(bottom=0)
+        else:  # data sets may differ by orders of magnitude
+            axis.set_yscale("log")
         axis.set_xticks(np.arange(0, 181, 30))
     axes[0].legend()
     return figure

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -30,6 +31,7 @@ def print_check(result: CheckResult, console: Console) -> None:
     for data_set, decomposition in result.decompositions.items():
         rows = [row for row in result.errors if row.data_set == data_set]
         console.print(_error_table(data_set, rows, result))
+        console.print(f"{reference_text(result, data_set)}\n")
         console.print(_degree_table(data_set, decomposition))
         console.print(consistency_text(result.consistency[data_set]) + "\n")
     if result.stride is not None:
@@ -59,6 +61,13 @@ def consistency_text(found: Consistency) -> str:
     return "; ".join(parts) + "."
 
 
+def reference_text(result: CheckResult, data_set: str) -> str:
+    """One sentence on how exact the reference is."""
+    bound = result.reference_errors[data_set]
+    name = result.settings.reference
+    return f"The reference {name} itself deviates from the exact average by up to about {_number(bound * MILLI)} meV/Å."
+
+
 def stride_text(result: CheckResult) -> str:
     """One sentence on multiple time stepping."""
     stride = result.stride
@@ -80,24 +89,19 @@ def stride_text(result: CheckResult) -> str:
 def _error_table(data_set: str, rows: Sequence[AverageError], result: CheckResult) -> Table:
     count = rows[0].n_structures
     table = Table(
-        title=f"{result.model} on {data_set}: difference from {result.settings.reference}, {count} structures"
+        title=f"{result.model} on {data_set}: difference from {result.settings.reference}, {count} structures",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
     )
     isolated = any(row.torque is not None for row in rows)
     stress = any(row.stress_mae is not None for row in rows)
-    heads = [
-        "average",
-        "evaluations",
-        "time\nms",
-        "energy MAE\nmeV",
-        "energy max\nmeV",
-        "energy MAE\nmeV/atom",
-    ]
-    heads += ["force MAE\nmeV/Å", "force max\nmeV/Å"]
-    heads += ["torque\nmeV"] * isolated + ["stress MAE\nMPa"] * stress
+    heads = ["average", "evals", "time\n\nms", "energy\nMAE\nmeV", "energy\nmax\nmeV"]
+    heads += ["per atom\nMAE\nmeV", "force\nMAE\nmeV/Å", "force\nmax\nmeV/Å"]
+    heads += ["torque\n\nmeV"] * isolated + ["stress\nMAE\nMPa"] * stress
     for head in heads:
-        table.add_column(head, justify="left" if head == "average" else "right")
-    for row in rows:
-        name = f"{row.average} (ref)" if row.is_reference else row.average
+        table.add_column(head, justify="left" if head == "average" else "right", no_wrap=True)
+    for row in sorted(rows, key=lambda row: row.n_frames):
+        name = f"{row.average} ref" if row.is_reference else row.average
         cells = [name, str(row.n_frames), _number(row.seconds * MILLI)]
         errors = [row.energy_mae, row.energy_max, row.energy_mae_per_atom, row.force_mae, row.force_max]
         cells += [""] * 5 if row.is_reference else [_number(e * MILLI) for e in errors]
@@ -112,7 +116,9 @@ def _error_table(data_set: str, rows: Sequence[AverageError], result: CheckResul
 
 
 def _degree_table(data_set: str, d: Decomposition) -> Table:
-    table = Table(title=f"{data_set}: what the raw error is made of, and what passes an average")
+    table = Table(
+        title=f"{data_set}: what the raw error is made of, and what passes an average", box=box.SIMPLE_HEAD
+    )
     heads = ["l", "parity", "energy\nmeV", "force\nmeV/Å", *(f"{name}\n%" for name in _SHOWN_AVERAGES)]
     for head in heads:
         table.add_column(head, justify="right")
@@ -133,7 +139,9 @@ def _degree_table(data_set: str, d: Decomposition) -> Table:
 
 
 def _stride_table(result: CheckResult) -> Table:
-    table = Table(title="Multiple time stepping: correction that an outer step does not resolve")
+    table = Table(
+        title="Multiple time stepping: correction that an outer step does not resolve", box=box.SIMPLE_HEAD
+    )
     for head in ("stride", "outer step\nfs", "unresolved\nmeV/Å", "of all\n%"):
         table.add_column(head, justify="right")
     stride = result.stride
@@ -181,6 +189,7 @@ def as_dictionary(result: CheckResult) -> dict[str, Any]:
         "degrees": _degree_rows(result),
         "angles": _angle_rows(result),
         "consistency": {name: asdict(found) for name, found in result.consistency.items()},
+        "reference_errors": result.reference_errors,
         "recommendation": {**asdict(result.recommendation), "text": result.recommendation.text},
         "stride": None
         if result.stride is None
@@ -248,6 +257,9 @@ def _number(value: float | None) -> str:
     """Three digits that mean something."""
     if value is None or not math.isfinite(value):
         return ""
-    if value != 0.0 and abs(value) < 1e-3:
+    size = abs(value)
+    if 0.0 < size < 1e-3:
         return f"{value:.0e}"
-    return f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}"
+    if size < 0.1:
+        return f"{value:.2g}"
+    return f"{value:.3g}" if size < 100 else f"{value:.0f}"

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from ipi_driver.diagnostics.degrees import decompose, mean_decomposition, transmission
+from ipi_driver.diagnostics.degrees import decompose, mean_decomposition, residual_force, transmission
 from ipi_driver.potentials.anisotropic import AnisotropicPotential, Term
 from ipi_driver.rotations import RotationalAverage, quadrature
 from ipi_driver.structure import Structure
 
 POSITIONS = np.array([[0.0, 0.0, 0.0], [0.97, 0.02, 0.1], [-0.24, 0.93, 0.05]])
 CELL = np.array([[3.0, 0.0, 0.0], [0.4, 3.2, 0.0], [0.1, -0.3, 2.9]])
+MOLECULE = Structure(np.array([8, 1, 1]), POSITIONS)
 CRYSTAL = Structure(np.array([8, 1, 1]), POSITIONS, CELL, np.ones(3, dtype=bool))
 
 
@@ -81,3 +84,18 @@ def test_mean_is_the_root_mean_square() -> None:
     mean = mean_decomposition(parts)
     assert mean.energy[2, 0] == pytest.approx(parts[0].energy[2, 0] / np.sqrt(2))
     assert mean.energy[3, 1] == pytest.approx(parts[1].energy[3, 1] / np.sqrt(2))
+
+
+def test_what_an_average_leaves() -> None:
+    """As a mean over the orientations of the structure (Q) and of the frames (S), all frames S R_k Q evaluated."""
+    potential = terms("2")
+    orientations = quadrature("3")  # of degree 4: exact for squares of l = 2
+    exact = potential.exact_average().predict(MOLECULE).forces
+    mean_square = 0.0
+    for turn, weight in zip(orientations.rotations, orientations.weights, strict=True):
+        turned = replace(quadrature("D2"), rotations=turn @ quadrature("D2").rotations, identity=None)
+        forces = RotationalAverage(potential, turned).evaluate([MOLECULE], orientations.rotations).forces[0]
+        mean_square += weight * (orientations.weights @ ((forces - exact) ** 2).mean(axis=(1, 2)))
+    found = decompose(potential, MOLECULE, max_degree=2)
+    assert residual_force(found, quadrature("D2")) == pytest.approx(np.sqrt(mean_square), rel=1e-6)
+    assert residual_force(found, quadrature("T")) < 1e-9
