@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
@@ -194,13 +195,19 @@ class TrajectoryFile:
         return _Header(int(step.group(1)) if step else None, quantity, factor, cell)
 
 
+@lru_cache(maxsize=4)
+def _cell_of_parameters(text: str) -> FloatArray:
+    """Rows from lengths and angles; remembered, since most cells do not change from frame to frame."""
+    parameters = [float(word) for word in text.split()]
+    if min(parameters) <= 0.0:
+        return np.zeros((3, 3))
+    return np.asarray(cellpar_to_cell(parameters), dtype=np.float64)
+
+
 def _parse_cell(comment: str) -> FloatArray:
     """Cell rows in the unit of the file, zeros where none is given."""
     if match := _CELL_PARAMETERS.search(comment + " "):
-        parameters = [float(word) for word in match.group(1).split()]
-        if min(parameters) <= 0.0:
-            return np.zeros((3, 3))
-        return np.asarray(cellpar_to_cell(parameters), dtype=np.float64)
+        return _cell_of_parameters(match.group(1))
     if match := _CELL_MATRIX.search(comment + " "):  # i-PI's h holds cell vectors as columns
         return np.array(match.group(1).split(), dtype=np.float64).reshape(3, 3).T
     if match := _LATTICE.search(comment):
