@@ -7,7 +7,7 @@ standard errors.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,8 @@ class Layout:
         Points instead of lines.
     level
         Horizontal line for the eye, or None.
+    scale_from
+        The ordinate is scaled to the curve beyond this abscissa (peaks within molecules are cut off), or None.
     """
 
     name: str
@@ -67,6 +69,7 @@ class Layout:
     log_y: bool = False
     markers: bool = False
     level: float | None = None
+    scale_from: float | None = None
 
 
 LAYOUTS = {
@@ -92,10 +95,11 @@ LAYOUTS = {
         Layout(
             "pair-correlations",
             "Pair correlation functions",
-            "Between elements, pairs within a molecule included.",
+            "Between elements; the peaks of pairs within a molecule are cut off.",
             ("g_OO", "g_OH", "g_HH"),
             columns=3,
             level=1.0,
+            scale_from=1.75,
         ),
         Layout(
             "dipole-correlations",
@@ -152,18 +156,7 @@ def layouts_of(analyses: Sequence[Analysis]) -> tuple[Layout, ...]:
         panels = pairs if layout.name == "pair-correlations" else layout.panels
         present = tuple(panel for panel in panels if panel in keys)
         if present:
-            result.append(
-                Layout(
-                    layout.name,
-                    layout.title,
-                    layout.caption,
-                    present,
-                    min(layout.columns, len(present)),
-                    layout.log_y,
-                    layout.markers,
-                    layout.level,
-                )
-            )
+            result.append(replace(layout, panels=present, columns=min(layout.columns, len(present))))
     return tuple(result)
 
 
@@ -184,6 +177,10 @@ def draw_curves(layout: Layout, analyses: Sequence[Analysis]) -> Figure:
                 axes.axhline(layout.level, color="0.7", linewidth=0.5, zorder=0)
             if layout.log_y:
                 axes.set_yscale("log")
+            if layout.scale_from is not None:
+                shown = [a.curves[key] for a in analyses if key in a.curves]
+                highest = max(float(np.nanmax(c.y[c.x > layout.scale_from], initial=0.0)) for c in shown)
+                axes.set_ylim(0.0, 1.15 * max(highest, 1.0))
         for axes in list(grid.flat)[len(layout.panels) :]:
             axes.set_visible(False)
         if shared:
