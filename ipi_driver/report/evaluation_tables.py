@@ -1,0 +1,165 @@
+"""Tables of ``ipi-driver evaluate``: on the terminal in meV, as CSV and JSON in eV. Nothing is computed but units."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from ipi_driver import __version__
+from ipi_driver.training.evaluation import Evaluation, Metrics
+
+MILLI = 1000.0
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the structures come from.
+
+    Attributes
+    ----------
+    files
+        Data files.
+    part
+        Part of the split that was evaluated, or None for all structures.
+    indices
+        (n_structures,) of the evaluated structures in the files.
+    n_train
+        Training structures of the split, or None.
+    """
+
+    files: tuple[str, ...]
+    part: str | None
+    indices: tuple[int, ...]
+    n_train: int | None
+
+
+_COLUMNS = 4  # averages side by side
+
+
+def error_tables(result: Evaluation, source: Source) -> list[Table]:
+    """One column per average (at most four in a table), one row per quantity."""
+    groups = [result.metrics[k : k + _COLUMNS] for k in range(0, len(result.metrics), _COLUMNS)]
+    return [_table(result, source, group) for group in groups]
+
+
+def _table(result: Evaluation, source: Source, group: Sequence[Metrics]) -> Table:
+    count = len(result.data)
+    part = f", {source.part} part" if source.part else ""
+    title = f"{result.model}: {count} structure{'s' * (count != 1)}{part}; mean absolute / root mean square errors"
+    caption = f"symmetry: mean absolute difference from {result.reference}" if result.reference else None
+    table = Table(title=title, caption=caption)
+    table.add_column("", no_wrap=True)
+    for metrics in group:
+        frames = f"{metrics.n_frames} frame{'s' * (metrics.n_frames != 1)}"
+        table.add_column(f"{metrics.average}\n{frames}", justify="right", no_wrap=True)
+    for section in _sections(result):
+        rows = [(label, [_cell(metrics, names) for metrics in group]) for label, names in section]
+        shown = [row for row in rows if any(row[1])]
+        for k, (label, cells) in enumerate(shown):
+            table.add_row(label, *cells, end_section=k == len(shown) - 1)
+    return table
+
+
+def _sections(result: Evaluation) -> list[list[tuple[str, tuple[str, ...]]]]:
+    """Rows in groups: label, and the names of the numbers in a cell."""
+    units = [("structure", ""), ("atom", "_per_atom")]
+    if result.formula_unit is not None:
+        units.append((result.formula_unit, "_per_unit"))
+    energies: list[tuple[str, tuple[str, ...]]] = []
+    shifted: list[tuple[str, tuple[str, ...]]] = [("energy offset (meV/atom)", ("energy_offset_per_atom",))]
+    for unit, end in units:
+        energies.append((f"energy (meV/{unit})", (f"energy_mae{end}", f"energy_rmse{end}")))
+        names = (f"shifted_energy_mae{end}", f"shifted_energy_rmse{end}")
+        shifted.append((f"energy − offset (meV/{unit})", names))
+    elements = result.metrics[0].force_mae_by_element
+    return [
+        energies,
+        shifted,
+        [
+            ("force (meV/Å)", ("force_mae", "force_rmse")),
+            *((f"force of {symbol} (meV/Å)", (f"force_mae_by_element.{symbol}",)) for symbol in elements),
+            ("largest force error (meV/Å)", ("force_max",)),
+        ],
+        [("virial (meV/atom)", ("virial_mae_per_atom", "virial_rmse_per_atom"))],
+        [
+            ("symmetry, energy (meV/structure)", ("symmetry_energy_mae",)),
+            ("symmetry, force (meV/Å)", ("symmetry_force_mae",)),
+        ],
+    ]
+
+
+def _cell(metrics: Metrics, names: tuple[str, ...]) -> str:
+    values = []
+    for name in names:
+        attribute, _, element = name.partition(".")
+        value = getattr(metrics, attribute)
+        values.append(value[element] if element else value)
+    return "" if None in values else " / ".join(_number(value) for value in values)
+
+
+def _number(value: float) -> str:
+    milli = MILLI * value
+    if abs(milli) >= 1000.0:
+        return f"{milli:.0f}"
+    return f"{milli:.3f}" if 0.01 <= abs(milli) < 1.0 else f"{milli:.3g}"
+
+
+def write_evaluation(result: Evaluation, source: Source, folder: Path) -> list[Path]:
+    """Write ``evaluation.json``, ``errors.csv`` (a row per average) and ``structures.csv`` (a row per structure)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "evaluation.json"
+    path.write_text(
+        json.dumps(as_dictionary(result, source), indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
+    rows = []
+    for metrics in result.metrics:
+        row = asdict(metrics)
+        by_element = row.pop("force_mae_by_element")
+        rows.append(row | {f"force_mae_{symbol}": value for symbol, value in by_element.items()})
+    return [
+        path,
+        _write_csv(folder / "errors.csv", rows),
+        _write_csv(folder / "structures.csv", _structure_rows(result, source)),
+    ]
+
+
+def as_dictionary(result: Evaluation, source: Source) -> dict[str, Any]:
+    """Everything but the single structures, in eV and Å."""
+    return {
+        "version": __version__,
+        "units": {"energy": "eV", "force": "eV/Å", "virial": "eV"},
+        "model": result.model,
+        "files": list(source.files),
+        "part": source.part,
+        "n_structures": len(result.data),
+        "n_train": source.n_train,
+        "formula_unit": result.formula_unit,
+        "reference": result.reference,
+        "averages": [asdict(metrics) for metrics in result.metrics],
+    }
+
+
+def _structure_rows(result: Evaluation, source: Source) -> list[dict[str, Any]]:
+    rows = []
+    for k, (index, item) in enumerate(zip(source.indices, result.data, strict=True)):
+        row: dict[str, Any] = {"index": index, "n_atoms": item.structure.n_atoms, "energy": item.energy}
+        for metrics, predictions in zip(result.metrics, result.predictions, strict=True):
+            row[f"energy_{metrics.average}"] = predictions[k].energy
+            row[f"force_mae_{metrics.average}"] = float(np.abs(predictions[k].forces - item.forces).mean())
+        rows.append(row)
+    return rows
+
+
+def _write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return path

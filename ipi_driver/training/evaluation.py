@@ -1,0 +1,254 @@
+r"""Errors of a model on labelled structures, with and without rotational averaging.
+
+With :math:`\Delta_s` the error of the energy of structure s with :math:`n_s` atoms, energies are judged twice:
+absolutely, and after subtraction of the mean offset :math:`n_s \langle \Delta / n \rangle`, which no simulation
+feels. Forces and virials are compared component by component.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import reduce
+from math import gcd
+
+import numpy as np
+from ase.data import chemical_symbols
+
+from ipi_driver.diagnostics.frames import FramePool, Progress, no_progress
+from ipi_driver.errors import UserError
+from ipi_driver.potentials.base import Potential
+from ipi_driver.rotations.chunks import FrameChunks
+from ipi_driver.rotations.quadrature import Quadrature, quadrature
+from ipi_driver.structure import FloatArray, Prediction, Structure
+from ipi_driver.training.data import LabelledStructure
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Errors of one average on all structures: eV and eV/Å.
+
+    Attributes
+    ----------
+    average, n_frames
+        Name of the average, and evaluations that it costs.
+    energy_mae, energy_rmse
+        Per structure.
+    energy_mae_per_atom, energy_rmse_per_atom
+        Errors divided by the number of atoms.
+    energy_mae_per_unit, energy_rmse_per_unit
+        Errors divided by the number of formula units; None where the structures have different compositions.
+    energy_offset_per_atom
+        Mean signed error per atom, predicted minus reference.
+    shifted_energy_mae, shifted_energy_rmse
+        Per structure, after subtraction of the offset; likewise ``_per_atom`` and ``_per_unit``.
+    force_mae, force_rmse, force_max
+        Over components.
+    force_mae_by_element
+        By chemical symbol.
+    virial_mae_per_atom, virial_rmse_per_atom
+        Over components; None without virials.
+    symmetry_energy_mae, symmetry_force_mae
+        Mean absolute difference from the reference average, per structure and component; None without reference.
+    """
+
+    average: str
+    n_frames: int
+    energy_mae: float
+    energy_rmse: float
+    energy_mae_per_atom: float
+    energy_rmse_per_atom: float
+    energy_mae_per_unit: float | None
+    energy_rmse_per_unit: float | None
+    energy_offset_per_atom: float
+    shifted_energy_mae: float
+    shifted_energy_rmse: float
+    shifted_energy_mae_per_atom: float
+    shifted_energy_rmse_per_atom: float
+    shifted_energy_mae_per_unit: float | None
+    shifted_energy_rmse_per_unit: float | None
+    force_mae: float
+    force_rmse: float
+    force_max: float
+    force_mae_by_element: dict[str, float]
+    virial_mae_per_atom: float | None
+    virial_rmse_per_atom: float | None
+    symmetry_energy_mae: float | None
+    symmetry_force_mae: float | None
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """All results of a model on a data set.
+
+    Attributes
+    ----------
+    model
+        Name.
+    data
+        The labelled structures.
+    formula_unit
+        Reduced formula that all structures share, such as "H2O", or None.
+    reference
+        Average that symmetry errors are measured against, or None.
+    metrics
+        One for each average, in the order asked for.
+    predictions
+        For each average, one for each structure.
+    """
+
+    model: str
+    data: tuple[LabelledStructure, ...]
+    formula_unit: str | None
+    reference: str | None
+    metrics: tuple[Metrics, ...]
+    predictions: tuple[tuple[Prediction, ...], ...]
+
+
+def formula_unit(structure: Structure) -> tuple[str, int]:
+    """Reduced formula, elements by increasing atomic number (H2O), and how many of them there are."""
+    numbers, counts = np.unique(structure.numbers, return_counts=True)
+    units = reduce(gcd, counts.tolist())
+    parts = [
+        chemical_symbols[z] + (str(n // units) if n > units else "")
+        for z, n in zip(numbers, counts, strict=True)
+    ]
+    return "".join(parts), units
+
+
+def evaluate_model(
+    potential: Potential,
+    data: Sequence[LabelledStructure],
+    averages: Sequence[str] = ("none",),
+    reference: str | None = "Ih",
+    seed: int = 0,
+    rotation_batch: int | None = None,
+    progress: Progress = no_progress,
+) -> Evaluation:
+    """Compare a potential with labels; each different frame of a structure is evaluated once.
+
+    Parameters
+    ----------
+    potential
+        Any.
+    data
+        Structures with labels in eV and Å.
+    averages
+        Names of averages.
+    reference
+        Average that is compared with for the symmetry error; None measures none.
+    seed
+        Of averages in random frames.
+    rotation_batch
+        Frames per call of the potential; None chooses.
+    progress
+        Told the number of evaluations done, see `n_evaluations`.
+
+    Raises
+    ------
+    UserError
+        If there are no data, no averages, or an average is unknown.
+    """
+    if not data:
+        raise UserError("nothing to evaluate: the data hold no structures")
+    if not averages:
+        raise UserError("nothing to evaluate: give at least one average, such as none")
+    names = list(dict.fromkeys(averages))
+    pool = FramePool(_quadratures(names, reference), seed)
+    chunks = FrameChunks(potential, rotation_batch)
+    rows = [pool.averages(chunks, item.structure, progress) for item in data]
+    columns = [tuple(row[k] for row in rows) for k in range(len(pool.quadratures))]
+    units = [formula_unit(item.structure) for item in data]
+    shared = units[0][0] if len({name for name, _ in units}) == 1 else None
+    n_units = None if shared is None else np.array([count for _, count in units], dtype=float)
+    symmetric = None if reference is None else columns[-1]
+    metrics = tuple(
+        error_metrics(name, data, column, n_units, None if name == reference else symmetric)
+        for name, column in zip(names, columns, strict=False)
+    )
+    return Evaluation(potential.name, tuple(data), shared, reference, metrics, tuple(columns[: len(names)]))
+
+
+def n_evaluations(n_structures: int, averages: Sequence[str], reference: str | None) -> int:
+    """Evaluations of the potential that `evaluate_model` makes, for a progress bar."""
+    return n_structures * FramePool(_quadratures(list(dict.fromkeys(averages)), reference)).n_evaluations
+
+
+def _quadratures(names: list[str], reference: str | None) -> list[Quadrature]:
+    """Averages asked for, and the reference last."""
+    return [quadrature(name) for name in (names if reference is None else [*names, reference])]
+
+
+def error_metrics(
+    average: str,
+    data: Sequence[LabelledStructure],
+    predictions: Sequence[Prediction],
+    n_units: FloatArray | None = None,
+    reference: Sequence[Prediction] | None = None,
+) -> Metrics:
+    """Errors of predictions.
+
+    Parameters
+    ----------
+    average
+        Name.
+    data, predictions
+        Labels and predictions of the same structures, n_structures each.
+    n_units
+        (n_structures,) formula units, or None.
+    reference
+        Predictions that symmetry errors are measured against, or None.
+    """
+    n_atoms = np.array([item.structure.n_atoms for item in data], dtype=float)
+    energy = np.array([p.energy - item.energy for p, item in zip(predictions, data, strict=True)])
+    offset = float((energy / n_atoms).mean())
+    shifted = energy - n_atoms * offset
+    errors = np.concatenate([p.forces - item.forces for p, item in zip(predictions, data, strict=True)])
+    numbers = np.concatenate([item.structure.numbers for item in data])
+    by_element = {chemical_symbols[z]: _mae(errors[numbers == z]) for z in np.unique(numbers).tolist()}
+    virials = [
+        (p.virial - item.virial) / item.structure.n_atoms
+        for p, item in zip(predictions, data, strict=True)
+        if p.virial is not None and item.virial is not None
+    ]
+    symmetry_energy = symmetry_force = None
+    if reference is not None:
+        symmetry_energy = _mae(
+            np.array([p.energy - r.energy for p, r in zip(predictions, reference, strict=True)])
+        )
+        symmetry_force = _mae(
+            np.concatenate([p.forces - r.forces for p, r in zip(predictions, reference, strict=True)])
+        )
+    return Metrics(
+        average=average,
+        n_frames=predictions[0].n_frames,
+        energy_mae=_mae(energy),
+        energy_rmse=_rmse(energy),
+        energy_mae_per_atom=_mae(energy / n_atoms),
+        energy_rmse_per_atom=_rmse(energy / n_atoms),
+        energy_mae_per_unit=None if n_units is None else _mae(energy / n_units),
+        energy_rmse_per_unit=None if n_units is None else _rmse(energy / n_units),
+        energy_offset_per_atom=offset,
+        shifted_energy_mae=_mae(shifted),
+        shifted_energy_rmse=_rmse(shifted),
+        shifted_energy_mae_per_atom=_mae(shifted / n_atoms),
+        shifted_energy_rmse_per_atom=_rmse(shifted / n_atoms),
+        shifted_energy_mae_per_unit=None if n_units is None else _mae(shifted / n_units),
+        shifted_energy_rmse_per_unit=None if n_units is None else _rmse(shifted / n_units),
+        force_mae=_mae(errors),
+        force_rmse=_rmse(errors),
+        force_max=float(np.abs(errors).max()),
+        force_mae_by_element=by_element,
+        virial_mae_per_atom=_mae(np.array(virials)) if virials else None,
+        virial_rmse_per_atom=_rmse(np.array(virials)) if virials else None,
+        symmetry_energy_mae=symmetry_energy,
+        symmetry_force_mae=symmetry_force,
+    )
+
+
+def _mae(values: FloatArray) -> float:
+    return float(np.abs(values).mean())
+
+
+def _rmse(values: FloatArray) -> float:
+    return float(np.sqrt(np.square(values).mean()))
