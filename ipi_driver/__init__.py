@@ -1,3 +1,3 @@
-"""Force engine that lets non-equivariant machine-learned potentials drive i-PI, with controlled rotational averaging."""
+"""Force engine that lets non-equivariant machine-learned potentials drive i-PI, with rotational averaging."""
 
 __version__ = "0.1.0"

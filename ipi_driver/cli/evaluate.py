@@ -126,9 +126,10 @@ def _evaluate(args: argparse.Namespace, potential: Potential, data: list[Labelle
 
     averages = args.average or ["none"]
     reference = None if args.reference == "none" else args.reference
+    total = n_evaluations(len(data), averages, reference)
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("evaluations"), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=n_evaluations(len(data), averages, reference))
+        task = bar.add_task("", total=total)
         return evaluate_model(
             potential,
             data,

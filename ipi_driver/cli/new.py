@@ -1,0 +1,36 @@
+"""``ipi-driver new TEMPLATE DIR``."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from pathlib import Path
+
+from ipi_driver.errors import UserError
+from ipi_driver.shipped import find_shipped, shipped_names
+
+EPILOG = """\
+examples:
+  ipi-driver new liquid-nvt my-liquid      # then edit my-liquid/input.xml and driver.yaml
+  ipi-driver run my-liquid
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.epilog = f"templates: {', '.join(shipped_names('inputs'))}\n\n{EPILOG}"
+    parser.add_argument("template", metavar="TEMPLATE", help="a shipped input")
+    parser.add_argument("folder", type=Path, metavar="DIR", help="folder to make")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Copy the template, and say what to do next."""
+    source = find_shipped("inputs", args.template)
+    if args.folder.exists() and any(args.folder.iterdir()):
+        raise UserError(f"{args.folder} exists and is not empty; give another folder")
+    args.folder.mkdir(parents=True, exist_ok=True)
+    for path in source.iterdir():
+        if path.is_file():
+            shutil.copyfile(path, args.folder / path.name)
+    print(f"{args.folder}: edit input.xml and driver.yaml, then `ipi-driver run {args.folder}`")
+    return 0

@@ -1,0 +1,83 @@
+"""Numbers that say whether a run went as it should: temperature, drift, spread of the averaged forces."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ipi_driver.errors import UserError
+from ipi_driver.observables.molecules import find_molecules
+from ipi_driver.observables.reading.extras import iterate_extras
+from ipi_driver.observables.reading.folder import Run
+from ipi_driver.observables.statistics import Estimate, block_average
+from ipi_driver.observables.thermodynamics import drift
+from ipi_driver.structure import FloatArray, Structure
+
+# A molecule is whole while every hydrogen is this close to its oxygen, Å.
+BROKEN_BOND = 1.4
+
+
+def force_spread(run: Run) -> tuple[FloatArray, FloatArray]:
+    """Steps (n,) and root-mean-square spread of the forces over the frames (n,), eV/Å; empty where not written."""
+    for path in run.extras():
+        entries = [(step, content) for step, content in iterate_extras(path) if not isinstance(content, str)]
+        values = [c["forces_spread"] if isinstance(c, dict) else c for _, c in entries]
+        numbers = [float(np.ravel(v)[0]) for v in values if np.size(v)]
+        if "spread" in path.name and len(numbers) == len(entries):
+            return np.array([step for step, _ in entries]), np.array(numbers)
+    return np.zeros(0), np.zeros(0)
+
+
+def n_molecules(run: Run) -> int:
+    """Molecules of the first frame (at least 1)."""
+    frame = next(iter(run.frames(["positions"])))
+    molecules = find_molecules(Structure(run.numbers, frame.positions, frame.cell, np.ones(3, dtype=bool)))
+    return molecules.n_molecules
+
+
+def _pair(estimate: Estimate) -> dict[str, float]:
+    return {"value": float(estimate.value), "error": float(estimate.error)}
+
+
+def run_statistics(folder: Path) -> dict[str, Any]:
+    """Summary of a run folder; what a short run cannot tell is left out and said under ``notes``.
+
+    Returns
+    -------
+    dict
+        ``temperature`` (K), ``drift`` (meV per molecule and ns), each with ``value`` and ``error``;
+        ``mean_force_spread`` (meV/Å); ``endpoints`` and ``model_seconds`` as counted by the client.
+    """
+    run = Run(folder)
+    table = run.properties
+    times = table["step"] * run.timestep
+    spacing = float(times[1] - times[0]) if len(times) > 1 else run.timestep
+    summary: dict[str, Any] = {
+        "steps": int(table.steps[-1]),
+        "simulated_ps": 1e-3 * float(times[-1]),
+        "notes": [],
+    }
+    if "temperature" in table:
+        try:
+            summary["temperature"] = _pair(block_average(table["temperature"], spacing))
+        except UserError as error:
+            summary["notes"].append(f"temperature: {error}")
+    if "conserved" in table and run.has("positions"):
+        try:
+            estimate = drift(table["conserved"], times, n_molecules(run))
+            summary["drift"] = {k: 1e3 * v for k, v in _pair(estimate).items()}
+        except UserError as error:
+            summary["notes"].append(f"drift: {error}")
+    _, spread = force_spread(run)
+    if len(spread):
+        summary["mean_force_spread"] = 1e3 * float(spread.mean())
+    stats = folder / "stats.json"
+    if stats.is_file():
+        content = json.loads(stats.read_text())
+        summary["endpoints"] = content.get("endpoints", {})
+        summary["model_seconds"] = content.get("model_seconds")
+    summary["notes"] += run.notes
+    return summary
