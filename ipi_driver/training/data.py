@@ -26,6 +26,7 @@ from ipi_driver.units import BOHR, FORCE, HARTREE
 Units = Literal["auto", "ev-angstrom", "atomic"]
 
 _NATIVE_ENERGY, _NATIVE_FORCES = "TotEnergy", "force"
+_DEFAULT_KEYS = ("energy", "forces")
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,8 +167,10 @@ def _label(atoms: ase.Atoms, keys: _Keys, where: str) -> tuple[LabelledStructure
     if atoms.calc is not None:  # where ASE's reader puts the names that it knows
         found |= atoms.calc.results
     energy_key, forces_key = keys.energy, keys.forces
-    native = _NATIVE_ENERGY in found and _NATIVE_FORCES in found
-    if native and energy_key not in found and forces_key not in found:
+    by_default = (
+        (energy_key, forces_key) == _DEFAULT_KEYS and energy_key not in found and forces_key not in found
+    )
+    if by_default and _NATIVE_ENERGY in found and _NATIVE_FORCES in found:
         energy_key, forces_key = _NATIVE_ENERGY, _NATIVE_FORCES
     named_native = (energy_key, forces_key) == (_NATIVE_ENERGY, _NATIVE_FORCES)
     atomic = keys.units == "atomic" or (keys.units == "auto" and named_native)

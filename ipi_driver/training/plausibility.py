@@ -33,8 +33,8 @@ def bond_ratio(structure: Structure) -> float:
     if structure.n_atoms < 3 or np.isin(structure.numbers, _NOBLE_GASES).any():
         return float("nan")  # a pair of atoms may be drawn apart on purpose
     cutoff = _LONGEST
-    if structure.volume > 0.0:
-        cutoff = min(cutoff, 2.0 * (structure.volume / structure.n_atoms) ** (1.0 / 3.0))
+    if structure.volume > 0.0:  # in a close packing the nearest neighbours are at 1.12 of this length
+        cutoff = min(cutoff, 1.5 * (structure.volume / structure.n_atoms) ** (1.0 / 3.0))
     i, j, shifts = all_pairs(structure, cutoff)
     vectors = structure.positions[j] - structure.positions[i] + shifts @ structure.cell
     radii = covalent_radii[structure.numbers]
@@ -63,15 +63,16 @@ def check_units(
     UserError
         If they are not plausible; the message says whether the other choice of units explains them.
     """
-    _check_lengths(path, np.array([bond_ratio(s) for s in structures]), atomic)
-    rms = np.array([float(np.sqrt(np.mean(f**2))) for f in forces])
-    median = float(np.median(rms))
+    ratios = np.array([bond_ratio(s) for s in structures])
+    _check_lengths(path, ratios, atomic)
     low, high = FORCE_RANGE
-    if not low <= median <= high:
-        _raise_forces(path, int(np.argsort(rms)[len(rms) // 2]), median, atomic)
-    if (rms > 2.0 * high).any():
-        frame = int(np.argmax(rms > 2.0 * high))
-        _raise_forces(path, frame, float(rms[frame]), atomic)
+    rms = np.array([float(np.sqrt(np.mean(f**2))) for f in forces])
+    wrong = rms > 2.0 * high
+    if not low <= float(np.median(rms)) <= high:
+        wrong |= (rms < low) | (rms > high)
+    if wrong.any():
+        frame = int(np.argmax(wrong))
+        _raise_forces(path, frame, float(rms[frame]), atomic[frame], bool(np.isfinite(ratios[frame])))
 
 
 def _check_lengths(path: Path, ratios: FloatArray, atomic: Sequence[bool]) -> None:
@@ -93,16 +94,15 @@ def _check_lengths(path: Path, ratios: FloatArray, atomic: Sequence[bool]) -> No
     )
 
 
-def _raise_forces(path: Path, frame: int, rms: float, atomic: Sequence[bool]) -> None:
+def _raise_forces(path: Path, frame: int, rms: float, atomic: bool, lengths_fit: bool) -> None:
     low, high = FORCE_RANGE
-    other = rms / FORCE if atomic[frame] else rms * FORCE
-    # forces close to zero are explained by neither
-    explained = low <= other <= high and rms > 0.0
+    explained = low <= (rms / FORCE if atomic else rms * FORCE) <= high
+    advice = _advice(explained, atomic)
+    units = ("hartree/bohr", "eV/Å") if atomic else ("eV/Å", "hartree/bohr")
+    if explained and lengths_fit:  # the other choice would spoil the lengths
+        advice = f"the forces seem to be in {units[1]}, the lengths in {_length(atomic)}: convert the file"
     got = f"the force RMS is {rms:.3g} eV/Å (expected {low:g}-{high:g})"
-    unit = "hartree/bohr" if atomic[frame] else "eV/Å"
-    raise UserError(
-        f"{path}, frame {frame}: {got} with forces in {unit}; {_advice(explained, atomic[frame])}"
-    )
+    raise UserError(f"{path}, frame {frame}: {got} with forces in {units[0]}; {advice}")
 
 
 def _length(atomic: bool) -> str:

@@ -1,0 +1,217 @@
+"""`ipi-driver evaluate`: numbers against hand-made errors and exact models, files, command line."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import ase.io
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk, molecule
+from ase.calculators.emt import EMT
+from ase.calculators.singlepoint import SinglePointCalculator
+
+from ipi_driver.cli import main
+from ipi_driver.errors import UserError
+from ipi_driver.potentials import load_potential
+from ipi_driver.report.learning_curves import read_size_point
+from ipi_driver.rotations.average import RotationalAverage
+from ipi_driver.structure import Prediction, Structure
+from ipi_driver.training.data import LabelledStructure
+from ipi_driver.training.evaluation import error_metrics, evaluate_model, formula_unit, n_evaluations
+from ipi_driver.training.splits import Split, write_split
+
+EMT_SPEC = "ase:ase.calculators.emt.EMT"
+
+
+def copper_file(folder: Path, n: int = 6) -> Path:
+    """Displaced crystals of two sizes labelled by EMT with energy, forces and stress."""
+    rng = np.random.default_rng(0)
+    frames: list[Atoms] = []
+    for k in range(n):
+        atoms = bulk("Cu", cubic=True) * ((2, 1, 1) if k % 2 else (1, 1, 1))
+        atoms.rattle(0.1, rng=rng)
+        calculator = EMT()
+        atoms.calc = calculator
+        atoms.get_stress()
+        labels = {key: calculator.results[key] for key in ("energy", "forces", "stress")}
+        atoms.calc = SinglePointCalculator(atoms, **labels)
+        frames.append(atoms)
+    ase.io.write(folder / "copper.extxyz", frames)
+    return folder / "copper.extxyz"
+
+
+def water(n: int = 3) -> list[LabelledStructure]:
+    rng = np.random.default_rng(1)
+    data = []
+    for _ in range(n):
+        atoms = molecule("H2O")
+        atoms.positions += rng.normal(scale=0.05, size=(3, 3))
+        data.append(LabelledStructure(Structure.from_atoms(atoms), rng.normal(), rng.normal(size=(3, 3))))
+    return data
+
+
+def test_metrics_of_known_errors() -> None:
+    data, predictions = [], []
+    for n_units, error in ((2, 0.6), (4, -0.4)):
+        numbers = np.array([8, 1, 1] * n_units)
+        structure = Structure(numbers, np.arange(9.0 * n_units).reshape(-1, 3))
+        forces = np.zeros((3 * n_units, 3))
+        virial = np.eye(3)
+        data.append(LabelledStructure(structure, -10.0, forces, virial))
+        predicted = forces.copy()
+        predicted[0, 0], predicted[1, 1] = 0.3, -0.6  # one O, one H component
+        predictions.append(Prediction(-10.0 + error, predicted, virial * (1.0 + 3.0 * n_units)))
+    m = error_metrics("none", data, predictions, np.array([2.0, 4.0]))
+    assert (m.energy_mae, m.energy_rmse) == pytest.approx((0.5, np.sqrt(0.26)))
+    assert m.energy_mae_per_atom == pytest.approx((0.1 + 0.4 / 12) / 2)
+    assert m.energy_mae_per_unit == pytest.approx((0.3 + 0.1) / 2)
+    # per atom the errors are 0.1 and -1/30; their mean 1/30 is taken off each atom
+    assert m.energy_offset_per_atom == pytest.approx(1 / 30)
+    assert m.shifted_energy_mae == pytest.approx((0.6 - 6 / 30 + 0.4 + 12 / 30) / 2)
+    assert m.shifted_energy_mae_per_unit == pytest.approx((0.2 + 0.2) / 2)
+    assert m.force_mae == pytest.approx(2 * 0.9 / 54)
+    assert m.force_rmse == pytest.approx(np.sqrt(2 * (0.09 + 0.36) / 54))
+    assert m.force_max == pytest.approx(0.6)
+    assert m.force_mae_by_element == pytest.approx({"H": 2 * 0.6 / 36, "O": 2 * 0.3 / 18})
+    assert m.virial_mae_per_atom == pytest.approx(1.0 / 3.0)
+    assert m.virial_rmse_per_atom == pytest.approx(np.sqrt(1.0 / 3.0))
+    assert m.symmetry_force_mae is None
+
+
+def test_formula_units() -> None:
+    assert formula_unit(Structure.from_atoms(molecule("H2O") * 1)) == ("H2O", 1)
+    salt = bulk("NaCl", "rocksalt", a=5.6, cubic=True)
+    assert formula_unit(Structure.from_atoms(salt)) == ("NaCl", 4)
+    mixed = [
+        LabelledStructure(Structure.from_atoms(molecule(name)), 0.0, np.zeros((3, 3)))
+        for name in ("H2O", "CO2")
+    ]
+    result = evaluate_model(load_potential(EMT_SPEC), mixed, reference=None)
+    assert result.formula_unit is None
+    assert result.metrics[0].energy_mae_per_unit is None
+
+
+def test_symmetry_errors_are_those_of_the_averages() -> None:
+    """Averages and symmetry errors agree with `RotationalAverage`, structure by structure."""
+    potential = load_potential("anisotropic?l=4&amplitude=0.1")
+    data = water()
+    averages = ["none", "2i", "random-so3"]
+    done: list[int] = []
+    result = evaluate_model(potential, data, averages, "O", seed=3, progress=done.append)
+    assert sum(done) == n_evaluations(len(data), averages, "O")
+    reference = [RotationalAverage(potential, "O").predict(d.structure) for d in data]
+    for name, metrics, found in zip(averages, result.metrics, result.predictions, strict=True):
+        direct = [RotationalAverage(potential, name, seed=3).predict(d.structure) for d in data]
+        np.testing.assert_allclose([p.energy for p in found], [p.energy for p in direct], atol=1e-10)
+        errors = [np.abs(p.forces - r.forces).mean() for p, r in zip(direct, reference, strict=True)]
+        assert metrics.symmetry_force_mae == pytest.approx(np.mean(errors), abs=1e-10)
+        labels = [np.abs(p.forces - d.forces).mean() for p, d in zip(direct, data, strict=True)]
+        assert metrics.force_mae == pytest.approx(np.mean(labels))
+    assert result.metrics[0].symmetry_force_mae > 1e-3  # l = 4 breaks the symmetry
+
+
+def test_exact_model_with_shifted_energies(tmp_path: Path) -> None:
+    """The labelling potential itself: nothing but the shift of the labels is left."""
+    from ipi_driver.training.data import read_dataset
+
+    data = read_dataset([copper_file(tmp_path)], stress_key="stress")
+    shifted = [replace(d, energy=d.energy - 0.25 * d.structure.n_atoms) for d in data]
+    (m,) = evaluate_model(load_potential(EMT_SPEC), shifted, ["none"], "i").metrics
+    assert m.energy_offset_per_atom == pytest.approx(0.25, abs=1e-6)
+    assert m.energy_mae_per_atom == pytest.approx(0.25, abs=1e-6)
+    assert m.shifted_energy_rmse < 1e-6
+    assert m.force_max < 1e-6
+    assert m.virial_rmse_per_atom is not None
+    assert m.virial_rmse_per_atom < 1e-6
+    assert m.symmetry_force_mae == pytest.approx(0.0, abs=1e-9)
+
+
+def test_nothing_to_evaluate() -> None:
+    with pytest.raises(UserError, match="the data hold no structures"):
+        evaluate_model(load_potential(EMT_SPEC), [])
+    with pytest.raises(UserError, match="at least one average"):
+        evaluate_model(load_potential(EMT_SPEC), water(), [])
+
+
+def test_command_writes_everything(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = copper_file(tmp_path)
+    write_split(Split(np.array([0, 1, 2]), np.array([3]), np.array([5, 4])), tmp_path / "split.yaml")
+    command = [
+        "evaluate",
+        EMT_SPEC,
+        str(data),
+        "--indices",
+        str(tmp_path / "split.yaml"),
+        "--stress-key",
+        "stress",
+    ]
+    command += [
+        "--average",
+        "none",
+        "i",
+        "--reference",
+        "D2",
+        "--output",
+        str(tmp_path / "out"),
+        "--batch",
+        "2",
+    ]
+    assert main(command) == 0
+    shown = capsys.readouterr().out
+    for text in (
+        "2 structures, test part",
+        "energy − offset (meV/atom)",
+        "force of Cu",
+        "virial",
+        "symmetry",
+    ):
+        assert text in shown
+    content = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    assert [row["average"] for row in content["averages"]] == ["none", "i"]
+    assert (content["n_structures"], content["n_train"], content["part"]) == (2, 3, "test")
+    assert content["averages"][0]["force_mae"] < 1e-6
+    with (tmp_path / "out" / "structures.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["index"] for row in rows] == ["5", "4"]
+    assert float(rows[0]["energy_none"]) == pytest.approx(float(rows[0]["energy"]))
+    with (tmp_path / "out" / "errors.csv").open() as stream:
+        assert [row["n_frames"] for row in csv.DictReader(stream)] == ["1", "2"]
+    image = (tmp_path / "out" / "parity.png").read_bytes()
+    assert image[:4] == b"\x89PNG"
+    assert len(image) > 10_000
+    assert read_size_point(tmp_path / "out" / "evaluation.json").n_structures == 3
+
+
+def test_command_without_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = copper_file(tmp_path)
+    command = ["evaluate", EMT_SPEC, str(data), "--reference", "none", "--max-structures", "3"]
+    assert main([*command, "--output", str(tmp_path / "out")]) == 0
+    shown = capsys.readouterr().out
+    assert "3 structures;" in shown
+    assert "symmetry" not in shown
+    with pytest.raises(UserError, match="does not know the training structures"):
+        read_size_point(tmp_path / "out" / "evaluation.json")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--part", "test"], "--part test needs the split: add --indices SPLIT"),
+        (["--indices", "absent.yaml"], "no split file absent.yaml"),
+        (["--max-structures", "0"], "--max-structures must be at least 1, got 0"),
+        (["--average", "foo"], "unknown average 'foo'"),
+        (["--energy-key", "E"], "no 'E'"),
+    ],
+)
+def test_bad_options(
+    tmp_path: Path, options: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", EMT_SPEC, str(copper_file(tmp_path, 2)), *options]) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert len(captured.err.strip().splitlines()) == 1

@@ -1,0 +1,81 @@
+"""Figures of a training: drawn from logs of any length, refused with one line where there is nothing to draw."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+from ipi_driver.errors import UserError
+from ipi_driver.report.learning_curves import (
+    COLUMNS,
+    SizePoint,
+    plot_test_error,
+    plot_training_log,
+    read_log,
+    read_size_point,
+)
+
+
+def write_log(path: Path, n: int) -> Path:
+    with path.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, COLUMNS)
+        writer.writeheader()
+        for k in range(n):
+            row = dict.fromkeys(COLUMNS, 100.0 / (k + 1))
+            row |= {"epoch": k, "step": 50 * k, "hours": 0.1 * k}
+            if k == 1:
+                row["train_energy_mae"] = "nan"
+            writer.writerow(row)
+    return path
+
+
+def test_columns(tmp_path: Path) -> None:
+    data = read_log(write_log(tmp_path / "log.csv", 4))
+    assert tuple(data) == COLUMNS
+    np.testing.assert_allclose(data["val_force_mae"], 100.0 / np.arange(1, 5))
+    assert np.isnan(data["train_energy_mae"][1])
+
+
+@pytest.mark.parametrize("n", [1, 2, 200])
+def test_figure_of_any_length(tmp_path: Path, n: int) -> None:
+    path = plot_training_log(write_log(tmp_path / "log.csv", n), tmp_path / "new" / "curve.png", "a model")
+    image = imread(path)
+    assert image.shape[1] > 1000
+    assert (image[..., :3].min(axis=2) < 0.9).mean() > 0.005  # something is drawn
+
+
+def test_columns_are_those_of_the_trainer() -> None:
+    from dataclasses import fields
+
+    from ipi_driver.training.trainer import LogRow
+
+    assert tuple(field.name for field in fields(LogRow)) == COLUMNS
+
+
+def test_bad_logs(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no training log"):
+        read_log(tmp_path / "absent.csv")
+    (tmp_path / "other.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(UserError, match="no column 'epoch'"):
+        read_log(tmp_path / "other.csv")
+    with pytest.raises(UserError, match="no rows yet"):
+        read_log(write_log(tmp_path / "log.csv", 0))
+
+
+def test_error_against_the_number_of_structures(tmp_path: Path) -> None:
+    curves = {
+        "small": [SizePoint(80, 120.0, 2.0), SizePoint(40, 150.0, 3.0)],
+        "other": [SizePoint(40, 170.0, 3.5)],
+    }
+    assert imread(plot_test_error(curves, tmp_path / "sizes.png")).shape[1] > 1000
+    with pytest.raises(UserError, match="at least one model"):
+        plot_test_error({"small": []}, tmp_path / "sizes.png")
+    with pytest.raises(UserError, match="no evaluation"):
+        read_size_point(tmp_path / "absent.json")
+    (tmp_path / "other.json").write_text("[]")
+    with pytest.raises(UserError, match="is not an evaluation"):
+        read_size_point(tmp_path / "other.json")
