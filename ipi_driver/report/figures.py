@@ -145,6 +145,15 @@ LAYOUTS = {
 }
 
 
+REPLAY = Layout(
+    "replay",
+    "Symmetry error along the trajectory",
+    "Raw minus averaged energy of each frame.",
+    ("replay_energy",),
+    level=0.0,
+)
+
+
 def layouts_of(analyses: Sequence[Analysis]) -> tuple[Layout, ...]:
     """The figures of a kind, with what the runs hold: other elements than O and H, ice that moves."""
     kind = analyses[0].kind
@@ -152,7 +161,7 @@ def layouts_of(analyses: Sequence[Analysis]) -> tuple[Layout, ...]:
     layouts = LAYOUTS["liquid"] if kind == "ice" and "msd" in keys else LAYOUTS[kind]
     pairs = tuple(dict.fromkeys(k for a in analyses for k in a.curves if k.startswith("g_")))
     result = []
-    for layout in layouts:
+    for layout in (*layouts, REPLAY):
         panels = pairs if layout.name == "pair-correlations" else layout.panels
         present = tuple(panel for panel in panels if panel in keys)
         if present:

@@ -176,7 +176,7 @@ def test_relaxations_are_compared_cell_by_cell(tmp_path):
     first, second = analyse_folders([raw, averaged], Options())
     assert (first.kind, first.system, first.label, second.label) == (
         "ice",
-        "2 cells of 8 to 8 molecules",
+        "2 cells of 8 H2O",
         "none",
         "2i",
     )
@@ -193,6 +193,47 @@ def test_relaxations_are_compared_cell_by_cell(tmp_path):
     other = ice_set(tmp_path / "other", 0.0, {"c": (-80.0, -81.0), "d": (-80.2, -81.1)})
     with pytest.raises(UserError, match="no cell in common"):
         analyse_folders([raw, other], Options())
+
+
+REPLAY = """<simulation><output prefix='simulation'>
+<properties filename='out'> [ step, pot_component_raw(0){electronvolt}, pot_component_raw(1){electronvolt} ]
+</properties> <trajectory filename='pos'> positions{angstrom} </trajectory> <trajectory filename='raw'>
+forces_component_raw(0){ev/ang} </trajectory> <trajectory filename='ave'> forces_component_raw(1){ev/ang}
+</trajectory> </output><system><motion mode='replay'/></system></simulation>
+"""
+
+
+def test_replay_gives_the_errors_of_the_raw_model(tmp_path):
+    rng = np.random.default_rng(0)
+    n = 60
+    error, forces = rng.normal(size=n) * 0.005, rng.normal(size=(n, 3, 3))
+    symbols = ["O", "H", "H"]
+    text = {"pos": "", "raw": "", "ave": ""}
+    rows = "# column 1 --> step : x\n# column 2 --> pot_component_raw{electronvolt}(0) : x\n"
+    rows += "# column 3 --> pot_component_raw(1){electronvolt} : x\n"
+    for k in range(n):
+        start = 10.0 if k == 0 else 0.0  # step 0 is not a frame: neither its error nor its geometry count
+        rows += f"{k} {-10 + error[k] + start:.8e} {-10:.8e}\n"
+        shown = {
+            "pos": (synthetic.WATER * (1 + start), "positions{angstrom}"),
+            "raw": (forces[k] + error[k] + start, "forces_component_raw{ev/ang}"),
+            "ave": (forces[k], "forces_component_raw{ev/ang}"),
+        }
+        for name, (values, quantity) in shown.items():
+            text[name] += synthetic.frame(values, k, quantity, 30.0, symbols)
+    (tmp_path / "input.xml").write_text(REPLAY)
+    (tmp_path / "simulation.out").write_text(rows)
+    (tmp_path / "simulation.pos_0.xyz").write_text(text["pos"])
+    for name in ("raw", "ave"):
+        (tmp_path / f"simulation.{name}.xyz").write_text(text[name])
+    (analysis,) = analyse_folders([tmp_path], Options())
+    expected = 1e3 * np.abs(error[1:]).mean()
+    assert analysis.scalars["replay_energy"].value == pytest.approx(expected, rel=1e-4)
+    assert analysis.scalars["replay_forces"].value == pytest.approx(expected, rel=1e-3)
+    assert analysis.scalars["replay_forces_maximum"].value == pytest.approx(
+        1e3 * np.abs(error[1:]).max(), rel=1e-3
+    )
+    assert near(analysis.scalars["replay_energy"], 5.0 * np.sqrt(2 / np.pi))
 
 
 def refused(capsys, *arguments: str) -> str:

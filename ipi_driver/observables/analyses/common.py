@@ -45,6 +45,10 @@ def open_system(run: Run, options: Options) -> System:
     """
     frames = run.frames(["positions"])
     first = next(frames)
+    if (
+        run.settings.motion == "replay"
+    ):  # what i-PI starts from need not be a frame: it may be a mean over the file
+        first = next(frames, first)
     frames.close()
     cell = first.cell
     structure = Structure(run.numbers, first.positions, cell, np.full(3, bool(cell.any())))

@@ -10,6 +10,7 @@ from ipi_driver.observables.analyses.common import open_system
 from ipi_driver.observables.analyses.gas import analyse_gas
 from ipi_driver.observables.analyses.ice import RelaxedSet, analyse_relaxations, compare_relaxations
 from ipi_driver.observables.analyses.liquid import analyse_liquid
+from ipi_driver.observables.analyses.replay import analyse_replay
 from ipi_driver.observables.analyses.result import Analysis, Options
 from ipi_driver.observables.reading import Run
 
@@ -71,6 +72,8 @@ def analyse_folders(
 
 def _analyse(run: Run, options: Options, start: StartProgress) -> Analysis:
     system = open_system(run, options)
+    if run.settings.motion == "replay":
+        return analyse_replay(system, options, start(run.name, run.n_frames()))
     quantities = [name for name in ("positions", "velocities", "forces") if run.has(name)]
     total = sum(run.n_frames("momenta" if _only_momenta(run, name) else name) for name in quantities)
     tick = start(run.name, total)

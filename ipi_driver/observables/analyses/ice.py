@@ -82,11 +82,10 @@ def analyse_relaxations(
         for text in run.notes:
             analysis.note(f"{run.name}: {text}" if len(runs) > 1 else text)
     counts = [cell.n_molecules for cell in cells]
-    analysis.system = (
-        f"{len(cells)} cells of {min(counts)} to {max(counts)} molecules"
-        if len(cells) > 1
-        else (f"{counts[0]} molecules")
-    )
+    smallest, largest = min(counts), max(counts)
+    sizes = f"{smallest}" if smallest == largest else f"{smallest} to {largest}"
+    number = f"{len(cells)} cells of " if len(cells) > 1 else ""
+    analysis.system = f"{number}{sizes} {system.molecules.formula}"
     numbers = np.arange(1.0, len(cells) + 1)
     nothing = np.full(len(cells), _NAN)
     for key, label, energies in (
@@ -172,6 +171,9 @@ def _read_cell(run: Run, options: Options, progress: Progress) -> RelaxedCell:
         stream = run.frames(["forces"])
         forces = next(stream).forces
         stream.close()
+    steps = run.settings.total_steps
+    if steps is not None and run.properties["step"][-1] >= steps:
+        run.note(f"stopped after {steps} steps: the relaxation may not have converged, raise <total_steps>")
     if len(potential) < 2:
         run.note("one energy only: the relaxation has not moved")
     return RelaxedCell(

@@ -153,7 +153,7 @@ class Run:
             wanted.insert(0, CENTROIDS[quantity])
         for name in wanted:
             for output in self.settings.outputs:
-                if output.kind == "trajectory" and output.quantity == name:
+                if output.kind == "trajectory" and name in (output.quantity, output.name):
                     path = self._file_of(output)
                     if path is not None:
                         return TrajectoryFile(path)

@@ -41,6 +41,11 @@ class OutputFile:
     format: str = "xyz"
 
     @property
+    def name(self) -> str:
+        """Quantity with its arguments and without its unit: ``forces_component_raw(0)``."""
+        return re.sub(r"\{[^}]*\}|\s", "", self.content)
+
+    @property
     def quantity(self) -> str:
         return self.content.split("{")[0].split("(")[0].strip()
 
@@ -57,6 +62,8 @@ class InputSettings:
         fs, or None where the input has none (a minimisation).
     temperature
         K, or None.
+    total_steps
+        Steps asked for, or None.
     motion
         i-PI's motion mode: dynamics, minimize, replay, ...
     ensemble
@@ -74,6 +81,7 @@ class InputSettings:
     outputs: tuple[OutputFile, ...]
     timestep: float | None
     temperature: float | None
+    total_steps: int | None
     motion: str
     ensemble: str
     thermostat: str
@@ -110,6 +118,7 @@ def read_input(path: Path) -> InputSettings:
             outputs=_outputs(root),
             timestep=_quantity(root, ".//dynamics/timestep", "time"),
             temperature=_quantity(root, ".//ensemble/temperature", "temperature"),
+            total_steps=_integer(root, "total_steps"),
             motion="" if motion is None else motion.get("mode", "dynamics"),
             ensemble="" if dynamics is None else dynamics.get("mode", "nve"),
             thermostat="" if thermostat is None else thermostat.get("mode", ""),
@@ -148,6 +157,11 @@ def _quantity(root: ElementTree.Element, where: str, dimension: str) -> float | 
     unit = element.get("units", "")
     unit = "" if unit == "automatic" else unit
     return float((element.text or "").split()[0]) * ipi_factor(dimension, unit)
+
+
+def _integer(root: ElementTree.Element, where: str) -> int | None:
+    text = root.findtext(where)
+    return int(text) if text and text.strip() else None
 
 
 def _masses(root: ElementTree.Element) -> FloatArray | None:
