@@ -225,3 +225,11 @@ def test_stretched_and_inert_structures_are_accepted(tmp_path: Path) -> None:
         atoms.calc = SinglePointCalculator(atoms, energy=1.0, forces=rng.normal(size=(len(atoms), 3)))
         ase.io.write(tmp_path / "x.extxyz", atoms)
         assert len(read_dataset([tmp_path / "x.extxyz"])) == 1
+
+
+def test_lone_atoms_are_accepted(tmp_path: Path) -> None:
+    """Reference energies of atoms come without forces."""
+    path = write(tmp_path, ["1", "Properties=species:S:1:pos:R:3:forces:R:3 energy=-13.6", "H 0 0 0 0 0 0"])
+    (item,) = read_dataset([path])
+    assert item.energy == -13.6
+    assert not item.structure.pbc.any()
