@@ -82,6 +82,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="MPA_S",
         help="for the finite-size correction of D (default 0.854, water at 300 K)",
     )
+    add("--model", help="potential (as for serve): adds its mean torque against the average to gas runs")
+    add(
+        "--averages",
+        nargs="+",
+        default=list(default.averages),
+        metavar="NAME",
+        help=f"for --model (default: {' '.join(default.averages)})",
+    )
     add("--no-viewer", action="store_true", help="leave the structure viewer (1.3 MB) out of the report")
 
 
@@ -130,6 +138,8 @@ def _options(args: argparse.Namespace) -> Options:
         r_max=args.r_max,
         pair_frames=args.pair_frames,
         viscosity=args.viscosity,
+        model=args.model,
+        averages=tuple(args.averages),
     )
 
 

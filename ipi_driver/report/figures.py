@@ -51,8 +51,8 @@ class Layout:
         Keys of curves, one panel each; panels without any data are left out.
     columns
         Panels side by side.
-    log_y
-        Logarithmic ordinate.
+    log_x, log_y
+        Logarithmic axes.
     markers
         Points instead of lines.
     level
@@ -66,6 +66,7 @@ class Layout:
     caption: str
     panels: tuple[str, ...]
     columns: int = 1
+    log_x: bool = False
     log_y: bool = False
     markers: bool = False
     level: float | None = None
@@ -80,6 +81,15 @@ LAYOUTS = {
             "Components and modulus of the angular momentum about the centre of mass, and the angle by which it has "
             "turned. An equivariant potential conserves all of them.",
             ("L_x", "L_y", "L_z", "L", "L_angle"),
+        ),
+        Layout(
+            "torque",
+            "Mean torque against the average",
+            "Of the model on frames of the run, from raw (1 evaluation) on; the table names the averages.",
+            ("torque_average",),
+            log_x=True,
+            log_y=True,
+            markers=True,
         ),
         Layout(
             "spectra",
@@ -184,6 +194,8 @@ def draw_curves(layout: Layout, analyses: Sequence[Analysis]) -> Figure:
                     _draw_curve(axes, analysis.curves[key], analysis.label, number, layout)
             if layout.level is not None:
                 axes.axhline(layout.level, color="0.7", linewidth=0.5, zorder=0)
+            if layout.log_x:
+                axes.set_xscale("log")
             if layout.log_y:
                 axes.set_yscale("log")
             if layout.scale_from is not None:
@@ -207,7 +219,10 @@ def _draw_curve(axes: Axes, curve: Curve, label: str, number: int, layout: Layou
     color = COLORS[number % len(COLORS)]
     if layout.markers:
         axes.plot(curve.x, curve.y, "os^Dv"[number % 5], color=color, label=label, markersize=4, alpha=0.8)
-        axes.set_xticks(curve.x)
+        if np.isfinite(curve.error).any():
+            axes.errorbar(curve.x, curve.y, curve.error, fmt="none", ecolor=color, elinewidth=0.8)
+        if not layout.log_x:
+            axes.set_xticks(curve.x)
     else:
         axes.plot(curve.x, curve.y, color=color, label=label)
         lower, upper = curve.y - curve.error, curve.y + curve.error

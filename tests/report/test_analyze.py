@@ -103,7 +103,9 @@ class _Links(HTMLParser):
 def output(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("report")
     arguments = ["analyze", str(runs / "raw"), str(runs / "averaged"), str(runs / "gas")]
-    assert main([*arguments, "--output", str(folder), "--longest-lag", "2", "--pair-frames", "100"]) == 0
+    model = ["--model", "anisotropic?l=2&amplitude=0.02", "--averages", "none", "D2", "T"]
+    options = ["--output", str(folder), "--longest-lag", "2", "--pair-frames", "100", *model]
+    assert main([*arguments, *options]) == 0
     return folder
 
 
@@ -139,6 +141,9 @@ def test_tables_hold_every_number(output):
     curves = table(output / "curves" / "liquid-g_OO.csv")
     ours = np.array([float(row["g O–O"]) for row in curves if row["run"] == "averaged"])
     np.testing.assert_allclose(ours, content["averaged"]["curves"]["g_OO"]["y"])
+    torque = content["gas"]["curves"]["torque_average"]
+    assert torque["x"] == [1.0, 4.0, 12.0]
+    assert torque["y"][0] > torque["y"][1] > 1e6 * torque["y"][2] > 0.0
     figures = {path.name for path in (output / "figures").iterdir()}
     for name in (
         "liquid-pair-correlations",

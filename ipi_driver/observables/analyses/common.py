@@ -76,9 +76,14 @@ def new_analysis(system: System, kind: str) -> Analysis:
         "model": str(run.driver.get("model", "-")),
         "average": average or "-",
     }
-    label = run.name if not average or average in run.name.split("-") else f"{run.name} ({average})"
+    label = label_of(run.name, average)
     size = f"{system.molecules.n_molecules} {system.molecules.formula}"
     return Analysis(label, kind, str(run.path), size, described, structure=system.structure)
+
+
+def label_of(name: str, average: str) -> str:
+    """Folder and average, without saying the average twice."""
+    return name if not average or average in name.split("-") else f"{name} ({average})"
 
 
 def average_of(run: Run) -> str:

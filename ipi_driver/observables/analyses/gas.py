@@ -26,7 +26,8 @@ from ipi_driver.observables.angular import (
 from ipi_driver.observables.orientation import OrientationHistogram
 from ipi_driver.observables.statistics import block_average
 from ipi_driver.observables.thermodynamics import KineticTemperature
-from ipi_driver.structure import FloatArray
+from ipi_driver.observables.torques import torque_against_average
+from ipi_driver.structure import FloatArray, Structure
 from ipi_driver.units import FS_PER_PS, HBAR
 
 _CONSERVED = 1e-3
@@ -54,6 +55,8 @@ def analyse_gas(system: System, options: Options, progress: Progress = lambda n:
             add_temperature(analysis, system, options, progress)
     with optional(analysis, "torque"):
         _add_torque(analysis, system, options, progress)
+    if options.model is not None:
+        _add_torque_against_average(analysis, system, options)
     with optional(analysis, "drift"):
         add_drift(analysis, system, options)
     with optional(analysis, "power spectra"):
@@ -122,6 +125,35 @@ def _add_torque(analysis: Analysis, system: System, options: Options, progress: 
     vector = block_average(torques, spacing)
     norm = vector.derived(lambda mean: np.linalg.norm(mean))
     analysis.scalars["torque_vector"] = Scalar.of("modulus of the mean torque |<T>|", norm, "meV", 1e3)
+
+
+def _add_torque_against_average(analysis: Analysis, system: System, options: Options) -> None:
+    """Mean torque of a potential under each average, on frames of the run (at equal distances)."""
+    from ipi_driver.potentials.registry import load_potential
+
+    run, molecule = system.run, system.molecules
+    potential = load_potential(str(options.model))
+    atoms = molecule.indices[0]
+    stride = max(1, run.n_frames() // options.torque_frames)
+    structures = [
+        Structure(run.numbers[atoms], molecule.whole(frame.positions, frame.cell)[0])
+        for frame in run.frames(["positions"], stride)
+        if frame.step * run.timestep >= options.skip * FS_PER_PS
+    ][: options.torque_frames]
+    results = torque_against_average(potential, structures, options.averages)
+    for result in results:
+        label = f"mean torque, {potential.name}, average {result.average} ({result.n_rotations} evaluations)"
+        scalar = Scalar(label, 1e3 * result.mean, 1e3 * result.error, "meV")
+        analysis.scalars[f"torque_{result.average}"] = scalar
+    counts = np.array([float(result.n_rotations) for result in results])
+    order = np.argsort(counts, kind="stable")
+    analysis.curves["torque_average"] = Curve(
+        counts[order],
+        np.array([1e3 * results[k].mean for k in order]),
+        np.array([1e3 * results[k].error for k in order]),
+        "evaluations per step",
+        "mean torque / meV",
+    )
 
 
 def _add_orientation(analysis: Analysis, system: System, options: Options, progress: Progress) -> None:

@@ -9,7 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from ipi_driver.errors import UserError
-from ipi_driver.observables.analyses.common import Progress, new_analysis, open_system
+from ipi_driver.observables.analyses.common import (
+    Progress,
+    average_of,
+    label_of,
+    new_analysis,
+    open_system,
+)
 from ipi_driver.observables.analyses.result import Analysis, Curve, Options, Scalar
 from ipi_driver.observables.crystals import force_difference, relative_energies, rmsd, rmse
 from ipi_driver.observables.reading import Run
@@ -75,7 +81,7 @@ def analyse_relaxations(
     system = open_system(runs[0], options)
     analysis = new_analysis(system, "ice")
     analysis.source = analysis.settings["folder"] = str(folder)
-    analysis.label = analysis.label.replace(runs[0].name, folder.resolve().name)
+    analysis.label = label_of(folder.resolve().name, average_of(runs[0]))
     cells = []
     for run in runs:
         cells.append(_read_cell(run, options, progress))

@@ -33,6 +33,12 @@ class Options:
         Largest number of frames used for pair correlations, which cost most.
     viscosity
         Shear viscosity for the finite-size correction of D, mPa s (water at 300 K: 0.854).
+    model
+        Specification of the potential for the torque against the average of gas runs, or None.
+    averages
+        Averages for it.
+    torque_frames
+        Most frames for it.
     """
 
     molecule: str | None = None
@@ -43,6 +49,9 @@ class Options:
     r_max: float | None = None
     pair_frames: int = 400
     viscosity: float = 0.854
+    model: str | None = None
+    averages: tuple[str, ...] = ("none", "i", "D2", "T", "2", "Th", "2i", "3", "3i")
+    torque_frames: int = 100
 
 
 @dataclass(frozen=True)
