@@ -100,11 +100,14 @@ class _Links(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def output(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("report")
+def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder, runs = tmp_path_factory.mktemp("report"), tmp_path_factory.mktemp("short")
+    synthetic.liquid(runs / "raw", 0, n_frames=250)
+    synthetic.liquid(runs / "averaged", 1, n_frames=250)
+    synthetic.gas(runs / "gas", 2, n_frames=600)
     arguments = ["analyze", str(runs / "raw"), str(runs / "averaged"), str(runs / "gas")]
     model = ["--model", "anisotropic?l=2&amplitude=0.02", "--averages", "none", "D2", "T"]
-    options = ["--output", str(folder), "--longest-lag", "2", "--pair-frames", "100", *model]
+    options = ["--output", str(folder), "--longest-lag", "1", "--pair-frames", "60", *model]
     assert main([*arguments, *options]) == 0
     return folder
 

@@ -92,6 +92,7 @@ def analyse_relaxations(
     sizes = f"{smallest}" if smallest == largest else f"{smallest} to {largest}"
     number = f"{len(cells)} cells of " if len(cells) > 1 else ""
     analysis.system = f"{number}{sizes} {system.molecules.formula}"
+    analysis.settings["cells"] = ", ".join(f"{k}: {cell.name}" for k, cell in enumerate(cells, start=1))
     numbers = np.arange(1.0, len(cells) + 1)
     nothing = np.full(len(cells), _NAN)
     for key, label, energies in (
@@ -99,7 +100,7 @@ def analyse_relaxations(
         ("ice_relaxed", "relaxed", [cell.relaxed_energy for cell in cells]),
     ):
         relative = 1e3 * relative_energies(energies, counts)
-        y_label = f"{label} energy relative to the mean / meV per molecule"
+        y_label = f"{label}: ΔE / meV per molecule"
         analysis.curves[key] = Curve(numbers, relative, nothing, "cell", y_label)
         spread = float(relative.std(ddof=1)) if len(cells) > 1 else _NAN
         label = f"{label} relative energies, standard deviation over cells"
@@ -141,8 +142,7 @@ def compare_relaxations(reference: RelaxedSet, other: RelaxedSet) -> None:
     distances = np.array([1e3 * rmsd(first.relaxed, second.relaxed) for first, second in pairs])
     numbers = np.arange(1.0, len(pairs) + 1)
     nothing = np.full(len(pairs), _NAN)
-    label = f"RMSD of relaxed geometries / 1e-3 Å per atom, {against}"
-    analysis.curves["ice_rmsd"] = Curve(numbers, distances, nothing, "cell", label)
+    analysis.curves["ice_rmsd"] = Curve(numbers, distances, nothing, "cell", "RMSD / 1e-3 Å per atom")
     spread = float(distances.std(ddof=1) / np.sqrt(len(pairs))) if len(pairs) > 1 else _NAN
     label = f"RMSD of relaxed geometries {against}, mean over cells"
     analysis.scalars["ice_rmsd"] = Scalar(label, float(distances.mean()), spread, "1e-3 Å/atom")
