@@ -1,0 +1,278 @@
+"""The training loop: gradients against double differentiation, resuming, several processes, what it learns."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import ase
+import ase.io
+import numpy as np
+import pytest
+import torch
+import yaml
+from ase.build import molecule
+from ase.calculators.emt import EMT
+from ase.calculators.singlepoint import SinglePointCalculator
+
+from ipi_driver.cli import main
+from ipi_driver.errors import UserError
+from ipi_driver.potentials import load_potential
+from ipi_driver.potentials.pet import PetConfig, PetNetwork
+from ipi_driver.potentials.pet.baseline import Baseline
+from ipi_driver.structure import Structure
+from ipi_driver.training.batch import collate, make_sample
+from ipi_driver.training.config import LossConfig, load_config
+from ipi_driver.training.data import LabelledStructure
+from ipi_driver.training.losses import LossFunction, accumulate_gradients, label_loss, symmetry_loss
+from ipi_driver.training.rotations import augmentation_rotations
+from ipi_driver.training.setup import build_trainer
+
+ARCHITECTURE = {
+    "cutoff": 3.0,
+    "cutoff_width": 0.5,
+    "d_model": 8,
+    "n_heads": 2,
+    "d_feedforward": 12,
+    "d_head": 8,
+    "n_gnn_layers": 2,
+    "n_attention_layers": 1,
+    "norm": "pre",
+    "radial_basis": 6,
+}
+
+
+def labelled_molecules(n: int = 24, seed: int = 0) -> list[ase.Atoms]:
+    """Distorted water molecules labelled by ASE's effective medium theory (its numbers serve as any would)."""
+    rng = np.random.default_rng(seed)
+    frames = []
+    for _ in range(n):
+        atoms = molecule("H2O")
+        atoms.positions += rng.normal(scale=0.06, size=(3, 3))
+        atoms.calc = EMT()
+        energy, forces = atoms.get_potential_energy(), atoms.get_forces()
+        atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=forces)
+        frames.append(atoms)
+    return frames
+
+
+def write_config(folder: Path, **changes: object) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    ase.io.write(folder / "data.extxyz", labelled_molecules())
+    config = {
+        "data": {"files": ["data.extxyz"], "validation": 4, "test": 4},
+        "output": "model",
+        "architecture": ARCHITECTURE,
+        "baseline": {"pair": True, "n_gaussians": 6},
+        "epochs": 4,
+        "evaluate_every": 2,
+        "warmup_steps": 5,
+        "batch_size": 4,
+        "threads": 1,
+    } | changes
+    path = folder / "train.yaml"
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
+def _samples(n: int = 3) -> tuple[PetNetwork, list]:
+    torch.manual_seed(1)
+    network = PetNetwork(PetConfig(species=(1, 8), **ARCHITECTURE)).double()
+    baseline = Baseline((1, 8), np.zeros(2), 3.0, np.zeros((3, 6)))
+    rng = np.random.default_rng(0)
+    samples = []
+    for atoms in labelled_molecules(n):
+        virial = rng.normal(size=(3, 3))
+        item = LabelledStructure(
+            Structure.from_atoms(atoms), atoms.get_potential_energy(), atoms.get_forces(), virial
+        )
+        samples.append(make_sample(item, (1, 8), 3.0, baseline))
+    return network, samples
+
+
+def _gradient(
+    network: PetNetwork, samples: list, loss: LossFunction, displacement: float | None
+) -> torch.Tensor:
+    network.zero_grad(set_to_none=True)
+    rotations = augmentation_rotations("o3", len(samples), np.random.default_rng(4))
+    batch = collate(samples, rotations, torch.device("cpu"), torch.float64)
+    accumulate_gradients(network, batch, loss, displacement)
+    return torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None])
+
+
+@pytest.mark.parametrize("kind", ["labels", "symmetry"])
+def test_first_order_gradient_converges_to_double_differentiation(kind: str) -> None:
+    """The error falls in proportion to the displacement, down to rounding."""
+    network, samples = _samples()
+    config = LossConfig(virial=0.5, symmetry=1.0, symmetry_frames=2)
+    loss = label_loss(config)
+    if kind == "symmetry":
+        loss, samples = symmetry_loss(config), samples * 2
+    exact = _gradient(network, samples, loss, None)
+    errors = [
+        float((_gradient(network, samples, loss, h) - exact).norm() / exact.norm()) for h in (1e-3, 1e-4)
+    ]
+    assert errors[0] < 0.02
+    assert errors[1] < 0.2 * errors[0]
+
+
+def test_labels_turn_with_the_structure() -> None:
+    """A rotated sample's loss equals the loss of the rotated structure with rotated labels."""
+    network, samples = _samples(1)
+    atoms = labelled_molecules(1)[0]
+    rotation = augmentation_rotations("o3", 1, np.random.default_rng(2))
+    turned = LabelledStructure(
+        Structure.from_atoms(atoms).rotated(rotation[0]),
+        atoms.get_potential_energy(),
+        atoms.get_forces() @ rotation[0].T,
+        rotation[0] @ samples[0].virial @ rotation[0].T,
+    )
+    baseline = Baseline((1, 8), np.zeros(2), 3.0, None)
+    loss = label_loss(LossConfig(virial=1.0))
+    values = []
+    for sample, r in ((samples[0], rotation), (make_sample(turned, (1, 8), 3.0, baseline), np.eye(3)[None])):
+        plain = make_sample(turned, (1, 8), 3.0, baseline) if sample is not samples[0] else None
+        batch = collate([plain or sample], r, torch.device("cpu"), torch.float64)
+        if sample is samples[0]:  # made with the repulsive pair terms; compare without
+            item = LabelledStructure(
+                Structure.from_atoms(atoms),
+                atoms.get_potential_energy(),
+                atoms.get_forces(),
+                samples[0].virial,
+            )
+            batch = collate([make_sample(item, (1, 8), 3.0, baseline)], r, torch.device("cpu"), torch.float64)
+        values.append(accumulate_gradients(network, batch, loss, None)[0])
+    assert values[0] == pytest.approx(values[1], rel=1e-9)
+
+
+def test_training_learns_and_writes_a_model(tmp_path: Path) -> None:
+    path = write_config(
+        tmp_path,
+        epochs=150,
+        evaluate_every=50,
+        learning_rate=5e-3,
+        batch_size=2,
+        ema=0.98,
+        baseline={"pair": False},  # leaves the whole force to the network
+    )
+    assert main(["train", str(path), "--quiet"]) == 0
+    rows = np.genfromtxt(tmp_path / "model" / "log.csv", delimiter=",", names=True)
+    logged = rows["val_force_mae"]
+    potential = load_potential(tmp_path / "model", dtype="float64")
+    split = yaml.safe_load((tmp_path / "model" / "split.yaml").read_text())
+    frames = ase.io.read(tmp_path / "data.extxyz", ":")
+    validation = [frames[i] for i in split["validation"]]
+    forces = [potential.predict(Structure.from_atoms(a)).forces - a.get_forces() for a in validation]
+    measured = 1e3 * float(np.abs(forces).mean())
+    assert measured == pytest.approx(logged.min(), rel=1e-2)  # float32 against float64
+    potential.network.zero_output()
+    forces = [potential.predict(Structure.from_atoms(a)).forces - a.get_forces() for a in validation]
+    assert measured < 0.5 * 1e3 * float(np.abs(forces).mean())
+    assert not set(split["train"]) & set(split["validation"]) | set(split["train"]) & set(split["test"])
+    for name in ("model.yaml", "weights.safetensors", "training.yaml", "learning-curve.png"):
+        assert (tmp_path / "model" / name).stat().st_size > 0
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_resume_continues_exactly(tmp_path: Path, optimizer: str) -> None:
+    whole = write_config(tmp_path / "whole", optimizer=optimizer, loss={"symmetry": 0.1})
+    assert main(["train", str(whole), "--quiet"]) == 0
+    part = write_config(tmp_path / "part", optimizer=optimizer, loss={"symmetry": 0.1})
+    config = load_config(part)
+    trainer = build_trainer(config)
+    evaluate = trainer._end_of_interval
+
+    class Stop(Exception):
+        pass
+
+    def stop_after_first(*args: object) -> None:
+        evaluate(*args)  # type: ignore[arg-type]
+        raise Stop
+
+    trainer._end_of_interval = stop_after_first  # type: ignore[method-assign]
+    with pytest.raises(Stop):
+        trainer.run(quiet=True)
+    assert main(["train", str(part), "--quiet", "--resume"]) == 0
+    a = torch.load(tmp_path / "whole" / "model" / "checkpoint.pt", weights_only=True)
+    b = torch.load(tmp_path / "part" / "model" / "checkpoint.pt", weights_only=True)
+    assert a["counters"][:2] == b["counters"][:2]
+    for key, value in a["network"].items():
+        assert torch.equal(value, b["network"][key]), key
+
+
+def test_resume_refuses_another_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_config(tmp_path)
+    assert main(["train", str(path), "--quiet"]) == 0
+    write_config(tmp_path, learning_rate=0.1)
+    assert main(["train", str(path), "--quiet", "--resume"]) == 2
+    assert "`learning_rate` was 0.001, is now 0.1" in capsys.readouterr().err
+    assert main(["train", str(path), "--quiet"]) == 2
+    assert "continue it with --resume" in capsys.readouterr().err
+
+
+def test_two_processes_make_the_same_step_as_one(tmp_path: Path) -> None:
+    """Two processes with batches of 2 average to the gradient of one with batches of 4, without augmentation."""
+    one = write_config(tmp_path / "one", augmentation="none", epochs=1, evaluate_every=1, dtype="float64")
+    two = write_config(
+        tmp_path / "two", augmentation="none", epochs=1, evaluate_every=1, batch_size=2, dtype="float64"
+    )
+    assert main(["train", str(one), "--quiet"]) == 0
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
+    result = subprocess.run(
+        [*command, "-m", "ipi_driver", "train", str(two), "--quiet"],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert result.returncode == 0, result.stderr[-2000:]
+    a = torch.load(tmp_path / "one" / "model" / "checkpoint.pt", weights_only=True)
+    b = torch.load(tmp_path / "two" / "model" / "checkpoint.pt", weights_only=True)
+    for key, value in a["network"].items():
+        torch.testing.assert_close(value, b["network"][key], atol=1e-4, rtol=1e-3)
+
+
+def test_symmetry_penalty_lowers_the_symmetry_error(tmp_path: Path) -> None:
+    unlabelled = tmp_path / "unlabelled.extxyz"
+    ase.io.write(unlabelled, labelled_molecules(6, seed=5))
+    spread = {}
+    for name, loss in (("plain", {}), ("penalty", {"symmetry": 30.0, "unlabelled_every": 1})):
+        data = {"files": ["data.extxyz"], "validation": 4, "test": 4, "unlabelled_files": [str(unlabelled)]}
+        path = write_config(
+            tmp_path / name, epochs=40, evaluate_every=40, learning_rate=3e-3, loss=loss, data=data
+        )
+        assert main(["train", str(path), "--quiet"]) == 0
+        potential = load_potential(tmp_path / name / "model", dtype="float64")
+        rotations = augmentation_rotations("o3", 16, np.random.default_rng(8))
+        fresh = [Structure.from_atoms(a) for a in labelled_molecules(4, seed=9)]
+        spread[name] = np.mean([f.std(axis=0).mean() for f in potential.evaluate(fresh, rotations).forces])
+    assert spread["penalty"] < 0.3 * spread["plain"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"learnig_rate": 1.0}, "learnig_rate"),
+        ({"ema": 1.5}, "ema"),
+        ({"architecture": {"d_model": 9, "n_heads": 2}}, "d_model"),
+        ({"species": ["H", "Xq"]}, "'Xq' is not a chemical symbol"),
+        ({"device": "cuda:77"}, "no CUDA device"),
+    ],
+)
+def test_bad_configurations(
+    tmp_path: Path, change: dict, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if "device" in change and torch.cuda.is_available():
+        pytest.skip("a CUDA device is here")
+    path = write_config(tmp_path, **change)
+    assert main(["train", str(path), "--quiet"]) == 2
+    captured = capsys.readouterr().err
+    assert message in captured
+    assert len(captured.strip().splitlines()) == 1
+
+
+def test_missing_configuration(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no training configuration"):
+        load_config(tmp_path / "absent.yaml")
