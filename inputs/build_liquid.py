@@ -54,7 +54,10 @@ def write(atoms: ase.Atoms, path: Path) -> None:
     """Extended XYZ, or i-PI's XYZ for the ending ``.xyz``."""
     if path.suffix == ".xyz":
         cell = " ".join(f"{x:.6f}" for x in atoms.cell.cellpar())
-        rows = [f"{s} {x:.6f} {y:.6f} {z:.6f}" for s, (x, y, z) in zip(atoms.symbols, atoms.positions, strict=True)]
+        rows = [
+            f"{s} {x:.6f} {y:.6f} {z:.6f}"
+            for s, (x, y, z) in zip(atoms.symbols, atoms.positions, strict=True)
+        ]
         header = f"# CELL(abcABC): {cell} positions{{angstrom}} cell{{angstrom}}"
         path.write_text("\n".join([str(len(atoms)), header, *rows]) + "\n")
     else:
@@ -62,7 +65,9 @@ def write(atoms: ase.Atoms, path: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("n_molecules", type=int, nargs="?", default=64)
     parser.add_argument("output", type=Path)
     parser.add_argument("--last", type=Path, metavar="RUN", help="take the last frame of a run instead")

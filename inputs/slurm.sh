@@ -1,0 +1,67 @@
+#!/bin/bash
+# One simulation as a Slurm job that continues itself: two minutes before its time is over the job asks the run to
+# stop, which writes a RESTART, and puts itself back into the queue until the run has reached its last step.
+#
+#   sbatch --job-name=water slurm.sh liquid-nvt --structure init-512.xyz --steps 200000 --device cuda
+#
+# The words after slurm.sh are those of `ipi-driver run` (without --output and --resume). The run folder is runs/ and
+# the name of the job, so that two jobs of one input do not meet. It also works without Slurm: bash slurm.sh gas-nvt
+
+#SBATCH --job-name=water
+#SBATCH --nodes=1
+#SBATCH --ntasks=1
+#SBATCH --cpus-per-task=4
+#SBATCH --gres=gpu:1
+#SBATCH --time=24:00:00
+#SBATCH --signal=B:TERM@120
+#SBATCH --requeue
+#SBATCH --open-mode=append
+#SBATCH --output=%x.log
+
+# --- adapt to the machine: where ipi-driver is installed -----------------------------------------------------------
+# module load python cuda
+# source "$HOME/venv/bin/activate"
+# --------------------------------------------------------------------------------------------------------------------
+
+if [ $# -lt 1 ]; then
+    echo "usage: sbatch slurm.sh INPUT [options of ipi-driver run]" >&2
+    exit 2
+fi
+input=$1
+shift
+folder=runs/${SLURM_JOB_NAME:-$(basename "$input")}
+
+# i-PI computes next to nothing: the cores are the model's
+export OMP_NUM_THREADS=${SLURM_CPUS_PER_TASK:-1}
+
+if [ -e "$folder/RESTART" ] || [ -e "$folder/simulation.chk" ]; then
+    # what the run folder has already settled is not given again: only where it runs, and for how long
+    again=()
+    while [ $# -gt 0 ]; do
+        case $1 in
+        --steps | --device | --threads) again+=("$1" "${2-}") && shift ;;
+        --steps=* | --device=* | --threads=*) again+=("$1") ;;
+        esac
+        shift
+    done
+    ipi-driver run "$input" --output "$folder" --resume "${again[@]}" &
+else
+    ipi-driver run "$input" --output "$folder" "$@" &
+fi
+run=$!
+
+# bash takes the signal while it waits, hands it on, and waits for the run to write its RESTART
+stopped=
+trap 'stopped=yes; kill -TERM "$run" 2>/dev/null' TERM INT
+wait "$run"
+status=$?
+if [ -n "$stopped" ]; then
+    wait "$run"
+    status=$?
+fi
+
+if [ "$status" -eq 130 ] && [ -n "$stopped" ] && [ -n "${SLURM_JOB_ID:-}" ]; then
+    echo "out of time; $folder continues in the next job"
+    scontrol requeue "$SLURM_JOB_ID"
+fi
+exit "$status"
