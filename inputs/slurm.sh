@@ -13,7 +13,7 @@
 #SBATCH --cpus-per-task=4
 #SBATCH --gres=gpu:1
 #SBATCH --time=24:00:00
-#SBATCH --signal=B:TERM@120
+#SBATCH --signal=B:USR1@120
 #SBATCH --requeue
 #SBATCH --open-mode=append
 #SBATCH --output=%x.log
@@ -50,17 +50,17 @@ else
 fi
 run=$!
 
-# bash takes the signal while it waits, hands it on, and waits for the run to write its RESTART
-stopped=
-trap 'stopped=yes; kill -TERM "$run" 2>/dev/null' TERM INT
+# USR1: out of time. TERM: cancelled, and not to come back. Either way the run writes its RESTART first, while bash,
+# whose `wait` a signal ends, waits again.
+out_of_time=
+trap 'out_of_time=yes; kill -TERM "$run" 2>/dev/null' USR1
+trap 'out_of_time=; kill -TERM "$run" 2>/dev/null' TERM INT
+wait "$run"
+while kill -0 "$run" 2>/dev/null; do wait "$run"; done
 wait "$run"
 status=$?
-if [ -n "$stopped" ]; then
-    wait "$run"
-    status=$?
-fi
 
-if [ "$status" -eq 130 ] && [ -n "$stopped" ] && [ -n "${SLURM_JOB_ID:-}" ]; then
+if [ "$status" -eq 130 ] && [ -n "$out_of_time" ]; then
     echo "out of time; $folder continues in the next job"
     scontrol requeue "$SLURM_JOB_ID"
 fi

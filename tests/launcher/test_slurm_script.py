@@ -1,0 +1,87 @@
+"""The job script: out of time it stops the run, and asks Slurm to bring the job back, which then continues."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ipi_driver.observables.reading.folder import Run
+from ipi_driver.shipped import shipped_folder
+
+MODEL = "anisotropic?l=2&amplitude=0.05"
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """A Slurm job whose ``scontrol`` writes down what it was asked for."""
+    commands = tmp_path / "commands"
+    commands.mkdir()
+    (commands / "scontrol").write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\n')
+    (commands / "ipi-driver").write_text(f'#!/bin/sh\nexec {sys.executable} -m ipi_driver "$@"\n')
+    for path in commands.iterdir():
+        path.chmod(0o755)
+    job = {"SLURM_JOB_ID": "42", "SLURM_JOB_NAME": "water", "SLURM_CPUS_PER_TASK": "1"}
+    return os.environ | job | {"PATH": f"{commands}:{os.environ['PATH']}"}
+
+
+def submit(words: list[str], cwd: Path, environment: dict[str, str]) -> subprocess.Popen[str]:
+    script = shipped_folder("inputs") / "slurm.sh"
+    return subprocess.Popen(
+        ["bash", str(script), *words],
+        cwd=cwd,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def wait_for_steps(path: Path) -> None:
+    deadline = time.monotonic() + 60.0
+    while not path.is_file() or path.read_text().count("\n") < 20:
+        assert time.monotonic() < deadline, f"{path} has no steps"
+        time.sleep(0.1)
+
+
+def test_job_out_of_time_continues_until_it_is_done(tmp_path: Path, environment: dict[str, str]) -> None:
+    folder = tmp_path / "runs" / "water"
+    words = ["gas-nve", "--model", MODEL, "--seed", "3"]
+    job = submit([*words, "--steps", "1000000"], tmp_path, environment)
+    wait_for_steps(folder / "simulation.out")
+    job.send_signal(signal.SIGUSR1)
+    output, _ = job.communicate(timeout=60)
+    assert job.returncode == 130, output
+    assert (tmp_path / "asked").read_text() == "requeue 42\n"
+
+    done = int(Run(folder).properties.steps[-1])
+    job = submit([*words, "--steps", str(done + 100)], tmp_path, environment)
+    output, _ = job.communicate(timeout=60)
+    assert job.returncode == 0, output
+    assert Run(folder).properties.steps[-1] >= done + 90
+    assert (tmp_path / "asked").read_text() == "requeue 42\n"  # not once more
+
+
+def test_cancelled_job_does_not_come_back(tmp_path: Path, environment: dict[str, str]) -> None:
+    job = submit(["gas-nve", "--model", MODEL, "--steps", "1000000"], tmp_path, environment)
+    wait_for_steps(tmp_path / "runs" / "water" / "simulation.out")
+    job.send_signal(signal.SIGTERM)
+    output, _ = job.communicate(timeout=60)
+    assert job.returncode == 130, output
+    assert not (tmp_path / "asked").exists()
+
+
+def test_failure_is_the_status_of_the_job(tmp_path: Path, environment: dict[str, str]) -> None:
+    job = submit(["gas-nve", "--model", "no-such-model"], tmp_path, environment)
+    output, _ = job.communicate(timeout=60)
+    assert job.returncode == 2
+    assert "no model 'no-such-model'" in output
+    job = submit([], tmp_path, environment)
+    output, _ = job.communicate(timeout=60)
+    assert job.returncode == 2
+    assert "usage" in output
