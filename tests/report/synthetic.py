@@ -23,7 +23,7 @@ INPUT = """<simulation>
     <initialize nbeads='1'></initialize>
     <forces><force forcefield='model'></force></forces>
     <motion mode='{motion}'>
-      <dynamics mode='nvt'><timestep units='femtosecond'> 0.5 </timestep></dynamics>
+      <dynamics mode='{ensemble}'><timestep units='femtosecond'> 0.5 </timestep></dynamics>
     </motion>
     <ensemble><temperature units='kelvin'> 300 </temperature></ensemble>
   </system>
@@ -52,8 +52,9 @@ def write_run(
     """Positions Å, velocities Å/fs, forces eV/Å, energies (n, 2): conserved and potential in eV."""
     folder.mkdir(parents=True)
     length, motion = kwargs.get("length", LENGTH), kwargs.get("motion", "dynamics")
+    ensemble = kwargs.get("ensemble", "nvt")
     symbols = kwargs.get("symbols") or ["O", "H", "H"] * (len(next(iter(trajectory.values()))[0]) // 3)
-    (folder / "input.xml").write_text(INPUT.format(stride=stride, motion=motion))
+    (folder / "input.xml").write_text(INPUT.format(stride=stride, motion=motion, ensemble=ensemble))
     kinds = {
         "pos": ("positions{angstrom}", 1.0),
         "vel": ("velocities{atomic_unit}", ATOMIC_TIME / BOHR),
@@ -108,3 +109,23 @@ def gas(folder: Path, seed: int, n_frames: int = 3000) -> Path:
     energies = np.stack([np.zeros(n_frames), rng.normal(size=n_frames)], axis=1)
     trajectory = {"pos": list(positions), "vel": list(velocities), "frc": list(forces)}
     return write_run(folder, trajectory, 10, energies, length=30.0)
+
+
+def precessing(folder: Path, rate: float, n_frames: int = 2000) -> Path:
+    """One water spinning fast about a principal axis that goes round z at ``rate`` (rad/ps); constant energy."""
+    centred = WATER - MASSES @ WATER / MASSES.sum()
+    normal = np.cross(WATER[1], WATER[2])
+    normal /= np.linalg.norm(normal)
+    # the normal of the molecule tilted by 1 rad from z
+    tilt = Rotation.align_vectors([[np.sin(1.0), 0.0, np.cos(1.0)]], [normal])[0]
+    body, axis, stride = tilt.apply(centred), np.array([np.sin(1.0), 0.0, np.cos(1.0)]), 10
+
+    def positions(times: np.ndarray) -> np.ndarray:
+        spin = Rotation.from_rotvec(0.05 * times[:, None] * axis).as_matrix()
+        turn = Rotation.from_rotvec(rate * 1e-3 * times[:, None] * [0.0, 0.0, 1.0]).as_matrix()
+        return np.einsum("txy,tyz,kz->tkx", turn, spin, body)
+
+    times, h = np.arange(n_frames) * stride * 0.5, 1e-3
+    velocities = (positions(times + h) - positions(times - h)) / (2 * h)
+    trajectory = {"pos": list(positions(times)), "vel": list(velocities)}
+    return write_run(folder, trajectory, stride, np.zeros((n_frames, 2)), length=30.0, ensemble="nve")

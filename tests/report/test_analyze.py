@@ -84,6 +84,26 @@ def test_gas_numbers(analyses):
     assert "spectrum_potential" in analyses[2].curves
 
 
+def test_precession_at_constant_energy(tmp_path):
+    synthetic.precessing(tmp_path / "turning", rate=2.0)
+    synthetic.precessing(tmp_path / "still", rate=0.0)
+    turning, still = analyse_folders([tmp_path / "turning", tmp_path / "still"], Options())
+    assert turning.scalars["precession"].value == pytest.approx(2.0, rel=0.02)
+    frequency = turning.scalars["L_frequency"]
+    assert frequency.value == pytest.approx(2.0, abs=frequency.error)
+    angle = turning.curves["L_angle"]
+    # an axis 1 rad from z comes back after a turn, and is 2 rad away after half of one
+    assert angle.y[np.abs(angle.x - np.pi).argmin()] < 3.0
+    assert angle.y[np.abs(angle.x - np.pi / 2).argmin()] == pytest.approx(np.degrees(2.0), abs=5.0)
+    assert still.scalars["precession"].value < 1e-3
+    assert still.scalars["L_change"].value < 1e-4
+    assert "L_frequency" not in still.scalars
+    assert "roughness" not in still.scalars
+    assert any(
+        note.startswith("torque left out") and "has no forces trajectory" in note for note in still.notes
+    )
+
+
 def test_skip_leaves_out_the_start(runs):
     (late,) = analyse_folders([runs / "gas"], Options(skip=7.5))
     times = late.curves["conserved"].x
