@@ -104,6 +104,23 @@ def test_precession_at_constant_energy(tmp_path):
     )
 
 
+def test_spectrum_of_what_the_average_removes(tmp_path):
+    folder = synthetic.gas(tmp_path / "mts", 5, n_frames=800)
+    steps = np.arange(800) * 10
+    raw = np.random.default_rng(0).normal(size=800) * 0.01
+    removed = 0.003 * np.cos(2 * np.pi * 1000.0 * 2.99792458e-5 * steps * 0.5)
+    names = ("step", "potential{electronvolt}", *(f"pot_component_raw({k}){{electronvolt}}" for k in (0, 1)))
+    text = "".join(f"# column {k} --> {name} : help\n" for k, name in enumerate(names, start=1))
+    for step, first, second in zip(steps, raw, removed, strict=True):
+        text += f"{step:.8e} {first:.8e} {first:.8e} {first - second:.8e}\n"
+    (folder / "simulation.out").write_text(text)
+    (analysis,) = analyse_folders([folder], Options())
+    curve = analysis.curves["spectrum_non_equivariant"]
+    assert curve.x[curve.y.argmax()] == pytest.approx(1000.0, abs=curve.x[1] - curve.x[0])
+    assert np.trapezoid(curve.y, curve.x) == pytest.approx(0.003**2 / 2, rel=0.05)
+    assert any("drift left out" in note and "no column `conserved`" in note for note in analysis.notes)
+
+
 def test_skip_leaves_out_the_start(runs):
     (late,) = analyse_folders([runs / "gas"], Options(skip=7.5))
     times = late.curves["conserved"].x
