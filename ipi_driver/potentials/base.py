@@ -70,7 +70,8 @@ class Potential(ABC):
 
     def predict(self, structure: Structure) -> Prediction:
         """Result for one structure as it stands (for a wrapper: with its averaging)."""
-        frames = self.evaluate([structure], np.eye(3)[None])
+        self.check_species(structure)
+        frames = self._evaluate([structure], np.eye(3)[None])
         virial = None if frames.virials is None else frames.virials[0, 0]
         return Prediction(float(frames.energies[0, 0]), frames.forces[0][0], virial)
 

@@ -10,6 +10,7 @@ from scipy.spatial.transform import Rotation
 from ipi_driver.errors import UserError
 from ipi_driver.neighbors import NeighborList
 from ipi_driver.potentials.pet import PetConfig, PetNetwork, PetPotential
+from ipi_driver.potentials.pet import network as network_module
 from ipi_driver.potentials.pet.baseline import Baseline
 from ipi_driver.potentials.pet.graph import build_graph
 from ipi_driver.structure import Structure
@@ -109,8 +110,10 @@ def test_virial_matches_strained_cells(kind: str, box: float) -> None:
     np.testing.assert_allclose(virial, numerical, atol=2e-5)
 
 
-def test_network_gradcheck() -> None:
-    """First and second derivatives by the edge vectors, through the gathers with padded rows."""
+@pytest.mark.parametrize("few_tokens", [0, 1000], ids=["gather", "scatter"])
+def test_network_gradcheck(few_tokens: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """First and second derivatives by the edge vectors, through both kinds of gather with padded rows."""
+    monkeypatch.setattr(network_module, "_FEW_TOKENS", few_tokens)
     potential = make_potential("pre-norm-radial", d_model=4, d_feedforward=4, d_head=4, n_attention_layers=1)
     structure = random_structure(n=5, box=4.0)
     edges = NeighborList(2.2, skin=0.0).edges(structure)

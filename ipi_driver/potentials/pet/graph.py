@@ -62,6 +62,10 @@ class Graph:
         return self.centers.shape[0]
 
     @property
+    def n_tokens(self) -> int:
+        return self.to_tokens.shape[0]
+
+    @property
     def edge_slots(self) -> torch.Tensor:
         """(n_edges,) slot of each edge in the rows."""
         return self.to_tokens[self.n_nodes :]

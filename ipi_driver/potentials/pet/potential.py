@@ -145,7 +145,7 @@ class PetPotential(Potential):
     def _set_threads(self, graph: Graph) -> None:
         if self.device.type != "cpu":
             return
-        wanted = self._threads if graph.n_nodes + graph.n_edges > _TOKENS_FOR_THREADS else 1
+        wanted = self._threads if graph.n_tokens > _TOKENS_FOR_THREADS else 1
         if torch.get_num_threads() != wanted:
             torch.set_num_threads(wanted)
 
