@@ -34,7 +34,8 @@ folder=runs/${SLURM_JOB_NAME:-$(basename "$input")}
 # i-PI computes next to nothing: the cores are the model's
 export OMP_NUM_THREADS=${SLURM_CPUS_PER_TASK:-1}
 
-if [ -e "$folder/RESTART" ] || [ -e "$folder/simulation.chk" ]; then
+# .starting: a run that has not made its first step, and has nothing to continue from
+if [ ! -e "$folder/.starting" ] && { [ -e "$folder/RESTART" ] || [ -e "$folder/simulation.chk" ]; }; then
     # what the run folder has already settled is not given again: only where it runs, and for how long
     again=()
     while [ $# -gt 0 ]; do
