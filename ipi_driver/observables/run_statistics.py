@@ -42,6 +42,20 @@ def _pair(estimate: Estimate) -> dict[str, float]:
     return {"value": float(estimate.value), "error": float(estimate.error)}
 
 
+def client_counts(folder: Path) -> dict[str, Any]:
+    """``endpoints`` and ``model_seconds`` that the client counted, summed over the parts of a resumed run."""
+    endpoints: dict[str, dict[str, Any]] = {}
+    parts = [json.loads(path.read_text()) for path in sorted(folder.glob("stats*.json"))]
+    for part in parts:
+        for label, counts in part.get("endpoints", {}).items():
+            total = endpoints.setdefault(label, {})
+            for key, number in counts.items():
+                total[key] = number if isinstance(number, str) else total.get(key, 0) + number
+    if not parts:
+        return {}
+    return {"endpoints": endpoints, "model_seconds": sum(p.get("model_seconds", 0.0) for p in parts)}
+
+
 def run_statistics(folder: Path) -> dict[str, Any]:
     """Summary of a run folder; what a short run cannot tell is left out and said under ``notes``.
 
@@ -74,10 +88,6 @@ def run_statistics(folder: Path) -> dict[str, Any]:
     _, spread = force_spread(run)
     if len(spread):
         summary["mean_force_spread"] = 1e3 * float(spread.mean())
-    stats = folder / "stats.json"
-    if stats.is_file():
-        content = json.loads(stats.read_text())
-        summary["endpoints"] = content.get("endpoints", {})
-        summary["model_seconds"] = content.get("model_seconds")
+    summary |= client_counts(folder)
     summary["notes"] += run.notes
     return summary

@@ -235,6 +235,9 @@ def test_relaxations_are_compared_cell_by_cell(tmp_path):
     assert "ice_rmsd" not in first.scalars
     assert main(["analyze", str(raw), str(averaged), "-o", str(tmp_path / "out"), "--no-viewer"]) == 0
     assert (tmp_path / "out" / "figures" / "ice-energies.png").is_file()
+    shutil.rmtree(averaged / "b")  # a set that is not complete yet
+    _, part = analyse_folders([raw, averaged], Options())
+    assert part.scalars["ice_rmsd"].value == pytest.approx(20.0, rel=1e-3)
     other = ice_set(tmp_path / "other", 0.0, {"c": (-80.0, -81.0), "d": (-80.2, -81.1)})
     with pytest.raises(UserError, match="no cell in common"):
         analyse_folders([raw, other], Options())

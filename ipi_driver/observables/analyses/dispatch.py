@@ -87,9 +87,14 @@ def _only_momenta(run: Run, quantity: str) -> bool:
 
 
 def _check_same_systems(analyses: Sequence[Analysis]) -> None:
-    """Runs of one kind are drawn over each other: they must be of the same system."""
+    """Runs of one kind are drawn over each other: they must be of the same system.
+
+    Relaxations are compared cell by cell, by name, and need not hold the same number of cells.
+    """
     first: dict[str, Analysis] = {}
     for analysis in analyses:
+        if "ice_relaxed" in analysis.curves:
+            continue
         known = first.setdefault(analysis.kind, analysis)
         if _composition(known) != _composition(analysis):
             raise UserError(
@@ -98,11 +103,8 @@ def _check_same_systems(analyses: Sequence[Analysis]) -> None:
             )
 
 
-def _composition(analysis: Analysis) -> object:
-    """The atoms; for a set of relaxations, which are compared by name, the description."""
-    if "ice_relaxed" in analysis.curves or analysis.structure is None:
-        return analysis.system
-    return sorted(analysis.structure.numbers.tolist())
+def _composition(analysis: Analysis) -> list[int]:
+    return [] if analysis.structure is None else sorted(analysis.structure.numbers.tolist())
 
 
 def _make_labels_unique(analyses: Sequence[Analysis]) -> None:
