@@ -91,16 +91,23 @@ def check(atoms: Atoms) -> float:
     vectors = oxygens[None] - hydrogens[:, None]
     distances = np.linalg.norm(vectors - edges * np.rint(vectors / edges), axis=-1)
     accepted = np.argsort(distances, axis=1)[:, 1]
-    if not (np.bincount(accepted, minlength=len(oxygens)) == 2).all() or (np.sort(distances)[:, 1] > 2.0).any():
+    if (
+        not (np.bincount(accepted, minlength=len(oxygens)) == 2).all()
+        or (np.sort(distances)[:, 1] > 2.0).any()
+    ):
         raise RuntimeError("not every molecule accepts two hydrogen bonds")
-    return float(np.linalg.norm((atoms.positions[1::3] + atoms.positions[2::3] - 2 * oxygens).sum(axis=0) / 2))
+    return float(
+        np.linalg.norm((atoms.positions[1::3] + atoms.positions[2::3] - 2 * oxygens).sum(axis=0) / 2)
+    )
 
 
 def write(path: Path, atoms: Atoms, comment: str) -> None:
     """In the format of i-PI, which `ipi-driver serve --structure` reads too."""
     edges = np.diag(np.array(atoms.cell))
     header = "# CELL(abcABC): " + " ".join(f"{edge:.8f}" for edge in edges) + " 90.0 90.0 90.0"
-    rows = [f"{s} {x:.6f} {y:.6f} {z:.6f}" for s, (x, y, z) in zip(atoms.symbols, atoms.positions, strict=True)]
+    rows = [
+        f"{s} {x:.6f} {y:.6f} {z:.6f}" for s, (x, y, z) in zip(atoms.symbols, atoms.positions, strict=True)
+    ]
     text = [str(len(atoms)), f"{header}  positions{{angstrom}} cell{{angstrom}}  {comment}", *rows]
     path.write_text("\n".join(text) + "\n")
 
@@ -111,5 +118,7 @@ if __name__ == "__main__":
     for name, (repetitions, seed) in CELLS.items():
         ice = make(repetitions, seed)
         dipole = check(ice)
-        print(f"{name}: {len(ice) // 3} H2O, cell {np.diag(np.array(ice.cell)).round(3)}, net dipole {dipole:.1e} Å")
+        print(
+            f"{name}: {len(ice) // 3} H2O, cell {np.diag(np.array(ice.cell)).round(3)}, net dipole {dipole:.1e} Å"
+        )
         write(folder / f"{name}.xyz", ice, f"hexagonal ice, GenIce seed {seed}")
