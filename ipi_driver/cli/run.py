@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ipi_driver.rotations.quadrature import known_averages
 from ipi_driver.shipped import shipped_names
+
+if TYPE_CHECKING:
+    from ipi_driver.serving.launcher_prepare import Changes
 
 EPILOG = """\
 examples:
@@ -15,72 +19,98 @@ examples:
   ipi-driver run liquid-nvt --average Th --steps 4000 --model my-model
   ipi-driver run liquid-nvt --resume --steps 8000          # 4000 more
   ipi-driver run liquid-nvt-raw --structure my-box.xyz --output runs/my-box
+  ipi-driver run my-input.xml --model my-model.pt          # raw forces, if it has no driver.yaml
+
+exit status: 0 finished; 1 stopped early as asked (file EXIT, <total_time>); 2 error; 130 interrupted
+(SIGINT, SIGTERM, SIGHUP). All but 0 can be continued with --resume where a step was done.
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    names = ", ".join(shipped_names("inputs"))
-    parser.epilog = f"inputs: {names}\naverages: {known_averages()}\n\n{EPILOG}"
-    parser.add_argument(
-        "input", metavar="INPUT", help="a shipped input, or a folder with input.xml and driver.yaml"
+    parser.epilog = f"inputs: {', '.join(shipped_names('inputs'))}\naverages: {known_averages()}\n\n{EPILOG}"
+    add = parser.add_argument
+    add(
+        "input",
+        metavar="INPUT",
+        help="a shipped input, a folder with input.xml and driver.yaml, or an XML file",
     )
-    parser.add_argument(
+    add(
         "--steps",
         type=int,
         metavar="N",
         help="total number of i-PI steps (with multiple time stepping: outer steps)",
     )
-    parser.add_argument(
-        "--average", metavar="NAME", help="average of the endpoints that are averaged, or of the only one"
+    add("--average", metavar="NAME", help="average of the endpoints that are averaged, or of the only one")
+    add("--model", help="shipped model, model folder, exported .pt, ase:MODULE.CALCULATOR")
+    add("--output", type=Path, metavar="DIR", help="run folder (default: runs/NAME)")
+    add(
+        "--structure",
+        type=Path,
+        metavar="FILE",
+        help="starting structure: the last frame of any file that ASE reads, or one of the input's own",
     )
-    parser.add_argument("--model", help="shipped model, model folder, exported .pt, ase:MODULE.CALCULATOR")
-    parser.add_argument("--output", type=Path, metavar="DIR", help="run folder (default: runs/NAME)")
-    parser.add_argument(
-        "--structure", type=Path, metavar="FILE", help="starting structure, any file that ASE reads"
-    )
-    parser.add_argument("--seed", type=int, help="of i-PI and of random frames")
-    parser.add_argument("--device", help="torch device of the model")
-    parser.add_argument("--dtype", choices=["float32", "float64"], help="precision of the model")
-    parser.add_argument("--threads", type=int, help="threads of the model")
-    parser.add_argument("--rotation-batch", type=int, metavar="N", help="frames per call of the model")
-    parser.add_argument("--resume", action="store_true", help="continue the run from its RESTART")
+    add("--seed", type=int, help="of i-PI and of random frames")
+    add("--device", help="torch device of the model")
+    add("--dtype", choices=["float32", "float64"], help="precision of the model")
+    add("--threads", type=int, help="threads of the model")
+    add("--rotation-batch", type=int, metavar="N", help="frames per call of the model")
+    add("--resume", action="store_true", help="continue the run from its RESTART or newest checkpoint")
 
 
 def main(args: argparse.Namespace) -> int:
     """Prepare, run, summarise."""
     from rich.console import Console
 
+    from ipi_driver.errors import UserError
     from ipi_driver.report.run_summary import print_summary, summarise, write_summary
-    from ipi_driver.serving.launcher import Interrupted, run_simulation
-    from ipi_driver.serving.launcher_prepare import Changes, prepare, prepare_resume
+    from ipi_driver.serving.launcher import run_simulation
+    from ipi_driver.serving.launcher_prepare import Changes
 
     console = Console(stderr=True)
-    changes = Changes(
-        steps=args.steps,
-        average=args.average,
-        model=args.model,
-        device=args.device,
-        dtype=args.dtype,
-        seed=args.seed,
-        threads=args.threads,
-        rotation_batch=args.rotation_batch,
-        structure=args.structure,
-    )
-    folder = args.output or Path("runs") / Path(args.input).name
-    start_file = "input.xml"
-    if args.resume:
-        start_file = prepare_resume(folder, changes)
-    else:
-        prepare(args.input, folder, changes)
-    try:
-        outcome = run_simulation(folder, start_file, console)
-    except Interrupted as signal_name:
+    changes = Changes(**{name: getattr(args, name) for name in Changes.__dataclass_fields__})
+    folder, start_file = _prepare(args, changes)
+    outcome = run_simulation(folder, start_file, console)
+
+    command = f"ipi-driver run {args.input} --output {folder} --resume"
+    if not outcome.finished:
         console.print(
-            f"interrupted ({signal_name}); continue with: ipi-driver run {args.input} --output {folder} --resume"
+            f"stopped at step {outcome.steps} of {outcome.total}: {outcome.reason}; continue with: {command}",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
         )
-        return 130
-    summary = summarise(folder, outcome)
-    write_summary(folder, summary)
-    print_summary(folder, summary)
-    return 0
+    try:
+        summary = summarise(folder, outcome)
+        write_summary(folder, summary)
+        print_summary(folder, summary)
+    except UserError as error:  # a run with few steps or outputs of its own has nothing to sum up
+        console.print(f"no summary: {error}", highlight=False, markup=False, soft_wrap=True)
+    if outcome.finished:
+        return 0
+    return 130 if outcome.interrupted else 1
+
+
+def _prepare(args: argparse.Namespace, changes: Changes) -> tuple[Path, str]:
+    """The run folder, and the file in it that i-PI starts from."""
+    from ipi_driver.serving.launcher_prepare import INPUT, find_source, prepare
+    from ipi_driver.serving.launcher_resume import CONTINUE, checkpoints, prepare_resume
+
+    given = Path(args.input)
+    if args.resume and args.output is None and given.is_dir() and checkpoints(given):
+        prepare_resume(given, changes)  # the run folder itself was given
+        return given, CONTINUE
+    if args.resume:
+        folder = args.output or Path("runs") / _name(given)
+        return folder, prepare_resume(folder, changes)
+    source = find_source(args.input, changes)
+    folder = args.output or Path("runs") / source.name
+    prepare(source, folder, changes)
+    return folder, INPUT
+
+
+def _name(given: Path) -> str:
+    """As `Source.name`; the input itself need not exist any more."""
+    if given.suffix == ".xml":
+        return given.resolve().parent.name if given.name == "input.xml" else given.stem
+    return given.resolve().name

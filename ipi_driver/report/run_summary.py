@@ -6,25 +6,37 @@ import json
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
 from ipi_driver.observables.reading.folder import Run
 from ipi_driver.observables.run_statistics import force_spread, run_statistics
+from ipi_driver.report.figures import COLORS, STYLE
+from ipi_driver.report.tables import formatted
 from ipi_driver.serving.launcher import Outcome
+from ipi_driver.structure import FloatArray
+from ipi_driver.units import FS_PER_PS
 
-matplotlib.use("Agg", force=False)
+_MEV = 1.0e3
 
 
 def summarise(folder: Path, outcome: Outcome) -> dict[str, Any]:
-    """`run_statistics` with the speed of this run."""
+    """`run_statistics` with how the run ended and how fast it was."""
     summary = run_statistics(folder)
     done = max(outcome.steps - outcome.first_step, 0)
-    summary["wall_seconds"] = outcome.wall_seconds
-    summary["steps_per_second"] = done / outcome.wall_seconds if outcome.wall_seconds > 0 else float("nan")
+    summary |= {
+        "steps": outcome.steps,
+        "total_steps": outcome.total,
+        "finished": outcome.finished,
+        "reason": outcome.reason,
+        "wall_seconds": outcome.wall_seconds,
+        "steps_per_second": done / outcome.wall_seconds if outcome.wall_seconds > 0 else None,
+    }
     return summary
 
 
@@ -35,69 +47,88 @@ def write_summary(folder: Path, summary: dict[str, Any]) -> None:
 
 
 def print_summary(folder: Path, summary: dict[str, Any], console: Console | None = None) -> None:
-    """Print the table."""
-    table = Table(title=folder.name, show_header=False, title_justify="left")
+    """Print the table on standard output."""
+    state = "finished" if summary["finished"] else f"stopped: {summary['reason']}"
+    table = Table(title=f"{folder.name}: {state}", show_header=False, title_justify="left")
     table.add_column(style="bold")
     table.add_column(justify="right")
-    table.add_row("i-PI steps", f"{summary['steps']}")
-    table.add_row("simulated time", f"{summary['simulated_ps']:.3g} ps")
-    table.add_row("speed", f"{summary['steps_per_second']:.1f} steps/s  ({summary['wall_seconds']:.0f} s)")
-    if "temperature" in summary:
-        t = summary["temperature"]
-        table.add_row("temperature", f"{t['value']:.1f} ± {t['error']:.1f} K")
-    if "drift" in summary:
-        d = summary["drift"]
-        table.add_row(
-            "drift of the conserved quantity", f"{d['value']:.3g} ± {d['error']:.2g} meV/molecule/ns"
-        )
+    table.add_row("i-PI steps", f"{summary['steps']} of {summary['total_steps']}")
+    table.add_row("simulated time", f"{summary['simulated_ps']:.4g} ps")
+    if summary["steps_per_second"]:
+        speed = f"{summary['steps_per_second']:.3g} steps/s ({summary['wall_seconds']:.0f} s with the start)"
+        table.add_row("speed", speed)
+    for key, name, unit in (
+        ("temperature", "temperature", "K"),
+        ("drift", "drift of the conserved quantity", "meV/molecule/ns"),
+    ):
+        if key in summary:
+            table.add_row(name, f"{formatted(summary[key]['value'], summary[key]['error'])} {unit}")
     if summary.get("mean_force_spread"):
-        table.add_row("mean force spread over frames", f"{summary['mean_force_spread']:.3g} meV/Å")
+        table.add_row(
+            "mean spread of the forces", f"{summary['mean_force_spread']:.3g} meV/Å over the frames"
+        )
     for label, counts in summary.get("endpoints", {}).items():
         what = (
-            f"{counts['evaluations']} evaluations, {counts['frames']} frames, {counts['model_seconds']:.1f} s"
+            f"{counts['evaluations']} evaluations, {counts['frames']} frames, {counts['model_seconds']:.3g} s"
         )
         table.add_row(f"{label} ({counts['average']})", what)
     console = console or Console()
     console.print(table)
     for note in summary["notes"]:
-        console.print(f"note: {note}", highlight=False)
-    console.print(f"figure: {folder / 'summary.png'}", highlight=False)
+        console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"figure: {folder / 'summary.png'}", highlight=False, markup=False, soft_wrap=True)
 
 
 def plot_run(folder: Path) -> Path:
-    """Temperature, conserved quantity and force spread against time."""
-    from matplotlib import pyplot
+    """Draw ``summary.png``: temperature, conserved quantity and spread of the forces against time.
 
+    Panels of what the run did not write are left out.
+    """
     run = Run(folder)
     table = run.properties
-    steps, spread = force_spread(run)
-    times = 1e-3 * table["step"] * run.timestep
-    shows_spread = bool(len(spread) and spread.max() > 0)
-    style: dict[Any, Any] = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "savefig.dpi": 200}
-    with pyplot.rc_context(style):
-        figure, axes = pyplot.subplots(
-            2 + shows_spread, 1, figsize=(5.2, 1.8 * (2 + shows_spread)), sharex=True, constrained_layout=True
-        )
-        if "temperature" in table:
-            _temperature(axes[0], times, table["temperature"])
-        if "conserved" in table:
-            axes[1].plot(times, 1e3 * (table["conserved"] - table["conserved"][0]), color="C1", lw=0.8)
-            axes[1].set_ylabel("change of conserved\nquantity / meV")
-        if shows_spread:
-            axes[2].plot(1e-3 * steps * run.timestep, 1e3 * spread, color="C2", lw=0.8)
-            axes[2].set_ylabel("force spread over\nframes / meV Å⁻¹")
-            axes[2].set_ylim(bottom=0)
-        axes[-1].set_xlabel("time / ps")
-        axes[0].set_title(run.name, fontsize=10, loc="left")
-        path = folder / "summary.png"
-        figure.savefig(path)
-        pyplot.close(figure)
+    times = table["step"] * run.timestep / FS_PER_PS
+    spread_steps, spread = force_spread(run)
+    panels = [name for name in ("temperature", "conserved") if name in table]
+    if len(spread) and spread.max() > 0:
+        panels.append("spread")
+    path = folder / "summary.png"
+    with rc_context(STYLE):
+        figure = Figure(figsize=(4.2, 0.5 + 1.35 * max(len(panels), 1)), layout="constrained")
+        FigureCanvasAgg(figure)
+        grid = figure.subplots(max(len(panels), 1), 1, sharex=True, squeeze=False)[:, 0]
+        for axes, name in zip(grid, panels, strict=False):
+            if name == "temperature":
+                _temperature(axes, times, table["temperature"], run.settings.temperature)
+            elif name == "conserved":
+                _conserved(axes, times, table["conserved"])
+            else:
+                _spread(axes, spread_steps * run.timestep / FS_PER_PS, spread)
+        grid[-1].set_xlabel("time / ps")
+        grid[0].set_title(run.name, loc="left", fontsize=9)
+        figure.align_ylabels(grid)
+        figure.savefig(path, dpi=220)
     return path
 
 
-def _temperature(axes: Axes, times: np.ndarray, temperature: np.ndarray) -> None:
-    axes.plot(times, temperature, color="C0", lw=0.4, alpha=0.5)
+def _temperature(axes: Axes, times: FloatArray, temperature: FloatArray, target: float | None) -> None:
+    axes.plot(times, temperature, color=COLORS[0], linewidth=0.4, alpha=0.45)
     running = np.cumsum(temperature) / np.arange(1, len(temperature) + 1)
-    axes.plot(times, running, color="C0", lw=1.5, label="running mean")
+    axes.plot(times, running, color=COLORS[0], linewidth=1.4, label="running mean")
+    if target is not None:
+        axes.axhline(target, color=COLORS[6], linewidth=0.6, linestyle=":", label=f"{target:g} K")
     axes.set_ylabel("temperature / K")
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend(loc="upper right", ncols=2)
+
+
+def _conserved(axes: Axes, times: FloatArray, conserved: FloatArray) -> None:
+    axes.axhline(0.0, color="0.8", linewidth=0.6)
+    axes.plot(times, _MEV * (conserved - conserved[0]), color=COLORS[1], linewidth=0.9)
+    axes.set_ylabel("change of conserved\nquantity / meV")
+
+
+def _spread(axes: Axes, times: FloatArray, spread: FloatArray) -> None:
+    axes.plot(times, _MEV * spread, color=COLORS[2], linewidth=0.7)
+    axes.axhline(_MEV * spread.mean(), color=COLORS[6], linewidth=0.6, linestyle=":", label="mean")
+    axes.set_ylabel("force spread over\nframes / meV Å⁻¹")
+    axes.set_ylim(bottom=0.0)
+    axes.legend(loc="lower right")

@@ -6,29 +6,35 @@ write a RESTART and to stop, and the client follows. Whatever happens, neither i
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ipi_driver.errors import UserError
+from ipi_driver.serving import launcher_xml as xml
+from ipi_driver.serving.launcher_ending import Ending, Statuses, clean_restart, read_ending
+from ipi_driver.serving.launcher_lock import locked
 from ipi_driver.serving.launcher_monitor import PropertyMonitor
-from ipi_driver.serving.launcher_prepare import total_steps
+from ipi_driver.serving.launcher_prepare import STARTING
+from ipi_driver.serving.launcher_progress import ProgressDisplay
 
 _POLL = 0.1
-# Seconds for i-PI to finish its step and write RESTART after it has been asked to stop; an averaged step may be long.
 _PATIENCE = 60.0
-_LINE_EVERY = 10.0
+"""Seconds for i-PI to write its RESTART after it has been asked to stop; then it is killed."""
+_FOLLOW = 10.0
+"""Seconds for the one to end by itself after the other has ended."""
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True)
@@ -37,21 +43,125 @@ class Outcome:
 
     Attributes
     ----------
-    steps
-        Last step written.
+    steps, first_step
+        Steps done, and those that an earlier part had done.
+    total
+        Steps that the input asks for.
     wall_seconds
         Duration of this run (of the last part, if resumed).
-    first_step
-        Step at which this part began.
+    finished
+        Whether i-PI did all that its input asks for.
+    reason
+        Why not.
+    interrupted
+        Number of the signal that ended it, or 0.
     """
 
     steps: int
-    wall_seconds: float
     first_step: int
+    total: int
+    wall_seconds: float
+    finished: bool
+    reason: str = ""
+    interrupted: int = 0
 
 
-class Interrupted(KeyboardInterrupt):
-    """The run was interrupted by a signal, and stopped cleanly."""
+@dataclass
+class _Interruption:
+    """Signals received so far."""
+
+    received: list[int] = field(default_factory=list)
+
+    @property
+    def number(self) -> int:
+        return self.received[0] if self.received else 0
+
+    @property
+    def impatient(self) -> bool:
+        return len(self.received) > 1
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        self.received.append(number)
+
+
+class _Pair:
+    """i-PI and the client in a run folder."""
+
+    def __init__(self, folder: Path, start_file: str, prefix: str, interruption: _Interruption) -> None:
+        self.folder = folder
+        self._interruption = interruption
+        self._log_start = self._log.stat().st_size if self._log.is_file() else 0
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._stopped: set[str] = set()
+        client = [sys.executable, "-m", "ipi_driver", "serve", "--config", "driver.yaml", "-S", prefix]
+        commands = {
+            "i-pi": [ipi_command(), "-S", prefix, "-V", "low", start_file],
+            "client": [*client, "--stats", "stats.json"],
+        }
+        for name, command in commands.items():
+            with (folder / f"{name}.log").open("ab") as log:
+                self._processes[name] = subprocess.Popen(
+                    command,
+                    cwd=folder,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    stdin=subprocess.DEVNULL,
+                    start_new_session=True,
+                    env=_environment(name),
+                )
+
+    @property
+    def _log(self) -> Path:
+        return self.folder / "i-pi.log"
+
+    def running(self) -> bool:
+        """Whether both run."""
+        return all(process.poll() is None for process in self._processes.values())
+
+    def follow(self) -> None:
+        """After one has ended give the other the time to do the same, else end it."""
+        self._wait(lambda: all(p.poll() is not None for p in self._processes.values()), _FOLLOW)
+        self.stop()
+
+    def stop(self) -> None:
+        """End both: i-PI first, which writes its RESTART and says EXIT to the client; what does not go is killed."""
+        for name, patience in (("i-pi", _PATIENCE), ("client", _FOLLOW)):
+            process = self._processes.get(name)
+            if process is None or process.poll() is not None:
+                continue
+            self._stopped.add(name)
+            if name == "client" and self._wait(lambda p=process: p.poll() is not None, _FOLLOW):  # type: ignore[misc]
+                continue
+            process.terminate()
+            if not self._wait(lambda p=process: p.poll() is not None, patience):  # type: ignore[misc]
+                process.kill()
+                process.wait()
+
+    def statuses(self) -> Statuses:
+        """Of both, and what i-PI has said since they were started."""
+        with self._log.open("rb") as log:
+            log.seek(self._log_start)
+            text = log.read().decode(errors="replace")
+        ipi, client = (
+            None if name in self._stopped else self._processes[name].returncode for name in ("i-pi", "client")
+        )
+        return Statuses(ipi, client, text)
+
+    def _wait(self, done: Callable[[], bool], seconds: float) -> bool:
+        """Whether ``done`` came true in time; a second signal ends the patience."""
+        end = time.monotonic() + seconds
+        while not done():
+            if time.monotonic() > end or self._interruption.impatient:
+                return False
+            time.sleep(_POLL / 2)
+        return True
+
+
+def _environment(name: str) -> dict[str, str]:
+    """One thread for i-PI, whose arrays are small: more only take time from the model."""
+    if name != "i-pi":
+        return dict(os.environ)
+    return {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"} | os.environ
 
 
 def ipi_command() -> str:
@@ -63,183 +173,92 @@ def ipi_command() -> str:
     return found
 
 
-def last_line(path: Path, containing: str = "") -> str:
-    """Last line of a log that is not empty and holds ``containing``; "" if there is none."""
-    if not path.is_file():
-        return ""
-    lines = [line.strip() for line in path.read_text(errors="replace").splitlines()]
-    return next((line for line in reversed(lines) if line and containing in line), "")
-
-
 def run_simulation(folder: Path, start_file: str = "input.xml", console: Console | None = None) -> Outcome:
     """Run i-PI on ``start_file`` in ``folder`` with the client of its ``driver.yaml`` until the end.
+
+    SIGINT, SIGTERM and SIGHUP end the run with a RESTART; a second one does not wait for it.
 
     Raises
     ------
     UserError
-        If i-PI or the client fails; the message says which and why. The run can be resumed where a RESTART exists.
-    Interrupted
-        On SIGINT or SIGTERM, after both have been stopped.
+        If i-PI or the client fails, or another launcher runs in the folder.
     """
-    total = total_steps((folder / start_file).read_text())
+    text = (folder / start_file).read_text()
+    total = xml.total_steps(text, folder / start_file)
+    first = int(xml.value(text, "step") or 0)
+    (folder / "EXIT").unlink(missing_ok=True)  # i-PI stops at this file, also if it is that of an earlier run
     # short, for the system's limit on the length of socket paths, and private, so that runs never meet
-    with tempfile.TemporaryDirectory(prefix="ipi-", dir="/tmp") as sockets, _signals_as_exceptions():
-        processes = _start(folder, start_file, f"{sockets}/")
+    with (
+        locked(folder),
+        _catch_signals() as interruption,
+        tempfile.TemporaryDirectory(prefix="ipi-", dir="/tmp", ignore_cleanup_errors=True) as sockets,
+    ):
+        pair = _Pair(folder, start_file, f"{sockets}/", interruption)
         began = time.perf_counter()
         try:
-            first, last = _watch(folder, processes, total, console or Console(stderr=True))
-        except BaseException:
-            _stop(processes)
-            raise
-    return Outcome(last, time.perf_counter() - began, first)
-
-
-def _start(folder: Path, start_file: str, prefix: str) -> dict[str, subprocess.Popen[bytes]]:
-    commands = {
-        "i-PI": [ipi_command(), "-S", prefix, start_file],
-        "client": [sys.executable, "-m", "ipi_driver", "serve", "--config", "driver.yaml", "-S", prefix]
-        + ["--stats", "stats.json", "--deadline", "120"],
-    }
-    processes: dict[str, subprocess.Popen[bytes]] = {}
-    for name, command in commands.items():
-        with (folder / f"{name.lower()}.log").open("ab") as log:
-            processes[name] = subprocess.Popen(
-                command,
-                cwd=folder,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,
-            )
-    return processes
-
-
-def _watch(
-    folder: Path, processes: dict[str, subprocess.Popen[bytes]], total: int, console: Console
-) -> tuple[int, int]:
-    """Follow the run until i-PI ends; returns the first and the last step seen."""
-    monitor = PropertyMonitor(folder)
-    first = monitor.update().step  # of an earlier part, if the run is resumed
-    began, said = time.perf_counter(), time.perf_counter()
-    columns = (
-        TextColumn("[bold]{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[state]}"),
-    )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task(folder.name, total=total, rate="", state="starting")
-        while processes["i-PI"].poll() is None:
-            _check_client(folder, processes)
-            now = monitor.update()
-            if now.step >= 0:
-                rate = (now.step - max(first, 0)) / (time.perf_counter() - began)
-                state = f"T {now.temperature:.0f} K  conserved {now.conserved:.5f}"
-                bar.update(task, completed=now.step, rate=f"{rate:.1f} steps/s", state=state)
-                if not console.is_terminal and time.perf_counter() - said > _LINE_EVERY:
-                    said = time.perf_counter()
-                    left = (total - now.step) / rate if rate > 0 else float("inf")
-                    console.print(
-                        f"step {now.step}/{total}  {rate:.1f} steps/s  {left:.0f} s left  {state}",
-                        highlight=False,
-                    )
-            time.sleep(_POLL)
-        last = monitor.update()
-        bar.update(task, completed=last.step)
-    _check_end(folder, processes, last.step, total)
-    return max(first, 0), last.step
-
-
-def _check_client(folder: Path, processes: dict[str, subprocess.Popen[bytes]]) -> None:
-    """Raise if the client has ended while i-PI goes on."""
-    status = processes["client"].poll()
-    if status is None:
-        return
-    time.sleep(3 * _POLL)  # at the end of a run the client may be the first to leave
-    if processes["i-PI"].poll() is not None and status == 0:
-        return
-    # i-PI ends by itself when its last socket has closed, then it has a RESTART
-    if status == 0 and _wait(processes["i-PI"], 10.0):
-        return
-    raise UserError(f"{_client_failure(folder, status)}; i-PI was stopped, its RESTART is in {folder}")
-
-
-def _client_failure(folder: Path, status: int) -> str:
-    if status < 0:
-        return f"the client was killed by {signal.Signals(-status).name}"
-    reason = last_line(folder / "client.log", "error:").removeprefix("error: ")
-    log = folder / "client.log"
-    return f"the client failed (status {status}): {reason or f'see {log}'}"
-
-
-def _check_end(folder: Path, processes: dict[str, subprocess.Popen[bytes]], step: int, total: int) -> None:
-    """Raise unless i-PI ended well and reached the last step."""
-    status = processes["i-PI"].returncode
-    if not _wait(processes["client"], 10.0):
-        _stop(processes)
-    client = processes["client"].returncode
-    if status < 0:
-        raise UserError(
-            f"i-PI was killed by {signal.Signals(-status).name} at step {step} of {total}; the client has ended"
+            with ProgressDisplay(folder.name, first, total, console or Console(stderr=True)) as display:
+                last = _watch(folder, pair, display, interruption)
+        finally:
+            pair.stop()
+        ending = _ending(folder, pair.statuses(), last, total, interruption)
+        return Outcome(
+            ending.step,
+            first,
+            total,
+            time.perf_counter() - began,
+            ending.finished,
+            ending.reason,
+            interruption.number,
         )
-    if client not in (0, None) and step < total:
-        raise UserError(
-            f"{_client_failure(folder, client)}; i-PI has stopped at step {max(step, 0)} of {total}"
-        )
-    if status != 0:
-        reason = last_line(folder / "i-pi.log")
-        raise UserError(f"i-PI failed (status {status}) at step {max(step, 0)} of {total}: {reason}")
-    reached = _checkpoint_step(folder)
-    if max(step, reached) < total - 1:
-        raise UserError(f"i-PI stopped at step {max(step, reached, 0)} of {total}; continue with --resume")
 
 
-def _checkpoint_step(folder: Path) -> int:
-    """Step of the RESTART: the property file may have a stride that does not meet the last step."""
-    path = folder / "RESTART"
-    if not path.is_file():
-        return -1
-    head = path.read_text()
-    found = head.partition("<step>")[2].partition("</step>")[0].strip()
-    return int(found) if found.isdigit() else -1
+def _watch(folder: Path, pair: _Pair, display: ProgressDisplay, interruption: _Interruption) -> int:
+    """Follow the run until it ends; returns the last step seen."""
+    monitor, starting = PropertyMonitor(folder), folder / STARTING
+    while pair.running() and not interruption.number:
+        now = monitor.update()
+        if now.step >= 0:
+            starting.unlink(missing_ok=True)
+            display.update(now)
+        time.sleep(_POLL)
+    if interruption.number:
+        display.say("stopping i-PI, which writes its RESTART; interrupt again not to wait for it")
+        pair.stop()
+    else:
+        pair.follow()
+    last = monitor.update()
+    if last.step >= 0:
+        starting.unlink(missing_ok=True)
+        display.update(last, final=True)
+    return last.step
 
 
-def _wait(process: subprocess.Popen[bytes], seconds: float) -> bool:
-    try:
-        process.wait(seconds)
-    except subprocess.TimeoutExpired:
-        return False
-    return True
-
-
-def _stop(processes: dict[str, subprocess.Popen[bytes]]) -> None:
-    """End both: i-PI first, which writes its RESTART; what does not go is killed."""
-    for name in ("i-PI", "client"):
-        process = processes[name]
-        if process.poll() is None:
-            process.terminate()
-            alone = name == "i-PI" and processes["client"].poll() is not None
-            if not _wait(process, 10.0 if alone else _PATIENCE):
-                process.kill()
-                process.wait()
+def _ending(folder: Path, statuses: Statuses, last: int, total: int, interruption: _Interruption) -> Ending:
+    clean_restart(folder)
+    if interruption.number:
+        statuses = Statuses(None, None, statuses.log)
+    ending = read_ending(folder, statuses, last, total)
+    if ending.finished:  # a run without property file
+        (folder / STARTING).unlink(missing_ok=True)
+    elif interruption.number:
+        name = signal.Signals(interruption.number).name
+        if (folder / STARTING).exists():
+            raise UserError(f"interrupted by {name} before the first step")
+        ending = Ending(ending.step, False, f"interrupted by {name}")
+    return ending
 
 
 @contextmanager
-def _signals_as_exceptions() -> Iterator[None]:
-    """SIGINT and SIGTERM raise `Interrupted` here, so that both processes are stopped on the way out."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise Interrupted(signal.Signals(number).name)
-
+def _catch_signals() -> Iterator[_Interruption]:
+    """Remember SIGINT, SIGTERM and SIGHUP instead of dying of them."""
+    interruption = _Interruption()
     try:
-        before = {s: signal.signal(s, interrupt) for s in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: signal.signal(number, interruption) for number in _SIGNALS}
     except ValueError:  # not the main thread: whoever called has the signals
-        yield
+        yield interruption
         return
     try:
-        yield
+        yield interruption
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

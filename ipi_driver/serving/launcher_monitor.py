@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from ipi_driver.observables.reading.input_xml import read_input
 
-_COLUMN = re.compile(r"#\s*(?:column|cols\.)\s*(\d+)(?:-(\d+))?\s*-->\s*([^\s:{]+)(?:\{(\w+)\})?")
+_COLUMN = re.compile(r"#\s*(?:column|cols\.)\s*(\d+)(?:\s*-\s*\d+)?\s*-->\s*([\w()]+)(?:\{([^}]*)\})?")
+_SYMBOLS = {"electronvolt": "eV", "kelvin": "K", "": "a.u."}
 
 
-@dataclass
+@dataclass(frozen=True)
 class Progress:
     """Last complete row of the property file.
 
@@ -21,11 +23,17 @@ class Progress:
         i-PI step; -1 before the first row.
     temperature, conserved
         In the unit that the file prints, NaN where it has no such column.
+    change
+        Of the conserved quantity since the first row.
+    text
+        Temperature and conserved quantity with units, for a line of progress.
     """
 
     step: int = -1
-    temperature: float = float("nan")
-    conserved: float = float("nan")
+    temperature: float = math.nan
+    conserved: float = math.nan
+    change: float = math.nan
+    text: str = ""
 
 
 class PropertyMonitor:
@@ -39,11 +47,12 @@ class PropertyMonitor:
 
     def __init__(self, folder: Path) -> None:
         outputs = [o for o in read_input(folder / "input.xml").outputs if o.kind == "properties"]
-        stepped = [o for o in outputs if "step" in o.content]
+        stepped = [o for o in outputs if re.search(r"\bstep\b", o.content)]
         self.path = folder / stepped[0].stem if stepped else None
         self._offset = 0
         self._rest = b""
-        self._columns: dict[str, int] = {}
+        self._columns: dict[str, tuple[int, str]] = {}
+        self._first: float | None = None
         self.last = Progress()
 
     def update(self) -> Progress:
@@ -59,20 +68,32 @@ class PropertyMonitor:
         lines = (self._rest + content).split(b"\n")
         self._rest = lines.pop()
         for line in lines:
-            if line.startswith(b"#"):
-                found = _COLUMN.match(line.decode())
-                if found:
-                    self._columns.setdefault(found[3], int(found[1]) - 1)
-        rows = [line for line in lines if line.strip() and not line.startswith(b"#")]
+            if line.startswith(b"#") and (found := _COLUMN.match(line.decode(errors="replace"))):
+                self._columns.setdefault(found[2], (int(found[1]) - 1, found[3] or ""))
+        rows = [line.split() for line in lines if line.strip() and not line.startswith(b"#")]
         if rows:
-            self._keep(rows[-1].split())
+            if self._first is None:
+                self._first = self._value(rows[0], "conserved")
+            self._keep(rows[-1])
         return self.last
 
-    def _keep(self, values: list[bytes]) -> None:
-        def value(name: str) -> float:
-            column = self._columns.get(name)
-            return float(values[column]) if column is not None and column < len(values) else float("nan")
+    def _keep(self, row: list[bytes]) -> None:
+        step, temperature = self._value(row, "step"), self._value(row, "temperature")
+        conserved = self._value(row, "conserved")
+        if math.isnan(step):
+            return
+        change = conserved - (self._first if self._first is not None else math.nan)
+        parts = []
+        if not math.isnan(temperature):
+            parts.append(f"T {temperature:.4g} {self._unit('temperature')}")
+        if not math.isnan(conserved):
+            parts.append(f"conserved {conserved:.9g} {self._unit('conserved')} ({change:+.2g})")
+        self.last = Progress(int(step), temperature, conserved, change, "  ".join(parts))
 
-        step = value("step")
-        if step == step:
-            self.last = Progress(int(step), value("temperature"), value("conserved"))
+    def _value(self, row: list[bytes], name: str) -> float:
+        column = self._columns.get(name, (len(row), ""))[0]
+        return float(row[column]) if column < len(row) else math.nan
+
+    def _unit(self, name: str) -> str:
+        unit = self._columns[name][1]
+        return _SYMBOLS.get(unit, unit)

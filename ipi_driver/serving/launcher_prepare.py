@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import ase
-import ase.io
 import yaml
 
 from ipi_driver.errors import UserError
 from ipi_driver.rotations.quadrature import quadrature
-from ipi_driver.serving.settings import make_settings, read_yaml
+from ipi_driver.serving import launcher_xml as xml
+from ipi_driver.serving.launcher_lock import locked
+from ipi_driver.serving.launcher_sockets import check_endpoints, endpoints_of, with_free_ports
+from ipi_driver.serving.launcher_structure import read_start, write_start
+from ipi_driver.serving.settings import ServeSettings, make_settings, read_yaml
+from ipi_driver.serving.template import read_template
 from ipi_driver.shipped import find_shipped
 
-CHECKPOINTS = ("RESTART", "simulation.chk")
-_STEPS = re.compile(r"(<total_steps>)\s*(\d+)\s*(</total_steps>)")
-_SEED = re.compile(r"(<seed>)[^<]*(</seed>)")
+INPUT, SETTINGS = "input.xml", "driver.yaml"
+STARTING = ".starting"
+"""Empty file in a run folder until i-PI has written its first step: such a folder holds nothing to lose."""
+
+_HEAD = "# settings of `ipi-driver serve`; every key is also an option of the command\n"
+_CLIENT_KEYS = ("device", "dtype", "seed", "threads", "rotation_batch")
 
 
 @dataclass(frozen=True)
@@ -49,57 +55,124 @@ class Changes:
     structure: Path | None = None
 
     def __post_init__(self) -> None:
-        if self.steps is not None and self.steps < 1:
-            raise UserError(f"`--steps` must be a positive number of i-PI steps, got {self.steps}")
+        for name, smallest in (("steps", 1), ("threads", 1), ("rotation_batch", 1), ("seed", 0)):
+            number = getattr(self, name)
+            if number is not None and number < smallest:
+                option = name.replace("_", "-")
+                kind = "a positive number" if smallest else "zero or a positive number"
+                of = " of i-PI steps" if name == "steps" else ""
+                raise UserError(f"`--{option}` must be {kind}{of}, got {number}")
         if self.average is not None:
             quadrature(self.average)
-        if self.structure is not None and not self.structure.is_file():
-            raise UserError(f"no structure file {self.structure}")
 
 
-def prepare(source: str | Path, output: Path, changes: Changes) -> Path:
-    """Copy the input ``source`` (a path or a shipped name) to ``output`` with the changes applied.
+@dataclass(frozen=True)
+class Source:
+    """Where a run starts from: an i-PI input, its folder, and the settings of the client."""
 
-    Returns
-    -------
-    The run folder. Nothing is written if anything is wrong.
+    path: Path
+    settings: dict[str, Any]
+
+    @property
+    def folder(self) -> Path:
+        return self.path.parent
+
+    @property
+    def name(self) -> str:
+        """Of the default run folder: the input's folder, and its file where that is not input.xml."""
+        return self.folder.name if self.path.name == INPUT else self.path.stem
+
+
+def find_source(source: str | Path, changes: Changes) -> Source:
+    """The input that the command line names: a shipped name, a folder, or an XML file.
+
+    Raises
+    ------
+    UserError
+        If there is no input, or no ``driver.yaml`` beside it and no model given either.
+    """
+    found = find_shipped("inputs", source)
+    path = found if found.is_file() else found / INPUT
+    if not path.is_file():
+        raise UserError(f"{found} is not an input folder: it has no {INPUT}; `ipi-driver new` makes one")
+    settings_path = path.parent / SETTINGS
+    if settings_path.is_file():
+        return Source(path, read_yaml(settings_path))
+    if changes.model is None:
+        raise UserError(
+            f"{path.parent} has no {SETTINGS}, which says what model answers which socket; write one "
+            "(`ipi-driver new` gives an example), or give --model"
+        )
+    return Source(path, {"endpoints": endpoints_of(path.read_text()), "input": path})
+
+
+def prepare(source: Source, output: Path, changes: Changes) -> None:
+    """Copy the input to ``output`` with the changes applied; nothing is written if anything is wrong.
 
     Raises
     ------
     UserError
         If the input, the model or a setting is bad, or ``output`` is not empty.
     """
-    folder = find_shipped("inputs", source)
-    for name in ("input.xml", "driver.yaml"):
-        if not (folder / name).is_file():
-            raise UserError(f"{folder} is not an input folder: it has no {name}; `ipi-driver new` makes one")
-    if output.exists() and any(output.iterdir()):
+    if output.exists() and not (output.is_dir() and _nothing_to_lose(output)):
         raise UserError(
             f"{output} exists and is not empty; continue the run with --resume, or give another --output"
         )
-    settings = changed_settings(read_yaml(folder / "driver.yaml"), changes)
-    xml = changed_xml((folder / "input.xml").read_text(), changes)
-    check_settings(settings, str(folder / "driver.yaml"))
-    atoms = read_start(changes.structure) if changes.structure is not None else None
-    output.mkdir(parents=True, exist_ok=True)
-    for path in folder.iterdir():
-        if path.is_file():
-            shutil.copyfile(path, output / path.name)
-    if atoms is not None:
-        settings["structure"] = write_start(atoms, output, xml)
-    for key in ("structure", "input"):
-        if isinstance(settings.get(key), Path):
-            settings[key] = settings[key].name
-    (output / "input.xml").write_text(xml)
-    head = "# settings of `ipi-driver serve`; every key is also an option of the command\n"
-    (output / "driver.yaml").write_text(head + yaml.safe_dump(settings, sort_keys=False))
-    return output
+    settings = changed_settings(source.settings, changes)
+    text = source.path.read_text()
+    checked = check_settings(settings, str(source.folder / SETTINGS))
+    check_endpoints(text, checked.endpoints, source.path)
+    if changes.steps is not None:
+        text = xml.with_total_steps(text, changes.steps)
+    xml.total_steps(text, source.path)
+    if changes.seed is not None:
+        text = xml.with_seed(text, changes.seed)
+    start = _start(source, text, changes, checked)
+    text, settings["endpoints"] = with_free_ports(text, settings["endpoints"])
+    files = xml.files_named(text, source.folder)
+    settings, extra = _local_paths(settings, source.folder)
+
+    if output.exists():
+        with locked(output):
+            shutil.rmtree(output)
+    output.mkdir(parents=True)
+    (output / STARTING).touch()
+    for path in dict.fromkeys([*files, *extra]):
+        if (source.folder / path).is_file():
+            (output / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source.folder / path, output / path)
+    if isinstance(start, Path):
+        shutil.copyfile(start, output / str(xml.start_file(text)))
+    elif start is not None:
+        name = Path(xml.start_file(text) or "init").with_suffix(".xyz").name
+        text = xml.with_start_file(text, name)
+        write_start(start, output / name)
+        settings |= {"structure": name, "pbc": bool(start.pbc.any())}
+        settings.pop("input", None)
+    (output / INPUT).write_text(text)
+    write_settings(output, settings)
+
+
+def _start(source: Source, text: str, changes: Changes, checked: ServeSettings) -> ase.Atoms | Path | None:
+    """Structure that takes the place of the input's, or the whole trajectory that a replay goes through."""
+    named = xml.start_file(text)
+    template = checked.structure or checked.input or source.path
+    if changes.structure is None:
+        if named is not None and not (source.folder / named).is_file():
+            raise UserError(f"{source.path} starts from {named}, which is not there; give --structure FILE")
+        return None
+    path = _located(changes.structure, source.folder)
+    if named is not None and xml.is_replay(text):
+        return path
+    here = template if template != source.path or named is None else source.folder / named
+    periodic = read_template(here, checked.pbc).periodic if here.is_file() else True
+    return read_start(path, periodic)
 
 
 def changed_settings(settings: dict[str, Any], changes: Changes) -> dict[str, Any]:
     """The client's settings with the changes applied."""
     changed = dict(settings)
-    for key in ("device", "dtype", "seed", "threads", "rotation_batch"):
+    for key in _CLIENT_KEYS:
         value = getattr(changes, key)
         if value is not None:
             changed[key] = value
@@ -109,113 +182,59 @@ def changed_settings(settings: dict[str, Any], changes: Changes) -> dict[str, An
         changed["model"] = str(path.resolve()) if path.exists() else changes.model
     if changes.average is not None:
         endpoints = [dict(e) for e in changed.get("endpoints") or []]
-        averaged = [e for e in endpoints if e.get("average", "none") != "none"]
+        averaged = [e for e in endpoints if e.get("average") not in (None, False, "none")]
+        if not averaged and len(endpoints) > 1:
+            raise UserError(
+                f"--average: none of the {len(endpoints)} endpoints in {SETTINGS} is averaged; say there which is"
+            )
         for endpoint in averaged or endpoints:
             endpoint["average"] = changes.average
         changed["endpoints"] = endpoints
     return changed
 
 
-def check_settings(settings: dict[str, Any], source: str) -> None:
-    """Raise `UserError` for settings or a model that the client would refuse, before anything is started."""
+def check_settings(settings: dict[str, Any], source: str) -> ServeSettings:
+    """Validated settings; `UserError` for what the client would refuse, before anything is started."""
     checked = make_settings(settings, source)
+    for endpoint in checked.endpoints:
+        quadrature(endpoint.average)
     name = checked.model.partition("?")[0]
     if not name.startswith("ase:") and name != "anisotropic":
         find_shipped("models", name)
+    return checked
 
 
-def changed_xml(text: str, changes: Changes) -> str:
-    """i-PI's input with the number of steps and the seed replaced."""
-    if changes.steps is not None:
-        text = with_total_steps(text, changes.steps)
-    if changes.seed is not None:
-        text = _SEED.sub(rf"\g<1> {changes.seed} \g<2>", text)
-    return text
+def write_settings(output: Path, settings: dict[str, Any]) -> None:
+    """Write ``driver.yaml``."""
+    (output / SETTINGS).write_text(_HEAD + yaml.safe_dump(settings, sort_keys=False))
 
 
-def total_steps(text: str) -> int:
-    """Number of steps that an i-PI input or checkpoint asks for."""
-    found = _STEPS.search(text)
-    if found is None:
-        raise UserError("the i-PI input has no <total_steps>: add it, so that the run has an end")
-    return int(found[2])
+def _nothing_to_lose(folder: Path) -> bool:
+    return (folder / STARTING).exists() or not any(folder.iterdir())
 
 
-def with_total_steps(text: str, steps: int) -> str:
-    """The input or checkpoint with another number of steps."""
-    total_steps(text)
-    return _STEPS.sub(rf"\g<1> {steps} \g<3>", text)
+def _located(path: Path, folder: Path) -> Path:
+    """A structure file given from here, or one of the input's own (``init-512.xyz``)."""
+    if path.is_file():
+        return path
+    if (folder / path).is_file():
+        return folder / path
+    raise UserError(f"no structure file {path}")
 
 
-def read_start(path: Path) -> ase.Atoms:
-    """Starting structure from any file that ASE reads."""
-    try:
-        atoms = ase.io.read(path)
-    except Exception as error:  # ASE's readers raise many kinds; all of them mean an unreadable file
-        raise UserError(f"structure file {path} cannot be read: {type(error).__name__}: {error}") from error
-    if isinstance(atoms, list):
-        atoms = atoms[-1]
-    return atoms
-
-
-def write_start(atoms: ase.Atoms, output: Path, xml: str) -> str:
-    """Write ``init.xyz`` in i-PI's form and ``structure.extxyz`` for the client; returns the latter's name."""
-    if "init.xyz" not in xml:
-        raise UserError(
-            "--structure replaces init.xyz, but input.xml starts from another file; edit it there"
-        )
-    atoms = atoms.copy()
-    if not atoms.pbc.any():
-        atoms.cell = [30.0, 30.0, 30.0]  # i-PI wants a cell; the client treats the molecule as isolated
-    # i-PI builds its cell from lengths and angles, the first vector along x
-    lengths_angles = atoms.cell.cellpar()
-    standard, rotation = atoms.cell.standard_form()
-    atoms.positions = atoms.positions @ rotation.T
-    atoms.cell = standard
-    header = "# CELL(abcABC): " + " ".join(f"{x:.8f}" for x in lengths_angles)
-    lines = [
-        f"{s} {x:.8f} {y:.8f} {z:.8f}" for s, (x, y, z) in zip(atoms.symbols, atoms.positions, strict=True)
-    ]
-    text = "\n".join([str(len(atoms)), header + " positions{angstrom} cell{angstrom}", *lines]) + "\n"
-    (output / "init.xyz").write_text(text)
-    bare = ase.Atoms(atoms.symbols, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
-    ase.io.write(output / "structure.extxyz", bare, format="extxyz")
-    return "structure.extxyz"
-
-
-def prepare_resume(output: Path, changes: Changes) -> str:
-    """Name of the checkpoint to continue from; applies ``steps``.
-
-    Raises
-    ------
-    UserError
-        If there is nothing to continue, or something else than the number of steps was to be changed.
-    """
-    if not (output / "driver.yaml").is_file():
-        raise UserError(f"nothing to resume in {output}: it is not a run folder")
-    other = [k for k in ("average", "model", "dtype", "seed", "structure") if getattr(changes, k) is not None]
-    if other:
-        raise UserError(
-            f"--resume continues a run as it was; --{other[0]} belongs to a new run (give another --output)"
-        )
-    found = [output / name for name in CHECKPOINTS if (output / name).is_file()]
-    if not found:
-        raise UserError(
-            f"nothing to resume in {output}: no {' or '.join(CHECKPOINTS)}; start it again without --resume"
-        )
-    newest = max(found, key=lambda p: p.stat().st_mtime)
-    text = newest.read_text()
-    if changes.steps is not None:
-        text = with_total_steps(text, changes.steps)
-    done = re.search(r"<step>\s*(\d+)\s*</step>", text)
-    if done is not None and int(done[1]) >= total_steps(text) - 1:
-        raise UserError(
-            f"the run in {output} has done {done[1]} of {total_steps(text)} steps; continue it with a larger --steps"
-        )
-    # i-PI overwrites RESTART itself: continue from a copy
-    (output / "continue.xml").write_text(text)
-    settings = changed_settings(
-        read_yaml(output / "driver.yaml"), Changes(device=changes.device, threads=changes.threads)
-    )
-    check_settings(settings, str(output / "driver.yaml"))
-    return "continue.xml"
+def _local_paths(settings: dict[str, Any], folder: Path) -> tuple[dict[str, Any], list[Path]]:
+    """Settings whose paths are relative to the run folder, and the files to copy there."""
+    local, files = dict(settings), []
+    for key in ("structure", "input"):
+        path = local.get(key)
+        if not isinstance(path, Path):
+            continue
+        if path.name == INPUT or path.suffix == ".xml":
+            local[key] = INPUT  # the input itself, whatever it was called
+        elif path.is_relative_to(folder):
+            local[key] = str(path.relative_to(folder))
+            files.append(path.relative_to(folder))
+        else:
+            local[key] = str(path)
+    local.pop("stats", None)
+    return local, files

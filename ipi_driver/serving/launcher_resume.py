@@ -1,0 +1,127 @@
+"""Continuing a run folder: the newest checkpoint, with outputs that go on exactly where it stands."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from ipi_driver.errors import UserError
+from ipi_driver.observables.reading.input_xml import read_input
+from ipi_driver.serving import launcher_xml as xml
+from ipi_driver.serving.launcher_prepare import (
+    INPUT,
+    SETTINGS,
+    STARTING,
+    Changes,
+    changed_settings,
+    check_settings,
+    write_settings,
+)
+from ipi_driver.serving.settings import ServeSettings, read_yaml
+
+CONTINUE = "continue.xml"
+"""The checkpoint that a resumed run starts from; i-PI writes its own anew."""
+
+_RESUMABLE = ("steps", "device", "threads", "rotation_batch")
+_STEP = re.compile(rb"Step:\s*(\d+)")
+_STEP_COLUMN = re.compile(rb"#\s*column\s+(\d+)\s*-->\s*step\b")
+
+
+def prepare_resume(output: Path, changes: Changes) -> str:
+    """Make a run folder ready to go on; returns the name of the file that i-PI starts from.
+
+    Outputs beyond the checkpoint (i-PI was killed after it had written it) are cut off, as i-PI writes them again.
+
+    Raises
+    ------
+    UserError
+        If there is nothing to continue, or more than the number of steps and where the model runs was to change.
+    """
+    if not ((output / SETTINGS).is_file() and (output / INPUT).is_file()):
+        raise UserError(f"nothing to resume in {output}: it is not a run folder; start it without --resume")
+    other = [k for k, v in vars(changes).items() if v is not None and k not in _RESUMABLE]
+    if other:
+        raise UserError(
+            f"--resume continues a run as it was; --{other[0]} belongs to a new run (give another --output)"
+        )
+    found = checkpoints(output)
+    if not found or (output / STARTING).exists():
+        raise UserError(
+            f"nothing to resume in {output}: no RESTART or other checkpoint; start it without --resume"
+        )
+    done = max(found)
+    text, input_text = found[done].read_text(), (output / INPUT).read_text()
+    steps = changes.steps or xml.total_steps(input_text, output / INPUT)
+    if done >= steps:
+        raise UserError(
+            f"the run in {output} has done {done} of {steps} steps; continue it with a larger --steps"
+        )
+    used = Changes(device=changes.device, threads=changes.threads, rotation_batch=changes.rotation_batch)
+    settings = changed_settings(read_yaml(output / SETTINGS), used)
+    check_settings(settings, str(output / SETTINGS))
+
+    for key in ("structure", "input"):
+        if isinstance(settings.get(key), Path) and settings[key].is_relative_to(output.resolve()):
+            settings[key] = str(settings[key].relative_to(output.resolve()))
+    write_settings(output, settings)
+    (output / CONTINUE).write_text(by_hand(xml.with_total_steps(text, steps)))
+    (output / INPUT).write_text(xml.with_total_steps(input_text, steps))
+    for path in _output_files(output):
+        cut_after(path, done)
+    for path in found.values():  # i-PI would keep them as #RESTART#0# and so on
+        if path.name != CONTINUE and not re.search(r"_\d+$", path.name):
+            path.unlink()
+    stats = output / "stats.json"
+    if stats.is_file():
+        stats.rename(output / f"stats-to-{done}.json")
+    return CONTINUE
+
+
+def checkpoints(folder: Path) -> dict[int, Path]:
+    """Complete checkpoints in a folder by the number of steps done."""
+    found: dict[int, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.is_file() and path.name != INPUT and _ends_like_xml(path):
+            step = xml.value(path.read_text(errors="replace"), "step")
+            if step is not None and step.isdigit():
+                found[int(step)] = path
+    return found
+
+
+def by_hand(text: str) -> str:
+    """The checkpoint with the default prefix of sockets instead of that of a run which is over."""
+    default = str(ServeSettings.model_fields["sockets_prefix"].default)
+    return xml.with_attribute(text, "simulation", "sockets_prefix", default)
+
+
+def cut_after(path: Path, step: int) -> None:
+    """Cut an output of i-PI where it goes beyond ``step``, or where its last line is incomplete."""
+    column: int | None = None
+    previous = offset = 0
+    with path.open("r+b") as stream:
+        for line in stream:
+            end: int | None = None
+            if header := _STEP_COLUMN.match(line):
+                column = int(header[1]) - 1
+            elif column is not None and not line.startswith(b"#"):
+                if not line.endswith(b"\n") or float(line.split()[column]) > step:
+                    end = offset
+            elif (found := _STEP.search(line)) and int(found[1]) > step:
+                end = offset if line.lstrip().startswith(b"#EXTRAS") else previous
+            if end is not None:
+                stream.truncate(end)
+                return
+            previous, offset = offset, offset + len(line)
+
+
+def _ends_like_xml(path: Path) -> bool:
+    with path.open("rb") as stream:
+        stream.seek(max(0, path.stat().st_size - 64))
+        return stream.read().rstrip().endswith(b"</simulation>")
+
+
+def _output_files(folder: Path) -> list[Path]:
+    """Property files and trajectories that exist, of all beads."""
+    outputs = read_input(folder / INPUT).outputs
+    names = [pattern for o in outputs for pattern in (o.stem, f"{o.stem}_*", f"{o.stem}.{o.format}")]
+    return sorted({path for name in names for path in folder.glob(name) if path.is_file()})

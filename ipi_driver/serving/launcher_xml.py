@@ -1,0 +1,152 @@
+"""Changes to the text of an i-PI input or checkpoint that leave its comments, layout and order as they are.
+
+Elements are found in a copy whose comments are blanked, so that a commented-out element is never taken for a live
+one, and replaced in the original. A parser and writer would lose the comments, and i-PI's own checkpoints are not
+always well-formed XML.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from ipi_driver.errors import UserError
+
+_COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
+_SOCKET = re.compile(r"<ffsocket\b(?P<attributes>[^>]*)>(?P<body>.*?)</ffsocket>", re.DOTALL)
+_START = re.compile(r"<initialize\b[^>]*>.*?(<file\b([^>]*)>([^<]*)</file>)", re.DOTALL)
+_WORD = re.compile(r"[^\s,;:{}\[\]()'\"<>=]+")
+
+
+@dataclass(frozen=True)
+class Socket:
+    """One ``<ffsocket>``.
+
+    Attributes
+    ----------
+    mode
+        unix, inet or shm.
+    address
+        As i-PI and the client spell it: a name, or HOST:PORT.
+    """
+
+    mode: str
+    address: str
+
+    @property
+    def label(self) -> str:
+        return f"{self.mode} {self.address}"
+
+
+def masked(text: str) -> str:
+    """The text with every comment replaced by as many blanks."""
+    return _COMMENT.sub(lambda found: " " * len(found[0]), text)
+
+
+def value(text: str, tag: str) -> str | None:
+    """Content of the first element ``tag``, stripped; None where there is none."""
+    found = _element(tag).search(masked(text))
+    return found[2].strip() if found else None
+
+
+def with_value(text: str, tag: str, content: str | int) -> str | None:
+    """The text with the content of the first element ``tag`` replaced; None where there is none."""
+    found = _element(tag).search(masked(text))
+    if found is None:
+        return None
+    return f"{text[: found.start(2)]} {content} {text[found.end(2) :]}"
+
+
+def with_attribute(text: str, tag: str, name: str, content: str) -> str:
+    """The text with an attribute of the first element ``tag`` replaced where it has it."""
+    found = re.search(rf"<{tag}\b[^>]*?\b{name}\s*=\s*(['\"])(.*?)\1", masked(text), re.DOTALL)
+    return text if found is None else text[: found.start(2)] + content + text[found.end(2) :]
+
+
+def total_steps(text: str, source: Path) -> int:
+    """Number of steps that an input or checkpoint asks for.
+
+    Raises
+    ------
+    UserError
+        If there is none (i-PI would then stop after 1000), or it is no number.
+    """
+    steps = value(text, "total_steps")
+    if steps is None or not steps.isdigit():
+        got = "none" if steps is None else repr(steps)
+        raise UserError(f"{source}: expected <total_steps> N </total_steps>, got {got}; or give --steps N")
+    return int(steps)
+
+
+def with_total_steps(text: str, steps: int) -> str:
+    """The text with another number of steps, added where it has none."""
+    return with_value(text, "total_steps", steps) or _added(text, f"<total_steps> {steps} </total_steps>")
+
+
+def with_seed(text: str, seed: int) -> str:
+    """The text with another seed of i-PI's random numbers, added where it has none."""
+    return with_value(text, "seed", seed) or _added(text, f"<prng> <seed> {seed} </seed> </prng>")
+
+
+def sockets(text: str) -> list[Socket]:
+    """The sockets that i-PI will open, in the order of the input."""
+    found = []
+    for element in _SOCKET.finditer(masked(text)):
+        mode = re.search(r"\bmode\s*=\s*['\"]\s*(\w+)", element["attributes"])
+        address = value(element["body"], "address") or "localhost"
+        kind = mode[1] if mode else "inet"
+        if kind == "inet":
+            address += f":{value(element['body'], 'port') or 65535}"
+        found.append(Socket(kind, address))
+    return found
+
+
+def with_port(text: str, old: Socket, port: int) -> str:
+    """The text with another port for the network socket ``old``."""
+    for element in _SOCKET.finditer(masked(text)):
+        if sockets(element[0]) == [old]:
+            changed = with_value(text[element.start() : element.end()], "port", port)
+            if changed is not None:
+                return text[: element.start()] + changed + text[element.end() :]
+    return text
+
+
+def start_file(text: str) -> str | None:
+    """Name of the file that ``<initialize>`` takes the positions from."""
+    found = _START.search(masked(text))
+    return found[3].strip() if found else None
+
+
+def is_replay(text: str) -> bool:
+    """Whether i-PI goes through the frames of a file instead of moving atoms."""
+    return re.search(r"<motion\b[^>]*mode\s*=\s*['\"]\s*replay", masked(text)) is not None
+
+
+def with_start_file(text: str, name: str) -> str:
+    """The text with its starting positions taken from the i-PI xyz file ``name``, which says its units."""
+    found = _START.search(masked(text))
+    if found is None:
+        raise UserError(
+            "--structure replaces the <file> of <initialize>, and the input has none: edit it there"
+        )
+    return f"{text[: found.start(1)]}<file mode='xyz'> {name} </file>{text[found.end(1) :]}"
+
+
+def files_named(text: str, folder: Path) -> list[Path]:
+    """Files of ``folder`` that the text names anywhere outside comments, relative to it."""
+    words = dict.fromkeys(_WORD.findall(masked(text)))
+    relative = [Path(word) for word in words if ".." not in Path(word).parts and not Path(word).is_absolute()]
+    return [path for path in relative if (folder / path).is_file()]
+
+
+def _element(tag: str) -> re.Pattern[str]:
+    return re.compile(rf"(<{tag}\b[^>]*>)([^<]*)(</{tag}>)")
+
+
+def _added(text: str, element: str) -> str:
+    """The text with an element put at the start of ``<simulation>``."""
+    found = re.search(r"<simulation\b[^>]*>", masked(text))
+    if found is None:
+        raise UserError("expected an i-PI input, got a file without <simulation>")
+    return f"{text[: found.end()]}\n  {element}{text[found.end() :]}"
