@@ -4,8 +4,11 @@
     ipi-driver run liquid-nvt-raw --structure lattice.extxyz --steps 8000 --output runs/equilibration
     python inputs/build_liquid.py --last runs/equilibration inputs/liquid-nvt/init.xyz
 
-The second command melts the lattice with the shipped model (4 ps at 300 K); the third takes its last frame. With
-``--repeat 2`` the last frame is repeated twice along each direction: 512 molecules from 64, to be equilibrated again.
+The second command melts the lattice with the shipped model (4 ps at 300 K); the third takes its last frame. Repeated
+twice along each direction it is the box of 512 molecules, whose copies part ways within a few ps:
+
+    python inputs/build_liquid.py --last inputs/liquid-nvt/init.xyz --repeat 2 inputs/liquid-nvt/init-512.xyz
+    ipi-driver run liquid-nvt --structure init-512.xyz
 """
 
 from __future__ import annotations
@@ -18,6 +21,9 @@ import ase.io
 import numpy as np
 from ase.build import molecule
 from scipy.spatial.transform import Rotation
+
+from ipi_driver.observables.reading.folder import Run
+from ipi_driver.serving.launcher_structure import read_start
 
 # g/cm³ at 300 K; the published box of 512 molecules has an edge of 24.861 Å
 DENSITY = 0.9965
@@ -39,15 +45,15 @@ def lattice(n_molecules: int, seed: int = 0) -> ase.Atoms:
     return box
 
 
-def last_frame(run: Path, repeat: int) -> ase.Atoms:
-    """Last positions of a run, repeated, molecules whole."""
-    from ipi_driver.observables.reading.folder import Run
-
-    folder = Run(run)
-    for frame in folder.frames(["positions"]):
-        last = frame
-    atoms = ase.Atoms(folder.symbols, last.positions, cell=last.cell, pbc=True)
-    return atoms.repeat(repeat) if repeat > 1 else atoms
+def last_frame(path: Path, repeat: int) -> ase.Atoms:
+    """Last positions of a run folder or of a structure file, repeated along each direction."""
+    if path.is_dir():
+        run = Run(path)
+        *_, last = run.frames(["positions"])
+        atoms = ase.Atoms(run.symbols, last.positions, cell=last.cell, pbc=True)
+    else:
+        atoms = read_start(path, periodic=True)
+    return atoms.repeat(repeat)
 
 
 def write(atoms: ase.Atoms, path: Path) -> None:
@@ -70,7 +76,7 @@ def main() -> None:
     )
     parser.add_argument("n_molecules", type=int, nargs="?", default=64)
     parser.add_argument("output", type=Path)
-    parser.add_argument("--last", type=Path, metavar="RUN", help="take the last frame of a run instead")
+    parser.add_argument("--last", type=Path, metavar="PATH", help="last frame of a run or file instead")
     parser.add_argument("--repeat", type=int, default=1, help="repeat it along each direction")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()

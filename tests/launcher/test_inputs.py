@@ -18,8 +18,10 @@ import yaml
 from ipi_driver.cli import main
 from ipi_driver.observables.reading.folder import Run
 from ipi_driver.serving.launcher import ipi_command
+from ipi_driver.serving.launcher_structure import read_start
 from ipi_driver.serving.template import read_template
 from ipi_driver.shipped import shipped_folder
+from ipi_driver.structure import FloatArray
 from ipi_driver.units import ATOMIC_TIME, SPEED_OF_LIGHT
 
 INPUTS = ("gas-nve", "gas-nvt", "liquid-nvt", "liquid-nvt-raw", "liquid-nvt-random")
@@ -101,8 +103,23 @@ def test_starting_structure(name: str) -> None:
     assert client.periodic == name.startswith("liquid")
     assert client.n_atoms == (3 if name.startswith("gas") else 192)
     if name.startswith("liquid"):
-        edge = float((folder / "init.xyz").read_text().splitlines()[1].split()[2])
-        assert edge == pytest.approx(24.861 / 2, rel=1e-3)
+        for file, n_molecules in (("init.xyz", 64), ("init-512.xyz", 512)):
+            atoms = read_start(folder / file, periodic=True)
+            assert str(atoms.symbols) == "OH2" * n_molecules
+            assert atoms.cell.lengths() == pytest.approx(24.861 * (n_molecules / 512) ** (1 / 3), rel=2e-4)
+            molecules = atoms.positions.reshape(-1, 3, 3)
+            bonds = np.linalg.norm(nearest(molecules[:, 1:] - molecules[:, :1], atoms.cell[0, 0]), axis=-1)
+            assert 0.85 < bonds.min() < bonds.max() < 1.15
+            oxygens = np.linalg.norm(
+                nearest(molecules[:, None, 0] - molecules[:, 0], atoms.cell[0, 0]), axis=-1
+            )
+            np.fill_diagonal(oxygens, np.inf)
+            assert oxygens.min() > 2.3
+
+
+def nearest(vectors: FloatArray, edge: float) -> FloatArray:
+    """Nearest images of vectors in a cubic box."""
+    return vectors - edge * np.round(vectors / edge)
 
 
 @pytest.fixture
