@@ -18,6 +18,7 @@ from ipi_driver.potentials.pet.network import PetNetwork
 from ipi_driver.potentials.pet.storage import load_model
 from ipi_driver.structure import Structure
 from ipi_driver.training.batch import Sample, make_sample
+from ipi_driver.training.checkpoint import load_checkpoint
 from ipi_driver.training.config import TrainConfig
 from ipi_driver.training.data import LabelledStructure, read_dataset
 from ipi_driver.training.fit_baseline import fit_baseline
@@ -114,7 +115,7 @@ def build_trainer(config: TrainConfig, resume: bool = False) -> Trainer:
         config, network, baseline, samples(train), samples(validation), samples(unlabelled), rank, world_size
     )
     if resume:
-        trainer.load_checkpoint()
+        load_checkpoint(trainer)
     if rank == 0:
         text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
         (config.output / "training.yaml").write_text(text)

@@ -18,6 +18,7 @@ from ipi_driver.potentials.pet.baseline import Baseline
 from ipi_driver.potentials.pet.network import PetNetwork
 from ipi_driver.potentials.pet.storage import save_model
 from ipi_driver.training.batch import Sample, collate
+from ipi_driver.training.checkpoint import save_checkpoint
 from ipi_driver.training.config import TrainConfig
 from ipi_driver.training.losses import (
     LossFunction,
@@ -30,9 +31,6 @@ from ipi_driver.training.losses import (
 )
 from ipi_driver.training.rotations import augmentation_rotations
 from ipi_driver.training.schedule import MovingAverage, Optimizers, learning_rate_factor
-
-# Keys that may change when a training is resumed: they do not alter what has been done so far.
-_RESUMABLE = {"max_hours", "epochs", "patience", "evaluate_every", "threads", "device", "output"}
 
 
 @dataclass
@@ -293,7 +291,7 @@ class Trainer:
         self._append_log(row)
         if improved:
             self.save_best(asdict(row))
-        self.save_checkpoint()
+        save_checkpoint(self)
 
     def _append_log(self, row: LogRow) -> None:
         path = self.output / "log.csv"
@@ -309,58 +307,3 @@ class Trainer:
         best = PetNetwork(self.network.config)
         best.load_state_dict(self.average.weights)
         save_model(self.output, best, self.baseline, {"training": provenance})
-
-    # ---- checkpoints
-
-    def save_checkpoint(self) -> None:
-        """Write ``checkpoint.pt``, first under another name, so that an interruption leaves the old one whole."""
-        state = {
-            "config": self._fixed_config(),
-            "network": self.network.state_dict(),
-            "average": self.average.weights,
-            "average_steps": self.average.steps,
-            "optimizers": self.optimizers.state_dict(),
-            "counters": [self.step, self.epoch, self.stale],
-            "clock": [self.hours, self.best],
-        }
-        partial = self.output / "checkpoint.partial"
-        torch.save(state, partial)
-        partial.replace(self.output / "checkpoint.pt")
-
-    def load_checkpoint(self) -> None:
-        """Continue from ``checkpoint.pt``.
-
-        Raises
-        ------
-        UserError
-            If there is none, or it was made with another configuration.
-        """
-        path = self.output / "checkpoint.pt"
-        if not path.is_file():
-            raise UserError(f"nothing to resume: {path} does not exist; start without --resume")
-        state = torch.load(path, weights_only=True, map_location=self.device)
-        now = self._fixed_config()
-        for key in sorted(set(now) | set(state["config"])):
-            if now.get(key) != state["config"].get(key):
-                raise UserError(
-                    f"--resume with another configuration: `{key}` was {state['config'].get(key)}, "
-                    f"is now {now.get(key)}; restore it, or train into another output folder"
-                )
-        self.network.load_state_dict(state["network"])
-        self.average.weights = state["average"]
-        self.average.steps = state["average_steps"]
-        self.optimizers.load_state_dict(state["optimizers"])
-        self.step, self.epoch, self.stale = state["counters"]
-        self.hours, self.best = state["clock"]
-
-    def _fixed_config(self) -> dict[str, str]:
-        """Every setting that must not change on resuming, as text."""
-        flat: dict[str, str] = {"n_train": str(len(self.train_samples)), "world_size": str(self.world_size)}
-        for key, value in self.config.model_dump(mode="json").items():
-            if key in _RESUMABLE:
-                continue
-            if isinstance(value, dict):
-                flat |= {f"{key}.{k}": str(v) for k, v in value.items() if "file" not in k}
-            else:
-                flat[key] = str(value)
-        return flat

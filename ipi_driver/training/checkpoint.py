@@ -1,0 +1,71 @@
+"""Checkpoints of a training: everything that a resumed training needs to repeat what an uninterrupted one does."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from ipi_driver.errors import UserError
+
+if TYPE_CHECKING:
+    from ipi_driver.training.trainer import Trainer
+
+# Keys that may change when a training is resumed: they do not alter what has been done so far.
+_RESUMABLE = {"max_hours", "epochs", "patience", "evaluate_every", "threads", "device", "output"}
+
+
+def save_checkpoint(trainer: Trainer) -> None:
+    """Write ``checkpoint.pt``, first under another name, so that an interruption leaves the old one whole."""
+    state = {
+        "config": fixed_settings(trainer),
+        "network": trainer.network.state_dict(),
+        "average": trainer.average.weights,
+        "average_steps": trainer.average.steps,
+        "optimizers": trainer.optimizers.state_dict(),
+        "counters": [trainer.step, trainer.epoch, trainer.stale],
+        "clock": [trainer.hours, trainer.best],
+    }
+    partial = trainer.output / "checkpoint.partial"
+    torch.save(state, partial)
+    partial.replace(trainer.output / "checkpoint.pt")
+
+
+def load_checkpoint(trainer: Trainer) -> None:
+    """Continue from ``checkpoint.pt``.
+
+    Raises
+    ------
+    UserError
+        If there is none, or it was made with another configuration.
+    """
+    path = trainer.output / "checkpoint.pt"
+    if not path.is_file():
+        raise UserError(f"nothing to resume: {path} does not exist; start without --resume")
+    state = torch.load(path, weights_only=True, map_location=trainer.device)
+    now = fixed_settings(trainer)
+    for key in sorted(set(now) | set(state["config"])):
+        if now.get(key) != state["config"].get(key):
+            raise UserError(
+                f"--resume with another configuration: `{key}` was {state['config'].get(key)}, "
+                f"is now {now.get(key)}; restore it, or train into another output folder"
+            )
+    trainer.network.load_state_dict(state["network"])
+    trainer.average.weights = state["average"]
+    trainer.average.steps = state["average_steps"]
+    trainer.optimizers.load_state_dict(state["optimizers"])
+    trainer.step, trainer.epoch, trainer.stale = state["counters"]
+    trainer.hours, trainer.best = state["clock"]
+
+
+def fixed_settings(trainer: Trainer) -> dict[str, str]:
+    """Every setting that must not change on resuming, as text."""
+    flat = {"n_train": str(len(trainer.train_samples)), "world_size": str(trainer.world_size)}
+    for key, value in trainer.config.model_dump(mode="json").items():
+        if key in _RESUMABLE:
+            continue
+        if isinstance(value, dict):
+            flat |= {f"{key}.{k}": str(v) for k, v in value.items() if "file" not in k}
+        else:
+            flat[key] = str(value)
+    return flat
