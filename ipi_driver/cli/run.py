@@ -63,7 +63,6 @@ def main(args: argparse.Namespace) -> int:
     from rich.console import Console
 
     from ipi_driver.errors import UserError
-    from ipi_driver.report.run_summary import print_summary, summarise, write_summary
     from ipi_driver.serving.launcher import run_simulation
     from ipi_driver.serving.launcher_prepare import Changes
 
@@ -80,6 +79,8 @@ def main(args: argparse.Namespace) -> int:
             markup=False,
             soft_wrap=True,
         )
+    from ipi_driver.report.run_summary import print_summary, summarise, write_summary  # matplotlib
+
     try:
         summary = summarise(folder, outcome)
         write_summary(folder, summary)

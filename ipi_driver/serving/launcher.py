@@ -34,6 +34,8 @@ _PATIENCE = 60.0
 """Seconds for i-PI to write its RESTART after it has been asked to stop; then it is killed."""
 _FOLLOW = 10.0
 """Seconds for the one to end by itself after the other has ended."""
+_NOTHING_TO_LOSE = 3.0
+"""Both of these before the first step, where there is no RESTART and i-PI, which waits for forces, hears nothing."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -120,17 +122,19 @@ class _Pair:
 
     def follow(self) -> None:
         """After one has ended give the other the time to do the same, else end it."""
-        self._wait(lambda: all(p.poll() is not None for p in self._processes.values()), _FOLLOW)
+        self._wait(
+            lambda: all(p.poll() is not None for p in self._processes.values()), self._patience(_FOLLOW)
+        )
         self.stop()
 
     def stop(self) -> None:
         """End both: i-PI first, which writes its RESTART and says EXIT to the client; what does not go is killed."""
-        for name, patience in (("i-pi", _PATIENCE), ("client", _FOLLOW)):
+        for name, patience in (("i-pi", self._patience(_PATIENCE)), ("client", self._patience(_FOLLOW))):
             process = self._processes.get(name)
             if process is None or process.poll() is not None:
                 continue
             self._stopped.add(name)
-            if name == "client" and self._wait(lambda p=process: p.poll() is not None, _FOLLOW):  # type: ignore[misc]
+            if name == "client" and self._wait(lambda p=process: p.poll() is not None, patience):  # type: ignore[misc]
                 continue
             process.terminate()
             if not self._wait(lambda p=process: p.poll() is not None, patience):  # type: ignore[misc]
@@ -146,6 +150,9 @@ class _Pair:
             None if name in self._stopped else self._processes[name].returncode for name in ("i-pi", "client")
         )
         return Statuses(ipi, client, text)
+
+    def _patience(self, seconds: float) -> float:
+        return _NOTHING_TO_LOSE if (self.folder / STARTING).exists() else seconds
 
     def _wait(self, done: Callable[[], bool], seconds: float) -> bool:
         """Whether ``done`` came true in time; a second signal ends the patience."""

@@ -6,188 +6,187 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import ase
 import ase.io
 import numpy as np
 import pytest
+from launcher_place import MODEL, SLOW, children, error_line, rows, sockets_of, wait_for
 
 from ipi_driver.cli import main
 from ipi_driver.observables.reading.folder import Run
-from ipi_driver.shipped import shipped_folder, shipped_names
-
-MODEL = "anisotropic?l=2&amplitude=0.05"
-COMMAND = [sys.executable, "-m", "ipi_driver", "run"]
-ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 
 
-def run(*words: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*COMMAND, *map(str, words)], cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, timeout=120
-    )
-
-
-def start(*words: object, cwd: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [*COMMAND, *map(str, words)],
-        cwd=cwd,
-        env=ENVIRONMENT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def children(folder: Path) -> dict[str, int]:
-    """Process ids of i-PI and the client that run in ``folder``."""
-    found = {}
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (entry / "cmdline").read_bytes().split(b"\0")
-            here = (entry / "cwd").resolve() == folder.resolve()
-        except OSError:
-            continue
-        if here and any(word.endswith(b"i-pi") for word in words):
-            found["i-PI"] = int(entry.name)
-        elif here and b"serve" in words:
-            found["client"] = int(entry.name)
-    return found
-
-
-def sockets_of(pid: int) -> Path:
-    words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    return Path(words[words.index(b"-S") + 1].decode())
-
-
-def wait_for_steps(folder: Path, seconds: float = 60.0) -> None:
-    """Until the run has written a few rows."""
-    deadline = time.monotonic() + seconds
-    path = folder / "simulation.out"
-    while time.monotonic() < deadline:
-        if path.is_file() and len([x for x in path.read_text().splitlines() if not x.startswith("#")]) > 3:
-            return
-        time.sleep(0.1)
-    raise AssertionError(f"{folder} wrote no steps")
-
-
-def test_mts_run_counts_averaged_evaluations(tmp_path: Path) -> None:
+def test_multiple_time_stepping_from_start_to_summary(place) -> None:
     """The averaged forces are evaluated once per outer step, and once before the first."""
-    result = run("gas-nvt", "--model", MODEL, "--steps", 20, cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
-    folder = tmp_path / "runs" / "gas-nvt"
+    status, output, errors = place.run(
+        "gas-nvt", "--model", MODEL, "--steps", 12, "--average", "Th", "--seed", 7
+    )
+    assert status == 0, errors
+    folder = place.folder / "runs" / "gas-nvt"
     endpoints = json.loads((folder / "stats.json").read_text())["endpoints"]
     averaged, raw = endpoints["unix gas-nvt-averaged"], endpoints["unix gas-nvt-raw"]
-    assert averaged["average"] == "2i"
-    assert averaged["evaluations"] == 20 + 1
-    assert averaged["frames"] == 36 * 21
-    assert raw["evaluations"] == 10 * 20 + 1
+    assert (raw["average"], averaged["average"]) == ("none", "Th")
+    assert averaged["evaluations"] == 12 + 1
+    assert raw["evaluations"] == 10 * 12 + 1
+    # the unrotated frame of Th is the raw result of the same configuration
+    assert averaged["frames"] + raw["frames"] == 13 * 23 + 121
+
     summary = json.loads((folder / "summary.json").read_text())
-    assert summary["steps"] == 20
+    assert summary["finished"]
+    assert summary["steps"] == summary["total_steps"] == 12
     assert summary["mean_force_spread"] > 0
+    assert summary["endpoints"]["unix gas-nvt-averaged"]["evaluations"] == 13
     assert (folder / "summary.png").stat().st_size > 10_000
-    assert "evaluations" in result.stdout
+    assert "13 evaluations" in output
+    assert "step 12/12" in errors
+
+    text = (folder / "input.xml").read_text()
+    assert re.search(r"<seed>\s*7\s*</seed>", text)
+    assert "<!-- outer level: averaged - raw" in text
+    # i-PI's own words, and a checkpoint that can be continued by hand
+    assert "I-PI reports success" in (folder / "i-pi.log").read_text()
+    assert "sockets_prefix='/tmp/ipi_'" in (folder / "RESTART").read_text()
+    assert not (folder / ".starting").exists()
     assert not children(folder)
 
-
-@pytest.mark.parametrize(
-    "name", [n for n in shipped_names("inputs") if (shipped_folder("inputs") / n / "input.xml").is_file()]
-)
-def test_every_shipped_input_starts(name: str, tmp_path: Path) -> None:
-    result = run(name, "--model", MODEL, "--steps", 2, cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
-    assert (tmp_path / "runs" / name / "RESTART").is_file()
+    status, _, errors = place.run("gas-nvt", "--resume")
+    assert status == 2
+    assert "has done 12 of 12 steps; continue it with a larger --steps" in error_line(errors)
 
 
-def test_resumed_run_follows_the_uninterrupted_one(tmp_path: Path) -> None:
-    """At constant energy a run in two parts gives the trajectory of one."""
-    assert run("gas-nve", "--model", MODEL, "--steps", 60, "--output", "whole", cwd=tmp_path).returncode == 0
-    assert run("gas-nve", "--model", MODEL, "--steps", 30, "--output", "parts", cwd=tmp_path).returncode == 0
-    result = run("gas-nve", "--resume", "--steps", 60, "--output", "parts", cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
-    whole, parts = Run(tmp_path / "whole"), Run(tmp_path / "parts")
-    np.testing.assert_array_equal(whole.properties.steps, parts.properties.steps)
-    np.testing.assert_allclose(whole.properties["conserved"], parts.properties["conserved"], atol=1e-7)
-    last = [list(r.frames(["positions"]))[-1].positions for r in (whole, parts)]
-    np.testing.assert_allclose(last[0], last[1], atol=1e-5)
-    again = run("gas-nve", "--resume", "--output", "parts", cwd=tmp_path)
-    assert again.returncode == 2
-    assert "larger --steps" in again.stderr
+def often(text: str) -> str:
+    """Outputs every 5 steps, a checkpoint every 20."""
+    return text.replace("stride='10'", "stride='5'").replace("stride='1000'", "stride='20'")
+
+
+def test_a_run_whose_ipi_was_killed_is_resumed_to_the_same_files(place) -> None:
+    """Outputs beyond the checkpoint are written again, and every number of them is that of one run."""
+    place.copy("gas-nve", often)
+    words = ("my-gas-nve", "--model", SLOW, "--average", "random", "--steps", 120)
+    assert place.run(*words, "--output", "whole")[0] == 0
+    process = place.start(*words, "--output", "parts")
+    parts = place.folder / "parts"
+    wait_for(lambda: len(rows(parts)) > 7)  # step 35: 15 after the checkpoint
+    os.kill(children(parts)["i-PI"], signal.SIGKILL)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "i-PI was killed by SIGKILL at step" in error_line(errors)
+    assert "--resume" in error_line(errors)
+    assert not children(parts)
+    with (parts / "simulation.out").open("a") as file:
+        file.write("    4.5")  # killed while it wrote a row
+
+    status, _, errors = place.run("my-gas-nve", "--resume", "--output", "parts")
+    assert status == 0, errors
+    names = {path.name for path in (place.folder / "whole").glob("simulation.*")} - {"simulation.chk"}
+    assert len(names) == 5
+    for name in names:
+        assert (parts / name).read_bytes() == (place.folder / "whole" / name).read_bytes(), name
+    counts = json.loads((parts / "summary.json").read_text())["endpoints"]["unix gas-nve-model"]
+    assert counts["evaluations"] >= 121
+    assert not list(parts.glob("#*"))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interruption_leaves_nothing_behind_and_can_be_resumed(
-    number: signal.Signals, tmp_path: Path
-) -> None:
-    process = start("gas-nve", "--model", MODEL, "--steps", 1000000, "--output", "run", cwd=tmp_path)
-    wait_for_steps(tmp_path / "run")
-    sockets = sockets_of(children(tmp_path / "run")["i-PI"])
+def test_interruption_leaves_nothing_behind(number: signal.Signals, place) -> None:
+    process = place.start("gas-nve", "--model", MODEL, "--steps", 1000000, "--output", "run")
+    folder = place.folder / "run"
+    wait_for(lambda: len(rows(folder)) > 3)
+    sockets = sockets_of(children(folder)["i-PI"])
     assert sockets.is_dir()
     process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "--resume" in errors
-    assert not children(tmp_path / "run")
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert f"interrupted by {number.name}; continue with: ipi-driver run gas-nve" in errors
+    assert not children(folder)
     assert not sockets.exists()
-    steps = Run(tmp_path / "run").properties.steps[-1]
-    result = run("gas-nve", "--output", "run", "--resume", "--steps", int(steps) + 50, cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
+    # the RESTART stands where the outputs end
+    done = int(re.search(r"<step>(\d+)</step>", (folder / "RESTART").read_text())[1])
+    assert f"{done} of 1000000" in output
+    assert done // 10 * 10 == int(float(rows(folder)[-1].split()[0]))
 
 
-@pytest.mark.parametrize("victim", ["client", "i-PI"])
-def test_a_killed_process_ends_the_run(victim: str, tmp_path: Path) -> None:
-    process = start("gas-nve", "--model", MODEL, "--steps", 1000000, "--output", "run", cwd=tmp_path)
-    wait_for_steps(tmp_path / "run")
-    os.kill(children(tmp_path / "run")[victim], signal.SIGKILL)
+def test_interruption_before_the_first_step_leaves_a_folder_that_can_be_used(place) -> None:
+    process = place.start("gas-nve", "--model", "ase:slow_water.Water?delay=60", "--output", "run")
+    folder = place.folder / "run"
+    wait_for(lambda: "client" in children(folder) and "Handshaking was" in (folder / "i-pi.log").read_text())
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "interrupted by SIGTERM before the first step" in error_line(errors)
+    assert not children(folder)
+    status, _, errors = place.run("gas-nve", "--output", "run", "--resume")
+    assert status == 2
+    assert "nothing to resume" in error_line(errors)
+    assert main(["run", "gas-nve", "--output", str(folder), "--model", "absent"]) == 2
+    assert (folder / "input.xml").is_file()  # nothing is thrown away for a command that is wrong
+
+
+def inet(text: str) -> str:
+    """Over the network instead of a unix socket, and stopped by a command."""
+    text = text.replace("mode='unix'", "mode='inet'")
+    return text.replace("<address>gas-nve-model</address>", "<address>localhost</address><port>31415</port>")
+
+
+def test_two_runs_at_once_and_a_killed_client(place) -> None:
+    """One over the network without a driver.yaml, the other killed in the middle."""
+    mine = place.copy("gas-nve", inet)
+    (mine / "driver.yaml").unlink()
+    (mine / "input.xml").rename(mine / "over-network.xml")
+    process = place.start("gas-nve", "--model", MODEL, "--steps", 1000000, "--output", "run")
+    other = place.start(mine / "over-network.xml", "--model", MODEL, "--steps", 1000000)
+    folder, second = place.folder / "run", place.folder / "runs" / "over-network"
+    wait_for(lambda: len(rows(folder)) > 3 and len(rows(second)) > 3)
+
+    status, _, errors = place.run("gas-nve", "--output", "run", "--resume")
+    assert status == 2  # no checkpoint yet, or one that another launcher is writing
+    error_line(errors)
+
+    os.kill(children(folder)["client"], signal.SIGKILL)
+    (second / "EXIT").touch()
     _, errors = process.communicate(timeout=90)
     assert process.returncode == 2
-    message = [line for line in errors.splitlines() if line.startswith("error:")]
-    assert len(message) == 1
-    assert f"{victim} was killed by SIGKILL" in message[0]
-    assert not children(tmp_path / "run")
+    assert "the client was killed by SIGKILL at step" in error_line(errors)
+    assert "i-PI was stopped; continue with --resume" in error_line(errors)
+
+    output, errors = other.communicate(timeout=60)
+    assert other.returncode == 1, errors
+    assert "an EXIT file was found; continue with" in errors
+    assert "stopped: an EXIT file was found" in output
+    assert "<port>31415" not in (second / "input.xml").read_text()
+    assert not children(folder)
+    assert not children(second)
 
 
-def test_average_and_seed_are_applied_and_comments_survive(tmp_path: Path) -> None:
-    result = run(
-        "gas-nvt",
-        "--model",
-        MODEL,
-        "--steps",
-        2,
-        "--average",
-        "Th",
-        "--seed",
-        7,
-        "--output",
-        "run",
-        cwd=tmp_path,
+def test_ipi_that_fails_at_the_start_and_the_same_command_again(place) -> None:
+    mine = place.copy(
+        "gas-nve", lambda text: text.replace("<fixcom>", "<fixmom>").replace("/fixcom", "/fixmom")
     )
-    assert result.returncode == 0, result.stderr
-    text = (tmp_path / "run" / "input.xml").read_text()
-    assert re.search(r"<seed>\s*7\s*</seed>", text)
-    assert "<!-- outer level: averaged - raw" in text
-    endpoints = json.loads((tmp_path / "run" / "stats.json").read_text())["endpoints"]
-    assert endpoints["unix gas-nvt-averaged"]["average"] == "Th"
-    assert endpoints["unix gas-nvt-raw"]["average"] == "none"
+    status, _, errors = place.run("my-gas-nve", "--model", MODEL, "--steps", 3)
+    assert status == 2
+    assert "i-PI failed before the first step" in error_line(errors)
+    assert "fixmom" in error_line(errors)
+    folder = place.folder / "runs" / "my-gas-nve"
+    assert not children(folder)
+    (mine / "input.xml").write_text((mine / "input.xml").read_text().replace("fixmom", "fixcom"))
+    status, _, errors = place.run("my-gas-nve", "--model", MODEL, "--steps", 30)
+    assert status == 0, errors
 
 
-def test_own_structure_in_a_triclinic_cell(tmp_path: Path) -> None:
-    """The client and i-PI see the same distances, though i-PI turns the cell."""
-    cell = [[0.0, 9.0, 0.5], [8.5, 0.0, 0.0], [1.0, 2.0, 10.0]]
-    atoms = ase.Atoms("OH2", [[8.9, 8.8, 0.1], [9.7, 9.3, 0.1], [8.2, 9.4, 0.2]], cell=cell, pbc=True)
-    ase.io.write(tmp_path / "mine.xyz", atoms, format="extxyz")
-    result = run("liquid-nvt-raw", "--model", MODEL, "--steps", 2, "--structure", "mine.xyz", cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
-    folder = tmp_path / "runs" / "liquid-nvt-raw"
-    frame = next(iter(Run(folder).frames(["positions"])))
-    started = ase.Atoms("OH2", frame.positions, cell=frame.cell, pbc=True)
-    np.testing.assert_allclose(
-        started.get_all_distances(mic=True), atoms.get_all_distances(mic=True), atol=2e-4
+def test_a_model_that_does_not_know_an_element(place) -> None:
+    """The client ends at the start; i-PI, which waits for it, is stopped."""
+    ase.io.write(place.folder / "he.xyz", ase.Atoms("He2", [[0, 0, 0], [0, 0, 3]], cell=[8, 8, 8], pbc=True))
+    model = "ase:ase.calculators.emt.EMT"
+    status, _, errors = place.run(
+        "liquid-nvt-raw", "--model", model, "--structure", "he.xyz", "--output", "run"
     )
-    assert started.get_volume() == pytest.approx(atoms.get_volume(), rel=1e-5)
+    assert status == 2
+    assert "the client failed (" in error_line(errors)
+    assert "He" in error_line(errors)
+    assert "before the first step" in error_line(errors)
+    assert not children(place.folder / "run")
 
 
 def test_new_copies_a_template(tmp_path: Path) -> None:
@@ -196,25 +195,25 @@ def test_new_copies_a_template(tmp_path: Path) -> None:
     assert main(["new", "gas-nve", str(tmp_path / "mine")]) == 2
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["no-such-input"], "not one of the shipped"),
-        (["gas-nvt", "--model", "no-such-model"], "no model 'no-such-model'"),
-        (["gas-nvt", "--model", MODEL, "--average", "2x"], "unknown average '2x'"),
-        (["gas-nvt", "--model", MODEL, "--steps", "0"], "`--steps` must be a positive number"),
-        (["gas-nvt", "--model", MODEL, "--structure", "absent.xyz"], "no structure file absent.xyz"),
-        (["gas-nvt", "--model", MODEL, "--resume"], "nothing to resume"),
-        (["gas-nvt", "--model", MODEL, "--output", "taken"], "is not empty"),
-    ],
-)
+BAD = {
+    "unknown input": (["no-such-input"], "not one of the shipped"),
+    "no input": (["taken"], "is not an input folder"),
+    "missing model": (["gas-nvt", "--model", "no-such-model"], "no model 'no-such-model'"),
+    "unknown average": (["gas-nvt", "--model", MODEL, "--average", "2x"], "unknown average '2x'"),
+    "no steps": (["gas-nvt", "--model", MODEL, "--steps", "0"], "`--steps` must be a positive number"),
+    "seed": (["gas-nvt", "--model", MODEL, "--seed", "-1"], "`--seed` must be zero or a positive number"),
+    "structure": (["gas-nvt", "--model", MODEL, "--structure", "absent.xyz"], "no structure file absent.xyz"),
+    "nothing to resume": (["gas-nvt", "--model", MODEL, "--resume"], "nothing to resume"),
+    "existing folder": (["gas-nvt", "--model", MODEL, "--output", "taken"], "is not empty"),
+    "no trajectory": (["replay", "--model", MODEL], "which is not there; give --structure FILE"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
 def test_bad_input_writes_nothing(
-    words: list[str],
-    message: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    words, message = BAD[case]
     monkeypatch.chdir(tmp_path)
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "file").touch()
@@ -225,33 +224,17 @@ def test_bad_input_writes_nothing(
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["file", "taken"]
 
 
-def test_a_model_that_does_not_know_an_element_is_one_line(tmp_path: Path) -> None:
-    atoms = ase.Atoms("CO", [[0, 0, 0], [0, 0, 1.1]], cell=[8, 8, 8], pbc=True)
-    ase.io.write(tmp_path / "co.xyz", atoms, format="extxyz")
-    torch = pytest.importorskip("torch")
-    from ipi_driver.potentials.pet import PetConfig, PetNetwork
-    from ipi_driver.potentials.pet.baseline import Baseline
-    from ipi_driver.potentials.pet.storage import save_model
-
-    torch.manual_seed(0)
-    config = PetConfig(
-        species=(1, 8), d_model=8, d_feedforward=8, d_head=8, n_gnn_layers=1, n_attention_layers=1
+def test_own_structure_in_a_left_handed_triclinic_cell(place) -> None:
+    """The client and i-PI see the same distances, though i-PI turns the cell."""
+    cell = [[0.0, 9.0, 0.5], [8.5, 0.0, 0.0], [1.0, 2.0, 10.0]]
+    atoms = ase.Atoms("OH2", [[8.9, 8.8, 0.1], [9.7, 9.3, 0.1], [8.2, 9.4, 0.2]], cell=cell, pbc=True)
+    ase.io.write(place.folder / "mine.xyz", atoms, format="extxyz")
+    status, _, errors = place.run("liquid-nvt-raw", "--model", MODEL, "--steps", 2, "--structure", "mine.xyz")
+    assert status == 0, errors
+    folder = place.folder / "runs" / "liquid-nvt-raw"
+    frame = next(iter(Run(folder).frames(["positions"])))
+    started = ase.Atoms("OH2", frame.positions, cell=frame.cell, pbc=True)
+    np.testing.assert_allclose(
+        started.get_all_distances(mic=True), atoms.get_all_distances(mic=True), atol=2e-4
     )
-    save_model(tmp_path / "model", PetNetwork(config), Baseline((1, 8), np.zeros(2)))
-    result = run(
-        "liquid-nvt-raw",
-        "--model",
-        "model",
-        "--structure",
-        "co.xyz",
-        "--steps",
-        5,
-        "--output",
-        "run",
-        cwd=tmp_path,
-    )
-    assert result.returncode == 2
-    errors = [line for line in result.stderr.splitlines() if line.startswith("error:")]
-    assert len(errors) == 1
-    assert "knows the elements H, O" in errors[0]
-    assert not children(tmp_path / "run")
+    assert started.get_volume() == pytest.approx(atoms.get_volume(), rel=1e-5)
