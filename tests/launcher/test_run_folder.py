@@ -1,0 +1,260 @@
+"""What becomes of an input in a run folder: text, sockets, structures, checkpoints, endings; no processes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import ase
+import ase.io
+import numpy as np
+import pytest
+import yaml
+from launcher_place import MODEL
+
+from ipi_driver.errors import UserError
+from ipi_driver.serving import launcher_xml as xml
+from ipi_driver.serving.launcher_ending import Statuses, read_ending
+from ipi_driver.serving.launcher_monitor import PropertyMonitor
+from ipi_driver.serving.launcher_prepare import STARTING, Changes, find_source, prepare
+from ipi_driver.serving.launcher_resume import checkpoints, cut_after, prepare_resume
+from ipi_driver.serving.launcher_structure import read_start, write_start
+from ipi_driver.shipped import shipped_folder
+
+COMMENTED = """<?xml version='1.0'?>
+<!-- <simulation> in <total_steps> 7 </total_steps> words -->
+<simulation verbosity='low' sockets_prefix = "/tmp/old_">
+  <!-- <total_steps> 10 </total_steps>
+       <ffsocket name='no' mode='unix'><address>no</address></ffsocket> -->
+  <total_steps> 20 </total_steps> <!-- twenty -->
+  <ffsocket name='a' mode='unix'> <address> one </address> </ffsocket>
+  <ffsocket name='b' mode = "inet"><address>localhost</address> <port> 4242 </port></ffsocket>
+  <ffsocket name='c' mode='inet'><address>node7</address><port>4242</port></ffsocket>
+  <ffsocket name='d' mode='shm'><address>two</address></ffsocket>
+  <system><initialize nbeads='1'><file mode='pdb'> start.pdb </file></initialize></system>
+</simulation>
+"""
+
+
+def test_changes_of_text_see_no_comment_and_lose_none() -> None:
+    changed = xml.with_seed(xml.with_total_steps(COMMENTED, 99), 5)
+    assert xml.total_steps(changed, Path("x")) == 99
+    assert changed.replace("> 99 <", "> 20 <").replace("\n  <prng> <seed> 5 </seed> </prng>", "") == COMMENTED
+    assert xml.value(xml.with_seed(changed, 6), "seed") == "6"
+    assert "<total_steps> 3 </total_steps>" in xml.with_total_steps("<simulation a='b'></simulation>", 3)
+    assert 'sockets_prefix = "/tmp/ipi_"' in xml.with_attribute(
+        COMMENTED, "simulation", "sockets_prefix", "/tmp/ipi_"
+    )
+    assert xml.start_file(COMMENTED) == "start.pdb"
+    assert "<file mode='xyz'> init.xyz </file>" in xml.with_start_file(COMMENTED, "init.xyz")
+    with pytest.raises(UserError, match="--steps"):
+        xml.total_steps("<simulation/>", Path("x"))
+
+
+def test_sockets_of_an_input() -> None:
+    labels = ["unix one", "inet localhost:4242", "inet node7:4242", "shm two"]
+    assert [s.label for s in xml.sockets(COMMENTED)] == labels
+    changed = xml.with_port(COMMENTED, xml.sockets(COMMENTED)[1], 1234)
+    assert [s.label for s in xml.sockets(changed)] == ["unix one", "inet localhost:1234", *labels[2:]]
+
+
+def edited(folder: Path, old: str = "", new: str = "", endpoints: list[dict[str, str]] | None = None) -> Path:
+    """A copy of gas-nvt with its XML, and perhaps its endpoints, changed."""
+    source, copy = shipped_folder("inputs") / "gas-nvt", folder / "mine"
+    copy.mkdir()
+    for path in source.iterdir():
+        (copy / path.name).write_text(path.read_text().replace(old, new) if old else path.read_text())
+    if endpoints is not None:
+        settings = yaml.safe_load((copy / "driver.yaml").read_text()) | {"endpoints": endpoints}
+        (copy / "driver.yaml").write_text(yaml.safe_dump(settings))
+    return copy
+
+
+def test_a_socket_that_nobody_answers_is_an_error(tmp_path: Path) -> None:
+    """i-PI would wait for ever."""
+    changes = Changes(model=MODEL)
+    copy = edited(tmp_path, endpoints=[{"unix": "gas-nvt-raw"}])
+    with pytest.raises(UserError, match="opens the socket `unix gas-nvt-averaged`"):
+        prepare(find_source(copy, changes), tmp_path / "run", changes)
+    assert not (tmp_path / "run").exists()
+    (copy / "input.xml").write_text(
+        (copy / "input.xml").read_text().replace(">gas-nvt-averaged<", ">gas-nvt-raw<")
+    )
+    (copy / "driver.yaml").write_text(
+        "model: a\nendpoints: [{unix: gas-nvt-raw}, {unix: gas-nvt-other, average: 2i}]\nstructure: init.xyz\n"
+    )
+    with pytest.raises(UserError, match="answers the socket `unix gas-nvt-other`"):
+        prepare(find_source(copy, changes), tmp_path / "run", changes)
+
+
+def test_average_is_that_of_the_averaged_endpoint(tmp_path: Path) -> None:
+    prepare(find_source("gas-nvt", Changes()), tmp_path / "run", Changes(model=MODEL, average="Oh"))
+    settings = yaml.safe_load((tmp_path / "run" / "driver.yaml").read_text())
+    assert [e["average"] for e in settings["endpoints"]] == ["none", "Oh"]
+    raw = [{"unix": "gas-nvt-raw"}, {"unix": "gas-nvt-averaged"}]
+    copy = edited(tmp_path, endpoints=raw)
+    changes = Changes(model=MODEL, average="Oh")
+    with pytest.raises(UserError, match="none of the 2 endpoints"):
+        prepare(find_source(copy, changes), tmp_path / "other", changes)
+
+
+def test_only_what_the_input_names_is_copied(tmp_path: Path) -> None:
+    copy = edited(tmp_path)
+    (copy / "large.dat").write_text("not named")
+    prepare(find_source(copy, Changes()), tmp_path / "run", Changes(model=MODEL))
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert names == {"input.xml", "driver.yaml", "init.xyz", "structure.extxyz", STARTING}
+    (copy / "init.xyz").unlink()
+    with pytest.raises(UserError, match=r"starts from init\.xyz, which is not there"):
+        prepare(find_source(copy, Changes()), tmp_path / "other", Changes(model=MODEL))
+
+
+@pytest.mark.parametrize("name", ["gas-nvt", "liquid-nvt"])
+def test_the_last_frame_of_an_own_run_is_a_start(name: str, tmp_path: Path) -> None:
+    """In the units of i-PI's file, periodic as the input is."""
+    frames = [
+        f"1\n# CELL(abcABC): 10 11 12 90 90 90  Step: {k}  Bead: 0 positions{{atomic_unit}} cell{{angstrom}}\n"
+        f"  O {k}.0 0.0 0.0\n"
+        for k in (1, 2)
+    ]
+    (tmp_path / "pos.xyz").write_text("".join(frames))
+    changes = Changes(model=MODEL, structure=tmp_path / "pos.xyz")
+    prepare(find_source(name, changes), tmp_path / "run", changes)
+    settings = yaml.safe_load((tmp_path / "run" / "driver.yaml").read_text())
+    assert (settings["structure"], settings["pbc"]) == ("init.xyz", name == "liquid-nvt")
+    atoms = read_start(tmp_path / "run" / "init.xyz", name == "liquid-nvt")
+    assert atoms.positions[0, 0] == pytest.approx(2 * 0.529177210903)
+    np.testing.assert_allclose(atoms.cell.lengths(), [10, 11, 12] if name == "liquid-nvt" else [30, 30, 30])
+
+
+def test_a_periodic_input_wants_a_cell(tmp_path: Path) -> None:
+    (tmp_path / "bare.xyz").write_text("1\nno cell\nO 0 0 0\n")
+    with pytest.raises(UserError, match="has no cell"):
+        read_start(tmp_path / "bare.xyz", periodic=True)
+    assert not read_start(tmp_path / "bare.xyz", periodic=False).pbc.any()
+
+
+def test_a_left_handed_cell_is_not_mirrored(tmp_path: Path) -> None:
+    """Four atoms that are no mirror image of themselves keep their handedness."""
+    cell = np.array([[0.0, 9.0, 0.5], [8.5, 0.0, 0.0], [1.0, 2.0, 10.0]])
+    atoms = ase.Atoms("CHFO", [[4, 4, 4], [5, 4, 4], [4, 5.1, 4], [4, 4, 5.3]], cell=cell, pbc=True)
+
+    def handedness(a: ase.Atoms) -> float:
+        return float(np.linalg.det(a.get_distances(0, [1, 2, 3], mic=True, vector=True)))
+
+    write_start(atoms, tmp_path / "out.xyz")
+    again = read_start(tmp_path / "out.xyz", periodic=True)
+    assert again.cell.handedness == 1
+    assert handedness(again) == pytest.approx(handedness(atoms), rel=1e-5)
+    np.testing.assert_allclose(
+        again.get_all_distances(mic=True), atoms.get_all_distances(mic=True), atol=1e-6
+    )
+
+
+PROPERTIES = "# column   1     --> time{picosecond} : t\n# column   2     --> step : s\n" + "".join(
+    f"  {k / 2e3:.8e} {k:.8e}\n" for k in (0, 5, 10)
+)
+TRAJECTORY = "".join(f"1\n# CELL(abcABC): 9 9 9 90 90 90  Step: {k}  Bead: 0\nO 0 0 0\n" for k in (0, 5, 10))
+EXTRAS = "".join(f" #EXTRAS(raw)# Step:     {k}  \n{{'a': 1}}\n" for k in (0, 5, 10))
+
+
+@pytest.mark.parametrize(("text", "per_frame"), [(PROPERTIES, 1), (TRAJECTORY, 3), (EXTRAS, 2)])
+def test_outputs_are_cut_after_a_step(text: str, per_frame: int, tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    lines = text.splitlines(keepends=True)
+    for step, n_frames in ((10, 3), (9, 2), (5, 2), (0, 1)):
+        path.write_text(text)
+        cut_after(path, step)
+        assert path.read_text() == "".join(lines[: len(lines) - (3 - n_frames) * per_frame])
+
+
+def test_incomplete_rows_are_cut(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    path.write_text(PROPERTIES + "  7.5e-3 1.5")
+    cut_after(path, 100)
+    assert path.read_text() == PROPERTIES
+
+
+def checkpoint(folder: Path, name: str, step: int, end: str = "</simulation>\n") -> None:
+    (folder / name).write_text(
+        f"<!-- i-PI -->\n<simulation>\n<step>{step}</step>\n<total_steps>50</total_steps>\n{end}"
+    )
+
+
+def test_the_newest_complete_checkpoint_counts(tmp_path: Path) -> None:
+    prepare(find_source("gas-nvt", Changes()), tmp_path / "run", Changes(model=MODEL, steps=50))
+    folder = tmp_path / "run"
+    checkpoint(folder, "RESTART", 10)
+    checkpoint(folder, "simulation.chk", 30)
+    checkpoint(folder, "simulation.chk_4", 40, end="<ffsock")  # killed while it was written
+    assert sorted(checkpoints(folder)) == [10, 30]
+    with pytest.raises(UserError, match="nothing to resume"):
+        prepare_resume(folder, Changes())  # no step was done
+    (folder / STARTING).unlink()
+    with pytest.raises(UserError, match="--model belongs to a new run"):
+        prepare_resume(folder, Changes(model=MODEL))
+    with pytest.raises(UserError, match="has done 30 of 30 steps"):
+        prepare_resume(folder, Changes(steps=30))
+    name = prepare_resume(folder, Changes(steps=70, threads=3))
+    text = (folder / name).read_text()
+    assert (xml.value(text, "step"), xml.value(text, "total_steps")) == ("30", "70")
+    assert xml.value((folder / "input.xml").read_text(), "total_steps") == "70"
+    settings = yaml.safe_load((folder / "driver.yaml").read_text())
+    assert settings["threads"] == 3
+    assert settings["structure"] == "structure.extxyz"
+
+
+LOG = "!W! Soft exit has been requested with message: '{}'. Cleaning up.\n"
+SUCCESS = LOG.format(" @ SIMULATION: Exiting cleanly. I-PI reports success. Restartable as is: NO.")
+
+
+@pytest.mark.parametrize(
+    ("statuses", "expected"),
+    [
+        (Statuses(0, 0, SUCCESS), True),
+        (Statuses(0, 2, SUCCESS), True),  # the client failed after the last step
+        (Statuses(0, 0, " @simulation.run: EXIT file detected! Bye bye!\n" + SUCCESS), "EXIT file"),
+        (Statuses(0, 0, " @simulation.run: Wall clock time expired! Bye bye!\n" + SUCCESS), "<total_time>"),
+        (
+            Statuses(0, 0, LOG.format(" @SOFTEXIT: Kill signal received Restartable as is: YES.")),
+            "told to stop",
+        ),
+        (Statuses(0, 0, LOG.format("Something new.")), "Something new"),
+        (
+            Statuses(1, 0, "Traceback\nKeyError: 'x'\n"),
+            UserError("i-PI failed at step 4 of 9: KeyError: 'x'"),
+        ),
+        (Statuses(-9, 2, ""), UserError("i-PI was killed by SIGKILL at step 4 of 9; the client has ended")),
+        (
+            Statuses(None, -15, ""),
+            UserError("the client was killed by SIGTERM at step 4 of 9; i-PI was stopped"),
+        ),
+        (Statuses(0, 2, LOG.format("Client shutdown.")), UserError("the client failed (no such element)")),
+    ],
+)
+def test_endings(statuses: Statuses, expected: object, tmp_path: Path) -> None:
+    (tmp_path / "client.log").write_text("ipi-driver: words\nerror: no such element\n")
+    if isinstance(expected, UserError):
+        with pytest.raises(UserError) as caught:
+            read_ending(tmp_path, statuses, 4, 9)
+        assert str(expected) in str(caught.value)
+        return
+    ending = read_ending(tmp_path, statuses, 4, 9)
+    assert ending.finished == (expected is True)
+    assert expected is True or str(expected) in ending.reason
+
+
+def test_monitor_reads_what_is_new(tmp_path: Path) -> None:
+    (tmp_path / "input.xml").write_text(
+        "<simulation><output prefix='s'><properties filename='p'> [step, conserved{electronvolt}] </properties>"
+        "</output></simulation>"
+    )
+    monitor = PropertyMonitor(tmp_path)
+    assert monitor.update().step == -1
+    path = tmp_path / "s.p"
+    header = "# column   1     --> step : s\n# column   2     --> conserved{electronvolt} : c\n"
+    path.write_text(header + " 0.0 -3.5\n 1.0 -3.")
+    assert (monitor.update().step, monitor.last.conserved) == (0, -3.5)
+    with path.open("a") as file:
+        file.write("25\n 2.0 -3.0\n")
+    assert (monitor.update().step, monitor.last.change) == (2, 0.5)
+    assert monitor.last.text == "conserved -3 eV (+0.5)"
