@@ -26,6 +26,7 @@ from ipi_driver.serving import launcher_xml as xml
 from ipi_driver.serving.launcher_ending import Ending, Statuses, clean_restart, read_ending
 from ipi_driver.serving.launcher_lock import locked
 from ipi_driver.serving.launcher_monitor import PropertyMonitor
+from ipi_driver.serving.launcher_orphans import ending_with_parent
 from ipi_driver.serving.launcher_prepare import STARTING
 from ipi_driver.serving.launcher_progress import ProgressDisplay
 
@@ -97,7 +98,8 @@ class _Pair:
         self._stopped: set[str] = set()
         client = [sys.executable, "-m", "ipi_driver", "serve", "--config", "driver.yaml", "-S", prefix]
         commands = {
-            "i-pi": [ipi_command(), "-S", prefix, "-V", "low", start_file],
+            # i-PI alone: it may need the client to finish its step, and tells it to exit
+            "i-pi": ending_with_parent([ipi_command(), "-S", prefix, "-V", "low", start_file]),
             "client": [*client, "--stats", "stats.json"],
         }
         for name, command in commands.items():

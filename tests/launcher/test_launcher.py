@@ -108,6 +108,22 @@ def test_interruption_leaves_nothing_behind(number: signal.Signals, place) -> No
     assert done // 10 * 10 == int(float(rows(folder)[-1].split()[0]))
 
 
+def test_a_killed_launcher_leaves_no_process(place) -> None:
+    """i-PI is told by the kernel, writes its RESTART, and tells the client."""
+    process = place.start("gas-nve", "--model", MODEL, "--steps", 1000000, "--output", "run")
+    folder = place.folder / "run"
+    wait_for(lambda: len(rows(folder)) > 3)
+    sockets = sockets_of(children(folder)["i-PI"])
+    process.kill()
+    process.communicate(timeout=60)
+    wait_for(lambda: not children(folder))
+    assert not list(sockets.iterdir())
+    sockets.rmdir()
+    status, _, errors = place.run("gas-nve", "--output", "run", "--resume", "--steps", 1)
+    assert status == 2
+    assert "has done" in error_line(errors)
+
+
 def test_interruption_before_the_first_step_leaves_a_folder_that_can_be_used(place) -> None:
     process = place.start("gas-nve", "--model", "ase:slow_water.Water?delay=60", "--output", "run")
     folder = place.folder / "run"
