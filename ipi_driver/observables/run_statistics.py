@@ -1,4 +1,6 @@
-"""Numbers that say whether a run went as it should: temperature, drift, spread of the averaged forces."""
+"""Numbers that say whether a run went as it should: temperature, drift, spread of the averaged forces; of a
+minimisation, which has no time, the energy and the largest force instead.
+"""
 
 from __future__ import annotations
 
@@ -29,6 +31,14 @@ def force_spread(run: Run) -> tuple[FloatArray, FloatArray]:
         if "spread" in path.name and len(numbers) == len(entries):
             return np.array([step for step, _ in entries]), np.array(numbers)
     return np.zeros(0), np.zeros(0)
+
+
+def largest_forces(run: Run) -> tuple[FloatArray, FloatArray]:
+    """Steps (n,) and largest force component (n,) of each frame, eV/Å; empty where the run wrote no forces."""
+    if not run.has("forces"):
+        return np.zeros(0), np.zeros(0)
+    found = [(frame.step, float(np.abs(frame.forces).max())) for frame in run.frames(["forces"])]
+    return np.array([step for step, _ in found], dtype=float), np.array([largest for _, largest in found])
 
 
 def n_molecules(run: Run) -> int:
@@ -62,32 +72,62 @@ def run_statistics(folder: Path) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``temperature`` (K), ``drift`` (meV per molecule and ns), each with ``value`` and ``error``;
-        ``mean_force_spread`` (meV/Å); ``endpoints`` and ``model_seconds`` as counted by the client.
+        ``temperature`` (K), ``drift`` (meV per molecule and ns), each with ``value`` and ``error``, of dynamics;
+        what `_relaxation` gives of a minimisation; ``mean_force_spread`` (meV/Å); ``endpoints`` and
+        ``model_seconds`` as counted by the client.
     """
     run = Run(folder)
-    table = run.properties
-    times = table["step"] * run.timestep
-    spacing = float(times[1] - times[0]) if len(times) > 1 else run.timestep
-    summary: dict[str, Any] = {
-        "steps": int(table.steps[-1]),
-        "simulated_ps": 1e-3 * float(times[-1]),
-        "notes": [],
-    }
-    if "temperature" in table:
-        try:
-            summary["temperature"] = _pair(block_average(table["temperature"], spacing))
-        except UserError as error:
-            summary["notes"].append(f"temperature: {error}")
-    if "conserved" in table and run.has("positions"):
-        try:
-            estimate = drift(table["conserved"], times, n_molecules(run))
-            summary["drift"] = {k: 1e3 * v for k, v in _pair(estimate).items()}
-        except UserError as error:
-            summary["notes"].append(f"drift: {error}")
+    summary: dict[str, Any] = {"steps": int(run.properties.steps[-1]), "notes": []}
+    summary |= (
+        _relaxation(run, summary["notes"]) if is_minimisation(run) else _dynamics(run, summary["notes"])
+    )
     _, spread = force_spread(run)
     if len(spread):
         summary["mean_force_spread"] = 1e3 * float(spread.mean())
     summary |= client_counts(folder)
     summary["notes"] += run.notes
+    return summary
+
+
+def is_minimisation(run: Run) -> bool:
+    """Whether the steps of a run are those of an optimiser."""
+    return run.settings.motion == "minimize"
+
+
+def _dynamics(run: Run, notes: list[str]) -> dict[str, Any]:
+    table = run.properties
+    times = table["step"] * run.timestep
+    spacing = float(times[1] - times[0]) if len(times) > 1 else run.timestep
+    summary: dict[str, Any] = {"simulated_ps": 1e-3 * float(times[-1])}
+    if "temperature" in table:
+        try:
+            summary["temperature"] = _pair(block_average(table["temperature"], spacing))
+        except UserError as error:
+            notes.append(f"temperature: {error}")
+    if "conserved" in table and run.has("positions"):
+        try:
+            estimate = drift(table["conserved"], times, n_molecules(run))
+            summary["drift"] = {k: 1e3 * v for k, v in _pair(estimate).items()}
+        except UserError as error:
+            notes.append(f"drift: {error}")
+    return summary
+
+
+def _relaxation(run: Run, notes: list[str]) -> dict[str, Any]:
+    """``n_molecules``; ``energy_per_molecule`` (eV) and ``relaxation_energy`` (meV per molecule) at the last
+    step; ``largest_force`` (meV/Å): the largest component in the last frame.
+    """
+    summary: dict[str, Any] = {}
+    if run.has("positions"):
+        try:
+            summary["n_molecules"] = n_molecules(run)
+        except UserError as error:
+            notes.append(f"molecules: {error}")
+    if "potential" in run.properties and "n_molecules" in summary:
+        energies = run.properties["potential"] / summary["n_molecules"]
+        summary["energy_per_molecule"] = float(energies[-1])
+        summary["relaxation_energy"] = 1e3 * float(energies[-1] - energies[0])
+    _, forces = largest_forces(run)
+    if len(forces):
+        summary["largest_force"] = 1e3 * float(forces[-1])
     return summary

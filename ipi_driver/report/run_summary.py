@@ -15,19 +15,32 @@ from rich.console import Console
 from rich.table import Table
 
 from ipi_driver.observables.reading.folder import Run
-from ipi_driver.observables.run_statistics import force_spread, run_statistics
+from ipi_driver.observables.run_statistics import (
+    force_spread,
+    is_minimisation,
+    largest_forces,
+    run_statistics,
+)
 from ipi_driver.report.figures import COLORS, STYLE
 from ipi_driver.report.tables import formatted
 from ipi_driver.serving.launcher import Outcome
+from ipi_driver.serving.launcher_ending import has_converged
 from ipi_driver.structure import FloatArray
 from ipi_driver.units import FS_PER_PS
 
 _MEV = 1.0e3
+_RELAXATION = (
+    ("energy_per_molecule", "potential energy", "{:.6f} eV/molecule"),
+    ("relaxation_energy", "energy of relaxation", "{:.3f} meV/molecule"),
+    ("largest_force", "largest force component", "{:.3g} meV/Å"),
+)
 
 
 def summarise(folder: Path, outcome: Outcome) -> dict[str, Any]:
     """`run_statistics` with how the run ended and how fast it was."""
     summary = run_statistics(folder)
+    if is_minimisation(Run(folder)):
+        summary["converged"] = has_converged(folder)
     done = max(outcome.steps - outcome.first_step, 0)
     summary |= {
         "steps": outcome.steps,
@@ -49,11 +62,14 @@ def write_summary(folder: Path, summary: dict[str, Any]) -> None:
 def print_summary(folder: Path, summary: dict[str, Any], console: Console | None = None) -> None:
     """Print the table on standard output."""
     state = "finished" if summary["finished"] else f"stopped: {summary['reason']}"
+    if summary["finished"] and "converged" in summary:
+        state = "converged" if summary["converged"] else "finished, not converged"
     table = Table(title=f"{folder.name}: {state}", show_header=False, title_justify="left")
     table.add_column(style="bold")
     table.add_column(justify="right")
     table.add_row("i-PI steps", f"{summary['steps']} of {summary['total_steps']}")
-    table.add_row("simulated time", f"{summary['simulated_ps']:.4g} ps")
+    if "simulated_ps" in summary:
+        table.add_row("simulated time", f"{summary['simulated_ps']:.4g} ps")
     if summary["steps_per_second"]:
         speed = f"{summary['steps_per_second']:.3g} steps/s ({summary['wall_seconds']:.0f} s with the start)"
         table.add_row("speed", speed)
@@ -63,6 +79,9 @@ def print_summary(folder: Path, summary: dict[str, Any], console: Console | None
     ):
         if key in summary:
             table.add_row(name, f"{formatted(summary[key]['value'], summary[key]['error'])} {unit}")
+    for key, name, layout in _RELAXATION:
+        if key in summary:
+            table.add_row(name, layout.format(summary[key]))
     if summary.get("mean_force_spread"):
         table.add_row(
             "mean spread of the forces", f"{summary['mean_force_spread']:.3g} meV/Å over the frames"
@@ -80,22 +99,24 @@ def print_summary(folder: Path, summary: dict[str, Any], console: Console | None
 
 
 def plot_run(folder: Path) -> Path:
-    """Draw ``summary.png``: temperature, conserved quantity and spread of the forces against time.
+    """Draw ``summary.png``: temperature, conserved quantity and spread of the forces against time; of a
+    minimisation the potential and the largest force against the step.
 
     Panels of what the run did not write are left out.
     """
     run = Run(folder)
+    return _plot_relaxation(run) if is_minimisation(run) else _plot_dynamics(run)
+
+
+def _plot_dynamics(run: Run) -> Path:
     table = run.properties
     times = table["step"] * run.timestep / FS_PER_PS
     spread_steps, spread = force_spread(run)
     panels = [name for name in ("temperature", "conserved") if name in table]
     if len(spread) and spread.max() > 0:
         panels.append("spread")
-    path = folder / "summary.png"
     with rc_context(STYLE):
-        figure = Figure(figsize=(4.2, 0.5 + 1.35 * max(len(panels), 1)), layout="constrained")
-        FigureCanvasAgg(figure)
-        grid = figure.subplots(max(len(panels), 1), 1, sharex=True, squeeze=False)[:, 0]
+        figure, grid = _stack(len(panels))
         for axes, name in zip(grid, panels, strict=False):
             if name == "temperature":
                 _temperature(axes, times, table["temperature"], run.settings.temperature)
@@ -103,11 +124,47 @@ def plot_run(folder: Path) -> Path:
                 _conserved(axes, times, table["conserved"])
             else:
                 _spread(axes, spread_steps * run.timestep / FS_PER_PS, spread)
-        grid[-1].set_xlabel("time / ps")
-        grid[0].set_title(run.name, loc="left", fontsize=9)
-        figure.align_ylabels(grid)
-        figure.savefig(path, dpi=220)
+        return _save(run, figure, grid, "time / ps")
+
+
+def _plot_relaxation(run: Run) -> Path:
+    table = run.properties
+    force_steps, forces = largest_forces(run)
+    n_panels = ("potential" in table) + bool(len(forces))
+    with rc_context(STYLE):
+        figure, grid = _stack(n_panels)
+        if "potential" in table:
+            # on a linear scale nothing is seen of all but the first steps
+            above = _MEV * (table["potential"] - table["potential"].min())
+            _decay(grid[0], table["step"], above, "potential above\nits minimum / meV", COLORS[1])
+        if len(forces):
+            _decay(grid[-1], force_steps, _MEV * forces, "largest force\ncomponent / meV Å⁻¹", COLORS[2])
+        return _save(run, figure, grid, "step of the optimiser")
+
+
+def _stack(n_panels: int) -> tuple[Figure, Any]:
+    """A figure of panels above each other, at least one."""
+    rows = max(n_panels, 1)
+    figure = Figure(figsize=(4.2, 0.5 + 1.35 * rows), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(rows, 1, sharex=True, squeeze=False)[:, 0]
+
+
+def _save(run: Run, figure: Figure, grid: Any, label: str) -> Path:
+    path = run.path / "summary.png"
+    grid[-1].set_xlabel(label)
+    grid[0].set_title(run.name, loc="left", fontsize=9)
+    figure.align_ylabels(grid)
+    figure.savefig(path, dpi=220)
     return path
+
+
+def _decay(axes: Axes, steps: FloatArray, values: FloatArray, label: str, color: str) -> None:
+    seen = values > 0.0
+    axes.plot(steps[seen], values[seen], color=color, linewidth=0.9, marker=".", markersize=2.5)
+    if seen.any():
+        axes.set_yscale("log")
+    axes.set_ylabel(label)
 
 
 def _temperature(axes: Axes, times: FloatArray, temperature: FloatArray, target: float | None) -> None:

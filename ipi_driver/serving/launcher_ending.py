@@ -19,6 +19,7 @@ _STOPS = {
     "Kill signal received": "i-PI was told to stop by a signal",
 }
 _SUCCESS = "I-PI reports success"
+_CONVERGED = "Geometry optimization converged"
 _MESSAGE = re.compile(r"Soft exit has been requested with message: '\s*(.*?)'")
 
 
@@ -87,6 +88,18 @@ def read_ending(folder: Path, statuses: Statuses, last_step: int, total: int) ->
     said = _MESSAGE.search(statuses.log)
     reason = stop or (said[1] if said else "i-PI did not say why")
     return Ending(step, finished=False, reason=reason)
+
+
+def last_message(folder: Path) -> str:
+    """What i-PI said when it last stopped in ``folder``; empty where it never did."""
+    log = folder / "i-pi.log"
+    said = _MESSAGE.findall(log.read_text(errors="replace")) if log.is_file() else []
+    return str(said[-1]) if said else ""
+
+
+def has_converged(folder: Path) -> bool:
+    """Whether i-PI ended the minimisation in ``folder`` because it had met its tolerances."""
+    return _CONVERGED in last_message(folder)
 
 
 def clean_restart(folder: Path) -> None:

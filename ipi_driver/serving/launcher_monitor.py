@@ -26,7 +26,7 @@ class Progress:
     change
         Of the conserved quantity since the first row.
     text
-        Temperature and conserved quantity with units, for a line of progress.
+        Temperature (or potential) and conserved quantity with units, for a line of progress.
     """
 
     step: int = -1
@@ -86,6 +86,8 @@ class PropertyMonitor:
         parts = []
         if not math.isnan(temperature):
             parts.append(f"T {temperature:.4g} {self._unit('temperature')}")
+        elif not math.isnan(potential := self._value(row, "potential")):  # a minimisation
+            parts.append(f"potential {potential:.9g} {self._unit('potential')}")
         if not math.isnan(conserved):
             parts.append(f"conserved {conserved:.9g} {self._unit('conserved')} ({change:+.2g})")
         self.last = Progress(int(step), temperature, conserved, change, "  ".join(parts))
