@@ -167,3 +167,25 @@ def test_by_hand(name: str, tmp_path: Path, sockets: str) -> None:
     for quantity in ("positions", "velocities", "forces"):
         assert run.has(quantity)
     assert "WARNING" not in outputs[0]
+
+
+READ = """
+import os, sys
+from ipi.engine.simulation import Simulation
+for folder in sys.argv[1:]:
+    os.chdir(folder)
+    Simulation.load_from_xml(open("input.xml"), read_only=True)
+    print("read", folder)
+"""
+
+
+def test_ipi_reads_every_shipped_input() -> None:
+    """Names of elements, attributes and files; `replay` has no trajectory of its own."""
+    folders = sorted(
+        path.parent for path in shipped_folder("inputs").glob("*/input.xml") if path.parent.name != "replay"
+    )
+    assert len(folders) >= 6
+    command = [sys.executable, "-c", READ, *map(str, folders)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("read /") == len(folders)
