@@ -44,6 +44,7 @@ def draw(runs: list[Run], output: Path) -> None:
     with rc_context(STYLE):
         figure = Figure(figsize=(6.6, 2.3), layout="constrained")
         FigureCanvasAgg(figure)
+        shortest = min(float(times[-1]) for times, _ in map(momenta, runs))
         panels = figure.subplots(1, len(runs), sharex=True, sharey=True, squeeze=False)[0]
         for axes, run in zip(panels, runs, strict=True):
             times, values = momenta(run)
@@ -54,6 +55,7 @@ def draw(runs: list[Run], output: Path) -> None:
             axes.axhline(0.0, color="0.85", linewidth=0.5, zorder=0)
             axes.set_title(title(run), loc="left", fontsize=8)
             axes.set_xlabel("time / ps")
+            axes.set_xlim(0.0, shortest)
             cosine = values @ values[0] / (modulus * modulus[0])
             turned = np.degrees(np.arccos(np.clip(cosine, -1.0, 1.0)))
             print(
