@@ -5,14 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import ipi_driver
 from ipi_driver.observables.molecules import find_molecules, minimum_image
 from ipi_driver.observables.reading import TrajectoryFile
 from ipi_driver.observables.reading.input_xml import read_input
 from ipi_driver.observables.recognition import recognise, tetrahedral_order
+from ipi_driver.shipped import shipped_folder
 from ipi_driver.structure import Structure
 
-INPUTS = Path(ipi_driver.__file__).parents[1] / "inputs"
+INPUTS = shipped_folder("inputs")
 FILES = sorted((INPUTS / "ice" / "cells").glob("*.xyz"))
 SIZES = {"096-a": 96, "096-b": 96, "096-c": 96, "192-a": 192, "192-b": 192, "360-a": 360, "360-b": 360}
 SIZES |= {"432-a": 432, "768-a": 768}
