@@ -10,7 +10,6 @@ from ipi_driver.observables.reading import TrajectoryFile
 from ipi_driver.observables.reading.input_xml import read_input
 from ipi_driver.observables.recognition import recognise, tetrahedral_order
 from ipi_driver.shipped import shipped_folder
-from ipi_driver.shipped import shipped_folder
 from ipi_driver.structure import Structure
 
 INPUTS = shipped_folder("inputs")
