@@ -78,10 +78,13 @@ class Place:
             if process.poll() is None:
                 process.terminate()
                 try:
-                    process.communicate(timeout=20)
+                    process.wait(timeout=20)
                 except subprocess.TimeoutExpired:
                     process.kill()
-                    process.communicate()
+                    process.wait()
+            for stream in (process.stdout, process.stderr):
+                if stream is not None:
+                    stream.close()
 
 
 def children(folder: Path) -> dict[str, int]:
