@@ -19,7 +19,15 @@ examples:
   ipi-driver run liquid-nvt --average Th --steps 4000 --model my-model
   ipi-driver run liquid-nvt --resume --steps 8000          # 4000 more
   ipi-driver run liquid-nvt-raw --structure my-box.xyz --output runs/my-box
+  ipi-driver run ice                                       # a set: its nine cells, raw, into runs/ice-none
+  ipi-driver run ice --average 2i                          # the same averaged, into runs/ice-2i
+  ipi-driver analyze runs/ice-none runs/ice-2i             # compares the two, cell by cell
+  ipi-driver run ice --average 2i --resume                 # cells that are not finished
+  ipi-driver run ice --structures my-cells --output runs/mine-none
   ipi-driver run my-input.xml --model my-model.pt          # raw forces, if it has no driver.yaml
+
+An input folder with a folder cells/ is a set: every cell is run in a folder of its own, OUTPUT/CELL, one after the
+other; a cell that fails is reported and does not stop the others. --structure runs one structure only.
 
 exit status: 0 finished; 1 stopped early as asked (file EXIT, <total_time>); 2 error; 130 interrupted
 (SIGINT, SIGTERM, SIGHUP). All but 0 can be continued with --resume where a step was done.
@@ -43,19 +51,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--average", metavar="NAME", help="average of the endpoints that are averaged, or of the only one")
     add("--model", help="shipped model, model folder, exported .pt, ase:MODULE.CALCULATOR")
-    add("--output", type=Path, metavar="DIR", help="run folder (default: runs/NAME)")
+    add(
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="run folder (default: runs/NAME; of a set: runs/NAME-AVERAGE)",
+    )
     add(
         "--structure",
         type=Path,
         metavar="FILE",
         help="starting structure: the last frame of any file that ASE reads, or one of the input's own",
     )
+    add(
+        "--structures",
+        type=Path,
+        metavar="DIR",
+        help="run every structure file of a folder (the last frame of each; default: cells/ of the input, if any)",
+    )
     add("--seed", type=int, help="of i-PI and of random frames")
     add("--device", help="torch device of the model")
     add("--dtype", choices=["float32", "float64"], help="precision of the model")
     add("--threads", type=int, help="threads of the model")
     add("--rotation-batch", type=int, metavar="N", help="frames per call of the model")
-    add("--resume", action="store_true", help="continue the run from its RESTART or newest checkpoint")
+    add("--resume", action="store_true", help="continue from RESTART or the newest checkpoint")
 
 
 def main(args: argparse.Namespace) -> int:
@@ -64,10 +83,16 @@ def main(args: argparse.Namespace) -> int:
 
     from ipi_driver.errors import UserError
     from ipi_driver.serving.launcher import run_simulation
-    from ipi_driver.serving.launcher_prepare import Changes
+    from ipi_driver.serving.launcher_prepare import INPUT, Changes
+    from ipi_driver.serving.launcher_set import find_set
 
     console = Console(stderr=True)
     changes = Changes(**{name: getattr(args, name) for name in Changes.__dataclass_fields__})
+    alone = args.resume and args.output is not None and (args.output / INPUT).is_file()
+    if not alone and (found := find_set(args.input, changes, args.structures)):
+        from ipi_driver.cli.run_set import run_set
+
+        return run_set(args, found, changes, console)
     folder, start_file = _prepare(args, changes)
     outcome = run_simulation(folder, start_file, console)
 

@@ -73,13 +73,15 @@ def run_statistics(folder: Path) -> dict[str, Any]:
     -------
     dict
         ``temperature`` (K), ``drift`` (meV per molecule and ns), each with ``value`` and ``error``, of dynamics;
-        what `_relaxation` gives of a minimisation; ``mean_force_spread`` (meV/Å); ``endpoints`` and
+        what `energies_and_forces` gives of a minimisation; ``mean_force_spread`` (meV/Å); ``endpoints`` and
         ``model_seconds`` as counted by the client.
     """
     run = Run(folder)
     summary: dict[str, Any] = {"steps": int(run.properties.steps[-1]), "notes": []}
     summary |= (
-        _relaxation(run, summary["notes"]) if is_minimisation(run) else _dynamics(run, summary["notes"])
+        energies_and_forces(run, summary["notes"])
+        if is_minimisation(run)
+        else _dynamics(run, summary["notes"])
     )
     _, spread = force_spread(run)
     if len(spread):
@@ -113,7 +115,7 @@ def _dynamics(run: Run, notes: list[str]) -> dict[str, Any]:
     return summary
 
 
-def _relaxation(run: Run, notes: list[str]) -> dict[str, Any]:
+def energies_and_forces(run: Run, notes: list[str]) -> dict[str, Any]:
     """``n_molecules``; ``energy_per_molecule`` (eV) and ``relaxation_energy`` (meV per molecule) at the last
     step; ``largest_force`` (meV/Å): the largest component in the last frame.
     """

@@ -40,6 +40,10 @@ _NOTHING_TO_LOSE = 3.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
+class Interrupted(UserError):
+    """A signal ended the run before its first step."""
+
+
 @dataclass(frozen=True)
 class Outcome:
     """How a run ended.
@@ -190,7 +194,7 @@ def run_simulation(folder: Path, start_file: str = "input.xml", console: Console
     Raises
     ------
     UserError
-        If i-PI or the client fails, or another launcher runs in the folder.
+        If i-PI or the client fails, or another launcher runs in the folder; `Interrupted` where there is no step yet.
     """
     text = (folder / start_file).read_text()
     total = xml.total_steps(text, folder / start_file)
@@ -252,7 +256,7 @@ def _ending(folder: Path, statuses: Statuses, last: int, total: int, interruptio
     elif interruption.number:
         name = signal.Signals(interruption.number).name
         if (folder / STARTING).exists():
-            raise UserError(f"interrupted by {name} before the first step")
+            raise Interrupted(f"interrupted by {name} before the first step")
         ending = Ending(ending.step, False, f"interrupted by {name}")
     return ending
 

@@ -22,7 +22,8 @@ from ipi_driver.serving.settings import ServeSettings, read_yaml
 CONTINUE = "continue.xml"
 """The checkpoint that a resumed run starts from; i-PI writes its own anew."""
 
-_RESUMABLE = ("steps", "device", "threads", "rotation_batch")
+RESUMABLE = ("steps", "device", "threads", "rotation_batch")
+"""Changes that leave a run what it was."""
 _STEP = re.compile(rb"Step:\s*(\d+)")
 _STEP_COLUMN = re.compile(rb"#\s*column\s+(\d+)\s*-->\s*step\b")
 
@@ -39,7 +40,7 @@ def prepare_resume(output: Path, changes: Changes) -> str:
     """
     if not ((output / SETTINGS).is_file() and (output / INPUT).is_file()):
         raise UserError(f"nothing to resume in {output}: it is not a run folder; start it without --resume")
-    other = [k for k, v in vars(changes).items() if v is not None and k not in _RESUMABLE]
+    other = [k for k, v in vars(changes).items() if v is not None and k not in RESUMABLE]
     if other:
         raise UserError(
             f"--resume continues a run as it was; --{other[0]} belongs to a new run (give another --output)"

@@ -1,0 +1,75 @@
+"""The table at the end of `ipi-driver run` with several structures: one row per cell."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from ipi_driver.errors import UserError
+from ipi_driver.observables.reading.folder import Run
+from ipi_driver.observables.run_statistics import energies_and_forces, is_minimisation
+from ipi_driver.serving.launcher_ending import has_converged
+from ipi_driver.serving.launcher_prepare import STARTING
+
+
+def set_row(name: str, folder: Path, state: str) -> dict[str, Any]:
+    """Numbers of one cell.
+
+    Parameters
+    ----------
+    name
+        Of the cell.
+    folder
+        Its run folder, which need not exist.
+    state
+        How the run ended: finished, failed, stopped, not run.
+
+    Returns
+    -------
+    dict
+        ``cell``, ``state``; where the run has a step also ``steps`` and what `energies_and_forces` gives; of a
+        minimisation that is finished the state is converged or not converged.
+    """
+    row: dict[str, Any] = {"cell": name, "state": state}
+    if not folder.is_dir() or (folder / STARTING).exists():
+        return row
+    try:
+        run = Run(folder)
+        row["steps"] = int(run.properties.steps[-1])
+        row |= energies_and_forces(run, [])
+    except UserError:  # what is missing stands as a dash; why was said when the cell was run
+        return row
+    if state == "finished" and is_minimisation(run):
+        row["state"] = "converged" if has_converged(folder) else "not converged"
+    return row
+
+
+def write_set(folder: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Write ``summary.json`` into the folder of the set."""
+    (folder / "summary.json").write_text(json.dumps(rows, indent=2) + "\n")
+
+
+def print_set(folder: Path, rows: Sequence[dict[str, Any]], console: Console | None = None) -> None:
+    """Print the table on standard output."""
+    table = Table(title=folder.name, title_justify="left")
+    table.add_column("cell", overflow="fold")
+    for name in ("molecules", "steps", "energy\neV/molecule", "largest force\nmeV/Å"):
+        table.add_column(name, justify="right")
+    table.add_column("state")
+    for row in rows:
+        numbers = [
+            layout.format(row[key]) if key in row else "–"
+            for key, layout in (
+                ("n_molecules", "{}"),
+                ("steps", "{}"),
+                ("energy_per_molecule", "{:.6f}"),
+                ("largest_force", "{:.3g}"),
+            )
+        ]
+        table.add_row(row["cell"], *numbers, row["state"])
+    (console or Console()).print(table)
