@@ -192,7 +192,7 @@ def main() -> None:
                 potential, structure, args.repeats if small else max(3, args.repeats // 5)
             )
             if not args.skip_ipi:
-                steps = (50, 400) if small else (1, 4)
+                steps = (20, 100) if small else (1, 2)
                 results[label] |= through_ipi(model, structure, *steps)
     print(
         f"{os.cpu_count()} cores, torch {torch.__version__}, {torch.get_num_threads()} threads, {platform.machine()}"
