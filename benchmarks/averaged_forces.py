@@ -145,7 +145,7 @@ def simulation_seconds(model: str, structure: Structure, forcefield: str, steps:
         ipi = subprocess.Popen(["i-pi", "input.xml"], cwd=folder, stdout=subprocess.DEVNULL)
         subprocess.run(
             [sys.executable, "-m", "ipi_driver", "serve", model, "--unix", endpoint]
-            + ["--structure", "structure.extxyz", "--stats", "stats.json"],
+            + ["--structure", "structure.extxyz", "--stats", "stats.json", "--quiet"],
             cwd=folder,
             check=True,
             stdout=subprocess.DEVNULL,
@@ -169,6 +169,13 @@ def through_ipi(model: str, structure: Structure, short: int, long: int) -> dict
     return result
 
 
+def report(label: str, values: dict[str, float]) -> None:
+    """Print one system as soon as it is measured."""
+    print(label)
+    for quantity, value in values.items():
+        print(f"  {quantity:32s} {value:10.3f}", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -178,6 +185,7 @@ def main() -> None:
     )
     parser.add_argument("--skip-ipi", action="store_true")
     parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--systems", nargs="+", choices=list(structures()), default=list(structures()))
     parser.add_argument("--output", type=Path)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -186,7 +194,11 @@ def main() -> None:
             model = str(Path(model).resolve())
         potential = load_potential(model)
         results: dict[str, dict[str, float]] = {}
-        for label, structure in structures().items():
+        print(
+            f"{os.cpu_count()} cores, torch {torch.__version__}, {torch.get_num_threads()} threads, {platform.machine()}"
+        )
+        for label in args.systems:
+            structure = structures()[label]
             small = structure.n_atoms < 10
             results[label] = in_process(
                 potential, structure, args.repeats if small else max(3, args.repeats // 5)
@@ -194,13 +206,7 @@ def main() -> None:
             if not args.skip_ipi:
                 steps = (20, 100) if small else (1, 2)
                 results[label] |= through_ipi(model, structure, *steps)
-    print(
-        f"{os.cpu_count()} cores, torch {torch.__version__}, {torch.get_num_threads()} threads, {platform.machine()}"
-    )
-    for label, values in results.items():
-        print(label)
-        for quantity, value in values.items():
-            print(f"  {quantity:32s} {value:10.3f}")
+            report(label, results[label])
     if args.output:
         args.output.write_text(
             json.dumps({"model": args.model or "published size", **results}, indent=2) + "\n"
