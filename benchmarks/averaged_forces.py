@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -194,9 +193,7 @@ def main() -> None:
             model = str(Path(model).resolve())
         potential = load_potential(model)
         results: dict[str, dict[str, float]] = {}
-        print(
-            f"{os.cpu_count()} cores, torch {torch.__version__}, {torch.get_num_threads()} threads, {platform.machine()}"
-        )
+        print(f"{os.cpu_count()} cores, {torch.get_num_threads()} threads, torch {torch.__version__}")
         for label in args.systems:
             structure = structures()[label]
             small = structure.n_atoms < 10
