@@ -23,8 +23,8 @@ from ipi_driver.potentials.pet.graph import Graph, build_graph
 from ipi_driver.potentials.pet.network import PetNetwork
 from ipi_driver.structure import FloatArray, Frames, IntArray, Structure
 
-# Threads pay only above this many tokens: below, starting them costs more than the work.
-_TOKENS_FOR_THREADS = 400
+# Threads pay only above this many numbers (tokens × width): below, starting them costs more than the work.
+_WIDTH_FOR_THREADS = 25_000
 # Distinct structures (by their atoms) whose neighbour lists are kept.
 _MAX_LISTS = 8
 
@@ -145,7 +145,7 @@ class PetPotential(Potential):
     def _set_threads(self, graph: Graph) -> None:
         if self.device.type != "cpu":
             return
-        wanted = self._threads if graph.n_tokens > _TOKENS_FOR_THREADS else 1
+        wanted = self._threads if graph.n_tokens * self.config.d_model > _WIDTH_FOR_THREADS else 1
         if torch.get_num_threads() != wanted:
             torch.set_num_threads(wanted)
 
