@@ -131,7 +131,6 @@ def _network_and_baseline(
             raise UserError(f"the data hold elements that {config.start_from} does not know")
         return network, baseline
     network = PetNetwork(config.network_config(species))
-    network.zero_output()  # the training starts from the baseline alone
     if resume and (config.output / "model.yaml").is_file():
         return network, load_model(config.output)[1]
     baseline = fit_baseline(

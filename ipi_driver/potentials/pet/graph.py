@@ -8,7 +8,7 @@ gathers the tokens of each node into rows of equal length.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -52,6 +52,7 @@ class Graph:
     empty_slots: torch.Tensor
     none: torch.Tensor
     row_length: int
+    _heads: dict[int, tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = field(default_factory=dict)
 
     @property
     def n_nodes(self) -> int:
@@ -69,6 +70,25 @@ class Graph:
     def edge_slots(self) -> torch.Tensor:
         """(n_edges,) slot of each edge in the rows."""
         return self.to_tokens[self.n_nodes :]
+
+    def head_slots(self, n_parts: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Where the parts (heads) of the tokens stand, when every token is cut in ``n_parts``; kept.
+
+        Returns
+        -------
+        tuple
+            (n_parts * n_slots,) the part of a token in each slot, with the part as the slowest index of the slots and
+            the fastest of the tokens; (n_tokens * n_parts,) the inverse; the empty slots.
+        """
+        if n_parts not in self._heads:
+            n_slots = self.to_rows.shape[0]
+            part = torch.arange(n_parts, device=self.to_rows.device)
+            self._heads[n_parts] = (
+                (self.to_rows * n_parts + part[:, None]).flatten(),
+                (self.to_tokens[:, None] + n_slots * part).flatten(),
+                (self.empty_slots + n_slots * part[:, None]).flatten(),
+            )
+        return self._heads[n_parts]
 
 
 def build_graph(

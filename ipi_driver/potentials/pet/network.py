@@ -75,6 +75,32 @@ def to_tokens(rows: torch.Tensor, graph: Graph) -> torch.Tensor:
     return result
 
 
+def to_heads(tokens: torch.Tensor, n_heads: int, graph: Graph) -> torch.Tensor:
+    """(n_tokens, 3 d) -> (3, n_heads * n_nodes, row_length, d / n_heads): queries, keys and values of each node's row.
+
+    One gather moves the tokens to their rows and separates the heads, where the products of attention need no copies.
+    Empty slots hold token 0; nothing may depend on them.
+    """
+    d_head = tokens.shape[1] // (3 * n_heads)
+    if graph.n_tokens < _FEW_TOKENS:
+        rows = to_rows(tokens, graph).view(graph.n_nodes, graph.row_length, 3, n_heads, d_head)
+        return rows.permute(2, 3, 0, 1, 4).reshape(3, n_heads * graph.n_nodes, graph.row_length, d_head)
+    index, inverse, _ = graph.head_slots(3 * n_heads)
+    cut: torch.Tensor = _TakeRows.apply(tokens.view(-1, d_head), index, inverse, graph.none, graph.none)
+    return cut.view(3, n_heads * graph.n_nodes, graph.row_length, d_head)
+
+
+def from_heads(rows: torch.Tensor, n_heads: int, graph: Graph) -> torch.Tensor:
+    """(n_heads * n_nodes, row_length, d / n_heads) -> (n_tokens, d)."""
+    d_head = rows.shape[-1]
+    if graph.n_tokens < _FEW_TOKENS:
+        rows = rows.view(n_heads, graph.n_nodes * graph.row_length, d_head).transpose(0, 1)
+        return to_tokens(rows.reshape(-1, n_heads * d_head), graph)
+    index, inverse, empty = graph.head_slots(n_heads)
+    tokens: torch.Tensor = _TakeRows.apply(rows.view(-1, d_head), inverse, index, graph.none, empty)
+    return tokens.view(graph.n_tokens, n_heads * d_head)
+
+
 def reverse_edges(messages: torch.Tensor, graph: Graph) -> torch.Tensor:
     """(n_edges, d): for each edge the row of its reversed edge."""
     if graph.n_tokens < _FEW_TOKENS:
@@ -116,13 +142,12 @@ class TransformerLayer(nn.Module):
         )
 
     def attend(self, tokens: torch.Tensor, bias: torch.Tensor, graph: Graph) -> torch.Tensor:
-        """Attention among the tokens of each node; tokens (n_tokens, d), bias (n_nodes, 1, 1, row_length)."""
-        n, length, d = graph.n_nodes, graph.row_length, tokens.shape[1]
-        rows = to_rows(self.qkv(tokens), graph)
-        queries, keys, values = rows.view(n, length, 3, self.n_heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
-        scores = (queries * self.scale) @ keys.transpose(-1, -2) + bias
-        mixed = (scores.softmax(-1) @ values).transpose(1, 2).reshape(n * length, d)
-        return self.out(to_tokens(mixed, graph))
+        """Attention among the tokens of each node; tokens (n_tokens, d), bias (n_nodes, 1, row_length)."""
+        queries, keys, values = to_heads(self.qkv(tokens), self.n_heads, graph).unbind(0)
+        scores = torch.bmm(queries * self.scale, keys.transpose(1, 2))
+        weights = (scores.view(self.n_heads, graph.n_nodes, graph.row_length, -1) + bias).softmax(-1)
+        mixed = torch.bmm(weights.view_as(scores), values)
+        return self.out(from_heads(mixed, self.n_heads, graph))
 
     def forward(self, tokens: torch.Tensor, bias: torch.Tensor, graph: Graph) -> torch.Tensor:
         if self.pre_norm:
@@ -170,16 +195,33 @@ class GnnLayer(nn.Module):
         self, features: torch.Tensor, messages: torch.Tensor, bias: torch.Tensor, graph: Graph
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Output tokens of the centres (n_nodes, d) and of the edges (n_edges, d)."""
-        merged = [self.edge_embedding(features), messages]
-        if self.neighbor_embedding is not None:
-            merged.insert(1, self.neighbor_embedding(graph.neighbor_species))
-        edge_tokens = self.compress(torch.cat(merged, dim=1))
+        edge_tokens = self._edge_tokens(features, messages, graph)
         tokens = torch.cat([self.center_embedding(graph.species), edge_tokens])
         for layer in self.layers:
             tokens = layer(tokens, bias, graph)
         if self.final_norm is not None:
             tokens = self.final_norm(tokens)
         return tokens[: graph.n_nodes], tokens[graph.n_nodes :]
+
+    def _edge_tokens(self, features: torch.Tensor, messages: torch.Tensor, graph: Graph) -> torch.Tensor:
+        """compress([edge_embedding(features), (neighbour species), messages]), (n_edges, d)."""
+        first, *rest = self.compress
+        linear = self.edge_embedding[0]
+        assert isinstance(first, nn.Linear) and isinstance(linear, nn.Linear)
+        d = messages.shape[1]
+        of_edges, of_messages = first.weight[:, :d], first.weight[:, -d:]
+        if len(self.edge_embedding) == 1:  # two linear maps in a row are one, and the features are few
+            bias = torch.addmv(first.bias, of_edges, linear.bias)
+            tokens = nn.functional.linear(features, of_edges @ linear.weight, bias)
+        else:
+            tokens = nn.functional.linear(self.edge_embedding(features), of_edges, first.bias)
+        tokens = tokens + nn.functional.linear(messages, of_messages)
+        if self.neighbor_embedding is not None:
+            of_species = self.neighbor_embedding.weight @ first.weight[:, d : 2 * d].T
+            tokens = tokens + nn.functional.embedding(graph.neighbor_species, of_species)
+        for layer in rest:
+            tokens = layer(tokens)
+        return tokens
 
 
 class PetNetwork(nn.Module):
@@ -241,9 +283,9 @@ class PetNetwork(nn.Module):
 
     @staticmethod
     def _attention_bias(weights: torch.Tensor, graph: Graph) -> torch.Tensor:
-        """Logarithm of the weight of every slot (n_nodes, 1, 1, row_length): 0 for centres, -inf for empty slots."""
+        """Logarithm of the weight of every slot (n_nodes, 1, row_length): 0 for centres, -inf for empty slots."""
         n_slots = graph.n_nodes * graph.row_length
         bias = weights.new_full((n_slots,), -math.inf)
         bias[:: graph.row_length] = 0.0
         bias = bias.index_put((graph.edge_slots,), (weights + _WEIGHT_FLOOR).log())
-        return bias.view(graph.n_nodes, 1, 1, graph.row_length)
+        return bias.view(graph.n_nodes, 1, graph.row_length)
