@@ -21,6 +21,7 @@ COMMANDS = {
     "evaluate": ("evaluate", "errors of a model on labelled data"),
     "check": ("check", "measure the symmetry error of a model and recommend an average"),
     "analyze": ("analyze", "observables, figures and a report from runs"),
+    "reproduce": ("reproduce", "the published gas, liquid and ice tests, from runs to one report"),
 }
 
 

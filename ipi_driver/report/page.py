@@ -34,6 +34,8 @@ def write_page(
     viewer: str,
     command: str,
     path: Path,
+    title: str = "",
+    sections: Sequence[str] = (),
 ) -> Path:
     """Write the report.
 
@@ -49,18 +51,25 @@ def write_page(
         The command that repeats the report.
     path
         Of the page.
+    title
+        Of the page; empty: how many runs it is of.
+    sections
+        HTML that stands before the runs.
     """
+    title = title or f"Analysis of {len(analyses)} run{'s' * (len(analyses) > 1)}"
     parts = [
-        "<!DOCTYPE html><html lang='en'><head><meta charset='utf-8'><title>ipi-driver analysis</title>",
-        f"<style>{_STYLE}</style></head><body><h1>Analysis of {len(analyses)} run{'s' * (len(analyses) > 1)}</h1>",
+        "<!DOCTYPE html><html lang='en'><head><meta charset='utf-8'><title>ipi-driver: "
+        f"{html.escape(title)}</title>",
+        f"<style>{_STYLE}</style></head><body><h1>{html.escape(title)}</h1>",
         "<p>Values ± standard errors from block averages; every block is at least five correlation times long "
         "(both are given). Bands in figures are standard errors.</p>",
+        *sections,
     ]
     for kind in dict.fromkeys(analysis.kind for analysis in analyses):
         same = [analysis for analysis in analyses if analysis.kind == kind]
         parts.append(f"<h2>{TITLES[kind]} ({html.escape(same[0].system)})</h2>")
         parts.append(_scalars(same))
-        parts += [_figure(title, text, png) for of, title, text, png in figures if of == kind]
+        parts += [figure_html(title, text, png) for of, title, text, png in figures if of == kind]
         parts.append(_notes(same))
     parts.append("<h2>Settings</h2>" + _settings(analyses))
     if viewer:
@@ -97,7 +106,17 @@ def _scalars(analyses: Sequence[Analysis]) -> str:
     return f"<table><tr><th>quantity</th>{head}<th>unit</th></tr>{''.join(rows)}</table>"
 
 
-def _figure(title: str, caption: str, png: Path) -> str:
+def table_html(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of plain text."""
+    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
+    )
+    return f"<table><tr>{head}</tr>{body}</table>"
+
+
+def figure_html(title: str, caption: str, png: Path) -> str:
+    """A PNG, in the page itself, under its title and above its caption."""
     data = base64.b64encode(png.read_bytes()).decode()
     return (
         f"<h3>{html.escape(title)}</h3><figure><img alt='{html.escape(title, quote=True)}' "

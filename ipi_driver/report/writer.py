@@ -20,19 +20,39 @@ MAPS = {
 }
 
 
-def write_report(analyses: Sequence[Analysis], folder: Path, command: str, with_viewer: bool = True) -> Path:
-    """Write CSV, JSON, PNG, PDF and ``report.html`` to a folder; the path of the page."""
+def write_report(
+    analyses: Sequence[Analysis],
+    folder: Path,
+    command: str,
+    with_viewer: bool = True,
+    title: str = "",
+    sections: Sequence[str] = (),
+    remark: str = "",
+) -> Path:
+    """Write CSV, JSON, PNG, PDF and ``report.html`` to a folder; the path of the page.
+
+    Parameters
+    ----------
+    command
+        The command that repeats the report.
+    title, sections
+        Of the page, as in `write_page`.
+    remark
+        Said under every figure.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     write_tables(analyses, folder)
     figures: list[tuple[str, str, str, Path]] = []
     for kind in dict.fromkeys(analysis.kind for analysis in analyses):
         same = [analysis for analysis in analyses if analysis.kind == kind]
-        for key, (title, caption) in MAPS.items():
+        for key, (name, caption) in MAPS.items():
             figure = draw_maps(key, same)
             if figure is not None:
-                figures.append((kind, title, caption, save(figure, folder / "figures", f"{kind}-{key}")))
+                figures.append(
+                    (kind, name, f"{caption} {remark}", save(figure, folder / "figures", f"{kind}-{key}"))
+                )
         for layout in layouts_of(same):
             png = save(draw_curves(layout, same), folder / "figures", f"{kind}-{layout.name}")
-            figures.append((kind, layout.title, layout.caption, png))
+            figures.append((kind, layout.title, f"{layout.caption} {remark}", png))
     viewer = viewer_html(analyses) if with_viewer else ""
-    return write_page(analyses, figures, viewer, command, folder / "report.html")
+    return write_page(analyses, figures, viewer, command, folder / "report.html", title, sections)

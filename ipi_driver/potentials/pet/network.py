@@ -207,7 +207,8 @@ class GnnLayer(nn.Module):
         """compress([edge_embedding(features), (neighbour species), messages]), (n_edges, d)."""
         first, *rest = self.compress
         linear = self.edge_embedding[0]
-        assert isinstance(first, nn.Linear) and isinstance(linear, nn.Linear)
+        assert isinstance(first, nn.Linear)
+        assert isinstance(linear, nn.Linear)
         d = messages.shape[1]
         of_edges, of_messages = first.weight[:, :d], first.weight[:, -d:]
         if len(self.edge_embedding) == 1:  # two linear maps in a row are one, and the features are few

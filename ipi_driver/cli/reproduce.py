@@ -1,0 +1,167 @@
+"""``ipi-driver reproduce``: the published tests, from runs to one report."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ipi_driver.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ipi_driver.reproduction.plan import Part
+    from ipi_driver.reproduction.runner import Failure, Runs
+
+EPILOG = """\
+Runs one molecule at constant energy and temperature, liquid water (raw; averaged with multiple time stepping; in
+random frames) and the relaxation of ice, measures the symmetry error against every average, and writes one report with
+the published values beside those of this model: OUTPUT/report/report.html, table.csv, table.json.
+
+small: 64 molecules, 5 to 100 ps; within three hours on 2 cores. full: 512 molecules, ten and more times longer, all nine
+cells of ice: for a large machine, see --dry-run. A call that was stopped is continued by the same call: runs that
+are complete are not repeated.
+
+examples:
+  ipi-driver reproduce                                    # all of it, small, into reproduction-small
+  ipi-driver reproduce --fraction 0.01                    # try it: every run at 1 % of its length
+  ipi-driver reproduce gas ice --model my-model --output my-reproduction
+  ipi-driver reproduce --scale full --dry-run             # what it would run, and for how long
+  ipi-driver reproduce --scale full liquid --jobs 3 --threads 16
+  ipi-driver reproduce --only-report                      # analyse again what has been run
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the command."""
+    parser.epilog = EPILOG
+    add = parser.add_argument
+    add("systems", nargs="*", metavar="SYSTEM", help="gas, liquid, ice (default: all)")
+    add("--scale", choices=("small", "full"), default="small", help="lengths and sizes (default small)")
+    add("--model", default="pet-water-s", help="as for `ipi-driver run` (default pet-water-s)")
+    add("-o", "--output", type=Path, metavar="DIR", help="folder to write (default reproduction-SCALE)")
+    add("--jobs", type=int, metavar="N", help="runs at the same time (default: cores / threads)")
+    add("--threads", type=int, default=1, metavar="N", help="of each model (default 1)")
+    add("--seed", type=int, default=31415, help="of i-PI and of random frames (default 31415)")
+    add(
+        "--fraction",
+        type=float,
+        default=1.0,
+        metavar="F",
+        help="multiply the lengths of all runs but the relaxations (default 1)",
+    )
+    add("--dry-run", action="store_true", help="print the runs and their estimated time, run nothing")
+    add("--only-report", action="store_true", help="run nothing, analyse what is complete")
+    add("--no-viewer", action="store_true", help="leave the structure viewer (1.3 MB) out of the report")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run what is not complete, analyse, print the table; 2 if a run failed."""
+    from rich.console import Console
+
+    from ipi_driver.reproduction.plan import Settings, fingerprint, open_plan, parts_of
+    from ipi_driver.reproduction.runner import Runs
+
+    for name in ("jobs", "threads"):
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            raise UserError(f"--{name} must be at least 1, got {value}")
+    parts = parts_of(args.scale, args.systems, args.fraction)
+    output = args.output or Path(f"reproduction-{args.scale}")
+    jobs = args.jobs or max(1, (os.cpu_count() or 1) // args.threads)
+    settings = Settings(args.model, fingerprint(args.model), args.scale, args.fraction, args.seed)
+    runs = Runs(output, settings, args.threads)
+    console = Console(stderr=True)
+    if args.dry_run:
+        _print_plan(runs, parts, jobs, Console())
+        return 0
+    _check_model(args.model)
+    open_plan(output, settings)
+    failures: list[Failure] = []
+    if not args.only_report:
+        failures = _execute(runs, parts, jobs, console)
+    _report(runs, parts, shlex.join(["ipi-driver", *sys.argv[1:]]), not args.no_viewer, console)
+    for failure in failures:
+        print(
+            f"error: {failure.part.name} ended with status {failure.status} before its end; see {failure.log}; "
+            "the same command continues it",
+            file=sys.stderr,
+        )
+    return 2 if failures else 0
+
+
+def _check_model(model: str) -> None:
+    from ipi_driver.potentials import load_potential
+
+    load_potential(model)
+
+
+def _print_plan(runs: Runs, parts: Sequence[Part], jobs: int, console: Console) -> None:
+    from rich.table import Table
+
+    table = Table()
+    for title in ("run", "input", "average", "steps", "estimate / h", ""):
+        table.add_column(title)
+    for part in parts:
+        steps = "to convergence" if part.steps is None else str(part.steps)
+        state = "complete" if runs.complete(part) else ""
+        average = part.average or "of the input"
+        table.add_row(part.name, part.source, average, steps, f"{part.seconds / 3600:.2g}", state)
+    console.print(table)
+    left = sum(part.seconds for part in parts if not runs.complete(part)) / 3600
+    print(
+        f"about {left:.2g} core hours are left for a model as fast as pet-water-s, with one thread each; "
+        f"{jobs} runs at a time"
+    )
+
+
+def _execute(runs: Runs, parts: Sequence[Part], jobs: int, console: Console) -> list[Failure]:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    waiting = []
+    for part in parts:
+        if runs.complete(part):
+            console.print(f"{part.name}: complete", highlight=False)
+        else:
+            waiting.append(part)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, speed_estimate_period=600) as bar:
+        tasks: dict[str, object] = {}
+
+        def watch(running: Sequence[Part]) -> None:
+            for part in running:
+                if part.name not in tasks:
+                    if not console.is_terminal:
+                        console.print(f"{part.name}: {runs.log(part)}", highlight=False, soft_wrap=True)
+                    tasks[part.name] = bar.add_task(part.name, total=runs.progress(part)[1])
+            for task in bar.tasks:
+                part = next(p for p in parts if p.name == task.description)
+                if not task.finished:
+                    bar.update(task.id, completed=runs.progress(part)[0])
+
+        return runs.execute(waiting, jobs, watch)
+
+
+def _report(runs: Runs, parts: Sequence[Part], command: str, with_viewer: bool, console: Console) -> None:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from ipi_driver.reproduction.report import print_tables, write_reproduction
+
+    complete = [part for part in parts if runs.complete(part)]
+    if not complete:
+        raise UserError(f"nothing to report: no run in {runs.output} is complete")
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+
+        def start(description: str, total: int):  # type: ignore[no-untyped-def]
+            task = bar.add_task(description, total=total or None)
+            return lambda n: bar.advance(task, n)
+
+        result = write_reproduction(runs, complete, command, with_viewer, start)
+    print_tables(result)
+    print(f"report: {result.page}")

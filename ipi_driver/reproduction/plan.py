@@ -1,0 +1,187 @@
+"""What a reproduction consists of: runs, their lengths, and the file that makes it restartable."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from ipi_driver.errors import UserError
+from ipi_driver.shipped import shipped_folder
+
+SYSTEMS = ("gas", "liquid", "ice")
+SCALES = ("small", "full")
+PLAN_FILE = "plan.json"
+
+# Seconds of one thread for a raw evaluation of a molecule (alone, and each of the condensed phases) and for i-PI's own
+# part of a step, of `pet-water-s`: they only serve the estimate.
+_GAS, _BULK, _STEP = 2.3e-3, 0.75e-3, 1.2e-3
+_GAS_FRAME = 0.35e-3
+
+
+@dataclass(frozen=True)
+class Part:
+    """One run.
+
+    Attributes
+    ----------
+    name
+        Of its folder.
+    system
+        gas, liquid or ice.
+    source
+        The shipped input.
+    average
+        Of the averaged endpoint or of the only one; None keeps that of the input.
+    steps
+        Of i-PI (outer ones with multiple time stepping); None: until it has converged.
+    structures
+        Starting structure, or the cells of a set; empty: those of the input.
+    seconds
+        Estimated time on one thread.
+    """
+
+    name: str
+    system: str
+    source: str
+    average: str | None
+    steps: int | None
+    structures: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+    @property
+    def is_set(self) -> bool:
+        """Whether the run is a folder of relaxations."""
+        return self.system == "ice"
+
+
+_SMALL_CELLS = ("096-a", "096-b", "096-c", "192-a", "192-b")
+_RELAXATION_STEPS = 90
+
+
+def parts_of(scale: str, systems: Sequence[str], fraction: float = 1.0) -> list[Part]:
+    """Runs of a scale.
+
+    Parameters
+    ----------
+    scale
+        ``small`` (64 molecules, five cells of ice) or ``full`` (512 molecules, nine cells).
+    systems
+        Of `SYSTEMS`; empty takes all.
+    fraction
+        Multiplies all lengths but those of the relaxations.
+
+    Raises
+    ------
+    UserError
+        If a name is unknown or the fraction not positive.
+    """
+    if scale not in SCALES:
+        raise UserError(f"unknown scale {scale!r}: expected one of {', '.join(SCALES)}")
+    unknown = [name for name in systems if name not in SYSTEMS]
+    if unknown:
+        raise UserError(f"unknown system {unknown[0]!r}: expected some of {', '.join(SYSTEMS)}")
+    if not 0.0 < fraction <= 1.0:
+        raise UserError(f"the fraction of the lengths must be above 0 and at most 1, got {fraction}")
+    small = scale == "small"
+    n = 64 if small else 512
+    box = () if small else ("init-512.xyz",)
+    bulk = n * _BULK
+    cells = _SMALL_CELLS if small else ()
+    ice = _RELAXATION_STEPS * (sum(int(name[:3]) for name in cells) if small else 2592) * _BULK
+
+    def steps(count: int) -> int:
+        return max(20, round(count * fraction))
+
+    def part(
+        name: str,
+        system: str,
+        source: str,
+        average: str | None,
+        count: int,
+        cost: float,
+        structures: tuple[str, ...] = (),
+    ) -> Part:
+        return Part(name, system, source, average, steps(count), structures, steps(count) * cost)
+
+    longer = 1 if small else 10
+    gas_2i, liquid_2i = 36 * _GAS_FRAME, 36 * bulk
+    found = [
+        part(
+            "liquid-2i", "liquid", "liquid-nvt", "2i", 1000 if small else 20_000, 10 * bulk + liquid_2i, box
+        ),
+        part("liquid-raw", "liquid", "liquid-nvt-raw", None, 40_000 if small else 200_000, bulk, box),
+        part("liquid-random", "liquid", "liquid-nvt-random", None, 10_000 if small else 200_000, bulk, box),
+        Part("ice-2i", "ice", "ice", "2i", None, cells, 36 * ice),
+        Part("ice-raw", "ice", "ice", "none", None, cells, ice),
+        part("gas-nve-raw", "gas", "gas-nve", "none", 200_000 * longer, _GAS + _STEP),
+        part("gas-nve-2i", "gas", "gas-nve", "2i", 20_000 * longer, gas_2i + _STEP),
+        part("gas-nvt-raw", "gas", "gas-nvt", "none", 10_000 * longer, 10 * (_GAS + _STEP)),
+        part("gas-nvt-2i", "gas", "gas-nvt", "2i", 10_000 * longer, 10 * (_GAS + _STEP) + gas_2i),
+    ]
+    return [part for part in found if not systems or part.system in systems]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What may not change between two calls on the same output folder."""
+
+    model: str
+    weights: str
+    scale: str
+    fraction: float
+    seed: int
+
+
+def fingerprint(model: str) -> str:
+    """SHA-256 of a model's weights (shipped name or folder); of the specification itself for other potentials."""
+    folder = Path(model) if Path(model).exists() else shipped_folder("models") / model
+    files = sorted(folder.glob("*.safetensors")) + [f for f in [folder / "model.yaml"] if f.is_file()]
+    if folder.is_file():
+        files = [folder]
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(path.read_bytes())
+    if not files:
+        digest.update(model.encode())
+    return digest.hexdigest()
+
+
+def open_plan(output: Path, settings: Settings) -> None:
+    """Write the plan of a new output folder, or compare with that of an old one.
+
+    Raises
+    ------
+    UserError
+        If the folder holds a reproduction with other settings, or something else.
+    """
+    path = output / PLAN_FILE
+    if not path.is_file():
+        if output.exists() and (not output.is_dir() or any(output.iterdir())):
+            raise UserError(f"{output} is not empty and holds no {PLAN_FILE}; choose another --output")
+        output.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(asdict(settings), indent=2) + "\n")
+        return
+    try:
+        known = json.loads(path.read_text())
+    except ValueError as error:
+        raise UserError(f"{path} cannot be read: {error}") from error
+    for key, value in asdict(settings).items():
+        if known.get(key) != value:
+            raise UserError(
+                f"{output} was begun with {key} {known.get(key)}, got {value}; choose another --output to begin anew"
+            )
+
+
+def cells_folder(output: Path, part: Part) -> Path:
+    """The chosen cells of a set, copied to a folder of their own."""
+    shipped = shipped_folder("inputs") / part.source
+    folder = output / "cells"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in part.structures:
+        if not (folder / f"{name}.xyz").is_file():
+            shutil.copyfile(shipped / "cells" / f"{name}.xyz", folder / f"{name}.xyz")
+    return folder
