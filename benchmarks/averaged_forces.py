@@ -158,9 +158,12 @@ def through_ipi(model: str, structure: Structure, short: int, long: int) -> dict
     """Seconds of a step from the difference of a long and a short run, for each way to average."""
     result = {}
     for forcefield in ("raw", "average", "ffrotations"):
-        runs = [simulation_seconds(model, structure, forcefield, n) for n in (short, long)]
-        step = (runs[1][0] - runs[0][0]) / (long - short)
-        model_seconds = (runs[1][1]["model_seconds"] - runs[0][1]["model_seconds"]) / (long - short)
+        # a raw step of a molecule is short: many are needed to see it beside the start of the processes
+        more = 40 if forcefield == "raw" and structure.n_atoms < 10 else 1
+        counts = (short, more * long)
+        runs = [simulation_seconds(model, structure, forcefield, n) for n in counts]
+        step = (runs[1][0] - runs[0][0]) / (counts[1] - counts[0])
+        model_seconds = (runs[1][1]["model_seconds"] - runs[0][1]["model_seconds"]) / (counts[1] - counts[0])
         result[f"step {forcefield}, ms"] = 1e3 * step
         if forcefield == "raw":
             result["step beyond the model, ms"] = 1e3 * (step - model_seconds)
