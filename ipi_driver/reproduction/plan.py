@@ -58,7 +58,7 @@ class Part:
         return self.system == "ice"
 
 
-_SMALL_CELLS = ("096-a", "096-b", "096-c", "192-a", "192-b")
+_SMALL_CELLS = ("096-a", "096-b", "096-c")
 _RELAXATION_STEPS = 90
 
 
@@ -68,7 +68,7 @@ def parts_of(scale: str, systems: Sequence[str], fraction: float = 1.0) -> list[
     Parameters
     ----------
     scale
-        ``small`` (64 molecules, five cells of ice) or ``full`` (512 molecules, nine cells).
+        ``small`` (64 molecules, three cells of ice) or ``full`` (512 molecules, nine cells).
     systems
         Of `SYSTEMS`; empty takes all.
     fraction
@@ -114,13 +114,13 @@ def parts_of(scale: str, systems: Sequence[str], fraction: float = 1.0) -> list[
             "liquid-2i", "liquid", "liquid-nvt", "2i", 1000 if small else 20_000, 10 * bulk + liquid_2i, box
         ),
         part("liquid-raw", "liquid", "liquid-nvt-raw", None, 40_000 if small else 200_000, bulk, box),
-        part("liquid-random", "liquid", "liquid-nvt-random", None, 10_000 if small else 200_000, bulk, box),
-        Part("ice-2i", "ice", "ice", "2i", None, cells, 36 * ice),
         Part("ice-raw", "ice", "ice", "none", None, cells, ice),
+        Part("ice-2i", "ice", "ice", "2i", None, cells, 36 * ice),
         part("gas-nve-raw", "gas", "gas-nve", "none", 200_000 * longer, _GAS + _STEP),
         part("gas-nve-2i", "gas", "gas-nve", "2i", 20_000 * longer, gas_2i + _STEP),
         part("gas-nvt-raw", "gas", "gas-nvt", "none", 10_000 * longer, 10 * (_GAS + _STEP)),
-        part("gas-nvt-2i", "gas", "gas-nvt", "2i", 10_000 * longer, 10 * (_GAS + _STEP) + gas_2i),
+        part("gas-nvt-2i", "gas", "gas-nvt", "2i", 5_000 * longer, 10 * (_GAS + _STEP) + gas_2i),
+        part("liquid-random", "liquid", "liquid-nvt-random", None, 10_000 if small else 200_000, bulk, box),
     ]
     return [part for part in found if not systems or part.system in systems]
 
