@@ -9,14 +9,18 @@ Prints ratios measured in one run (medians of interleaved repetitions) and, with
 - ``loop / 36 frames``: 36 single evaluations of the rotated structure, each with its neighbour list, over the average.
 - ``ffrotations / client``: a molecular-dynamics step with i-PI's `<ffrotations>` over the raw model, over the same step
   with the average served by one endpoint.
-- ``step beyond the model``: time of a gas-phase step through a unix socket less the model's own time.
+- ``step beyond the model``: time of a gas-phase step through a unix socket less the model's own time; beside it a step
+  of i-PI with a client that answers zeros at once.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
+import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -136,8 +140,8 @@ def simulation_seconds(model: str, structure: Structure, forcefield: str, steps:
             atoms.cell = np.eye(3) * 30.0
         ase.io.write(folder / "init.extxyz", atoms)
         address = folder.name
-        socket = SOCKET.format(name="socket" if forcefield == "ffrotations" else "model", address=address)
-        xml = ROTATIONS.format(socket=socket) if forcefield == "ffrotations" else socket
+        wire = SOCKET.format(name="socket" if forcefield == "ffrotations" else "model", address=address)
+        xml = ROTATIONS.format(socket=wire) if forcefield == "ffrotations" else wire
         (folder / "input.xml").write_text(XML.format(steps=steps, forcefield=xml))
         endpoint = f"{address}={AVERAGE}" if forcefield == "average" else address
         start = time.perf_counter()
@@ -154,6 +158,47 @@ def simulation_seconds(model: str, structure: Structure, forcefield: str, steps:
         return time.perf_counter() - start, json.loads((folder / "stats.json").read_text())
 
 
+def answer_nothing(address: str, n_atoms: int) -> None:
+    """The least that a client can do: every request is answered with zeros at once."""
+    reply = (
+        b"FORCEREADY  " + struct.pack("=di", 0.0, n_atoms) + bytes(24 * n_atoms + 72) + struct.pack("=i", 0)
+    )
+    with socket.socket(socket.AF_UNIX) as wire, contextlib.suppress(ConnectionError):
+        while wire.connect_ex(f"/tmp/ipi_{address}"):
+            time.sleep(0.05)
+        stream = wire.makefile("rb")
+        ready = False
+        while (word := stream.read(12).rstrip()) and word != b"EXIT":
+            if word == b"STATUS":
+                wire.sendall(b"READY       " if ready else b"NEEDINIT    ")
+            elif word == b"INIT":
+                stream.read(struct.unpack("=ii", stream.read(8))[1])
+                ready = True
+            elif word == b"POSDATA":
+                stream.read(148 + 24 * n_atoms)
+            elif word == b"GETFORCE":
+                wire.sendall(reply)
+
+
+def empty_step(structure: Structure, short: int, long: int) -> float:
+    """Seconds of a step of i-PI with `answer_nothing`: what no client can save."""
+    seconds = []
+    for steps in (short, long):
+        with tempfile.TemporaryDirectory(prefix="bench") as name:
+            folder = Path(name)
+            atoms = structure.to_atoms()
+            atoms.cell = np.eye(3) * 30.0
+            ase.io.write(folder / "init.extxyz", atoms)
+            xml = SOCKET.format(name="model", address=folder.name)
+            (folder / "input.xml").write_text(XML.format(steps=steps, forcefield=xml))
+            start = time.perf_counter()
+            ipi = subprocess.Popen(["i-pi", "input.xml"], cwd=folder, stdout=subprocess.DEVNULL)
+            answer_nothing(folder.name, structure.n_atoms)
+            ipi.wait(timeout=120)
+            seconds.append(time.perf_counter() - start)
+    return (seconds[1] - seconds[0]) / (long - short)
+
+
 def through_ipi(model: str, structure: Structure, short: int, long: int) -> dict[str, float]:
     """Seconds of a step from the difference of a long and a short run, for each way to average."""
     result = {}
@@ -167,6 +212,8 @@ def through_ipi(model: str, structure: Structure, short: int, long: int) -> dict
         result[f"step {forcefield}, ms"] = 1e3 * step
         if forcefield == "raw":
             result["step beyond the model, ms"] = 1e3 * (step - model_seconds)
+    if structure.n_atoms < 10:
+        result["step of i-PI, zero forces, ms"] = 1e3 * empty_step(structure, short, 40 * long)
     result["ffrotations / client"] = result["step ffrotations, ms"] / result["step average, ms"]
     return result
 

@@ -53,7 +53,7 @@ class Published:
     bound: bool = False
 
 
-_TORQUE = "symmetry error of another, smaller model; read off a figure"
+_TORQUE = "the symmetry error of another model; read off a figure"
 _CELLS = "other cells, made by this project"
 _NOT_3I = "reference Ih, not 3i"
 _SHORT = "64 molecules and a shorter run; read off a figure"
@@ -216,7 +216,8 @@ def _agreement(entry: Published, value: float, error: float) -> str:
     ratio = f"{value / entry.value:.2g} × published" if entry.value else ""
     if math.isfinite(error) and error > 0.0:
         sigmas = abs(value - entry.value) / error
-        return f"agrees ({sigmas:.1f} σ)" if sigmas <= _SIGMAS else f"{ratio} ({sigmas:.0f} σ)"
+        far = f"{sigmas:.0f} σ" if sigmas < 100 else "> 100 σ"
+        return f"agrees ({sigmas:.1f} σ)" if sigmas <= _SIGMAS else f"{ratio} ({far})"
     return ratio
 
 

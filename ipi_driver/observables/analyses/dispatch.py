@@ -13,6 +13,7 @@ from ipi_driver.observables.analyses.liquid import analyse_liquid
 from ipi_driver.observables.analyses.replay import analyse_replay
 from ipi_driver.observables.analyses.result import Analysis, Options
 from ipi_driver.observables.reading import Run
+from ipi_driver.serving.launcher_prepare import STARTING
 
 StartProgress = Callable[[str, int], Callable[[int], None]]
 """(description, number of frames) -> a function that is called with frames done."""
@@ -31,7 +32,10 @@ def find_runs(folder: Path) -> list[Run]:
     if list(folder.glob("*.xml")):
         return [Run(folder)]
     inside = [
-        Run(child) for child in sorted(folder.iterdir()) if child.is_dir() and list(child.glob("*.xml"))
+        Run(child)
+        for child in sorted(folder.iterdir())
+        # a cell that failed before its first step holds an input and nothing else
+        if child.is_dir() and list(child.glob("*.xml")) and not (child / STARTING).exists()
     ]
     if not inside:
         raise UserError(

@@ -1,0 +1,207 @@
+"""`ipi-driver reproduce`: real runs at a tiny length, restart, failures; comparisons with known answers."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ipi_driver.errors import UserError
+from ipi_driver.observables.analyses.dispatch import find_runs
+from ipi_driver.observables.analyses.result import Analysis, Curve, Scalar
+from ipi_driver.observables.reading import Run
+from ipi_driver.reproduction.compare import compare_runs, published_rows
+from ipi_driver.reproduction.plan import Part, Settings, fingerprint, open_plan, parts_of
+from ipi_driver.reproduction.runner import Runs
+from ipi_driver.reproduction.stability import longest_bond
+from ipi_driver.shipped import shipped_folder
+
+MODEL = "anisotropic?l=4&amplitude=0.1"
+SETTINGS = Settings(MODEL, fingerprint(MODEL), "small", 1.0, 1)
+
+
+def reproduce(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "ipi_driver", "reproduce", *arguments],
+        cwd=folder, capture_output=True, text=True, timeout=240, env=dict(os.environ, OMP_NUM_THREADS="1"),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def gas(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    folder = tmp_path_factory.mktemp("reproduction")
+    done = reproduce(
+        "gas", "--model", MODEL, "--fraction", "0.0002", "--output", "out", "--no-viewer", folder=folder
+    )
+    return folder, done
+
+
+def test_whole_chain_ends_in_a_report(gas: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    folder, done = gas
+    assert done.returncode == 0, done.stderr
+    report = folder / "out" / "report"
+    content = json.loads((report / "table.json").read_text())
+    torque = {
+        row["label"].split()[-1]: row["value"] for row in content["published"] if "torque" in row["label"]
+    }
+    assert torque["i"] == pytest.approx(torque["none"])  # the term has even parity
+    assert torque["none"] > 1.0
+    assert torque["3"] < 1e-9  # the grid 3 removes every degree up to 4
+    assert [row["whole"] for row in content["stability"]] == [True] * 4
+    page = (report / "report.html").read_text()
+    assert "Published values and this model" in page
+    assert "Symmetry error against Ih" in page
+    assert {p.name for p in (report / "check").glob("*.png")} >= {
+        "convergence.png",
+        "degrees.png",
+        "angles.png",
+    }
+    assert "http://" not in page.replace("http://www.w3.org", "")
+
+
+def test_second_call_runs_nothing(gas: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    folder, _ = gas
+    before = {p: p.stat().st_mtime_ns for p in (folder / "out" / "runs").rglob("simulation.out")}
+    done = reproduce(
+        "gas", "--model", MODEL, "--fraction", "0.0002", "--output", "out", "--no-viewer", folder=folder
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count(": complete") == 4
+    assert before == {p: p.stat().st_mtime_ns for p in (folder / "out" / "runs").rglob("simulation.out")}
+
+
+def test_changed_settings_are_refused(gas: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    folder, _ = gas
+    done = reproduce("gas", "--model", MODEL, "--fraction", "0.5", "--output", "out", folder=folder)
+    assert done.returncode == 2
+    assert "begun with fraction 0.0002, got 0.5" in done.stderr
+
+
+def test_dry_run_writes_nothing(tmp_path: Path) -> None:
+    done = reproduce("--dry-run", "--scale", "full", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "liquid-2i" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_interrupted_run_is_continued(tmp_path: Path) -> None:
+    runs = Runs(tmp_path, SETTINGS, threads=1)
+    part = Part("gas-nve-raw", "gas", "gas-nve", "none", 600)
+
+    def interrupt(running: Sequence[Part]) -> None:
+        if any(runs.progress(p)[0] > 0 for p in running):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        runs.execute([part], 1, interrupt)
+    assert not runs.complete(part)
+    assert "--resume" in runs.command(part)
+    assert runs.execute([part], 1, lambda running: None) == []
+    assert runs.complete(part)
+    assert Run(runs.folder(part)).properties["step"].tolist() == list(range(0, 601, 10))
+
+
+def test_failure_of_one_run_does_not_stop_the_others(tmp_path: Path) -> None:
+    runs = Runs(tmp_path, SETTINGS, threads=1)
+    bad = Part("bad", "gas", "gas-nve", "none", 20, ("missing.xyz",))
+    good = Part("gas-nve-raw", "gas", "gas-nve", "none", 20)
+    (failure,) = runs.execute([bad, good], 1, lambda running: None)
+    assert failure.part is bad
+    assert failure.status == 2
+    assert "missing.xyz" in failure.log.read_text()
+    assert runs.complete(good)
+
+
+def test_folder_of_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(UserError, match=r"holds no plan\.json"):
+        open_plan(tmp_path, SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("scale", "systems", "fraction"), [("big", [], 1), ("small", ["steam"], 1), ("small", [], 0)]
+)
+def test_bad_plans_are_refused(scale: str, systems: list[str], fraction: float) -> None:
+    with pytest.raises(UserError):
+        parts_of(scale, systems, fraction)
+
+
+def analysis(name: str, **values: tuple[float, float]) -> Analysis:
+    made = Analysis(name, "liquid", name, "64 H2O", {})
+    made.scalars = {key: Scalar(key, value, error, "") for key, (value, error) in values.items()}
+    return made
+
+
+def test_verdicts_follow_the_uncertainties() -> None:
+    raw = analysis("raw", diffusion=(0.20, 0.03), relaxation=(4.0, 0.1), drift=(1.0, 0.5))
+    averaged = analysis("2i", diffusion=(0.24, 0.04), relaxation=(5.0, 0.1), drift=(9.0, 0.5))
+    verdicts = {row.label: row.verdict for row in compare_runs({"raw": raw, "2i": averaged})}
+    assert verdicts["diffusion"] == "agree (at most 0.8 σ apart)"  # 0.04 / hypot(0.03, 0.04)
+    assert verdicts["relaxation"] == "differ by 7.1 σ"
+    assert verdicts["drift"] == "raw < 2i, resolved"
+    noisy = analysis("2i", drift=(2.0, 5.0))
+    (row,) = compare_runs({"raw": analysis("raw", drift=(1.0, 0.5)), "2i": noisy})
+    assert "not resolved" in row.verdict
+    (row,) = compare_runs({"raw": averaged, "2i": analysis("2i", drift=(1.0, 0.5))})[-1:]
+    assert "not in the order" in row.verdict
+
+
+def test_curves_are_compared_point_by_point() -> None:
+    x = np.linspace(1, 5, 50)
+    error = np.full(50, 0.1)
+    runs = {name: analysis(name) for name in ("a", "b", "c")}
+    for name, shift in (("a", 0.0), ("b", 0.1), ("c", 1.0)):
+        runs[name].curves["g_OO"] = Curve(x, np.sin(x) + shift, error, "r", "g")
+    (close,) = compare_runs({k: runs[k] for k in "ab"})
+    assert close.verdict.startswith("agree: 100 %")
+    (far,) = compare_runs({k: runs[k] for k in "ac"})
+    assert far.verdict.startswith("differ: 0 %")
+
+
+def test_published_values_are_compared() -> None:
+    raw = analysis("liquid-raw", g_OO_height=(2.31, 0.04), diffusion=(0.5, 0.01))
+    rows = {row.label: row for row in published_rows({"liquid-raw": raw}, {"gas:none:force_mae": 24.0})}
+    assert rows["liquid: first maximum of g_OO"].agreement == "agrees (1.5 σ)"
+    assert rows["liquid: diffusion coefficient"].agreement.startswith("1.9 × published")
+    assert rows["symmetry error of forces, gas"].agreement == "2 × published"
+    assert len(rows) == 3
+
+
+def test_longest_bond_is_found(tmp_path: Path) -> None:
+    (tmp_path / "input.xml").write_text(
+        "<simulation><output prefix='simulation'>"
+        "<properties filename='out'>[ step, conserved ]</properties>"
+        "<trajectory filename='pos' format='xyz' cell_units='angstrom'>positions{angstrom}</trajectory></output>"
+        "<total_steps>3</total_steps><system><initialize nbeads='1'><file mode='xyz'>init.xyz</file></initialize>"
+        "<forces><force forcefield='m'/></forces><motion mode='dynamics'><dynamics mode='nve'>"
+        "<timestep units='femtosecond'>500</timestep></dynamics></motion></system></simulation>"
+    )
+    lines = []
+    for step, stretched in enumerate((0.96, 1.1, 1.45, 1.0)):
+        lines.append(
+            "3\n# CELL(abcABC):   10.0  10.0  10.0  90.0  90.0  90.0  "
+            f"Step: {step}  Bead: 0 positions{{angstrom}} cell{{angstrom}}\n"
+            f"O 9.9 0.0 0.0\nH {(9.9 + stretched) % 10:.6f} 0.0 0.0\nH 9.66 0.93 0.0"
+        )
+    (tmp_path / "simulation.pos_0.xyz").write_text("\n".join(lines) + "\n")
+    found = longest_bond(tmp_path)
+    assert found.longest_bond == pytest.approx(1.45, abs=1e-5)  # across the boundary
+    assert found.at == pytest.approx(1.0, rel=1e-5)  # step 2 of 0.5 ps
+    assert found.frames == 4
+    assert not found.whole
+
+
+def test_cells_that_never_began_are_not_analysed(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "input.xml").write_text(
+            (shipped_folder("inputs") / "ice" / "input.xml").read_text()
+        )
+    (tmp_path / "b" / ".starting").touch()
+    assert [run.name for run in find_runs(tmp_path)] == ["a"]
