@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ipi_driver.observables.analyses.result import Analysis
@@ -27,7 +27,7 @@ def write_report(
     with_viewer: bool = True,
     title: str = "",
     sections: Sequence[str] = (),
-    remark: str = "",
+    remarks: Mapping[str, str] | None = None,
 ) -> Path:
     """Write CSV, JSON, PNG, PDF and ``report.html`` to a folder; the path of the page.
 
@@ -37,9 +37,10 @@ def write_report(
         The command that repeats the report.
     title, sections
         Of the page, as in `write_page`.
-    remark
-        Said under every figure.
+    remarks
+        By kind, said under every figure of that kind.
     """
+    remarks = remarks or {}
     folder.mkdir(parents=True, exist_ok=True)
     write_tables(analyses, folder)
     figures: list[tuple[str, str, str, Path]] = []
@@ -49,10 +50,15 @@ def write_report(
             figure = draw_maps(key, same)
             if figure is not None:
                 figures.append(
-                    (kind, name, f"{caption} {remark}", save(figure, folder / "figures", f"{kind}-{key}"))
+                    (
+                        kind,
+                        name,
+                        f"{caption} {remarks.get(kind, '')}",
+                        save(figure, folder / "figures", f"{kind}-{key}"),
+                    )
                 )
         for layout in layouts_of(same):
             png = save(draw_curves(layout, same), folder / "figures", f"{kind}-{layout.name}")
-            figures.append((kind, layout.title, f"{layout.caption} {remark}", png))
+            figures.append((kind, layout.title, f"{layout.caption} {remarks.get(kind, '')}", png))
     viewer = viewer_html(analyses) if with_viewer else ""
     return write_page(analyses, figures, viewer, command, folder / "report.html", title, sections)

@@ -26,12 +26,22 @@ from ipi_driver.report.check_tables import write_check
 from ipi_driver.report.page import figure_html, table_html
 from ipi_driver.report.tables import formatted
 from ipi_driver.report.writer import write_report
-from ipi_driver.reproduction.compare import Comparison, Row, compare_runs, published_rows, remarks
+from ipi_driver.reproduction.compare import (
+    Comparison,
+    Row,
+    compare_runs,
+    figure_remarks,
+    published_rows,
+    remarks,
+)
 from ipi_driver.reproduction.plan import Part
 from ipi_driver.reproduction.runner import Runs
 from ipi_driver.reproduction.stability import Stability, longest_bond
 
 Start = Callable[[str, int], Callable[[int], None]]
+_ORDER = (
+    "gas-nve-raw", "gas-nve-2i", "gas-nvt-raw", "gas-nvt-2i", "liquid-raw", "liquid-2i", "liquid-random", "ice-raw", "ice-2i",
+)  # fmt: skip
 _TORQUE_AVERAGES = ("none", "i", "D2", "T", "Th", "O", "Oh", "I", "Ih", "2", "2i", "3", "3i")
 _SNAPSHOTS = {"gas": 200, "liquid": 3, "ice": 2}
 """Structures of the check; those of the condensed phases cost most."""
@@ -72,21 +82,20 @@ def write_reproduction(
     analyses = _analyse(runs, parts, start)
     check = _check(runs, parts, folder / "check", start)
     stability = []
-    for part in parts:
-        if not part.is_set:
-            tick = start(f"{part.name}: bonds", 1)
-            stability.append(longest_bond(runs.folder(part)))
-            tick(1)
+    for part in sorted((p for p in parts if not p.is_set), key=lambda p: _ORDER.index(p.name)):
+        tick = start(f"{part.name}: bonds", 1)
+        stability.append(longest_bond(runs.folder(part)))
+        tick(1)
     rows = published_rows(analyses, check)
-    order = [name for name in ("liquid-raw", "liquid-2i", "liquid-random") if name in analyses]
+    order = [name for name in _ORDER if name.startswith("liquid") and name in analyses]
     comparisons = compare_runs({name: analyses[name] for name in order})
     result = Reproduction(rows, comparisons, stability, folder / "report.html")
-    said = remarks(list(analyses.values()), runs.settings.scale)
-    sections = [*_sections(result, said), _check_section(folder / "check")]
+    scale = runs.settings.scale
+    sections = [*_sections(result, [*remarks(scale), *runs.notes]), _check_section(folder / "check")]
     write_report(
-        [analyses[part.name] for part in parts if part.name in analyses],
+        [analyses[name] for name in _ORDER if name in analyses],
         folder, command, with_viewer, title="Reproduction of the gas, liquid and ice tests",
-        sections=sections, remark=said[0],
+        sections=sections, remarks=figure_remarks(scale),
     )  # fmt: skip
     _write_tables(result, runs, folder)
     return result
