@@ -40,8 +40,16 @@ from ipi_driver.reproduction.stability import Stability, longest_bond
 
 Start = Callable[[str, int], Callable[[int], None]]
 _ORDER = (
-    "gas-nve-raw", "gas-nve-2i", "gas-nvt-raw", "gas-nvt-2i", "liquid-raw", "liquid-2i", "liquid-random", "ice-raw", "ice-2i",
-)  # fmt: skip
+    "gas-nve-raw",
+    "gas-nve-2i",
+    "gas-nvt-raw",
+    "gas-nvt-2i",
+    "liquid-raw",
+    "liquid-2i",
+    "liquid-random",
+    "ice-raw",
+    "ice-2i",
+)
 _TORQUE_AVERAGES = ("none", "i", "D2", "T", "Th", "O", "Oh", "I", "Ih", "2", "2i", "3", "3i")
 _SNAPSHOTS = {"gas": 200, "liquid": 3, "ice": 2}
 """Structures of the check; those of the condensed phases cost most."""
