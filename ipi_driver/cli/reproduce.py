@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,7 +34,12 @@ examples:
   ipi-driver reproduce gas ice --model my-model --output my-reproduction
   ipi-driver reproduce --scale full --dry-run             # what it would run, and for how long
   ipi-driver reproduce --scale full liquid --jobs 3 --threads 16
+  ipi-driver reproduce --scale full liquid --jobs 1 --device cuda
   ipi-driver reproduce --only-report                      # analyse again what has been run
+  ipi-driver reproduce --export my-report                 # copy the report (a few MB) to a folder of your own
+
+The report holds every complete run of OUTPUT, whichever systems are named. exit status: 0 all runs named are complete;
+2 error, or a run failed (the others are run and reported); 130 interrupted (the same command continues).
 """
 
 
@@ -47,6 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("-o", "--output", type=Path, metavar="DIR", help="folder to write (default reproduction-SCALE)")
     add("--jobs", type=int, metavar="N", help="runs at the same time (default: cores / threads)")
     add("--threads", type=int, default=1, metavar="N", help="of each model (default 1)")
+    add("--device", help="torch device of the models of the runs (default cpu)")
     add("--seed", type=int, default=31415, help="of i-PI and of random frames (default 31415)")
     add(
         "--fraction",
@@ -57,6 +64,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--dry-run", action="store_true", help="print the runs and their estimated time, run nothing")
     add("--only-report", action="store_true", help="run nothing, analyse what is complete")
+    add(
+        "--export",
+        type=Path,
+        metavar="DIR",
+        help="copy OUTPUT/report to this folder, which must be new or empty",
+    )
     add("--no-viewer", action="store_true", help="leave the structure viewer (1.3 MB) out of the report")
 
 
@@ -72,27 +85,51 @@ def main(args: argparse.Namespace) -> int:
         if value is not None and value < 1:
             raise UserError(f"--{name} must be at least 1, got {value}")
     parts = parts_of(args.scale, args.systems, args.fraction)
+    everything = parts_of(args.scale, (), args.fraction)
     output = args.output or Path(f"reproduction-{args.scale}")
-    jobs = args.jobs or max(1, (os.cpu_count() or 1) // args.threads)
+    jobs = args.jobs or max(1, _cores() // args.threads)
     settings = Settings(args.model, fingerprint(args.model), args.scale, args.fraction, args.seed)
-    runs = Runs(output, settings, args.threads)
+    runs = Runs(output, settings, args.threads, args.device)
     console = Console(stderr=True)
+    _check_export(args.export)
     if args.dry_run:
-        _print_plan(runs, parts, jobs, Console())
+        open_plan(output, settings, parts, write=False)
+        _print_plan(runs, parts, jobs)
         return 0
     _check_model(args.model)
-    open_plan(output, settings)
+    open_plan(output, settings, () if args.only_report else parts)
     failures: list[Failure] = []
     if not args.only_report:
         failures = _execute(runs, parts, jobs, console)
-    _report(runs, parts, shlex.join(["ipi-driver", *sys.argv[1:]]), not args.no_viewer, console)
-    for failure in failures:
-        print(
-            f"error: {failure.part.name} ended with status {failure.status} before its end; see {failure.log}; "
-            "the same command continues it",
-            file=sys.stderr,
-        )
+    try:
+        folder = _report(runs, everything, _command(), not args.no_viewer, console)
+        if args.export is not None:
+            shutil.copytree(folder, args.export, dirs_exist_ok=True)
+            print(f"copied to {args.export}")
+    finally:
+        for failure in failures:
+            print(
+                f"error: {failure.part.name} ended with status {failure.status} before its end; see {failure.log}; "
+                "the same command continues it",
+                file=sys.stderr,
+            )
     return 2 if failures else 0
+
+
+def _command() -> str:
+    return shlex.join(["ipi-driver", *sys.argv[1:]])
+
+
+def _cores() -> int:
+    """Cores that this process may use: a queue gives fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _check_export(folder: Path | None) -> None:
+    if folder is not None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"--export must name a new or empty folder, got {folder}")
 
 
 def _check_model(model: str) -> None:
@@ -101,9 +138,13 @@ def _check_model(model: str) -> None:
     load_potential(model)
 
 
-def _print_plan(runs: Runs, parts: Sequence[Part], jobs: int, console: Console) -> None:
+def _print_plan(runs: Runs, parts: Sequence[Part], jobs: int) -> None:
+    from rich.console import Console
     from rich.table import Table
 
+    console = Console()
+    if not console.is_terminal:  # a log file has no width of its own
+        console = Console(width=120)
     table = Table()
     for title in ("run", "input", "average", "steps", "estimate / h", ""):
         table.add_column(title)
@@ -113,10 +154,11 @@ def _print_plan(runs: Runs, parts: Sequence[Part], jobs: int, console: Console) 
         average = part.average or "of the input"
         table.add_row(part.name, part.source, average, steps, f"{part.seconds / 3600:.2g}", state)
     console.print(table)
-    left = sum(part.seconds for part in parts if not runs.complete(part)) / 3600
+    waiting = [part.seconds / 3600 for part in parts if not runs.complete(part)]
+    wall = max([sum(waiting) / jobs, *waiting])
     print(
-        f"about {left:.2g} core hours are left for a model as fast as pet-water-s, with one thread each; "
-        f"{jobs} runs at a time"
+        f"an estimate for a model as fast as pet-water-s, with one thread each: {sum(waiting):.2g} core hours "
+        f"are left, at least {wall:.2g} h with {jobs} run{'s' * (jobs > 1)} at a time"
     )
 
 
@@ -143,11 +185,19 @@ def _execute(runs: Runs, parts: Sequence[Part], jobs: int, console: Console) -> 
                 part = next(p for p in parts if p.name == task.description)
                 if not task.finished:
                     bar.update(task.id, completed=runs.progress(part)[0])
+            for part in [p for p in waiting if p.name in tasks and p not in running]:
+                waiting.remove(part)
+                if not console.is_terminal:
+                    console.print(
+                        f"{part.name}: {'done' if runs.complete(part) else 'FAILED'}", highlight=False
+                    )
 
-        return runs.execute(waiting, jobs, watch)
+        failures = runs.execute(tuple(waiting), jobs, watch)
+        watch(())  # the last steps
+        return failures
 
 
-def _report(runs: Runs, parts: Sequence[Part], command: str, with_viewer: bool, console: Console) -> None:
+def _report(runs: Runs, parts: Sequence[Part], command: str, with_viewer: bool, console: Console) -> Path:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from ipi_driver.reproduction.report import print_tables, write_reproduction
@@ -165,3 +215,4 @@ def _report(runs: Runs, parts: Sequence[Part], command: str, with_viewer: bool, 
         result = write_reproduction(runs, complete, command, with_viewer, start)
     print_tables(result)
     print(f"report: {result.page}")
+    return result.page.parent

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from ipi_driver.errors import UserError
 from ipi_driver.shipped import shipped_folder
@@ -120,6 +121,8 @@ def parts_of(scale: str, systems: Sequence[str], fraction: float = 1.0) -> list[
         part("gas-nve-2i", "gas", "gas-nve", "2i", 20_000 * longer, gas_2i + _STEP),
         part("gas-nvt-raw", "gas", "gas-nvt", "none", 10_000 * longer, 10 * (_GAS + _STEP)),
         part("gas-nvt-2i", "gas", "gas-nvt", "2i", 5_000 * longer, 10 * (_GAS + _STEP) + gas_2i),
+        # the correction of every outer step in one random frame
+        part("gas-nvt-random", "gas", "gas-nvt", "random", 5_000 * longer, 10 * (_GAS + _STEP) + _GAS),
         part("liquid-random", "liquid", "liquid-nvt-random", None, 10_000 if small else 200_000, bulk, box),
     ]
     return [part for part in found if not systems or part.system in systems]
@@ -150,30 +153,63 @@ def fingerprint(model: str) -> str:
     return digest.hexdigest()
 
 
-def open_plan(output: Path, settings: Settings) -> None:
-    """Write the plan of a new output folder, or compare with that of an old one.
+def open_plan(output: Path, settings: Settings, parts: Sequence[Part] = (), write: bool = True) -> None:
+    """Compare the plan with that of the output folder, and add to it what is new.
+
+    Parameters
+    ----------
+    parts
+        Runs that are asked for; those of earlier calls stay in the plan.
+    write
+        False: compare only.
 
     Raises
     ------
     UserError
-        If the folder holds a reproduction with other settings, or something else.
+        If the folder holds a reproduction with other settings or lengths, or something else.
     """
     path = output / PLAN_FILE
-    if not path.is_file():
-        if output.exists() and (not output.is_dir() or any(output.iterdir())):
-            raise UserError(f"{output} is not empty and holds no {PLAN_FILE}; choose another --output")
+    known: dict[str, Any] = {}
+    if path.is_file():
+        known = _read_plan(path)
+        for key, value in asdict(settings).items():
+            _same(output, key, known.get(key), value)
+    elif output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise UserError(f"{output} is not empty and holds no {PLAN_FILE}; choose another --output")
+    runs = known.get("runs", {})
+    for part in parts:
+        for key, value in _lasting(part).items():
+            _same(output, f"{key} of {part.name}", runs.get(part.name, {}).get(key, value), value)
+    if write:
+        content = asdict(settings) | {"runs": runs | {part.name: _lasting(part) for part in parts}}
         output.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(asdict(settings), indent=2) + "\n")
-        return
+        new = path.with_suffix(".new")  # a plan is never half written
+        new.write_text(json.dumps(content, indent=2) + "\n")
+        new.replace(path)
+
+
+def _read_plan(path: Path) -> dict[str, Any]:
     try:
         known = json.loads(path.read_text())
     except ValueError as error:
         raise UserError(f"{path} cannot be read: {error}") from error
-    for key, value in asdict(settings).items():
-        if known.get(key) != value:
-            raise UserError(
-                f"{output} was begun with {key} {known.get(key)}, got {value}; choose another --output to begin anew"
-            )
+    if not isinstance(known, dict) or not isinstance(known.get("runs", {}), dict):
+        raise UserError(f"{path} is no plan of a reproduction; choose another --output")
+    return known
+
+
+def _lasting(part: Part) -> dict[str, Any]:
+    """What may not change in a run that was begun."""
+    return {key: getattr(part, key) for key in ("source", "average", "steps")} | {
+        "structures": list(part.structures)
+    }
+
+
+def _same(output: Path, what: str, known: object, value: object) -> None:
+    if known != value:
+        raise UserError(
+            f"{output} was begun with {what} {known}, got {value}; choose another --output to begin anew"
+        )
 
 
 def cells_folder(output: Path, part: Part) -> Path:

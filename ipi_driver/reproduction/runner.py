@@ -8,12 +8,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from ipi_driver.errors import UserError
 from ipi_driver.reproduction.plan import Part, Settings, cells_folder
+from ipi_driver.serving.launcher_lock import locked
 from ipi_driver.serving.launcher_monitor import PropertyMonitor
+from ipi_driver.serving.launcher_prepare import INPUT, STARTING
 from ipi_driver.serving.launcher_resume import checkpoints
 from ipi_driver.serving.launcher_set import is_finished
 from ipi_driver.shipped import shipped_folder
@@ -42,12 +45,15 @@ class Runs:
         Model and seed.
     threads
         Of each model.
+    device
+        Torch device of the models of the runs; None: that of the input.
     """
 
-    def __init__(self, output: Path, settings: Settings, threads: int) -> None:
+    def __init__(self, output: Path, settings: Settings, threads: int, device: str | None = None) -> None:
         self.output = output.resolve()
         self.settings = settings
         self.threads = threads
+        self.device = device
         self.notes: list[str] = []
         self._monitors: dict[str, PropertyMonitor] = {}
 
@@ -79,6 +85,8 @@ class Runs:
         folder = self.folder(part)
         command = [sys.executable, "-m", "ipi_driver", "run", str(shipped_folder("inputs") / part.source)]
         command += ["--output", str(folder), "--threads", str(self.threads)]
+        if self.device is not None:
+            command += ["--device", self.device]
         begun = folder.is_dir() if part.is_set else bool(checkpoints(folder)) if folder.is_dir() else False
         if part.steps is not None:
             command += ["--steps", str(part.steps)]
@@ -135,6 +143,7 @@ class Runs:
             while waiting or running:
                 while waiting and len(running) < jobs:
                     part = waiting.pop(0)
+                    self._free_if_lost(part)
                     with self.log(part).open("ab") as log:
                         process = subprocess.Popen(
                             self.command(part), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment,
@@ -147,12 +156,17 @@ class Runs:
                     part = running.pop(process)
                     if process.returncode or not self.complete(part):
                         failures.append(Failure(part, process.returncode, self.log(part)))
-        except KeyboardInterrupt:
-            _stop(list(running))
-            raise
         finally:
+            _stop(list(running))  # none is left where all went well
             signal.signal(signal.SIGTERM, previous)
         return failures
+
+    def _free_if_lost(self, part: Part) -> None:
+        """Let a run that was killed before its first checkpoint begin anew: it has nothing to go on from."""
+        folder = self.folder(part)
+        if not part.is_set and (folder / INPUT).is_file() and not checkpoints(folder):
+            with suppress(UserError), locked(folder):  # one that is running says so itself
+                (folder / STARTING).touch()
 
 
 def _interrupt(number: int, frame: object) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,8 @@ class Stability:
         Å.
     at
         Time of it, ps.
+    drift, drift_error
+        Of the conserved quantity, meV per molecule and ns; NaN where it was not measured.
     """
 
     run: str
@@ -35,6 +38,8 @@ class Stability:
     picoseconds: float
     longest_bond: float
     at: float
+    drift: float = math.nan
+    drift_error: float = math.nan
 
     @property
     def whole(self) -> bool:

@@ -12,14 +12,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ipi_driver.cli import main
 from ipi_driver.errors import UserError
 from ipi_driver.observables.analyses.dispatch import find_runs
 from ipi_driver.observables.analyses.result import Analysis, Curve, Scalar
 from ipi_driver.observables.reading import Run
-from ipi_driver.reproduction.compare import compare_runs, published_rows
+from ipi_driver.reproduction.compare import compare_runs
 from ipi_driver.reproduction.plan import Part, Settings, fingerprint, open_plan, parts_of
+from ipi_driver.reproduction.published import published_rows
 from ipi_driver.reproduction.runner import Runs
 from ipi_driver.reproduction.stability import longest_bond
+from ipi_driver.serving.launcher_resume import checkpoints
 from ipi_driver.shipped import shipped_folder
 
 MODEL = "anisotropic?l=4&amplitude=0.1"
@@ -37,8 +40,9 @@ def reproduce(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]
 def gas(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
     folder = tmp_path_factory.mktemp("reproduction")
     done = reproduce(
-        "gas", "--model", MODEL, "--fraction", "0.0002", "--output", "out", "--no-viewer", folder=folder
-    )
+        "gas", "--model", MODEL, "--fraction", "0.0002", "--output", "out", "--no-viewer", "--export", "copy",
+        folder=folder,
+    )  # fmt: skip
     return folder, done
 
 
@@ -53,7 +57,10 @@ def test_whole_chain_ends_in_a_report(gas: tuple[Path, subprocess.CompletedProce
     assert torque["i"] == pytest.approx(torque["none"])  # the term has even parity
     assert torque["none"] > 1.0
     assert torque["3"] < 1e-9  # the grid 3 removes every degree up to 4
-    assert [row["whole"] for row in content["stability"]] == [True] * 4
+    assert [row["whole"] for row in content["stability"]] == [True] * 5
+    drifts = {row["run"]: row["drift"] for row in content["stability"]}
+    assert drifts["gas-nvt-raw"] is not None  # the others are too short for one
+    assert json.loads((folder / "out" / "plan.json").read_text())["runs"]["gas-nve-raw"]["steps"] == 40
     page = (report / "report.html").read_text()
     assert "Published values and this model" in page
     assert "Symmetry error against Ih" in page
@@ -62,6 +69,10 @@ def test_whole_chain_ends_in_a_report(gas: tuple[Path, subprocess.CompletedProce
         "degrees.png",
         "angles.png",
     }
+    written = [p for p in report.rglob("*") if p.suffix in (".html", ".json", ".csv", ".md")]
+    assert not [p.name for p in written if str(folder) in p.read_text()]  # read on other machines
+    copied = {p.relative_to(folder / "copy") for p in (folder / "copy").rglob("*")}
+    assert copied == {p.relative_to(report) for p in report.rglob("*")}
     assert "http://" not in page.replace("http://www.w3.org", "")
 
 
@@ -72,7 +83,7 @@ def test_second_call_runs_nothing(gas: tuple[Path, subprocess.CompletedProcess[s
         "gas", "--model", MODEL, "--fraction", "0.0002", "--output", "out", "--no-viewer", folder=folder
     )
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count(": complete") == 4
+    assert done.stderr.count(": complete") == 5
     assert before == {p: p.stat().st_mtime_ns for p in (folder / "out" / "runs").rglob("simulation.out")}
 
 
@@ -81,6 +92,16 @@ def test_changed_settings_are_refused(gas: tuple[Path, subprocess.CompletedProce
     done = reproduce("gas", "--model", MODEL, "--fraction", "0.5", "--output", "out", folder=folder)
     assert done.returncode == 2
     assert "begun with fraction 0.0002, got 0.5" in done.stderr
+
+
+def test_changed_lengths_are_refused(tmp_path: Path) -> None:
+    short, long = (Part("gas-nve-raw", "gas", "gas-nve", "none", steps) for steps in (100, 200))
+    other = Part("ice-raw", "ice", "ice", "none", None, ("096-a",))
+    open_plan(tmp_path, SETTINGS, [short])
+    open_plan(tmp_path, SETTINGS, [other])
+    with pytest.raises(UserError, match="was begun with steps of gas-nve-raw 100, got 200"):
+        open_plan(tmp_path, SETTINGS, [long])
+    assert set(json.loads((tmp_path / "plan.json").read_text())["runs"]) == {"gas-nve-raw", "ice-raw"}
 
 
 def test_dry_run_writes_nothing(tmp_path: Path) -> None:
@@ -116,6 +137,29 @@ def test_failure_of_one_run_does_not_stop_the_others(tmp_path: Path) -> None:
     assert failure.status == 2
     assert "missing.xyz" in failure.log.read_text()
     assert runs.complete(good)
+
+
+def test_run_killed_before_its_first_checkpoint_begins_anew(tmp_path: Path) -> None:
+    runs = Runs(tmp_path, SETTINGS, threads=1)
+    part = Part("gas-nve-raw", "gas", "gas-nve", "none", 20)
+    assert runs.execute([part], 1, lambda running: None) == []
+    for path in checkpoints(runs.folder(part)).values():
+        path.unlink()
+    assert not runs.complete(part)
+    assert runs.execute([part], 1, lambda running: None) == []
+    assert runs.complete(part)
+
+
+def test_failures_are_said_where_nothing_is_complete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Runs, "command", lambda self, part: [sys.executable, "-c", "raise SystemExit(2)"])
+    arguments = ["reproduce", "gas", "--model", MODEL, "--fraction", "0.0002", "-o", str(tmp_path / "out")]
+    assert main(arguments) == 2
+    said = capsys.readouterr().err
+    assert said.count("ended with status 2 before its end; see") == 5
+    assert "gas-nvt-2i.log" in said.replace("\n", "")
+    assert "error: nothing to report" in said
 
 
 def test_folder_of_something_else_is_refused(tmp_path: Path) -> None:
