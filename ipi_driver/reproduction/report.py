@@ -75,7 +75,10 @@ def write_reproduction(
     comparisons = compare_runs({name: analyses[name] for name in order})
     result = Reproduction(rows, comparisons, stability, folder / "report.html")
     scale = runs.settings.scale
-    sections = [*_sections(result, [*remarks(scale), *_notes(runs)]), symmetry_section(folder / "check")]
+    sections = [
+        *_sections(result, [*remarks(scale, runs.settings.fraction), *_notes(runs)]),
+        symmetry_section(folder / "check"),
+    ]
     write_report(
         [analyses[name] for name in _ORDER if name in analyses],
         folder, command, with_viewer, title="Reproduction of the gas, liquid and ice tests",
