@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ipi_driver.diagnostics.check import DEFAULT_AVERAGES, CheckSettings, run_check
-from ipi_driver.diagnostics.data import DataSet, read_data_set
+from ipi_driver.diagnostics.data import DataSet
 from ipi_driver.observables.reading import Run
 from ipi_driver.potentials import load_potential
 from ipi_driver.report.check_figures import write_figures
@@ -35,15 +35,15 @@ _CHECK_CAPTIONS = {
 def symmetry_errors(runs: Runs, parts: Sequence[Part], folder: Path, start: Start) -> dict[str, float]:
     """Symmetry errors in meV and meV/Å by data set, average and quantity; not repeated if the folder has them."""
     path = folder / "check.json"
-    data_sets = _data_sets(runs, parts)
-    names = [data.name for data in data_sets]
-    if not data_sets:
+    found = data_sets(runs, parts)
+    names = [data.name for data in found]
+    if not found:
         return {}
     if not (path.is_file() and list(json.loads(path.read_text())["consistency"]) == names):
         model = runs.settings.model
         settings = CheckSettings(averages=DEFAULT_AVERAGES, seed=runs.settings.seed)
         precise = load_potential(model, "cpu", "float64")
-        result = run_check(load_potential(model), data_sets, settings, None, precise, start)
+        result = run_check(load_potential(model), found, settings, None, precise, start)
         write_figures(result, folder)
         write_check(result, folder)  # last: it says that the check is complete
     errors = json.loads(path.read_text())["errors"]
@@ -54,7 +54,7 @@ def symmetry_errors(runs: Runs, parts: Sequence[Part], folder: Path, start: Star
     }
 
 
-def _data_sets(runs: Runs, parts: Sequence[Part]) -> list[DataSet]:
+def data_sets(runs: Runs, parts: Sequence[Part]) -> list[DataSet]:
     """Snapshots of the raw runs, and the cells of ice as they are made."""
     found = []
     names = {part.name: part for part in parts}
@@ -64,9 +64,8 @@ def _data_sets(runs: Runs, parts: Sequence[Part]) -> list[DataSet]:
             found.append(DataSet(name, structures))
     if "ice-raw" in names:
         part = names["ice-raw"]
-        cells = [runs.folder(part) / name / "init.xyz" for name in runs.cells(part)[: _SNAPSHOTS["ice"]]]
-        structures = tuple(read_data_set(path, True).structures[0] for path in cells)
-        found.append(DataSet("ice", structures))
+        cells = [runs.folder(part) / name for name in runs.cells(part)[: _SNAPSHOTS["ice"]]]
+        found.append(DataSet("ice", tuple(_snapshots(cell, 1, True)[0] for cell in cells)))
     return found
 
 

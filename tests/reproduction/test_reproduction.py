@@ -22,6 +22,7 @@ from ipi_driver.reproduction.plan import Part, Settings, fingerprint, open_plan,
 from ipi_driver.reproduction.published import published_rows
 from ipi_driver.reproduction.runner import Runs
 from ipi_driver.reproduction.stability import longest_bond
+from ipi_driver.reproduction.symmetry import data_sets
 from ipi_driver.serving.launcher_resume import checkpoints
 from ipi_driver.shipped import shipped_folder
 
@@ -250,3 +251,23 @@ def test_cells_that_never_began_are_not_analysed(tmp_path: Path) -> None:
         )
     (tmp_path / "b" / ".starting").touch()
     assert [run.name for run in find_runs(tmp_path)] == ["a"]
+
+
+def test_ice_is_checked_as_it_was_made(tmp_path: Path) -> None:
+    part = Part("ice-raw", "ice", "ice", "none", None, ("a",))
+    runs = Runs(tmp_path, SETTINGS, threads=1)
+    folder = runs.folder(part) / "a"
+    folder.mkdir(parents=True)
+    (folder / "input.xml").write_text((shipped_folder("inputs") / "ice" / "input.xml").read_text())
+    frames = [
+        f"3\n# CELL(abcABC): 5.0 6.0 7.0 90.0 90.0 90.0 Step: {step} Bead: 0 positions{{angstrom}} cell{{angstrom}}\n"
+        f"O {0.1 * step} 0.0 0.0\nH 0.96 0.0 0.0\nH -0.24 0.93 0.0\n"
+        for step in range(3)
+    ]
+    (folder / "simulation.pos_0.xyz").write_text("".join(frames))
+    (data,) = data_sets(runs, [part])
+    (structure,) = data.structures
+    assert data.name == "ice"
+    assert structure.pbc.all()
+    assert np.diag(structure.cell) == pytest.approx([5.0, 6.0, 7.0], rel=1e-6)
+    assert structure.positions[0].tolist() == [0.0, 0.0, 0.0]  # before the relaxation
