@@ -4,8 +4,9 @@
     ipi-driver run liquid-nvt-raw --structure lattice.extxyz --steps 40000 --output runs/equilibration
     python inputs/build_liquid.py --last runs/equilibration inputs/liquid-nvt/init.xyz
 
-The second command melts the lattice with the shipped model (20 ps at 300 K; oxygen is hot for the first 6); the third takes its last frame. Repeated
-twice along each direction it is the box of 512 molecules, whose copies part ways within a few ps:
+The second command melts the lattice with the shipped model (20 ps at 300 K; oxygen is hotter than hydrogen for the
+first 6); the third takes its last frame. Repeated twice along each direction it is the box of 512 molecules, whose
+copies part ways within a few ps:
 
     python inputs/build_liquid.py --last inputs/liquid-nvt/init.xyz --repeat 2 inputs/liquid-nvt/init-512.xyz
     ipi-driver run liquid-nvt --structure init-512.xyz
