@@ -105,7 +105,7 @@ def _write_maps(analyses: Sequence[Analysis], key: str, path: Path) -> Path:
 
 
 def _number(value: float) -> str:
-    return f"{value:.7g}" if math.isfinite(value) else ""
+    return f"{value:.10g}" if math.isfinite(value) else ""
 
 
 def _json_ready(values: np.ndarray) -> list[Any]:
@@ -113,7 +113,7 @@ def _json_ready(values: np.ndarray) -> list[Any]:
     rounded = np.asarray(values, dtype=np.float64)
     if rounded.ndim > 1:
         return [_json_ready(row) for row in rounded]
-    return [float(f"{value:.7g}") if math.isfinite(value) else None for value in rounded]
+    return [float(f"{value:.10g}") if math.isfinite(value) else None for value in rounded]
 
 
 def as_dict(analysis: Analysis) -> dict[str, Any]:
