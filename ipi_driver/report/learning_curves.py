@@ -36,7 +36,10 @@ COLUMNS = (
     "best_val_force_mae",
     "steps_per_second",
 )
-"""Columns of ``log.csv``; forces in meV/Å, energies in meV per structure."""
+"""Columns that every ``log.csv`` has; forces in meV/Å, energies in meV per structure."""
+
+NEWER_COLUMNS = ("forward_evaluations_per_step", "val_symmetry_mae")
+"""Columns that older logs lack: cost of a step in forward evaluations, symmetry error of the validation part."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ def read_log(path: Path) -> dict[str, FloatArray]:
         raise UserError(f"{path} is not a training log: it has no column {missing[0]!r}")
     if not rows:
         raise UserError(f"{path} has no rows yet: the training has not been evaluated once")
-    return {name: np.array([_number(row[name]) for row in rows]) for name in COLUMNS}
+    return {name: np.array([_number(row.get(name)) for row in rows]) for name in (*COLUMNS, *NEWER_COLUMNS)}
 
 
 def _number(text: str | None) -> float:
@@ -102,6 +105,12 @@ def plot_training_log(log: Path, output: Path, title: str | None = None) -> Path
         _error_panel(axes[0, 0], data, "force", "force MAE (meV/Å)")
         axes[0, 0].plot(data["step"], data["best_val_force_mae"], ":", color=COLORS[2], label="best so far")
         axes[0, 0].legend()
+        if np.isfinite(data["val_symmetry_mae"]).any():
+            # far below the force errors: an axis of its own
+            symmetry = axes[0, 0].twinx()
+            symmetry.plot(data["step"], _positive(data["val_symmetry_mae"]), color=COLORS[3], lw=0.9)
+            symmetry.set_ylabel("symmetry error (meV/Å)", color=COLORS[3])
+            symmetry.set_yscale("log")
         _error_panel(axes[0, 1], data, "energy", "energy MAE (meV/structure)")
         axes[0, 1].legend()
         _loss_panel(axes[1, 0], data)

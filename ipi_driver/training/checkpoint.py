@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 # Keys that may change when a training is resumed: they do not alter what has been done so far.
 _RESUMABLE = {"max_hours", "epochs", "patience", "evaluate_every", "threads", "device", "output"}
+# Keys that older checkpoints lack, with the value that repeats what those did.
+_ADDED = {"loss.symmetry_smoothing": "0.001"}
 
 
 def save_checkpoint(trainer: Trainer) -> None:
@@ -24,7 +26,7 @@ def save_checkpoint(trainer: Trainer) -> None:
         "average_steps": trainer.average.steps,
         "optimizers": trainer.optimizers.state_dict(),
         "counters": [trainer.step, trainer.epoch, trainer.stale],
-        "clock": [trainer.hours, trainer.best],
+        "clock": [trainer.hours, trainer.best, trainer.best_force_mae],
     }
     partial = trainer.output / "checkpoint.partial"
     torch.save(state, partial)
@@ -43,11 +45,11 @@ def load_checkpoint(trainer: Trainer) -> None:
     if not path.is_file():
         raise UserError(f"nothing to resume: {path} does not exist; start without --resume")
     state = torch.load(path, weights_only=True, map_location=trainer.device)
-    now = fixed_settings(trainer)
-    for key in sorted(set(now) | set(state["config"])):
-        if now.get(key) != state["config"].get(key):
+    now, before = fixed_settings(trainer), _ADDED | state["config"]
+    for key in sorted(set(now) | set(before)):
+        if now.get(key) != before.get(key):
             raise UserError(
-                f"--resume with another configuration: `{key}` was {state['config'].get(key)}, "
+                f"--resume with another configuration: `{key}` was {before.get(key)}, "
                 f"is now {now.get(key)}; restore it, or train into another output folder"
             )
     trainer.network.load_state_dict(state["network"])
@@ -55,7 +57,9 @@ def load_checkpoint(trainer: Trainer) -> None:
     trainer.average.steps = state["average_steps"]
     trainer.optimizers.load_state_dict(state["optimizers"])
     trainer.step, trainer.epoch, trainer.stale = state["counters"]
-    trainer.hours, trainer.best = state["clock"]
+    # older checkpoints hold the best force error alone, which was the score
+    trainer.hours, trainer.best = state["clock"][:2]
+    trainer.best_force_mae = state["clock"][-1]
 
 
 def fixed_settings(trainer: Trainer) -> dict[str, str]:

@@ -59,6 +59,7 @@ class LossConfig(_Section):
         200, ge=1, description="unlabelled structures batched up to this many atoms"
     )
     smoothing: float = Field(0.01, gt=0, description="eV/Å below which the loss is quadratic")
+    symmetry_smoothing: float = Field(0.001, gt=0, description="the same of the symmetry penalty")
 
 
 class TrainConfig(_Section):
@@ -71,7 +72,7 @@ class TrainConfig(_Section):
     baseline: BaselineConfig = BaselineConfig()
     loss: LossConfig = LossConfig()
     augmentation: Literal["none", "so3", "o3"] = "o3"
-    start_from: Path | None = Field(None, description="model folder whose weights the training begins with")
+    start_from: Path | None = Field(None, description="model folder or shipped model to begin with")
     optimizer: Literal["adamw", "muon"] = "adamw"
     learning_rate: float = Field(1e-3, gt=0)
     weight_decay: float = Field(0.01, ge=0)

@@ -94,10 +94,22 @@ def symmetry_loss(config: LossConfig) -> LossFunction:
             "ni,nij->nj", forces_from_gradients(gradients, batch), batch.rotations[batch.node_structure]
         )
         frames = turned.view(n_frames, -1, 3)
-        spread = _smooth_norm(frames - frames.mean(0), config.smoothing).mean()
+        spread = _smooth_norm(frames - frames.mean(0), config.symmetry_smoothing).mean()
         per_atom = (energies / batch.n_atoms).view(n_frames, n_structures)
-        energy_spread = _smooth_norm((per_atom - per_atom.mean(0))[..., None], 0.05 * config.smoothing).mean()
+        energy_spread = _smooth_norm(
+            (per_atom - per_atom.mean(0))[..., None], 0.05 * config.symmetry_smoothing
+        ).mean()
         return config.symmetry * (config.forces * spread + config.energy * energy_spread)
+
+    return loss
+
+
+def joint_loss(config: LossConfig) -> LossFunction:
+    """Labels and symmetry penalty of the same labelled structures in ``symmetry_frames`` frames."""
+    labels, symmetry = label_loss(config), symmetry_loss(config)
+
+    def loss(energies: torch.Tensor, gradients: torch.Tensor, batch: Batch) -> torch.Tensor:
+        return labels(energies, gradients, batch) + symmetry(energies, gradients, batch)
 
     return loss
 

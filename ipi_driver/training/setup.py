@@ -16,6 +16,7 @@ from ipi_driver.errors import UserError
 from ipi_driver.potentials.pet.baseline import Baseline
 from ipi_driver.potentials.pet.network import PetNetwork
 from ipi_driver.potentials.pet.storage import load_model
+from ipi_driver.shipped import find_shipped
 from ipi_driver.structure import Structure
 from ipi_driver.training.batch import Sample, make_sample
 from ipi_driver.training.checkpoint import load_checkpoint
@@ -126,7 +127,7 @@ def _network_and_baseline(
     config: TrainConfig, species: tuple[int, ...], train: list[LabelledStructure], resume: bool
 ) -> tuple[PetNetwork, Baseline]:
     if config.start_from is not None:
-        network, baseline = load_model(config.start_from)
+        network, baseline = load_model(find_shipped("models", config.start_from))
         if set(species) - set(network.config.species):
             raise UserError(f"the data hold elements that {config.start_from} does not know")
         return network, baseline

@@ -22,11 +22,18 @@ from ipi_driver.errors import UserError
 from ipi_driver.potentials import load_potential
 from ipi_driver.potentials.pet import PetConfig, PetNetwork
 from ipi_driver.potentials.pet.baseline import Baseline
+from ipi_driver.report.learning_curves import read_log
 from ipi_driver.structure import Structure
 from ipi_driver.training.batch import collate, make_sample
 from ipi_driver.training.config import LossConfig, load_config
 from ipi_driver.training.data import LabelledStructure
-from ipi_driver.training.losses import LossFunction, accumulate_gradients, label_loss, symmetry_loss
+from ipi_driver.training.losses import (
+    LossFunction,
+    accumulate_gradients,
+    joint_loss,
+    label_loss,
+    symmetry_loss,
+)
 from ipi_driver.training.rotations import augmentation_rotations
 from ipi_driver.training.setup import build_trainer
 
@@ -102,7 +109,7 @@ def _gradient(
     return torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None])
 
 
-@pytest.mark.parametrize("kind", ["labels", "symmetry"])
+@pytest.mark.parametrize("kind", ["labels", "symmetry", "joint"])
 def test_first_order_gradient_converges_to_double_differentiation(kind: str) -> None:
     """The error falls in proportion to the displacement, down to rounding."""
     network, samples = _samples()
@@ -110,6 +117,8 @@ def test_first_order_gradient_converges_to_double_differentiation(kind: str) -> 
     loss = label_loss(config)
     if kind == "symmetry":
         loss, samples = symmetry_loss(config), samples * 2
+    if kind == "joint":
+        loss, samples = joint_loss(config), samples * 2
     exact = _gradient(network, samples, loss, None)
     errors = [
         float((_gradient(network, samples, loss, h) - exact).norm() / exact.norm()) for h in (1e-3, 1e-4)
@@ -249,6 +258,46 @@ def test_symmetry_penalty_lowers_the_symmetry_error(tmp_path: Path) -> None:
         fresh = [Structure.from_atoms(a) for a in labelled_molecules(4, seed=9)]
         spread[name] = np.mean([f.std(axis=0).mean() for f in potential.evaluate(fresh, rotations).forces])
     assert spread["penalty"] < 0.3 * spread["plain"]
+
+
+def test_saved_weights_have_the_best_sum_of_force_and_symmetry_error(tmp_path: Path) -> None:
+    """With a penalty the lowest force error alone would save the weights from before the penalty acted."""
+    path = write_config(tmp_path, epochs=6, evaluate_every=1, loss={"symmetry": 50.0}, learning_rate=3e-3)
+    assert main(["train", str(path), "--quiet"]) == 0
+    rows = np.genfromtxt(tmp_path / "model" / "log.csv", delimiter=",", names=True)
+    score = rows["val_force_mae"] + 50.0 * rows["val_symmetry_mae"]
+    kept = yaml.safe_load((tmp_path / "model" / "model.yaml").read_text())["provenance"]["training"]
+    assert kept["epoch"] == rows["epoch"][score.argmin()]
+    assert rows["best_val_force_mae"][-1] == pytest.approx(rows["val_force_mae"][score.argmin()], rel=1e-4)
+    # and the logged symmetry error is that of the saved model in those frames
+    potential = load_potential(tmp_path / "model", dtype="float64")
+    split = yaml.safe_load((tmp_path / "model" / "split.yaml").read_text())
+    frames = ase.io.read(tmp_path / "data.extxyz", ":")
+    rotations = augmentation_rotations("o3", 4, np.random.default_rng(load_config(path).seed))
+    forces = potential.evaluate(
+        [Structure.from_atoms(frames[i]) for i in split["validation"]], rotations
+    ).forces
+    deviation = np.mean([np.abs(f - f.mean(axis=0)).mean() for f in forces])
+    assert 1e3 * deviation == pytest.approx(rows["val_symmetry_mae"][score.argmin()], rel=1e-3)
+    # two forward and two backward passes of two frames at least
+    assert np.all(rows["forward_evaluations_per_step"] > 2.0)
+
+
+def test_older_checkpoint_and_log_are_continued(tmp_path: Path) -> None:
+    """Made before the options and columns of the symmetry error existed."""
+    path = write_config(tmp_path, epochs=4, evaluate_every=2)
+    assert main(["train", str(path), "--quiet"]) == 0
+    model = tmp_path / "model"
+    state = torch.load(model / "checkpoint.pt", weights_only=True)
+    del state["config"]["loss.symmetry_smoothing"]
+    state["clock"] = state["clock"][:2]
+    torch.save(state, model / "checkpoint.pt")
+    lines = [line.rsplit(",", 2)[0] for line in (model / "log.csv").read_text().splitlines()]
+    (model / "log.csv").write_text("\n".join(lines) + "\n")
+    write_config(tmp_path, epochs=6, evaluate_every=2)
+    assert main(["train", str(path), "--quiet", "--resume"]) == 0
+    assert set(read_log(model / "log.csv")["epoch"]) == {2, 4, 6}
+    assert (model / "log.csv").read_text().splitlines()[-1].count(",") == lines[0].count(",")
 
 
 @pytest.mark.parametrize(
