@@ -92,14 +92,16 @@ class MeanSquareDisplacement:
             self._blocks.add(np.einsum("tix,tix->t", displacement, displacement) / displacement.shape[1])
 
     def result(self, spacing: float) -> Estimate:
-        """MSD at lags 0 .. n_lags, Å²; ``spacing`` is the time between frames in fs.
+        """MSD at lags 0 .. n_lags, Å², or up to the longest that allows block averages.
+
+        ``spacing`` is the time between frames in fs.
 
         Raises
         ------
         UserError
             If the trajectory is too short for a block average.
         """
-        return self._blocks.estimate(spacing)
+        return self._blocks.resolved_lags(spacing)
 
 
 class OrientationCorrelation:
@@ -125,15 +127,19 @@ class OrientationCorrelation:
         self._single.add(single, np.full(len(single), single[0]))
         self._collective.add(total @ total[0], np.full(len(single), total[0] @ total[0]))
 
-    def result(self, spacing: float) -> tuple[Estimate, Estimate]:
-        """C(t) of single molecules and of the sum, at lags 0 .. n_lags, both 1 at lag 0.
+    def single(self, spacing: float) -> Estimate:
+        """C(t) of single molecules at lags 0 .. n_lags, or up to the longest that allows block averages; 1 at lag 0.
 
         Raises
         ------
         UserError
             If the trajectory is too short for a block average.
         """
-        return self._single.estimate(spacing), self._collective.estimate(spacing)
+        return self._single.resolved_lags(spacing)
+
+    def collective(self, spacing: float) -> Estimate:
+        """As `single`, of the sum of all vectors."""
+        return self._collective.resolved_lags(spacing)
 
 
 def diffusion_coefficient(msd: Estimate, spacing: float, start: float, stop: float) -> Estimate:

@@ -11,6 +11,7 @@ Petersen, J. Chem. Phys. 91, 461 (1989)).
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +26,9 @@ BLOCK_TO_CORRELATION = 5.0
 
 MINIMUM_BLOCKS = 4
 """Fewest blocks from which a standard error is given."""
+
+FEWEST_LAGS = 12
+"""Lags of the shortest time correlation that is given."""
 
 _WINDOW = 6.0
 
@@ -234,8 +238,25 @@ class Blocks:
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.asarray(sum(self._numerators) / sum(self._denominators))
 
-    def estimate(self, spacing: float, minimum_blocks: int = MINIMUM_BLOCKS) -> Estimate:
-        """The average with its error; ``spacing`` is the time between samples in fs."""
+    def estimate(
+        self, spacing: float, minimum_blocks: int = MINIMUM_BLOCKS, leading: int | None = None
+    ) -> Estimate:
+        """The average with its error.
+
+        Parameters
+        ----------
+        spacing
+            Time between samples, fs.
+        minimum_blocks
+            Fewest blocks of at least 5 correlation times.
+        leading
+            Entries of each sample that are used, from the first; None uses all.
+
+        Raises
+        ------
+        UserError
+            If the series is too short for ``minimum_blocks`` blocks.
+        """
         if not self._numerators:
             raise UserError("no sample was added: the trajectory holds no frame for this observable")
         above, below = list(self._numerators), list(self._denominators)
@@ -244,4 +265,29 @@ class Blocks:
             above[-1] = above[-1] + tail_above
             below[-1] = below[-1] + tail_below
         duration = self.n_samples * spacing / len(above)
+        if leading is not None:
+            above = [piece[:leading] for piece in above]
+            below = [piece[:leading] if piece.ndim else piece for piece in below]
         return blocked_ratio(np.array(above), np.array(below), duration, minimum_blocks)
+
+    def resolved_lags(self, spacing: float) -> Estimate:
+        """As `estimate` of a time correlation, up to the longest lag that allows block averages.
+
+        Samples at long lags stay correlated for about the lag, so that a run can be long enough for the short lags
+        alone. At least `FEWEST_LAGS` are kept.
+
+        Raises
+        ------
+        UserError
+            If the series is too short for those as well; the message is that of all lags.
+        """
+        try:
+            return self.estimate(spacing)
+        except UserError as error:
+            if not self._numerators:
+                raise
+            n_lags = len(self._numerators[0])
+            while (n_lags := int(0.8 * n_lags)) >= FEWEST_LAGS:
+                with suppress(UserError):
+                    return self.estimate(spacing, leading=n_lags)
+            raise UserError(str(error)) from error

@@ -54,11 +54,17 @@ def _compare_scalar(key: str, analyses: Mapping[str, Analysis]) -> Comparison | 
     if len(known) < 2:
         return None
     first = next(iter(known.values()))
+    values = {n: (s.value, s.error) for n, s in known.items()}
+    if len({s.label for s in known.values()}) > 1:
+        # the label of a fit holds its window: another window is another quantity
+        return Comparison(
+            first.label.partition(" (")[0], first.unit, values, "fitted over different times: see the curves"
+        )
     worst = max(_sigmas(a, b) for a, b in combinations(known.values(), 2))
     verdict = f"agree (at most {worst:.1f} σ apart)" if worst <= SIGMAS else f"differ by {worst:.1f} σ"
     if not math.isfinite(worst):
         verdict = "not resolved: no uncertainty"
-    return Comparison(first.label, first.unit, {n: (s.value, s.error) for n, s in known.items()}, verdict)
+    return Comparison(first.label, first.unit, values, verdict)
 
 
 def _sigmas(a: Scalar, b: Scalar) -> float:

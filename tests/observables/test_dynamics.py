@@ -12,6 +12,7 @@ from ipi_driver.observables.dynamics import (
     finite_size_correction,
     relaxation_time,
 )
+from ipi_driver.observables.statistics import FEWEST_LAGS, Blocks
 
 CELL = np.array([[9.0, 0.0, 0.0], [2.0, 8.0, 0.0], [-1.0, 2.0, 10.0]])
 
@@ -68,7 +69,7 @@ def test_reorientation_by_rotational_diffusion():
     for _ in range(1500):
         vectors = Rotation.from_rotvec(rng.normal(size=(200, 3)) * spread).apply(vectors)
         correlation.add(3.0 * vectors)
-    single, collective = correlation.result(spacing)
+    single, collective = correlation.single(spacing), correlation.collective(spacing)
     # mean of R over isotropic Gaussian rotation vectors: (1 + 2 <(1 - q) cos ...>)/3, measured on many draws
     draws = Rotation.from_rotvec(rng.normal(size=(400_000, 3)) * spread).as_matrix()
     factor = draws[:, [0, 1, 2], [0, 1, 2]].mean()
@@ -98,3 +99,28 @@ def test_windows_that_hold_no_lags():
         diffusion_coefficient(curve, 10.0, 100.0, 200.0)
     with pytest.raises(UserError, match="at least 1"):
         MeanSquareDisplacement(0)
+
+
+def test_run_too_short_for_long_lags_gives_the_short_ones() -> None:
+    """A walker resolves lags far below its run, and no others: displacements over long lags share their path."""
+    n_lags, n = 500, 1500
+    path = np.cumsum(np.random.default_rng(0).normal(size=(n, 3)), axis=0)
+    msd, whole = MeanSquareDisplacement(n_lags), Blocks()
+    for place in path:
+        msd.add(place[None], np.eye(3) * 1e6, np.zeros(3))
+    for k in range(n - n_lags):
+        whole.add(((path[k : k + n_lags + 1] - path[k]) ** 2).sum(-1))
+    with pytest.raises(UserError, match="too short for a block average"):
+        whole.estimate(1.0)
+    curve = msd.result(1.0)
+    shown = len(curve.value)
+    assert FEWEST_LAGS <= shown < n_lags
+    np.testing.assert_allclose(curve.value, whole.mean()[:shown], rtol=1e-10)
+    # three unit normals a step; the errors hold
+    lags = np.arange(1, shown)
+    assert np.all(np.abs(curve.value[1:] - 3.0 * lags) < 5.0 * curve.error[1:])
+    few = MeanSquareDisplacement(n_lags)
+    for place in path[: n_lags + 3]:
+        few.add(place[None], np.eye(3) * 1e6, np.zeros(3))
+    with pytest.raises(UserError, match="too short for a block average"):
+        few.result(1.0)

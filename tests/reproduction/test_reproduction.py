@@ -196,6 +196,13 @@ def test_verdicts_follow_the_uncertainties() -> None:
     assert "not resolved" in row.verdict
     (row,) = compare_runs({"raw": averaged, "2i": analysis("2i", drift=(1.0, 0.5))})[-1:]
     assert "not in the order" in row.verdict
+    # fits over other times are not compared
+    long, short = analysis("raw"), analysis("2i")
+    long.scalars["diffusion"] = Scalar("D of O (fit 1 to 4 ps)", 0.20, 0.01, "Å²/ps")
+    short.scalars["diffusion"] = Scalar("D of O (fit 1 to 2 ps)", 0.30, 0.01, "Å²/ps")
+    (row,) = compare_runs({"raw": long, "2i": short})
+    assert row.label == "D of O"
+    assert "different times" in row.verdict
 
 
 def test_curves_are_compared_point_by_point() -> None:

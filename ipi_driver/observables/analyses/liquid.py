@@ -105,6 +105,8 @@ def analyse_liquid(system: System, options: Options, progress: Progress = lambda
     if streamed.oriented:
         with optional(analysis, "dipole autocorrelation"):
             _add_relaxation(analysis, streamed, options)
+        with optional(analysis, "dipole autocorrelation of the cell"):
+            _add_collective(analysis, streamed)
     with optional(analysis, "kinetic temperature"):
         add_temperature(analysis, system, options, progress)
     with optional(analysis, "drift"):
@@ -159,8 +161,11 @@ def _add_diffusion(analysis: Analysis, streamed: _Pass, options: Options) -> Non
     step = streamed.spacing * streamed.lag_stride
     symbol = chemical_symbols[streamed.system.molecules.numbers[0]]
     msd = streamed.msd.result(step)
-    analysis.curves["msd"] = Curve.of(_picoseconds(streamed), msd, "t / ps", f"MSD of {symbol} / Å²")
-    start, stop = _fit_window(streamed, options)
+    times = _picoseconds(analysis, streamed, msd, "mean-square displacement")
+    analysis.curves["msd"] = Curve.of(times, msd, "t / ps", f"MSD of {symbol} / Å²")
+    start, stop = _fit_window(times, options)
+    if stop < options.fit_start * FS_PER_PS:
+        analysis.note(f"the lags end at {times[-1]:.2g} ps, before the motion is diffusive: run longer for D")
     estimate = diffusion_coefficient(msd, step, start, stop)
     window = f"fit {start / FS_PER_PS:.2g} to {stop / FS_PER_PS:.2g} ps"
     analysis.scalars["diffusion"] = Scalar.of(
@@ -191,19 +196,34 @@ def _add_diffusion(analysis: Analysis, streamed: _Pass, options: Options) -> Non
 
 def _add_relaxation(analysis: Analysis, streamed: _Pass, options: Options) -> None:
     step = streamed.spacing * streamed.lag_stride
-    single, collective = streamed.correlation.result(step)
-    times = _picoseconds(streamed)
+    single = streamed.correlation.single(step)
+    times = _picoseconds(analysis, streamed, single, "dipole autocorrelation")
     analysis.curves["dipole_single"] = Curve.of(times, single, "t / ps", "⟨u(0)·u(t)⟩ of a molecule")
+    start, stop = _fit_window(times, options)
+    estimate = relaxation_time(single, step, start, stop)
+    window = f"fit {start / FS_PER_PS:.2g} to {stop / FS_PER_PS:.2g} ps"
+    label = f"dipole relaxation time of a molecule ({window})"
+    analysis.scalars["relaxation"] = Scalar.of(label, estimate, "ps")
+
+
+def _add_collective(analysis: Analysis, streamed: _Pass) -> None:
+    collective = streamed.correlation.collective(streamed.spacing * streamed.lag_stride)
+    times = _picoseconds(analysis, streamed, collective, "dipole autocorrelation of the cell")
     analysis.curves["dipole_total"] = Curve.of(times, collective, "t / ps", "⟨M(0)·M(t)⟩ of the cell")
-    estimate = relaxation_time(single, step, *_fit_window(streamed, options))
-    analysis.scalars["relaxation"] = Scalar.of("dipole relaxation time of a molecule", estimate, "ps")
 
 
-def _picoseconds(streamed: _Pass) -> FloatArray:
-    return np.asarray(streamed.lags / FS_PER_PS, dtype=np.float64)
+def _picoseconds(analysis: Analysis, streamed: _Pass, estimate: Estimate, what: str) -> FloatArray:
+    """Lags of an estimate, which may end before the longest."""
+    times = np.asarray(streamed.lags[: len(estimate.value)] / FS_PER_PS, dtype=np.float64)
+    if len(times) < len(streamed.lags):
+        longest = streamed.lags[-1] / FS_PER_PS
+        analysis.note(
+            f"{what} up to {times[-1]:.3g} ps of {longest:.3g}: the run is too short for block averages of longer lags"
+        )
+    return times
 
 
-def _fit_window(streamed: _Pass, options: Options) -> tuple[float, float]:
-    """Start and end of the fits in fs; the start is at most a third of the longest lag."""
-    stop = float(streamed.lags[-1])
+def _fit_window(times: FloatArray, options: Options) -> tuple[float, float]:
+    """Start and end of the fits in fs for lags in ps; the start is at most a third of the longest lag."""
+    stop = float(times[-1]) * FS_PER_PS
     return min(options.fit_start * FS_PER_PS, stop / 3.0), stop
