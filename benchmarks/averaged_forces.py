@@ -203,8 +203,8 @@ def through_ipi(model: str, structure: Structure, short: int, long: int) -> dict
     """Seconds of a step from the difference of a long and a short run, for each way to average."""
     result = {}
     for forcefield in ("raw", "average", "ffrotations"):
-        # a raw step of a molecule is short: many are needed to see it beside the start of the processes
-        more = 40 if forcefield == "raw" and structure.n_atoms < 10 else 1
+        # a raw step is short: many are needed to see it beside the start of the processes
+        more = (40 if structure.n_atoms < 10 else 12) if forcefield == "raw" else 1
         counts = (short, more * long)
         runs = [simulation_seconds(model, structure, forcefield, n) for n in counts]
         step = (runs[1][0] - runs[0][0]) / (counts[1] - counts[0])
