@@ -130,7 +130,7 @@ def _network_and_baseline(
         network, baseline = load_model(find_shipped("models", config.start_from))
         if set(species) - set(network.config.species):
             raise UserError(f"the data hold elements that {config.start_from} does not know")
-        return network, baseline
+        return _grown(network, config), baseline
     network = PetNetwork(config.network_config(species))
     if resume and (config.output / "model.yaml").is_file():
         return network, load_model(config.output)[1]
@@ -138,3 +138,25 @@ def _network_and_baseline(
         train, network.config.cutoff, config.baseline.pair, config.baseline.n_gaussians, species
     )
     return network, baseline
+
+
+def _grown(network: PetNetwork, config: TrainConfig) -> PetNetwork:
+    """The network to start from, with the GNN layers that the configuration has beyond it.
+
+    The heads of added layers give zero, so that the energies are those of the network that it starts from.
+    """
+    if not config.architecture:
+        return network
+    wanted, given = config.network_config(network.config.species), network.config
+    have, want = given.model_dump(), wanted.model_dump()
+    differing = sorted(key for key in want if want[key] != have[key] and key != "n_gnn_layers")
+    if differing or wanted.n_gnn_layers < given.n_gnn_layers:
+        key = differing[0] if differing else "n_gnn_layers"
+        raise UserError(
+            f"`start_from` {config.start_from} has {key} {have[key]}, `architecture` asks for {want[key]}: "
+            "only n_gnn_layers may be larger; leave `architecture` out to take that of the model"
+        )
+    grown = PetNetwork(wanted)
+    grown.zero_output()
+    grown.load_state_dict(network.state_dict(), strict=False)
+    return grown

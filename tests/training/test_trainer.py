@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ipi_driver.cli import main
 from ipi_driver.errors import UserError
 from ipi_driver.potentials import load_potential
-from ipi_driver.potentials.pet import PetConfig, PetNetwork
+from ipi_driver.potentials.pet import PetConfig, PetNetwork, PetPotential
 from ipi_driver.potentials.pet.baseline import Baseline
 from ipi_driver.report.learning_curves import read_log
 from ipi_driver.structure import Structure
@@ -325,3 +326,34 @@ def test_bad_configurations(
 def test_missing_configuration(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no training configuration"):
         load_config(tmp_path / "absent.yaml")
+
+
+def test_start_from_a_smaller_network_keeps_its_energies(tmp_path: Path) -> None:
+    first = write_config(tmp_path, epochs=2)
+    assert main(["train", str(first), "--quiet"]) == 0
+    deeper = ARCHITECTURE | {"n_gnn_layers": ARCHITECTURE["n_gnn_layers"] + 1}
+    changes = {"start_from": "model", "output": "deeper", "epochs": 2}
+    trainer = build_trainer(load_config(write_config(tmp_path, architecture=deeper, **changes)))
+    structures = [Structure.from_atoms(a) for a in labelled_molecules(2)]
+    before = load_potential(tmp_path / "model")
+    after = PetPotential(copy.deepcopy(trainer.network), trainer.baseline)
+    for structure in structures:
+        a, b = before.predict(structure), after.predict(structure)
+        assert a.energy == pytest.approx(b.energy, abs=1e-6)
+        np.testing.assert_allclose(a.forces, b.forces, atol=1e-6)
+    assert len(list(trainer.network.parameters())) > len(list(before.network.parameters()))
+    trainer.run(quiet=True)
+    moved = load_potential(tmp_path / "deeper")
+    assert np.abs(moved.predict(structures[0]).forces - before.predict(structures[0]).forces).max() > 1e-6
+
+
+@pytest.mark.parametrize("change", [{"d_model": 16}, {"cutoff": 2.5}])
+def test_start_from_another_architecture_is_refused(
+    tmp_path: Path, change: dict, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", str(write_config(tmp_path, epochs=2)), "--quiet"]) == 0
+    path = write_config(tmp_path, architecture=ARCHITECTURE | change, start_from="model", output="other")
+    assert main(["train", str(path), "--quiet"]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    key = next(iter(change))
+    assert f"has {key} {ARCHITECTURE[key]}, `architecture` asks for {change[key]}" in line
