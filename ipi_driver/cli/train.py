@@ -5,11 +5,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ipi_driver.errors import UserError
+
 EPILOG = """\
 examples:
   ipi-driver train train.yaml
   ipi-driver train train.yaml --max-hours 2
   ipi-driver train train.yaml --resume            # continues exactly where it stopped
+  ipi-driver train --keys                         # every key of CONFIG.yaml with its default
   torchrun --nproc-per-node 4 -m ipi_driver train train.yaml
 
 a small configuration:
@@ -23,7 +26,10 @@ a small configuration:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.epilog = EPILOG
-    parser.add_argument("config", type=Path, help="YAML file; paths in it are relative to its folder")
+    parser.add_argument(
+        "config", type=Path, nargs="?", help="YAML file; paths in it are relative to its folder"
+    )
+    parser.add_argument("--keys", action="store_true", help="print every key of the file with its default")
     parser.add_argument("--resume", action="store_true", help="continue from the output folder's checkpoint")
     parser.add_argument(
         "--max-hours", type=float, help="time limit; the learning rate has decayed when it is reached"
@@ -36,9 +42,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Train, and say where the model is."""
     from ipi_driver.report.learning_curves import plot_training_log
-    from ipi_driver.training.config import load_config
+    from ipi_driver.training.config import describe_keys, load_config
     from ipi_driver.training.setup import build_trainer
 
+    if args.keys:
+        print(describe_keys())
+        return 0
+    if args.config is None:
+        raise UserError(
+            "which configuration? give a YAML file, as in `ipi-driver train train.yaml`; see --help"
+        )
     config = load_config(args.config)
     if args.max_hours is not None:
         config.max_hours = args.max_hours

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin
 
 import yaml
 from ase.data import atomic_numbers
@@ -20,8 +20,8 @@ class _Section(BaseModel):
 class DataConfig(_Section):
     """Where the labelled structures are and how they are divided."""
 
-    files: list[Path] = Field(min_length=1)
-    energy_key: str = "energy"
+    files: list[Path] = Field(min_length=1, description="extended XYZ or the native form of Cheng et al.")
+    energy_key: str = Field("energy", description="names of the properties in extended XYZ")
     forces_key: str = "forces"
     stress_key: str | None = None
     virial_key: str | None = None
@@ -32,8 +32,8 @@ class DataConfig(_Section):
     split_file: Path | None = Field(
         None, description="order of the structures: train, then validation, then test"
     )
-    validation_files: list[Path] | None = None
-    test_files: list[Path] | None = None
+    validation_files: list[Path] | None = Field(None, description="instead of a part of `files`")
+    test_files: list[Path] | None = Field(None, description="likewise")
     split_seed: int = 0
     unlabelled_files: list[Path] = Field([], description="structures for the symmetry penalty alone")
 
@@ -41,7 +41,7 @@ class DataConfig(_Section):
 class BaselineConfig(_Section):
     """What is fitted linearly before the network: atomic energies always, pair terms if asked for."""
 
-    pair: bool = True
+    pair: bool = Field(True, description="smooth pair terms with a repulsive wall")
     n_gaussians: int = Field(24, ge=2)
 
 
@@ -52,7 +52,7 @@ class LossConfig(_Section):
     energy: float = Field(10.0, ge=0, description="per eV/atom, where forces are in eV/Å")
     virial: float = Field(0.0, ge=0)
     symmetry: float = Field(0.0, ge=0, description="symmetry penalty; 0 switches it off")
-    symmetry_frames: int = Field(2, ge=2)
+    symmetry_frames: int = Field(2, ge=2, description="random frames whose predictions are drawn together")
     symmetry_every: int = Field(1, ge=1, description="steps between two penalties on labelled structures")
     unlabelled_every: int = Field(4, ge=1, description="steps between two penalties on unlabelled structures")
     unlabelled_atoms: int = Field(
@@ -66,7 +66,7 @@ class TrainConfig(_Section):
     """The whole training."""
 
     data: DataConfig
-    output: Path
+    output: Path = Field(description="folder of the model, the log and the checkpoint")
     architecture: dict[str, Any] = {}
     species: list[str] | None = Field(None, description="chemical symbols; null takes those of the data")
     baseline: BaselineConfig = BaselineConfig()
@@ -74,14 +74,16 @@ class TrainConfig(_Section):
     augmentation: Literal["none", "so3", "o3"] = "o3"
     start_from: Path | None = Field(None, description="model folder or shipped model to begin with")
     optimizer: Literal["adamw", "muon"] = "adamw"
-    learning_rate: float = Field(1e-3, gt=0)
+    learning_rate: float = Field(1e-3, gt=0, description="falls as a cosine to `final_learning_rate`")
     weight_decay: float = Field(0.01, ge=0)
     warmup_steps: int = Field(200, ge=0)
     final_learning_rate: float = Field(0.01, ge=0, le=1, description="as a fraction of the learning rate")
-    batch_size: int = Field(1, ge=1)
+    batch_size: int = Field(1, ge=1, description="structures per step and process")
     epochs: int = Field(1000, ge=1)
     max_hours: float | None = Field(None, gt=0, description="the schedule ends when this time is used up")
-    ema: float = Field(0.999, ge=0, lt=1)
+    ema: float = Field(
+        0.999, ge=0, lt=1, description="decay of the moving average of the weights that is kept"
+    )
     gradient_clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
     evaluate_every: int = Field(5, ge=1, description="epochs")
     patience: int | None = Field(None, ge=1, description="evaluations without improvement before stopping")
@@ -90,7 +92,7 @@ class TrainConfig(_Section):
     seed: int = 0
     device: str = "cpu"
     dtype: Literal["float32", "float64"] = "float32"
-    threads: int | None = None
+    threads: int | None = Field(None, description="of torch; null takes all cores")
 
     @model_validator(mode="after")
     def _check(self) -> TrainConfig:
@@ -121,6 +123,29 @@ def _first_problem(error: Exception) -> str:
         where = ".".join(str(part) for part in first["loc"]) or "configuration"
         return f"{where}: {first['msg']} (got {first.get('input')!r})"
     return str(error)
+
+
+def describe_keys() -> str:
+    """Every key with its default and meaning, laid out as a configuration file."""
+    return "\n".join(_described(TrainConfig, 0))
+
+
+def _described(section: type[BaseModel], depth: int) -> list[str]:
+    lines = []
+    for name, field in section.model_fields.items():
+        kind = field.annotation
+        inner = PetConfig if name == "architecture" else kind
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            lines += [f"{'  ' * depth}{name}:", *_described(inner, depth + 1)]
+            continue
+        if section is PetConfig and name == "species":
+            continue  # the training fills it in
+        default = "(required)" if field.is_required() else yaml.safe_dump(field.default).split("\n")[0]
+        choices = get_args(kind) if get_origin(kind) is Literal else ()
+        meaning = " or ".join(choices) if choices else (field.description or "")
+        text = f"{'  ' * depth}{name}: {default}"
+        lines.append(f"{text:40s}# {meaning}" if meaning else text)
+    return lines
 
 
 def load_config(path: Path) -> TrainConfig:

@@ -357,3 +357,22 @@ def test_start_from_another_architecture_is_refused(
     (line,) = capsys.readouterr().err.strip().splitlines()
     key = next(iter(change))
     assert f"has {key} {ARCHITECTURE[key]}, `architecture` asks for {change[key]}" in line
+
+
+def test_printed_keys_are_a_configuration_with_the_defaults(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", "--keys"]) == 0
+    printed = capsys.readouterr().out
+    filled = printed.replace("files: (required)", "files: [data.extxyz]").replace("(required)", "model")
+    path = tmp_path / "train.yaml"
+    path.write_text(filled)
+    config = load_config(path)
+    plain = tmp_path / "plain.yaml"
+    plain.write_text("data: {files: [data.extxyz]}\noutput: model\n")
+    expected = load_config(plain)
+    assert config.network_config((1, 8)) == expected.network_config((1, 8))
+    config.architecture = {}
+    assert config == expected
+    assert main(["train"]) == 2
+    assert "which configuration?" in capsys.readouterr().err
