@@ -95,7 +95,8 @@ def spacing_of(data: DataSet, spacing: float | None, time_step: float) -> float:
 def _is_ipi(file: Path) -> bool:
     with file.open("rb") as stream:
         head = stream.readline(80), stream.readline(400)
-    return b"CELL" in head[1] and b"Step:" in head[1]
+    # a structure to start from has no step, but says its units
+    return b"CELL" in head[1] and (b"Step:" in head[1] or b"positions{" in head[1])
 
 
 def _read_ipi(file: Path) -> DataSet:
@@ -110,7 +111,10 @@ def _read_ipi(file: Path) -> DataSet:
     for frame in trajectory:
         structures.append(Structure(numbers, frame.values, frame.cell, np.full(3, bool(frame.cell.any()))))
         steps.append(frame.step)
-    return DataSet(file.stem, tuple(structures), tuple(steps))
+    with file.open("rb") as stream:
+        stream.readline()
+        timed = b"Step:" in stream.readline(400)
+    return DataSet(file.stem, tuple(structures), tuple(steps) if timed else None)
 
 
 def _read_ase(file: Path) -> DataSet:

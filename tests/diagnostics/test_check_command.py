@@ -10,10 +10,12 @@ import ase
 import ase.io
 import numpy as np
 import pytest
+from ase.geometry import cellpar_to_cell
 
 from ipi_driver.cli import main
 from ipi_driver.diagnostics.data import read_data_set, spacing_of
 from ipi_driver.errors import UserError
+from ipi_driver.shipped import shipped_folder
 
 MODEL = "anisotropic?l=1,2&amplitude=0.05"
 
@@ -192,3 +194,16 @@ def test_ipi_trajectory_with_its_units_and_steps(folder: Path) -> None:
     isolated = read_data_set(path, pbc=False).structures[0]
     assert not isolated.periodic
     assert isolated.volume == 0.0
+
+
+@pytest.mark.parametrize("name", ["ice/cells/096-a.xyz", "liquid-nvt/init.xyz"])
+def test_shipped_structures_are_read_with_their_cells(name: str) -> None:
+    """i-PI's xyz without a step; a molecule in ice or water needs its neighbours."""
+    path = shipped_folder("inputs") / name
+    (structure,) = read_data_set(path).structures
+    assert structure.periodic
+    words = path.read_text().splitlines()[1].split("CELL(abcABC):")[1].split()
+    np.testing.assert_allclose(structure.cell, cellpar_to_cell([float(w) for w in words[:6]]), atol=1e-9)
+    assert 28.0 < structure.volume / (structure.n_atoms // 3) < 33.5  # Å³ per molecule of water or ice
+    with pytest.raises(UserError, match="give --spacing"):
+        spacing_of(read_data_set(path), None, 0.5)
