@@ -108,9 +108,9 @@ def plot_training_log(log: Path, output: Path, title: str | None = None) -> Path
         if np.isfinite(data["val_symmetry_mae"]).any():
             # far below the force errors: an axis of its own
             symmetry = axes[0, 0].twinx()
-            symmetry.plot(data["step"], _positive(data["val_symmetry_mae"]), color=COLORS[3], lw=0.9)
+            symmetry.plot(data["step"], data["val_symmetry_mae"], color=COLORS[3], lw=0.9)
             symmetry.set_ylabel("symmetry error (meV/Å)", color=COLORS[3])
-            symmetry.set_yscale("log")
+            symmetry.set_ylim(bottom=0.0)
         _error_panel(axes[0, 1], data, "energy", "energy MAE (meV/structure)")
         axes[0, 1].legend()
         _loss_panel(axes[1, 0], data)
