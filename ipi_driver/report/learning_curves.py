@@ -38,8 +38,8 @@ COLUMNS = (
 )
 """Columns that every ``log.csv`` has; forces in meV/Å, energies in meV per structure."""
 
-NEWER_COLUMNS = ("forward_evaluations_per_step", "val_symmetry_mae")
-"""Columns that older logs lack: cost of a step in forward evaluations, symmetry error of the validation part."""
+NEWER_COLUMNS = ("forward_evaluations_per_step", "val_symmetry_mae", "unlabelled_symmetry_mae")
+"""Columns that older logs lack: cost of a step in forward evaluations, symmetry errors in meV/Å."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,8 @@ def plot_training_log(log: Path, output: Path, title: str | None = None) -> Path
             # far below the force errors: an axis of its own
             symmetry = axes[0, 0].twinx()
             symmetry.plot(data["step"], data["val_symmetry_mae"], color=COLORS[3], lw=0.9)
-            symmetry.set_ylabel("symmetry error (meV/Å)", color=COLORS[3])
+            symmetry.plot(data["step"], data["unlabelled_symmetry_mae"], "--", color=COLORS[3], lw=0.9)
+            symmetry.set_ylabel("symmetry error, - - unlabelled (meV/Å)", color=COLORS[3])
             symmetry.set_ylim(bottom=0.0)
         _error_panel(axes[0, 1], data, "energy", "energy MAE (meV/structure)")
         axes[0, 1].legend()

@@ -33,13 +33,16 @@ from ipi_driver.training.losses import (
 from ipi_driver.training.rotations import augmentation_rotations
 from ipi_driver.training.schedule import MovingAverage, Optimizers, learning_rate_factor
 
+_UNLABELLED_LOOKED_AT = 25
+"""Most unlabelled structures whose symmetry error is logged."""
+
 
 @dataclass
 class LogRow:
     """One line of ``log.csv``; errors in meV/Å and meV per structure.
 
     A step is compared with a forward evaluation of as many structures that records the graph for derivatives.
-    The symmetry error of the validation structures, meV/Å, is NaN where there is no penalty.
+    The symmetry errors of the validation and of some unlabelled structures, meV/Å, are NaN without a penalty.
     """
 
     epoch: int
@@ -56,6 +59,7 @@ class LogRow:
     steps_per_second: float
     forward_evaluations_per_step: float
     val_symmetry_mae: float
+    unlabelled_symmetry_mae: float
 
 
 class Trainer:
@@ -226,11 +230,14 @@ class Trainer:
         return absolute / count, (square / count) ** 0.5, energy / len(samples)
 
     def symmetry_error(self, samples: Sequence[Sample], weights: dict[str, torch.Tensor]) -> float:
-        """Mean absolute deviation (eV/Å) of the forces in four fixed frames of O(3) from their mean."""
+        """Mean absolute deviation (eV/Å) of the forces in four fixed frames of O(3) from their mean.
+
+        Every structure counts the same, so that the molecules of a gas are seen beside a crystal.
+        """
         own = {k: v.clone() for k, v in self.network.state_dict().items()}
         self.network.load_state_dict(weights)
         rotations = augmentation_rotations("o3", 4, np.random.default_rng(self.config.seed))
-        absolute = count = 0.0
+        deviations = []
         for sample in samples:
             turned = []
             for rotation in rotations:
@@ -240,10 +247,9 @@ class Trainer:
                 (gradients,) = torch.autograd.grad(energies.sum(), leaf)
                 turned.append(forces_from_gradients(gradients, batch) @ batch.rotations[0])
             frames = torch.stack(turned)
-            absolute += float((frames - frames.mean(0)).abs().sum())
-            count += frames.numel()
+            deviations.append(float((frames - frames.mean(0)).abs().mean()))
         self.network.load_state_dict(own)
-        return absolute / count
+        return float(np.mean(deviations))
 
     def forward_seconds(self) -> float:
         """Shortest of five forward evaluations of a batch of training structures: what a step is compared with.
@@ -325,11 +331,17 @@ class Trainer:
 
     def _end_of_interval(self, results: list[StepResult], rate: float) -> None:
         force_mae, force_rmse, energy_mae = self.evaluate(self.validation_samples, self.average.weights)
-        spread = float("nan")
+        spread = unlabelled = float("nan")
         score = force_mae
         if self.config.loss.symmetry:
-            spread = self.symmetry_error(self.validation_samples, self.average.weights)
-            score += self.config.loss.symmetry * spread
+            weights = self.average.weights
+            worst = spread = self.symmetry_error(self.validation_samples, weights)
+            if self.unlabelled:
+                every = -(-len(self.unlabelled) // _UNLABELLED_LOOKED_AT)
+                unlabelled = self.symmetry_error(self.unlabelled[::every], weights)
+                worst = max(spread, unlabelled)
+            # neither kind of structure may be given up for the other
+            score += self.config.loss.symmetry * worst
         improved = score < self.best
         if improved:
             self.best, self.best_force_mae = score, force_mae
@@ -351,6 +363,7 @@ class Trainer:
             steps_per_second=rate,
             forward_evaluations_per_step=1.0 / (rate * self.forward_seconds()),
             val_symmetry_mae=1e3 * spread,
+            unlabelled_symmetry_mae=1e3 * unlabelled,
         )
         self._append_log(row)
         if improved:

@@ -55,7 +55,7 @@ def test_symmetry_error_has_an_axis_of_its_own(tmp_path: Path) -> None:
     log = write_log(tmp_path / "log.csv", 5)
     plain = imread(plot_training_log(log, tmp_path / "plain.png"))
     lines = log.read_text().splitlines()
-    rows = [f"{line},6.5,{3.0 / (k + 1)}" for k, line in enumerate(lines[1:])]
+    rows = [f"{line},6.5,{3.0 / (k + 1)},{2.0 / (k + 1)}" for k, line in enumerate(lines[1:])]
     log.write_text("\n".join([",".join([lines[0], *NEWER_COLUMNS]), *rows]) + "\n")
     assert read_log(log)["val_symmetry_mae"][2] == pytest.approx(1.0)
     drawn = imread(plot_training_log(log, tmp_path / "symmetry.png"))

@@ -263,10 +263,16 @@ def test_symmetry_penalty_lowers_the_symmetry_error(tmp_path: Path) -> None:
 
 def test_saved_weights_have_the_best_sum_of_force_and_symmetry_error(tmp_path: Path) -> None:
     """With a penalty the lowest force error alone would save the weights from before the penalty acted."""
-    path = write_config(tmp_path, epochs=6, evaluate_every=1, loss={"symmetry": 50.0}, learning_rate=3e-3)
+    unlabelled = labelled_molecules(3, seed=5)
+    ase.io.write(tmp_path / "unlabelled.extxyz", unlabelled)
+    data = {"files": ["data.extxyz"], "validation": 4, "test": 4, "unlabelled_files": ["unlabelled.extxyz"]}
+    path = write_config(
+        tmp_path, epochs=6, evaluate_every=1, loss={"symmetry": 50.0}, learning_rate=3e-3, data=data
+    )
     assert main(["train", str(path), "--quiet"]) == 0
     rows = np.genfromtxt(tmp_path / "model" / "log.csv", delimiter=",", names=True)
-    score = rows["val_force_mae"] + 50.0 * rows["val_symmetry_mae"]
+    worst = np.maximum(rows["val_symmetry_mae"], rows["unlabelled_symmetry_mae"])
+    score = rows["val_force_mae"] + 50.0 * worst
     kept = yaml.safe_load((tmp_path / "model" / "model.yaml").read_text())["provenance"]["training"]
     assert kept["epoch"] == rows["epoch"][score.argmin()]
     assert rows["best_val_force_mae"][-1] == pytest.approx(rows["val_force_mae"][score.argmin()], rel=1e-4)
@@ -293,7 +299,7 @@ def test_older_checkpoint_and_log_are_continued(tmp_path: Path) -> None:
     del state["config"]["loss.symmetry_smoothing"]
     state["clock"] = state["clock"][:2]
     torch.save(state, model / "checkpoint.pt")
-    lines = [line.rsplit(",", 2)[0] for line in (model / "log.csv").read_text().splitlines()]
+    lines = [line.rsplit(",", 3)[0] for line in (model / "log.csv").read_text().splitlines()]
     (model / "log.csv").write_text("\n".join(lines) + "\n")
     write_config(tmp_path, epochs=6, evaluate_every=2)
     assert main(["train", str(path), "--quiet", "--resume"]) == 0
