@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 # Keys that may change when a training is resumed: they do not alter what has been done so far.
 _RESUMABLE = {"max_hours", "epochs", "patience", "evaluate_every", "threads", "device", "output"}
 # Keys that older checkpoints lack, with the value that repeats what those did.
-_ADDED = {"loss.symmetry_smoothing": "0.001"}
+_ADDED = {"loss.symmetry_smoothing": "0.001", "loss.unlabelled": "1.0"}
 
 
 def save_checkpoint(trainer: Trainer) -> None:

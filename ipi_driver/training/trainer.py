@@ -150,7 +150,10 @@ class Trainer:
         generator = np.random.default_rng([config.seed, self.step, self.rank])
         result = self._labelled_gradient([self.train_samples[i] for i in indices], generator)
         if config.loss.symmetry and self.unlabelled and self.step % config.loss.unlabelled_every == 0:
-            self._in_frames(self._draw_unlabelled(generator), generator, symmetry_loss(config.loss))
+            weighted = config.loss.model_copy(
+                update={"symmetry": config.loss.symmetry * config.loss.unlabelled}
+            )
+            self._in_frames(self._draw_unlabelled(generator), generator, symmetry_loss(weighted))
         self._average_gradients()
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), config.gradient_clip)
         if not torch.isfinite(norm):
