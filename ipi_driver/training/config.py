@@ -56,7 +56,9 @@ class LossConfig(_Section):
     symmetry_every: int = Field(1, ge=1, description="steps between two penalties on labelled structures")
     unlabelled_every: int = Field(4, ge=1, description="steps between two penalties on unlabelled structures")
     unlabelled: float = Field(
-        1.0, gt=0, description="factor of the penalty on unlabelled structures; the gradients of like ones add up"
+        1.0,
+        gt=0,
+        description="factor of the penalty on unlabelled structures; the gradients of like ones add up",
     )
     unlabelled_atoms: int = Field(
         200, ge=1, description="unlabelled structures batched up to this many atoms"
