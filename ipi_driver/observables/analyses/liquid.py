@@ -164,8 +164,11 @@ def _add_diffusion(analysis: Analysis, streamed: _Pass, options: Options) -> Non
     times = _picoseconds(analysis, streamed, msd, "mean-square displacement")
     analysis.curves["msd"] = Curve.of(times, msd, "t / ps", f"MSD of {symbol} / Å²")
     start, stop = _fit_window(times, options)
-    if stop < options.fit_start * FS_PER_PS:
-        analysis.note(f"the lags end at {times[-1]:.2g} ps, before the motion is diffusive: run longer for D")
+    if _cut_short(times, streamed, options):
+        analysis.note(
+            f"no diffusion coefficient: the lags end at {times[-1]:.2g} ps, before the motion is diffusive"
+        )
+        return
     estimate = diffusion_coefficient(msd, step, start, stop)
     window = f"fit {start / FS_PER_PS:.2g} to {stop / FS_PER_PS:.2g} ps"
     analysis.scalars["diffusion"] = Scalar.of(
@@ -199,6 +202,11 @@ def _add_relaxation(analysis: Analysis, streamed: _Pass, options: Options) -> No
     single = streamed.correlation.single(step)
     times = _picoseconds(analysis, streamed, single, "dipole autocorrelation")
     analysis.curves["dipole_single"] = Curve.of(times, single, "t / ps", "⟨u(0)·u(t)⟩ of a molecule")
+    if _cut_short(times, streamed, options):
+        analysis.note(
+            f"no dipole relaxation time: the lags end at {times[-1]:.2g} ps, in the fast librations"
+        )
+        return
     start, stop = _fit_window(times, options)
     estimate = relaxation_time(single, step, start, stop)
     window = f"fit {start / FS_PER_PS:.2g} to {stop / FS_PER_PS:.2g} ps"
@@ -221,6 +229,11 @@ def _picoseconds(analysis: Analysis, streamed: _Pass, estimate: Estimate, what: 
             f"{what} up to {times[-1]:.3g} ps of {longest:.3g}: the run is too short for block averages of longer lags"
         )
     return times
+
+
+def _cut_short(times: FloatArray, streamed: _Pass, options: Options) -> bool:
+    """Whether fewer lags are left than asked for, and all of them before the start of the fits."""
+    return len(times) < len(streamed.lags) and bool(times[-1] < options.fit_start)
 
 
 def _fit_window(times: FloatArray, options: Options) -> tuple[float, float]:
