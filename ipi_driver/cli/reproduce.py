@@ -24,7 +24,7 @@ Runs one molecule at constant energy and temperature, liquid water (raw; average
 random frames) and the relaxation of ice, measures the symmetry error against every average, and writes one report with
 the published values beside those of this model: OUTPUT/report/report.html, table.csv, table.json.
 
-small: 64 molecules, three cells of ice, 5 to 100 ps; within three hours on 2 cores. full: 512 molecules, longer, all
+small: 64 molecules, three cells of ice, 10 to 100 ps; within three hours on 2 cores. full: 512 molecules, longer, all
 nine cells of ice: for a large machine, see --dry-run. A call that was stopped is continued by the same call: runs that
 are complete are not repeated.
 

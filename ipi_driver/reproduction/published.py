@@ -222,7 +222,7 @@ def _agreement(entry: Published, value: float, error: float) -> str:
 
 def remarks(scale: str, fraction: float = 1.0) -> list[str]:
     """What differs from the published calculation everywhere."""
-    small = "64 instead of 512 molecules, three instead of nine cells of ice, runs of 5 to 100 ps"
+    small = "64 instead of 512 molecules, three instead of nine cells of ice, runs of 10 to 100 ps"
     length = small if scale == "small" else "the published sizes, lengths of its own"
     if fraction < 1.0:
         length += f", each but the relaxations cut to {100 * fraction:g} % of its length: a trial, not a measurement"
