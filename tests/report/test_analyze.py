@@ -343,3 +343,16 @@ def test_short_and_truncated_runs_say_so(runs, tmp_path):
 )
 def test_formatted_numbers(value, error, text):
     assert formatted(value, error) == text
+
+
+def test_no_long_time_quantity_from_short_lags(tmp_path: Path) -> None:
+    """Of a run that resolves displacements up to 1.9 ps and orientations up to 2.4 ps, with fits from 2 ps on."""
+    synthetic.liquid(tmp_path / "short", 1, n_frames=160)
+    (analysis,) = analyse_folders(
+        [tmp_path / "short"], Options(longest_lag=10.0, pair_frames=20, fit_start=2.0)
+    )
+    assert analysis.curves["msd"].x[-1] == pytest.approx(1.9)
+    assert "diffusion" not in analysis.scalars
+    assert "no diffusion coefficient: the lags end at 1.9 ps" in " ".join(analysis.notes)
+    assert analysis.curves["dipole_single"].x[-1] == pytest.approx(2.4)
+    assert "(fit 0.8 to 2.4 ps)" in analysis.scalars["relaxation"].label
