@@ -110,7 +110,7 @@ def plot_training_log(log: Path, output: Path, title: str | None = None) -> Path
             symmetry = axes[0, 0].twinx()
             symmetry.plot(data["step"], data["val_symmetry_mae"], color=COLORS[3], lw=0.9)
             symmetry.plot(data["step"], data["unlabelled_symmetry_mae"], "--", color=COLORS[3], lw=0.9)
-            symmetry.set_ylabel("symmetry error, - - unlabelled (meV/Å)", color=COLORS[3])
+            symmetry.set_ylabel("symmetry error (meV/Å)\n- - unlabelled", color=COLORS[3], fontsize=7)
             symmetry.set_ylim(bottom=0.0)
         _error_panel(axes[0, 1], data, "energy", "energy MAE (meV/structure)")
         axes[0, 1].legend()
