@@ -11,8 +11,17 @@ from ipi_driver.errors import UserError
 if TYPE_CHECKING:
     from ipi_driver.training.trainer import Trainer
 
-# Keys that may change when a training is resumed: they do not alter what has been done so far.
-_RESUMABLE = {"max_hours", "epochs", "patience", "evaluate_every", "threads", "device", "output"}
+# Keys that may change when a training is resumed: they do not alter what has been done so far, or name a folder.
+_RESUMABLE = {
+    "max_hours",
+    "epochs",
+    "patience",
+    "evaluate_every",
+    "threads",
+    "device",
+    "output",
+    "start_from",
+}
 # Keys that older checkpoints lack, with the value that repeats what those did.
 _ADDED = {"loss.symmetry_smoothing": "0.001", "loss.unlabelled": "1.0"}
 
@@ -46,7 +55,7 @@ def load_checkpoint(trainer: Trainer) -> None:
         raise UserError(f"nothing to resume: {path} does not exist; start without --resume")
     state = torch.load(path, weights_only=True, map_location=trainer.device)
     now, before = fixed_settings(trainer), _ADDED | state["config"]
-    for key in sorted(set(now) | set(before)):
+    for key in sorted((set(now) | set(before)) - _RESUMABLE):
         if now.get(key) != before.get(key):
             raise UserError(
                 f"--resume with another configuration: `{key}` was {before.get(key)}, "

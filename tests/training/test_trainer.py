@@ -351,6 +351,11 @@ def test_start_from_a_smaller_network_keeps_its_energies(tmp_path: Path) -> None
     trainer.run(quiet=True)
     moved = load_potential(tmp_path / "deeper")
     assert np.abs(moved.predict(structures[0]).forces - before.predict(structures[0]).forces).max() > 1e-6
+    # the weights are in the checkpoint: the folder that it started from may lie elsewhere by then
+    (tmp_path / "model").rename(tmp_path / "elsewhere")
+    changes |= {"start_from": "elsewhere", "epochs": 4}
+    resumed = write_config(tmp_path, architecture=deeper, **changes)
+    assert main(["train", str(resumed), "--quiet", "--resume"]) == 0
 
 
 @pytest.mark.parametrize("change", [{"d_model": 16}, {"cutoff": 2.5}])
