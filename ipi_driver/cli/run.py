@@ -83,7 +83,8 @@ def main(args: argparse.Namespace) -> int:
 
     from ipi_driver.errors import UserError
     from ipi_driver.serving.launcher import run_simulation
-    from ipi_driver.serving.launcher_prepare import INPUT, Changes
+    from ipi_driver.serving.launcher_folder import INPUT
+    from ipi_driver.serving.launcher_prepare import Changes
     from ipi_driver.serving.launcher_set import find_set
 
     console = Console(stderr=True)
@@ -119,8 +120,9 @@ def main(args: argparse.Namespace) -> int:
 
 def _prepare(args: argparse.Namespace, changes: Changes) -> tuple[Path, str]:
     """The run folder, and the file in it that i-PI starts from."""
-    from ipi_driver.serving.launcher_prepare import INPUT, find_source, prepare
-    from ipi_driver.serving.launcher_resume import CONTINUE, checkpoints, prepare_resume
+    from ipi_driver.serving.launcher_folder import INPUT, checkpoints
+    from ipi_driver.serving.launcher_prepare import find_source, prepare
+    from ipi_driver.serving.launcher_resume import CONTINUE, prepare_resume
 
     given = Path(args.input)
     if args.resume and args.output is None and given.is_dir() and checkpoints(given):

@@ -14,7 +14,7 @@ from ipi_driver.errors import UserError
 from ipi_driver.observables.reading.folder import Run
 from ipi_driver.observables.run_statistics import energies_and_forces, is_minimisation
 from ipi_driver.serving.launcher_ending import has_converged
-from ipi_driver.serving.launcher_prepare import STARTING
+from ipi_driver.serving.launcher_folder import is_starting
 
 
 def set_row(name: str, folder: Path, state: str) -> dict[str, Any]:
@@ -36,7 +36,7 @@ def set_row(name: str, folder: Path, state: str) -> dict[str, Any]:
         minimisation that is finished the state is converged or not converged.
     """
     row: dict[str, Any] = {"cell": name, "state": state}
-    if not folder.is_dir() or (folder / STARTING).exists():
+    if not folder.is_dir() or is_starting(folder):
         return row
     try:
         run = Run(folder)

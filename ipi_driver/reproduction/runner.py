@@ -14,10 +14,9 @@ from pathlib import Path
 
 from ipi_driver.errors import UserError
 from ipi_driver.reproduction.plan import Part, Settings, cells_folder
+from ipi_driver.serving.launcher_folder import INPUT, STARTING, checkpoints
 from ipi_driver.serving.launcher_lock import locked
 from ipi_driver.serving.launcher_monitor import PropertyMonitor
-from ipi_driver.serving.launcher_prepare import INPUT, STARTING
-from ipi_driver.serving.launcher_resume import checkpoints
 from ipi_driver.serving.launcher_set import is_finished
 from ipi_driver.shipped import shipped_folder
 

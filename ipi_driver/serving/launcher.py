@@ -24,10 +24,10 @@ from rich.console import Console
 from ipi_driver.errors import UserError
 from ipi_driver.serving import launcher_xml as xml
 from ipi_driver.serving.launcher_ending import Ending, Statuses, clean_restart, read_ending
+from ipi_driver.serving.launcher_folder import STARTING, is_starting
 from ipi_driver.serving.launcher_lock import locked
 from ipi_driver.serving.launcher_monitor import PropertyMonitor
 from ipi_driver.serving.launcher_orphans import ending_with_parent
-from ipi_driver.serving.launcher_prepare import STARTING
 from ipi_driver.serving.launcher_progress import ProgressDisplay
 
 _POLL = 0.1
@@ -158,7 +158,7 @@ class _Pair:
         return Statuses(ipi, client, text)
 
     def _patience(self, seconds: float) -> float:
-        return _NOTHING_TO_LOSE if (self.folder / STARTING).exists() else seconds
+        return _NOTHING_TO_LOSE if is_starting(self.folder) else seconds
 
     def _wait(self, done: Callable[[], bool], seconds: float) -> bool:
         """Whether ``done`` came true in time; a second signal ends the patience."""
@@ -255,7 +255,7 @@ def _ending(folder: Path, statuses: Statuses, last: int, total: int, interruptio
         (folder / STARTING).unlink(missing_ok=True)
     elif interruption.number:
         name = signal.Signals(interruption.number).name
-        if (folder / STARTING).exists():
+        if is_starting(folder):
             raise Interrupted(f"interrupted by {name} before the first step")
         ending = Ending(ending.step, False, f"interrupted by {name}")
     return ending

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ipi_driver.errors import UserError
-from ipi_driver.serving.launcher_prepare import STARTING
-from ipi_driver.serving.launcher_resume import by_hand, checkpoints
+from ipi_driver.serving.launcher_folder import checkpoints, is_starting
+from ipi_driver.serving.launcher_resume import by_hand
 
 # i-PI ends with status 0 whatever the reason; these words of its log tell what it was
 _STOPS = {
@@ -72,7 +72,7 @@ def read_ending(folder: Path, statuses: Statuses, last_step: int, total: int) ->
     """
     found = checkpoints(folder) if folder.is_dir() else {}
     step = max(0, last_step, *found)
-    began = not (folder / STARTING).exists()
+    began = not is_starting(folder)
     where = f"at step {step} of {total}" if began else "before the first step"
     remedy = "; continue with --resume" if began and found else ""
     if statuses.ipi is not None and statuses.ipi < 0:

@@ -13,16 +13,13 @@ import yaml
 from ipi_driver.errors import UserError
 from ipi_driver.rotations.quadrature import quadrature
 from ipi_driver.serving import launcher_xml as xml
+from ipi_driver.serving.launcher_folder import INPUT, SETTINGS, STARTING, is_starting
 from ipi_driver.serving.launcher_lock import locked
 from ipi_driver.serving.launcher_sockets import check_endpoints, endpoints_of, with_free_ports
 from ipi_driver.serving.launcher_structure import read_start, write_start
 from ipi_driver.serving.settings import ServeSettings, make_settings, read_yaml
 from ipi_driver.serving.template import read_template
 from ipi_driver.shipped import find_shipped
-
-INPUT, SETTINGS = "input.xml", "driver.yaml"
-STARTING = ".starting"
-"""Empty file in a run folder until i-PI has written its first step: such a folder holds nothing to lose."""
 
 _HEAD = "# settings of `ipi-driver serve`; every key is also an option of the command\n"
 _CLIENT_KEYS = ("device", "dtype", "seed", "threads", "rotation_batch")
@@ -210,7 +207,7 @@ def write_settings(output: Path, settings: dict[str, Any]) -> None:
 
 
 def _nothing_to_lose(folder: Path) -> bool:
-    return (folder / STARTING).exists() or not any(folder.iterdir())
+    return is_starting(folder) or not any(folder.iterdir())
 
 
 def _located(path: Path, folder: Path) -> Path:

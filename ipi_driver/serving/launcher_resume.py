@@ -8,10 +8,8 @@ from pathlib import Path
 from ipi_driver.errors import UserError
 from ipi_driver.observables.reading.input_xml import read_input
 from ipi_driver.serving import launcher_xml as xml
+from ipi_driver.serving.launcher_folder import INPUT, SETTINGS, STARTING, checkpoints, is_starting
 from ipi_driver.serving.launcher_prepare import (
-    INPUT,
-    SETTINGS,
-    STARTING,
     Changes,
     changed_settings,
     check_settings,
@@ -46,7 +44,7 @@ def prepare_resume(output: Path, changes: Changes) -> str:
             f"--resume continues a run as it was; --{other[0]} belongs to a new run (give another --output)"
         )
     found = checkpoints(output)
-    if not found or (output / STARTING).exists():
+    if not found or is_starting(output):
         raise UserError(
             f"nothing to resume in {output}: no RESTART or other checkpoint; start it without --resume"
         )
@@ -69,6 +67,7 @@ def prepare_resume(output: Path, changes: Changes) -> str:
     (output / INPUT).write_text(xml.with_total_steps(input_text, steps))
     for path in _output_files(output):
         cut_after(path, done)
+    (output / STARTING).unlink(missing_ok=True)
     for path in found.values():  # i-PI would keep them as #RESTART#0# and so on
         if path.name != CONTINUE and not re.search(r"_\d+$", path.name):
             path.unlink()
@@ -76,17 +75,6 @@ def prepare_resume(output: Path, changes: Changes) -> str:
     if stats.is_file():
         stats.rename(output / f"stats-to-{done}.json")
     return CONTINUE
-
-
-def checkpoints(folder: Path) -> dict[int, Path]:
-    """Complete checkpoints in a folder by the number of steps done."""
-    found: dict[int, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.is_file() and path.name != INPUT and _ends_like_xml(path):
-            step = xml.value(path.read_text(errors="replace"), "step")
-            if step is not None and step.isdigit():
-                found[int(step)] = path
-    return found
 
 
 def by_hand(text: str) -> str:
@@ -113,12 +101,6 @@ def cut_after(path: Path, step: int) -> None:
                 stream.truncate(end)
                 return
             previous, offset = offset, offset + len(line)
-
-
-def _ends_like_xml(path: Path) -> bool:
-    with path.open("rb") as stream:
-        stream.seek(max(0, path.stat().st_size - 64))
-        return stream.read().rstrip().endswith(b"</simulation>")
 
 
 def _output_files(folder: Path) -> list[Path]:

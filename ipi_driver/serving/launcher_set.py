@@ -9,11 +9,9 @@ from typing import Any
 from ipi_driver.errors import UserError
 from ipi_driver.serving import launcher_xml as xml
 from ipi_driver.serving.launcher_ending import has_converged
+from ipi_driver.serving.launcher_folder import INPUT, SETTINGS, STARTING, checkpoints, is_starting
 from ipi_driver.serving.launcher_lock import locked
 from ipi_driver.serving.launcher_prepare import (
-    INPUT,
-    SETTINGS,
-    STARTING,
     Changes,
     Source,
     changed_settings,
@@ -21,7 +19,7 @@ from ipi_driver.serving.launcher_prepare import (
     find_source,
     prepare,
 )
-from ipi_driver.serving.launcher_resume import RESUMABLE, checkpoints, prepare_resume
+from ipi_driver.serving.launcher_resume import RESUMABLE, prepare_resume
 from ipi_driver.serving.settings import read_yaml
 from ipi_driver.shipped import find_shipped
 
@@ -196,7 +194,7 @@ def check_unchanged(folder: Path, changes: Changes) -> None:
 
 def _is_begun(folder: Path) -> bool:
     """Whether a run folder holds at least one step."""
-    return (folder / SETTINGS).is_file() and (folder / INPUT).is_file() and not (folder / STARTING).exists()
+    return (folder / SETTINGS).is_file() and (folder / INPUT).is_file() and not is_starting(folder)
 
 
 def _as_begun(folder: Path, source: Source, changes: Changes) -> Changes:

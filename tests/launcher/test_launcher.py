@@ -108,11 +108,15 @@ def test_interruption_leaves_nothing_behind(number: signal.Signals, place) -> No
     assert done // 10 * 10 == int(float(rows(folder)[-1].split()[0]))
 
 
-def test_a_killed_launcher_leaves_no_process(place) -> None:
+@pytest.mark.parametrize("seen", [True, False], ids=["later", "before-it-saw-a-step"])
+def test_a_killed_launcher_leaves_no_process(seen: bool, place) -> None:
     """i-PI is told by the kernel, writes its RESTART, and tells the client."""
     process = place.start("gas-nve", "--model", MODEL, "--steps", 1000000, "--output", "run")
     folder = place.folder / "run"
-    wait_for(lambda: len(rows(folder)) > 3)
+    if not seen:
+        wait_for(lambda: "client" in children(folder))
+        process.send_signal(signal.SIGSTOP)
+    wait_for(lambda: len(rows(folder)) > 3 and (folder / ".starting").exists() is not seen)
     sockets = sockets_of(children(folder)["i-PI"])
     process.kill()
     process.communicate(timeout=60)

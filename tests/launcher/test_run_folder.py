@@ -14,9 +14,10 @@ from launcher_place import MODEL
 from ipi_driver.errors import UserError
 from ipi_driver.serving import launcher_xml as xml
 from ipi_driver.serving.launcher_ending import Statuses, read_ending
+from ipi_driver.serving.launcher_folder import STARTING, checkpoints
 from ipi_driver.serving.launcher_monitor import PropertyMonitor
-from ipi_driver.serving.launcher_prepare import STARTING, Changes, find_source, prepare
-from ipi_driver.serving.launcher_resume import checkpoints, cut_after, prepare_resume
+from ipi_driver.serving.launcher_prepare import Changes, find_source, prepare
+from ipi_driver.serving.launcher_resume import cut_after, prepare_resume
 from ipi_driver.serving.launcher_structure import read_start, write_start
 from ipi_driver.shipped import shipped_folder
 
@@ -180,16 +181,32 @@ def checkpoint(folder: Path, name: str, step: int, end: str = "</simulation>\n")
     )
 
 
+def test_a_launcher_killed_before_it_saw_the_first_step_loses_nothing(tmp_path: Path) -> None:
+    """i-PI's checkpoint counts, although the mark of a folder without a step is still there."""
+    source, folder = find_source("gas-nvt", Changes()), tmp_path / "run"
+    prepare(source, folder, Changes(model=MODEL, steps=50))
+    checkpoint(folder, "RESTART", 0)
+    prepare(source, folder, Changes(model=MODEL, steps=50))  # no step was done: used again
+    assert not (folder / "RESTART").exists()
+    checkpoint(folder, "RESTART", 40)
+    assert (folder / STARTING).exists()
+    with pytest.raises(UserError, match="continue the run with --resume"):
+        prepare(source, folder, Changes(model=MODEL, steps=50))
+    name = prepare_resume(folder, Changes())
+    assert xml.value((folder / name).read_text(), "step") == "40"
+    assert not (folder / STARTING).exists()
+
+
 def test_the_newest_complete_checkpoint_counts(tmp_path: Path) -> None:
     prepare(find_source("gas-nvt", Changes()), tmp_path / "run", Changes(model=MODEL, steps=50))
     folder = tmp_path / "run"
+    checkpoint(folder, "RESTART", 0)
+    with pytest.raises(UserError, match="nothing to resume"):
+        prepare_resume(folder, Changes())  # no step was done
     checkpoint(folder, "RESTART", 10)
     checkpoint(folder, "simulation.chk", 30)
     checkpoint(folder, "simulation.chk_4", 40, end="<ffsock")  # killed while it was written
     assert sorted(checkpoints(folder)) == [10, 30]
-    with pytest.raises(UserError, match="nothing to resume"):
-        prepare_resume(folder, Changes())  # no step was done
-    (folder / STARTING).unlink()
     with pytest.raises(UserError, match="--model belongs to a new run"):
         prepare_resume(folder, Changes(model=MODEL))
     with pytest.raises(UserError, match="has done 30 of 30 steps"):

@@ -18,7 +18,8 @@ from ipi_driver.cli import main
 from ipi_driver.observables.analyses.dispatch import find_runs
 from ipi_driver.report.run_summary import summarise
 from ipi_driver.serving.launcher import Outcome
-from ipi_driver.serving.launcher_prepare import STARTING, Changes
+from ipi_driver.serving.launcher_folder import STARTING
+from ipi_driver.serving.launcher_prepare import Changes
 from ipi_driver.serving.launcher_set import find_set, open_set, prepare_cell
 from ipi_driver.shipped import shipped_folder
 

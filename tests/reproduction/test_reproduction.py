@@ -23,7 +23,7 @@ from ipi_driver.reproduction.published import published_rows
 from ipi_driver.reproduction.runner import Runs
 from ipi_driver.reproduction.stability import longest_bond
 from ipi_driver.reproduction.symmetry import data_sets
-from ipi_driver.serving.launcher_resume import checkpoints
+from ipi_driver.serving.launcher_folder import checkpoints
 from ipi_driver.shipped import shipped_folder
 
 MODEL = "anisotropic?l=4&amplitude=0.1"

@@ -13,7 +13,7 @@ from ipi_driver.observables.analyses.liquid import analyse_liquid
 from ipi_driver.observables.analyses.replay import analyse_replay
 from ipi_driver.observables.analyses.result import Analysis, Options
 from ipi_driver.observables.reading import Run
-from ipi_driver.serving.launcher_prepare import STARTING
+from ipi_driver.serving.launcher_folder import is_starting
 
 StartProgress = Callable[[str, int], Callable[[int], None]]
 """(description, number of frames) -> a function that is called with frames done."""
@@ -35,7 +35,7 @@ def find_runs(folder: Path) -> list[Run]:
         Run(child)
         for child in sorted(folder.iterdir())
         # a cell that failed before its first step holds an input and nothing else
-        if child.is_dir() and list(child.glob("*.xml")) and not (child / STARTING).exists()
+        if child.is_dir() and list(child.glob("*.xml")) and not is_starting(child)
     ]
     if not inside:
         raise UserError(
