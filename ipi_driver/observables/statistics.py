@@ -6,6 +6,13 @@ the first window W with ``W >= 6 tau(W)`` (Madras and Sokal, J. Stat. Phys. 50, 
 of length L >= 5 tau are nearly independent; what correlation is left lowers their variance by ``1 - tau /
 L``, for which the error is corrected (exact for exponential correlations up to exp(-L/tau); Flyvbjerg and
 Petersen, J. Chem. Phys. 91, 461 (1989)).
+
+The points of a curve have one tau: the longer of that of their pooled autocorrelation and that of the mode that
+they share, their first principal component. Where each point has fast noise of its own, as in a pair correlation
+function, the pooled autocorrelation sees little else, although what is slow and common decides how far the means
+are off. A component counts as shared where its part of the variance is beyond what independent points give
+(Marchenko and Pastur, Math. USSR Sb. 1, 457 (1967)). Of this one blocks of 3 tau are enough, as its part in the
+correlation left between them is known no better than that.
 """
 
 from __future__ import annotations
@@ -22,7 +29,10 @@ from ipi_driver.structure import FloatArray
 from ipi_driver.units import FS_PER_PS
 
 BLOCK_TO_CORRELATION = 5.0
-"""Shortest block, in correlation times."""
+"""Shortest block, in correlation times of all components pooled."""
+
+BLOCK_TO_SHARED = 3.0
+"""Shortest block, in correlation times of the mode that the points of a curve share."""
 
 MINIMUM_BLOCKS = 4
 """Fewest blocks from which a standard error is given."""
@@ -44,7 +54,8 @@ class Estimate:
     error
         Standard error of ``value``, same shape.
     correlation_time
-        Integrated correlation time, fs; not below half the spacing of the samples it was measured on.
+        Integrated correlation time, fs, of the slower of all components pooled and the mode that they share; not
+        below half the spacing of the samples it was measured on.
     block_length
         Length of the blocks, fs.
     n_blocks
@@ -119,7 +130,7 @@ def block_average(series: ArrayLike, spacing: float, minimum_blocks: int = MINIM
     spacing
         fs between samples.
     minimum_blocks
-        Fewest blocks of at least 5 correlation times.
+        Fewest blocks that are long enough.
 
     Raises
     ------
@@ -146,7 +157,7 @@ def blocked_ratio(
     spacing
         Duration of a piece, fs.
     minimum_blocks
-        Fewest blocks of at least 5 correlation times.
+        Fewest blocks that are long enough.
 
     Raises
     ------
@@ -161,13 +172,15 @@ def blocked_ratio(
     with np.errstate(divide="ignore", invalid="ignore"):
         value = above.sum(axis=0) / below.sum(axis=0)
         residuals = np.where(np.isfinite(value), (above - value * below) / below.mean(axis=0), 0.0)
-    tau = correlation_time(residuals, spacing) if n > 1 else spacing
-    per_block = max(1, int(np.ceil(BLOCK_TO_CORRELATION * tau / spacing)))
+    pooled = correlation_time(residuals, spacing) if n > 1 else spacing
+    tau = max(pooled, _shared_correlation_time(residuals, spacing, pooled))
+    shortest = max(BLOCK_TO_CORRELATION * pooled, BLOCK_TO_SHARED * tau)
+    per_block = max(1, int(np.ceil(shortest / spacing)))
     n_blocks = n // per_block
     if n_blocks < minimum_blocks:
         need, got = minimum_blocks * per_block * spacing / FS_PER_PS, n * spacing / FS_PER_PS
         raise UserError(
-            f"too short for a block average: {minimum_blocks} blocks of 5 correlation times "
+            f"too short for a block average: {minimum_blocks} blocks of {shortest / tau:.2g} correlation times "
             f"({tau / FS_PER_PS:.3g} ps) need {need:.3g} ps, got {got:.3g} ps; run longer"
         )
     per_block = n // n_blocks  # longer blocks take the remainder
@@ -178,6 +191,23 @@ def blocked_ratio(
     error = np.sqrt(variance / _left_over(tau, length))
     error = np.where(np.isfinite(value), error, np.nan)
     return Estimate(np.asarray(value), np.asarray(error), tau, length, n_blocks, value + grouped)
+
+
+def _shared_correlation_time(residuals: FloatArray, spacing: float, pooled: float) -> float:
+    """Correlation time of the mode that the components share; 0 where that is no more than chance."""
+    flat = residuals.reshape(len(residuals), -1)
+    flat = flat - flat.mean(axis=0)
+    flat = flat[:, flat.std(axis=0) > 1e-14 * np.abs(residuals).max(initial=0.0)]
+    n, m = flat.shape
+    if n < 2 or m < 2:
+        return 0.0
+    flat = flat / flat.std(axis=0)
+    # the smaller of the two Gram matrices: curves have more points than pieces, vectors fewer components than samples
+    values, vectors = np.linalg.eigh(flat @ flat.T if n <= m else flat.T @ flat)
+    independent = n / max(1.0, 2.0 * pooled / spacing)
+    if values[-1] / (n * m) <= (1.0 + np.sqrt(m / independent)) ** 2 / m:
+        return 0.0
+    return correlation_time(vectors[:, -1] if n <= m else flat @ vectors[:, -1], spacing)
 
 
 def _left_over(tau: float, length: float) -> float:
@@ -248,7 +278,7 @@ class Blocks:
         spacing
             Time between samples, fs.
         minimum_blocks
-            Fewest blocks of at least 5 correlation times.
+            Fewest blocks that are long enough.
         leading
             Entries of each sample that are used, from the first; None uses all.
 

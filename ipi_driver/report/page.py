@@ -62,8 +62,9 @@ def write_page(
         "<!DOCTYPE html><html lang='en'><head><meta charset='utf-8'><title>ipi-driver: "
         f"{html.escape(title)}</title>",
         f"<style>{_STYLE}</style></head><body><h1>{html.escape(title)}</h1>",
-        "<p>Values ± standard errors from block averages; every block is at least five correlation times long "
-        "(both are given). Bands in figures are standard errors.</p>",
+        "<p>Values ± standard errors from block averages. A block is at least five correlation times long, three where "
+        "the correlation is that of a slow mode which all points of a curve share (both are given). Bands in figures "
+        "are standard errors.</p>",
         *sections,
     ]
     for kind in dict.fromkeys(analysis.kind for analysis in analyses):

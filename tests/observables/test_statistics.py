@@ -54,6 +54,38 @@ def test_error_is_the_spread_of_repeated_means():
     assert errors.mean() > 4 * naive
 
 
+def test_a_slow_mode_that_noisy_points_share_counts():
+    """Points of a curve: white noise of their own, and a tenth of the variance from one slow mode of all of them."""
+    n, m, tau, share, repeats = 4000, 60, 25.0, 0.1, 30
+    rng = np.random.default_rng(5)
+    slow = ornstein_uhlenbeck(n, tau, 6, repeats)
+    runs = [
+        np.sqrt(share) * slow[:, k, None] + np.sqrt(1 - share) * rng.normal(size=(n, m))
+        for k in range(repeats)
+    ]
+    estimates = [block_average(run, 1.0) for run in runs]
+    exact = np.sqrt((share * 2 * tau + (1 - share)) / n)
+    errors = np.array([e.error for e in estimates])
+    assert np.sqrt((errors**2).mean()) == pytest.approx(exact, rel=0.08)
+    # the mode holds m times the slow variance and once that of the noise
+    mode = (share * m * tau + (1 - share) * 0.5) / (share * m + 1 - share)
+    assert np.mean([e.correlation_time for e in estimates]) == pytest.approx(mode, rel=0.1)
+    pooled = np.mean([correlation_time(run) for run in runs])
+    assert pooled < 0.4 * tau
+
+
+@pytest.mark.parametrize("m", [200, 12])  # more points than samples, and fewer
+def test_shared_mode_is_found_and_chance_is_not_taken_for_one(m):
+    slow = ornstein_uhlenbeck(80, 4.0, 8)
+    noise = np.random.default_rng(2).normal(size=(80, m))
+    alone = correlation_time(slow, 2.0)
+    shared = block_average(0.7 * slow + noise, 2.0, minimum_blocks=2)
+    assert shared.correlation_time == pytest.approx(alone, rel=0.25)
+    assert correlation_time(0.7 * slow + noise, 2.0) < 0.7 * alone
+    assert block_average(noise, 2.0).correlation_time == correlation_time(noise, 2.0)
+    assert block_average(np.full((60, m), 1.7), 2.0).correlation_time == 1.0
+
+
 def test_too_short_series_is_refused():
     with pytest.raises(UserError, match="too short for a block average"):
         block_average(ornstein_uhlenbeck(200, 50.0, 3)[:, 0], 1.0)

@@ -65,7 +65,7 @@ def test_liquid_numbers(analyses):
         assert near(scalars["temperature_H"], 300.0)
         assert scalars["drift"].value == pytest.approx(5.0, rel=1e-4)
         assert scalars["roughness_chi2"].value < 1.6
-        assert scalars["diffusion"].block_length >= 5 * scalars["diffusion"].correlation_time
+        assert scalars["diffusion"].block_length >= 3 * scalars["diffusion"].correlation_time
         msd = analysis.curves["msd"]
         assert msd.x[1] == pytest.approx(0.1)
         assert np.abs((msd.y - 6 * 0.3 * 31 / 32 * msd.x)[1:] / msd.error[1:]).max() < 5
