@@ -111,10 +111,7 @@ def _read_ipi(file: Path) -> DataSet:
     for frame in trajectory:
         structures.append(Structure(numbers, frame.values, frame.cell, np.full(3, bool(frame.cell.any()))))
         steps.append(frame.step)
-    with file.open("rb") as stream:
-        stream.readline()
-        timed = b"Step:" in stream.readline(400)
-    return DataSet(file.stem, tuple(structures), tuple(steps) if timed else None)
+    return DataSet(file.stem, tuple(structures), tuple(steps) if trajectory.timed else None)
 
 
 def _read_ase(file: Path) -> DataSet:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,7 +18,7 @@ from ipi_driver.errors import UserError
 from ipi_driver.potentials.pet.baseline import Baseline
 from ipi_driver.potentials.pet.network import PetNetwork
 from ipi_driver.potentials.pet.storage import save_model
-from ipi_driver.training.batch import Sample, collate
+from ipi_driver.training.batch import Batch, Sample, collate
 from ipi_driver.training.checkpoint import save_checkpoint
 from ipi_driver.training.config import TrainConfig
 from ipi_driver.training.losses import (
@@ -108,6 +109,9 @@ class Trainer:
         self.best_force_mae = float("inf")
         self.stale = 0
         self.output = config.output
+        self._unlabelled_loss = config.loss.model_copy(
+            update={"symmetry": config.loss.symmetry * config.loss.unlabelled}
+        )
         self.steps_per_epoch = -(-len(self.train_samples) // (config.batch_size * world_size))
 
     # ---- steps
@@ -150,10 +154,7 @@ class Trainer:
         generator = np.random.default_rng([config.seed, self.step, self.rank])
         result = self._labelled_gradient([self.train_samples[i] for i in indices], generator)
         if config.loss.symmetry and self.unlabelled and self.step % config.loss.unlabelled_every == 0:
-            weighted = config.loss.model_copy(
-                update={"symmetry": config.loss.symmetry * config.loss.unlabelled}
-            )
-            self._in_frames(self._draw_unlabelled(generator), generator, symmetry_loss(weighted))
+            self._in_frames(self._draw_unlabelled(generator), generator, symmetry_loss(self._unlabelled_loss))
         self._average_gradients()
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), config.gradient_clip)
         if not torch.isfinite(norm):
@@ -214,22 +215,17 @@ class Trainer:
         self, samples: Sequence[Sample], weights: dict[str, torch.Tensor]
     ) -> tuple[float, float, float]:
         """Force MAE, force RMSE (eV/Å) and energy MAE (eV per structure) with the given weights."""
-        own = {k: v.clone() for k, v in self.network.state_dict().items()}
-        self.network.load_state_dict(weights)
         absolute = square = count = energy = 0.0
-        for sample in samples:
-            batch = collate([sample], np.eye(3)[None], self.device, self.dtype)
-            assert batch.energies is not None
-            assert batch.forces is not None
-            leaf = batch.vectors.requires_grad_(True)
-            energies = structure_energies(self.network, leaf, batch)
-            (gradients,) = torch.autograd.grad(energies.sum(), leaf)
-            error = forces_from_gradients(gradients, batch) - batch.forces
-            absolute += float(error.abs().sum())
-            square += float(error.square().sum())
-            count += error.numel()
-            energy += float((energies.detach() - batch.energies).abs().sum())
-        self.network.load_state_dict(own)
+        with self._weights(weights):
+            for sample in samples:
+                batch, energies, forces = self._predict(sample, np.eye(3))
+                assert batch.energies is not None
+                assert batch.forces is not None
+                error = forces - batch.forces
+                absolute += float(error.abs().sum())
+                square += float(error.square().sum())
+                count += error.numel()
+                energy += float((energies - batch.energies).abs().sum())
         return absolute / count, (square / count) ** 0.5, energy / len(samples)
 
     def symmetry_error(self, samples: Sequence[Sample], weights: dict[str, torch.Tensor]) -> float:
@@ -237,22 +233,35 @@ class Trainer:
 
         Every structure counts the same, so that the molecules of a gas are seen beside a crystal.
         """
-        own = {k: v.clone() for k, v in self.network.state_dict().items()}
-        self.network.load_state_dict(weights)
         rotations = augmentation_rotations("o3", 4, np.random.default_rng(self.config.seed))
         deviations = []
-        for sample in samples:
-            turned = []
-            for rotation in rotations:
-                batch = collate([sample], rotation[None], self.device, self.dtype)
-                leaf = batch.vectors.requires_grad_(True)
-                energies = structure_energies(self.network, leaf, batch)
-                (gradients,) = torch.autograd.grad(energies.sum(), leaf)
-                turned.append(forces_from_gradients(gradients, batch) @ batch.rotations[0])
-            frames = torch.stack(turned)
-            deviations.append(float((frames - frames.mean(0)).abs().mean()))
-        self.network.load_state_dict(own)
+        with self._weights(weights):
+            for sample in samples:
+                turned = []
+                for rotation in rotations:
+                    batch, _, forces = self._predict(sample, rotation)
+                    turned.append(forces @ batch.rotations[0])
+                frames = torch.stack(turned)
+                deviations.append(float((frames - frames.mean(0)).abs().mean()))
         return float(np.mean(deviations))
+
+    @contextmanager
+    def _weights(self, weights: dict[str, torch.Tensor]) -> Iterator[None]:
+        """The network with other weights for a while."""
+        own = {k: v.clone() for k, v in self.network.state_dict().items()}
+        self.network.load_state_dict(weights)
+        try:
+            yield
+        finally:
+            self.network.load_state_dict(own)
+
+    def _predict(self, sample: Sample, rotation: np.ndarray) -> tuple[Batch, torch.Tensor, torch.Tensor]:
+        """A sample in one frame: the batch, its energy (1,) and its forces (n_atoms, 3), both in that frame."""
+        batch = collate([sample], rotation[None], self.device, self.dtype)
+        leaf = batch.vectors.requires_grad_(True)
+        energies = structure_energies(self.network, leaf, batch)
+        (gradients,) = torch.autograd.grad(energies.sum(), leaf)
+        return batch, energies.detach(), forces_from_gradients(gradients, batch)
 
     def forward_seconds(self) -> float:
         """Shortest of five forward evaluations of a batch of training structures: what a step is compared with.

@@ -163,16 +163,15 @@ def _add_diffusion(analysis: Analysis, streamed: _Pass, options: Options) -> Non
     msd = streamed.msd.result(step)
     times = _picoseconds(analysis, streamed, msd, "mean-square displacement")
     analysis.curves["msd"] = Curve.of(times, msd, "t / ps", f"MSD of {symbol} / Å²")
-    start, stop = _fit_window(times, options)
     if _cut_short(times, streamed, options):
         analysis.note(
             f"no diffusion coefficient: the lags end at {times[-1]:.2g} ps, before the motion is diffusive"
         )
         return
+    start, stop = _fit_window(times, options)
     estimate = diffusion_coefficient(msd, step, start, stop)
-    window = f"fit {start / FS_PER_PS:.2g} to {stop / FS_PER_PS:.2g} ps"
     analysis.scalars["diffusion"] = Scalar.of(
-        f"diffusion coefficient D of {symbol} ({window})", estimate, "Å²/ps"
+        f"diffusion coefficient D of {symbol} ({_window_label(start, stop)})", estimate, "Å²/ps"
     )
     temperature = streamed.system.run.settings.temperature
     cell = streamed.system.structure.cell
@@ -209,8 +208,7 @@ def _add_relaxation(analysis: Analysis, streamed: _Pass, options: Options) -> No
         return
     start, stop = _fit_window(times, options)
     estimate = relaxation_time(single, step, start, stop)
-    window = f"fit {start / FS_PER_PS:.2g} to {stop / FS_PER_PS:.2g} ps"
-    label = f"dipole relaxation time of a molecule ({window})"
+    label = f"dipole relaxation time of a molecule ({_window_label(start, stop)})"
     analysis.scalars["relaxation"] = Scalar.of(label, estimate, "ps")
 
 
@@ -234,6 +232,10 @@ def _picoseconds(analysis: Analysis, streamed: _Pass, estimate: Estimate, what: 
 def _cut_short(times: FloatArray, streamed: _Pass, options: Options) -> bool:
     """Whether fewer lags are left than asked for, and all of them before the start of the fits."""
     return len(times) < len(streamed.lags) and bool(times[-1] < options.fit_start)
+
+
+def _window_label(start: float, stop: float) -> str:
+    return f"fit {start / FS_PER_PS:.2g} to {stop / FS_PER_PS:.2g} ps"
 
 
 def _fit_window(times: FloatArray, options: Options) -> tuple[float, float]:

@@ -78,6 +78,8 @@ class TrajectoryFile:
         The file.
     quantity
         positions, velocities, momenta, forces, ...
+    timed
+        Whether the first frame says its step; else frames are counted.
     symbols
         n_atoms labels of the first frame.
     notes
@@ -101,7 +103,8 @@ class TrajectoryFile:
             header, block = self._read_header(stream), b""
             if header is not None:
                 n_atoms, comment = header
-                self.quantity = self._parse_comment(comment).quantity
+                first = self._parse_comment(comment)
+                self.quantity, self.timed = first.quantity, first.step is not None
                 block = b"".join(stream.readline() for _ in range(n_atoms))
         if header is None or block.count(b"\n") < header[0]:
             raise UserError(f"{self.path} holds no complete frame: let the run write at least one and repeat")
