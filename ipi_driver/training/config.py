@@ -26,8 +26,10 @@ class DataConfig(_Section):
     stress_key: str | None = None
     virial_key: str | None = None
     units: Literal["auto", "ev-angstrom", "atomic"] = "auto"
-    validation: int | float = Field(0.1, description="a count, or a fraction below 1")
-    test: int | float = Field(0.1, description="a count, or a fraction below 1")
+    validation: int | float = Field(0.1, description="a count or fraction of `files`")
+    test: int | float = Field(
+        0.1, description="a count or fraction of `files`, which the training never sees"
+    )
     train: int | float | None = Field(None, description="a count or fraction; null takes the rest")
     split_file: Path | None = Field(
         None, description="order of the structures: train, then validation, then test"

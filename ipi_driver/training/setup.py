@@ -40,18 +40,37 @@ def read_labelled(config: TrainConfig) -> tuple[list[LabelledStructure], list[La
         )
 
     structures = read(data.files)
-    if data.validation_files is not None:
-        return structures, read(data.validation_files)
     split = make_split(
         len(structures),
         train=data.train,
-        validation=data.validation,
-        test=0 if data.test_files else data.test,
+        validation=None if data.validation_files else data.validation,
+        test=None if data.test_files else data.test,
         index_file=data.split_file,
         seed=data.split_seed,
     )
+    train = _take(structures, split.train)
+    if data.validation_files:
+        validation = read(data.validation_files)
+        _check_distinct(train, validation)
+    else:
+        validation = _take(structures, split.validation)
     write_split(split, config.output / "split.yaml")
-    return _take(structures, split.train), _take(structures, split.validation)
+    return train, validation
+
+
+def _check_distinct(train: list[LabelledStructure], validation: list[LabelledStructure]) -> None:
+    """Files of their own may hold what the others hold; indices of one list are distinct by themselves."""
+    seen = {_key(s.structure): k for k, s in enumerate(train)}
+    for k, item in enumerate(validation):
+        if (same := seen.get(_key(item.structure))) is not None:
+            raise UserError(
+                f"structure {k} of `validation_files` is also training structure {same}; expected structures that "
+                "the training does not see: leave it out of one of them"
+            )
+
+
+def _key(structure: Structure) -> tuple[bytes, bytes]:
+    return structure.numbers.tobytes(), (structure.positions.round(6) + 0.0).tobytes()
 
 
 def _take(structures: list[LabelledStructure], indices: np.ndarray) -> list[LabelledStructure]:

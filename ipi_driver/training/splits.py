@@ -21,12 +21,12 @@ class Split:
     Attributes
     ----------
     train, validation, test
-        Index arrays; the test part is empty where it stands in files of its own.
+        Index arrays; the validation and the test part are empty where they stand in files of their own.
 
     Raises
     ------
     UserError
-        If the training or validation part is empty, an index is negative, or one occurs twice.
+        If the training part is empty, an index is negative, or one occurs twice.
     """
 
     train: IntArray
@@ -38,7 +38,7 @@ class Split:
         for name in PARTS:
             indices = np.asarray(getattr(self, name), dtype=np.int64).reshape(-1)
             object.__setattr__(self, name, indices)
-            if name != "test" and len(indices) == 0:
+            if name == "train" and len(indices) == 0:
                 raise UserError(f"the {name} part of the split is empty; expected at least one structure")
             for index in indices.tolist():
                 if index < 0:
@@ -74,8 +74,8 @@ class Split:
 def make_split(
     n_structures: int,
     train: int | float | None = None,
-    validation: int | float = 0.1,
-    test: int | float = 0.1,
+    validation: int | float | None = 0.1,
+    test: int | float | None = 0.1,
     index_file: Path | None = None,
     seed: int = 0,
 ) -> Split:
@@ -90,7 +90,7 @@ def make_split(
         Number of structures.
     train, validation, test
         A count (int), or a fraction (float below 1) of all structures; ``train=None`` takes what the others leave.
-        ``test=0`` makes no test part.
+        None makes no such part, as it stands in files of its own; ``test=0`` makes none either.
     index_file
         The order, as ``.npy`` (such as ``permutation.npy``) or text; indices that it leaves out are not used. None
         draws an order.
@@ -108,9 +108,10 @@ def make_split(
         order = np.random.default_rng(seed).permutation(n_structures)
     else:
         order = read_order(index_file, n_structures)
-    sizes = {"validation": _size(validation, len(order), "validation"), "test": 0}
-    if test != 0:
-        sizes["test"] = _size(test, len(order), "test")
+    sizes = {
+        "validation": 0 if validation is None else _size(validation, len(order), "validation"),
+        "test": _size(test, len(order), "test") if test else 0,
+    }
     rest = len(order) - sizes["validation"] - sizes["test"]
     sizes["train"] = rest if train is None else _size(train, len(order), "train")
     wanted = sum(sizes.values())

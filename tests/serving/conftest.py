@@ -123,12 +123,12 @@ class Workplace:
         return np.atleast_2d(np.loadtxt(self.folder / filename))
 
 
-def wait(process: subprocess.Popen[str], seconds: float = 40.0) -> int:
+def wait(process: subprocess.Popen[str], seconds: float = 60.0) -> int:
     """Exit status."""
     return process.wait(timeout=seconds)
 
 
-def wait_for(condition, seconds: float = 20.0) -> None:
+def wait_for(condition, seconds: float = 60.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"

@@ -24,6 +24,8 @@ def sizes(split: Split) -> tuple[int, ...]:
         ({"validation": 0.25, "test": 0.5}, (25, 25, 50)),
         ({"train": 40, "validation": 10, "test": 0.1}, (40, 10, 10)),
         ({"train": 0.5, "validation": 10, "test": 0}, (50, 10, 0)),
+        ({"validation": None, "test": 20}, (80, 0, 20)),
+        ({"train": 30, "validation": None, "test": None}, (30, 0, 0)),
     ],
 )
 def test_counts_and_fractions(options: dict[str, Any], expected: tuple[int, ...]) -> None:
