@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ipi_driver.errors import UserError
 from ipi_driver.reproduction.plan import Part, Settings, cells_folder
-from ipi_driver.serving.launcher_folder import INPUT, STARTING, checkpoints
+from ipi_driver.serving.launcher_folder import INPUT, STARTING, checkpoints, is_starting
 from ipi_driver.serving.launcher_lock import locked
 from ipi_driver.serving.launcher_monitor import PropertyMonitor
 from ipi_driver.serving.launcher_set import is_finished
@@ -86,7 +86,9 @@ class Runs:
         command += ["--output", str(folder), "--threads", str(self.threads)]
         if self.device is not None:
             command += ["--device", self.device]
-        begun = folder.is_dir() if part.is_set else bool(checkpoints(folder)) if folder.is_dir() else False
+        begun = folder.is_dir()
+        if begun and not part.is_set:
+            begun = bool(checkpoints(folder)) and not is_starting(folder)
         if part.steps is not None:
             command += ["--steps", str(part.steps)]
         if part.is_set and part.structures:

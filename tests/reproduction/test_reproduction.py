@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ from ipi_driver.reproduction.published import published_rows
 from ipi_driver.reproduction.runner import Runs
 from ipi_driver.reproduction.stability import longest_bond
 from ipi_driver.reproduction.symmetry import data_sets
-from ipi_driver.serving.launcher_folder import checkpoints
+from ipi_driver.serving.launcher_folder import STARTING, checkpoints
 from ipi_driver.shipped import shipped_folder
 
 MODEL = "anisotropic?l=4&amplitude=0.1"
@@ -141,12 +142,19 @@ def test_failure_of_one_run_does_not_stop_the_others(tmp_path: Path) -> None:
     assert runs.complete(good)
 
 
-def test_run_killed_before_its_first_checkpoint_begins_anew(tmp_path: Path) -> None:
+@pytest.mark.parametrize("restart", [False, True], ids=["nothing", "a RESTART without a step"])
+def test_run_killed_before_its_first_checkpoint_begins_anew(restart: bool, tmp_path: Path) -> None:
     runs = Runs(tmp_path, SETTINGS, threads=1)
     part = Part("gas-nve-raw", "gas", "gas-nve", "none", 20)
     assert runs.execute([part], 1, lambda running: None) == []
-    for path in checkpoints(runs.folder(part)).values():
+    folder = runs.folder(part)
+    texts = [path.read_text() for path in checkpoints(folder).values()]
+    for path in checkpoints(folder).values():
         path.unlink()
+    if restart:
+        (folder / "RESTART").write_text(re.sub(r"<step>\d+</step>", "<step>0</step>", texts[0]))
+        (folder / STARTING).touch()
+        assert list(checkpoints(folder)) == [0]
     assert not runs.complete(part)
     assert runs.execute([part], 1, lambda running: None) == []
     assert runs.complete(part)
