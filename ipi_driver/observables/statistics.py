@@ -13,6 +13,11 @@ function, the pooled autocorrelation sees little else, although what is slow and
 are off. A component counts as shared where its part of the variance is beyond what independent points give
 (Marchenko and Pastur, Math. USSR Sb. 1, 457 (1967)). Of this one blocks of 3 tau are enough, as its part in the
 correlation left between them is known no better than that.
+
+A slow tail under fast noise, as in the kinetic temperature of one element, is not seen either: the window closes
+before it. So the blocks are doubled until the means of neighbours are uncorrelated within two standard errors, as
+long as there are enough of them to tell (a stopping rule for the blocking of Flyvbjerg and Petersen); tau and the
+correction are then those that the blocks give.
 """
 
 from __future__ import annotations
@@ -41,6 +46,8 @@ FEWEST_LAGS = 12
 """Lags of the shortest time correlation that is given."""
 
 _WINDOW = 6.0
+_BLOCKS_TO_TELL = 32
+"""Fewest blocks whose neighbours are tested for correlation."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +69,8 @@ class Estimate:
         Number of blocks.
     blocks
         (n_blocks, ...) value of each block, for quantities derived from the average.
+    correction
+        Factor that the error holds for the correlation left between the blocks.
     """
 
     value: FloatArray
@@ -70,6 +79,7 @@ class Estimate:
     block_length: float
     n_blocks: int
     blocks: FloatArray
+    correction: float = 1.0
 
     def derived(self, function: Callable[[FloatArray], ArrayLike]) -> Estimate:
         """Estimate of a function of the average, its error by jackknife over the blocks."""
@@ -78,9 +88,9 @@ class Estimate:
         total = self.blocks.sum(axis=0)
         left_out = np.array([function((total - block) / (n - 1)) for block in self.blocks], dtype=np.float64)
         spread = ((left_out - left_out.mean(axis=0)) ** 2).sum(axis=0)
-        error = np.sqrt((n - 1) / n * spread) / np.sqrt(_left_over(self.correlation_time, self.block_length))
+        error = np.sqrt((n - 1) / n * spread) * self.correction
         blocks = n * value - (n - 1) * left_out
-        return Estimate(value, error, self.correlation_time, self.block_length, n, blocks)
+        return Estimate(value, error, self.correlation_time, self.block_length, n, blocks, self.correction)
 
 
 def autocorrelation(series: ArrayLike) -> FloatArray:
@@ -183,14 +193,21 @@ def blocked_ratio(
             f"too short for a block average: {minimum_blocks} blocks of {shortest / tau:.2g} correlation times "
             f"({tau / FS_PER_PS:.3g} ps) need {need:.3g} ps, got {got:.3g} ps; run longer"
         )
+    left = min(tau / (per_block * spacing), 0.5)
+    doubled = _doubled_until_uncorrelated(residuals, per_block)
+    if doubled > per_block:
+        n_blocks = n // doubled
+        neighbours, from_blocks = _of_blocks(residuals, doubled, spacing)
+        tau = max(tau, from_blocks)
+        left = 1.0 - 1.0 / (1.0 + 2.0 * max(neighbours, 0.0))
+    correction = float(1.0 / np.sqrt(1.0 - left))
     per_block = n // n_blocks  # longer blocks take the remainder
     used = n_blocks * per_block
     grouped = residuals[:used].reshape(n_blocks, per_block, *residuals.shape[1:]).mean(axis=1)
     length = per_block * spacing
     variance = ((grouped - grouped.mean(axis=0)) ** 2).sum(axis=0) / (n_blocks * (n_blocks - 1))
-    error = np.sqrt(variance / _left_over(tau, length))
-    error = np.where(np.isfinite(value), error, np.nan)
-    return Estimate(np.asarray(value), np.asarray(error), tau, length, n_blocks, value + grouped)
+    error = np.where(np.isfinite(value), np.sqrt(variance) * correction, np.nan)
+    return Estimate(np.asarray(value), np.asarray(error), tau, length, n_blocks, value + grouped, correction)
 
 
 def _shared_correlation_time(residuals: FloatArray, spacing: float, pooled: float) -> float:
@@ -210,9 +227,41 @@ def _shared_correlation_time(residuals: FloatArray, spacing: float, pooled: floa
     return correlation_time(vectors[:, -1] if n <= m else flat @ vectors[:, -1], spacing)
 
 
-def _left_over(tau: float, length: float) -> float:
-    """Factor by which correlation between neighbouring blocks lowers the variance of block means."""
-    return 1.0 - min(tau / length, 0.5)
+def _means(residuals: FloatArray, per_block: int) -> FloatArray:
+    """(n_blocks, n_components) block means of the components, each at unit variance."""
+    flat = residuals.reshape(len(residuals), -1)
+    spread = flat.std(axis=0)
+    flat = flat[:, spread > 1e-14 * np.abs(residuals).max(initial=0.0)]
+    n_blocks = len(flat) // per_block
+    means = flat[: n_blocks * per_block].reshape(n_blocks, per_block, flat.shape[1]).mean(axis=1)
+    return np.asarray((means - means.mean(axis=0)) / flat.std(axis=0))
+
+
+def _doubled_until_uncorrelated(residuals: FloatArray, per_block: int) -> int:
+    """Length of the blocks, in samples, beyond which neighbours show no correlation."""
+    result = per_block
+    means = _means(residuals, per_block)
+    while len(means) >= _BLOCKS_TO_TELL and means.size:
+        per_block *= 2
+        if _neighbours(means) > 2.0 / np.sqrt(len(means)):
+            result = per_block
+        # of an odd number the last block is left out
+        means = means[: len(means) // 2 * 2].reshape(-1, 2, means.shape[1]).mean(axis=1)
+    return result
+
+
+def _of_blocks(residuals: FloatArray, per_block: int, spacing: float) -> tuple[float, float]:
+    """Correlation of neighbouring block means, and tau from their variance ``2 s² tau / L``."""
+    means = _means(residuals, per_block)
+    neighbours = _neighbours(means)
+    variance = (means**2).sum() / ((len(means) - 1) * means.shape[1])
+    return neighbours, float(0.5 * variance * (1.0 + 2.0 * max(neighbours, 0.0)) * per_block * spacing)
+
+
+def _neighbours(means: FloatArray) -> float:
+    """Correlation coefficient of neighbouring rows, pooled over the columns."""
+    n = len(means)
+    return float((means[1:] * means[:-1]).sum() / (n - 1) / ((means**2).sum() / n))
 
 
 def _merged(pieces: list[FloatArray]) -> list[FloatArray]:

@@ -86,6 +86,19 @@ def test_shared_mode_is_found_and_chance_is_not_taken_for_one(m):
     assert block_average(np.full((60, m), 1.7), 2.0).correlation_time == 1.0
 
 
+def test_a_slow_tail_under_fast_noise_counts():
+    """2 % of the variance stays correlated for 200 samples, the rest is white: the window of tau closes at once."""
+    n, tau, share, repeats = 20000, 200.0, 0.02, 40
+    slow = ornstein_uhlenbeck(n, tau, 12, repeats)
+    runs = np.sqrt(share) * slow + np.sqrt(1 - share) * np.random.default_rng(3).normal(size=(n, repeats))
+    estimates = [block_average(runs[:, k], 1.0) for k in range(repeats)]
+    exact = np.sqrt((2 * tau * share + 1 - share) / n)
+    assert np.std([e.value for e in estimates]) == pytest.approx(exact, rel=0.25)  # 40 repeats: 11 %
+    assert np.sqrt(np.mean([e.error**2 for e in estimates])) == pytest.approx(exact, rel=0.12)
+    assert np.mean([e.correlation_time for e in estimates]) == pytest.approx(tau * share + 0.5, rel=0.2)
+    assert np.mean([correlation_time(runs[:, k]) for k in range(repeats)]) < 0.3 * tau * share
+
+
 def test_too_short_series_is_refused():
     with pytest.raises(UserError, match="too short for a block average"):
         block_average(ornstein_uhlenbeck(200, 50.0, 3)[:, 0], 1.0)
