@@ -7,7 +7,9 @@ of a data set:
 * forces: mean over structures, atoms and components, and maximum, of :math:`|\bar F^A_{ia} - \bar F^R_{ia}|`;
 * torque (isolated structures): mean of :math:`|\sum_i (r_i - r_{cm}) \times \bar F^A_i|`, zero for an
   invariant energy;
-* stress (periodic structures): mean over structures and components of :math:`|\bar\sigma^A - \bar\sigma^R|`.
+* stress (periodic structures): mean over structures and components of :math:`|\bar\sigma^A - \bar\sigma^R|`;
+* heating: mean over structures and atoms of :math:`|\bar F^A_i - \bar F^R_i|^2 / 2 m_i`. Deviations of this size that
+  are drawn anew at every step of length dt are white noise: they add this energy times dt per unit of time.
 
 Langer, Pozdnyakov, Ceriotti, Mach. Learn.: Sci. Technol. 5, 04LT01 (2024), table 1.
 """
@@ -19,6 +21,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from ase.data import atomic_masses
 
 from ipi_driver.diagnostics.frames import FramePool, Progress, no_progress
 from ipi_driver.potentials.base import Potential
@@ -26,7 +29,7 @@ from ipi_driver.rotations.average import RotationalAverage
 from ipi_driver.rotations.chunks import FrameChunks
 from ipi_driver.rotations.quadrature import quadrature
 from ipi_driver.structure import Prediction, Structure
-from ipi_driver.units import GPA
+from ipi_driver.units import DALTON, GPA
 
 _MOST_REPEATS = 20
 _TIMING_SECONDS = 0.2
@@ -52,6 +55,9 @@ class AverageError:
         Mean modulus, eV; None where no structure is isolated.
     stress_mae
         GPa; None where no structure is periodic or the potential has no virial.
+    heating
+        Per atom and time step, eV/fs²: times the time step, the rate at which a simulation heats whose forces have such
+        an error, independent at every step. Of the raw result: what random frames do.
     seconds
         Time of one evaluation; NaN until measured.
     is_reference
@@ -69,6 +75,7 @@ class AverageError:
     force_max: float
     torque: float | None
     stress_mae: float | None
+    heating: float
     seconds: float
     is_reference: bool
 
@@ -117,6 +124,10 @@ def _row(
         for s, (a, r) in zip(structures, pairs, strict=True)
         if s.pbc.all() and a.virial is not None and r.virial is not None
     ]
+    powers = [
+        ((a.forces - r.forces) ** 2).sum(axis=1) / (2.0 * DALTON * atomic_masses[s.numbers])
+        for s, (a, r) in zip(structures, pairs, strict=True)
+    ]
     return AverageError(
         data_set=data_set,
         average=average,
@@ -129,6 +140,7 @@ def _row(
         force_max=float(forces.max()),
         torque=float(np.mean(torques)) if torques else None,
         stress_mae=float(np.mean(stresses)) if stresses else None,
+        heating=float(np.concatenate(powers).mean()),
         seconds=float("nan"),
         is_reference=is_reference,
     )

@@ -21,6 +21,7 @@ from ipi_driver.diagnostics.consistency import Consistency
 from ipi_driver.diagnostics.degrees import PARITIES, Decomposition, transmission
 from ipi_driver.diagnostics.symmetry_error import AverageError
 from ipi_driver.rotations.quadrature import quadrature
+from ipi_driver.units import FS_PER_NS
 
 MILLI = 1000.0
 _SHOWN_AVERAGES = ("i", "D2", "T", "Th", "2i", "I")
@@ -31,7 +32,7 @@ def print_check(result: CheckResult, console: Console) -> None:
     for data_set, decomposition in result.decompositions.items():
         rows = [row for row in result.errors if row.data_set == data_set]
         console.print(_error_table(data_set, rows, result))
-        console.print(f"{reference_text(result, data_set)}\n")
+        console.print(f"{reference_text(result, data_set)} {heating_text(result, data_set)}\n")
         console.print(_degree_table(data_set, decomposition))
         console.print(consistency_text(result.consistency[data_set]) + "\n")
     if result.stride is not None:
@@ -66,6 +67,15 @@ def reference_text(result: CheckResult, data_set: str) -> str:
     bound = result.reference_errors[data_set]
     name = result.settings.reference
     return f"The reference {name} itself deviates from the exact average by up to about {_number(bound * MILLI)} meV/Å."
+
+
+def heating_text(result: CheckResult, data_set: str) -> str:
+    """One sentence on what random frames do to the energy of a simulation."""
+    step = result.settings.time_step
+    raw = next(row for row in result.errors if row.data_set == data_set and row.average == "none")
+    rate = raw.heating * step * FS_PER_NS * MILLI
+    heats = f"a run heats by about {_number(rate)} meV per atom and ns."
+    return f"With `random`, a new frame at every step of {step:g} fs, {heats}"
 
 
 def stride_text(result: CheckResult) -> str:

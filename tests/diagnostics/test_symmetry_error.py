@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from ase.data import atomic_masses
+from scipy.spatial.transform import Rotation
 
 from ipi_driver.diagnostics.frames import FramePool
 from ipi_driver.diagnostics.recommend import recommend
@@ -13,7 +15,7 @@ from ipi_driver.potentials.anisotropic import AnisotropicPotential, Term
 from ipi_driver.potentials.base import Potential
 from ipi_driver.rotations import RotationalAverage, quadrature
 from ipi_driver.structure import FloatArray, Frames, Structure
-from ipi_driver.units import GPA
+from ipi_driver.units import DALTON, GPA
 
 RNG = np.random.default_rng(0)
 POSITIONS = np.array([[0.0, 0.0, 0.0], [0.97, 0.02, 0.1], [-0.24, 0.93, 0.05]])
@@ -99,7 +101,9 @@ def test_times_grow_with_the_frames() -> None:
 
 def row(data_set: str, average: str, error: float, is_reference: bool = False) -> AverageError:
     n_frames = len(quadrature(average))
-    return AverageError(data_set, average, 1, n_frames, 0, 0, 0, error, error, None, None, 1.0, is_reference)
+    return AverageError(
+        data_set, average, 1, n_frames, 0, 0, 0, error, error, None, None, 0.0, 1.0, is_reference
+    )
 
 
 def test_recommendation_is_the_cheapest_below_the_tolerance_on_all_data_sets() -> None:
@@ -119,3 +123,32 @@ def test_recommendation_is_the_cheapest_below_the_tolerance_on_all_data_sets() -
 def test_unknown_average() -> None:
     with pytest.raises(UserError, match="unknown average"):
         symmetry_errors(terms("2"), {"a": MOLECULES}, ["T2"])
+
+
+def test_random_frames_heat_as_the_raw_deviations_say() -> None:
+    """Kicks of the deviations alone, in a new frame at every step: the kinetic energy that atoms at rest gain."""
+    potential = terms("1", "2", "3", "4")
+    rng = np.random.default_rng(3)
+    molecules = [Structure(NUMBERS, s.positions @ random_rotation(rng)) for s in MOLECULES * 30]
+    raw = symmetry_errors(potential, {"a": molecules}, ["none"], "I")[0]
+    step, n_steps = 0.4, 30
+    masses = DALTON * atomic_masses[NUMBERS][:, None]
+    gained = []
+    for structure in molecules:
+        average = RotationalAverage(potential, "random", seed=int(rng.integers(1 << 31)))
+        mean = RotationalAverage(potential, "I").predict(structure).forces  # exact up to degree 5
+        velocities = np.zeros((3, 3))
+        for k in range(n_steps):
+            moved = Structure(
+                NUMBERS, structure.positions + 1e-6 * k
+            )  # the same positions have the same frame
+            velocities += step * (average.predict(moved).forces - mean) / masses
+        gained.append(0.5 * float((masses * velocities**2).sum()))
+    rate = np.array(gained) / (structure.n_atoms * n_steps * step)
+    error = rate.std() / np.sqrt(len(rate))
+    assert abs(rate.mean() - raw.heating * step) < 3 * error
+    assert error < 0.15 * rate.mean()
+
+
+def random_rotation(rng: np.random.Generator) -> FloatArray:
+    return Rotation.random(rng=rng).as_matrix()
