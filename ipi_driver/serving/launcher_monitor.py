@@ -94,7 +94,10 @@ class PropertyMonitor:
 
     def _value(self, row: list[bytes], name: str) -> float:
         column = self._columns.get(name, (len(row), ""))[0]
-        return float(row[column]) if column < len(row) else math.nan
+        try:
+            return float(row[column])
+        except (IndexError, ValueError):  # what is shown must not end a run
+            return math.nan
 
     def _unit(self, name: str) -> str:
         unit = self._columns[name][1]

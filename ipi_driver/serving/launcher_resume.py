@@ -9,6 +9,7 @@ from ipi_driver.errors import UserError
 from ipi_driver.observables.reading.input_xml import read_input
 from ipi_driver.serving import launcher_xml as xml
 from ipi_driver.serving.launcher_folder import INPUT, SETTINGS, STARTING, checkpoints, is_starting
+from ipi_driver.serving.launcher_lock import locked
 from ipi_driver.serving.launcher_prepare import (
     Changes,
     changed_settings,
@@ -34,7 +35,8 @@ def prepare_resume(output: Path, changes: Changes) -> str:
     Raises
     ------
     UserError
-        If there is nothing to continue, or more than the number of steps and where the model runs was to change.
+        If there is nothing to continue, another launcher runs in the folder, or more than the number of steps and where
+        the model runs was to change.
     """
     if not ((output / SETTINGS).is_file() and (output / INPUT).is_file()):
         raise UserError(f"nothing to resume in {output}: it is not a run folder; start it without --resume")
@@ -43,6 +45,11 @@ def prepare_resume(output: Path, changes: Changes) -> str:
         raise UserError(
             f"--resume continues a run as it was; --{other[0]} belongs to a new run (give another --output)"
         )
+    with locked(output):  # cutting the outputs of a run that goes on would destroy them
+        return _prepare_resume(output, changes)
+
+
+def _prepare_resume(output: Path, changes: Changes) -> str:
     found = checkpoints(output)
     if not found or is_starting(output):
         raise UserError(

@@ -16,6 +16,7 @@ from launcher_place import MODEL, SLOW, children, error_line, rows, sockets_of, 
 
 from ipi_driver.cli import main
 from ipi_driver.observables.reading.folder import Run
+from ipi_driver.serving.launcher_folder import checkpoints
 
 
 def test_multiple_time_stepping_from_start_to_summary(place) -> None:
@@ -160,16 +161,21 @@ def test_two_runs_at_once_and_a_killed_client(place) -> None:
     folder, second = place.folder / "run", place.folder / "runs" / "over-network"
     wait_for(lambda: len(rows(folder)) > 3 and len(rows(second)) > 3)
 
+    wait_for(lambda: max(checkpoints(folder), default=0) > 0)
     status, _, errors = place.run("gas-nve", "--output", "run", "--resume")
-    assert status == 2  # no checkpoint yet, or one that another launcher is writing
-    error_line(errors)
+    assert status == 2
+    assert "another ipi-driver runs in" in error_line(errors)
+    done = len(rows(folder))
+    wait_for(lambda: len(rows(folder)) > done)
 
     os.kill(children(folder)["client"], signal.SIGKILL)
     (second / "EXIT").touch()
     _, errors = process.communicate(timeout=90)
-    assert process.returncode == 2
+    assert process.returncode == 2, errors
     assert "the client was killed by SIGKILL at step" in error_line(errors)
     assert "i-PI was stopped; continue with --resume" in error_line(errors)
+    steps = [int(float(row.split()[0])) for row in rows(folder)]
+    assert steps == list(range(0, steps[-1] + 1, steps[1]))  # the refused --resume has cut off nothing
 
     output, errors = other.communicate(timeout=60)
     assert other.returncode == 1, errors

@@ -10,7 +10,7 @@ import yaml
 from ase.data import atomic_numbers, chemical_symbols
 from pydantic import ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from ipi_driver.errors import UserError
 from ipi_driver.potentials.pet.baseline import Baseline
@@ -46,7 +46,8 @@ def save_model(
     }
     (folder / "model.yaml").write_text(yaml.safe_dump(content, sort_keys=False, width=110))
     state = {k: v.detach().float().cpu().contiguous() for k, v in network.state_dict().items()}
-    save_file(state, folder / "weights.safetensors")
+    # not save_file, whose file others cannot read (mode 600)
+    (folder / "weights.safetensors").write_bytes(save(state))
 
 
 def load_model(folder: Path) -> tuple[PetNetwork, Baseline]:
