@@ -184,6 +184,8 @@ def test_training_learns_and_writes_a_model(tmp_path: Path) -> None:
     assert not set(split["train"]) & set(split["validation"]) | set(split["train"]) & set(split["test"])
     for name in ("model.yaml", "weights.safetensors", "training.yaml", "learning-curve.png"):
         assert (tmp_path / "model" / name).stat().st_size > 0
+    modes = {(tmp_path / "model" / name).stat().st_mode for name in ("model.yaml", "weights.safetensors")}
+    assert len(modes) == 1  # others can read the weights, too
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
