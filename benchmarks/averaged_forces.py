@@ -42,7 +42,7 @@ from ipi_driver.structure import Structure
 
 AVERAGE = "2i"
 
-XML = """<simulation verbosity='quiet'>
+XML = """<simulation verbosity='quiet' safe_stride='10'>
   <total_steps>{steps}</total_steps>
   {forcefield}
   <system>

@@ -66,6 +66,16 @@ def test_published_settings(name: str) -> None:
     assert all(numbers(socket.find("timeout"))[0] > 0 for socket in sockets)
 
 
+@pytest.mark.parametrize("name", INPUTS)
+def test_a_restart_falls_on_a_step_with_output(name: str) -> None:
+    """So that `i-pi RESTART` by hand repeats no frame; and i-PI does not keep its state more often than it has to."""
+    root = parse(name)
+    output = root.find("output")
+    assert output is not None
+    strides = [int(element.get("stride", "1")) for element in output]
+    assert int(root.get("safe_stride", "1")) == min(strides)
+
+
 def test_coloured_noise_samples_evenly_from_0_4_to_4000_per_cm() -> None:
     """The energy of an oscillator of frequency ω decorrelates in about 2.7/ω over the whole range, and not outside.
 
