@@ -55,7 +55,7 @@ class Published:
 _TORQUE = "the symmetry error of another model; read off a figure"
 _CELLS = "other cells, made by this project; at scale small three of the nine"
 _NOT_3I = "reference Ih, not 3i"
-_MODEL = "another model, fitted to fewer data; 64 molecules at scale small; read off a figure"
+_MODEL = "another model and training set; 64 molecules at scale small; read off a figure"
 _SHORT = "a shorter run, of 64 molecules at scale small; read off a figure"
 PUBLISHED = (
     *(
@@ -104,7 +104,7 @@ PUBLISHED = (
         "liquid: dipole relaxation time",
         4.0,
         "ps",
-        "another model, fitted to fewer data; the published value from 0.5, 0.3 and 0.07 at 2, 4 and 10 ps",
+        "another model and training set; the published value from 0.5, 0.3 and 0.07 at 2, 4 and 10 ps",
         "about 4",
     ),
     Published("liquid-raw", "drift", "liquid: drift, raw", 2.0, "meV/molecule/ns", _SHORT),
@@ -251,6 +251,6 @@ def figure_remarks(scale: str) -> dict[str, str]:
     start = "Differs from the publication:"
     return {
         "gas": f"{start} another model, whose symmetry error is its own, and other lengths.",
-        "liquid": f"{start} another model, fitted to fewer data, and {size}.",
+        "liquid": f"{start} another model and training set, and {size}.",
         "ice": f"{start} another model, and proton-disordered cells made by this project.",
     }
