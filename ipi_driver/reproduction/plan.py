@@ -123,7 +123,7 @@ def parts_of(scale: str, systems: Sequence[str], fraction: float = 1.0) -> list[
         part("gas-nvt-2i", "gas", "gas-nvt", "2i", 5_000 * longer, 10 * (_GAS + _STEP) + gas_2i),
         # the correction of every outer step in one random frame
         part("gas-nvt-random", "gas", "gas-nvt", "random", 5_000 * longer, 10 * (_GAS + _STEP) + _GAS),
-        part("liquid-random", "liquid", "liquid-nvt-random", None, 41_000 if small else 200_000, bulk, box),
+        part("liquid-random", "liquid", "liquid-nvt-random", None, 47_000 if small else 200_000, bulk, box),
     ]
     return [part for part in found if not systems or part.system in systems]
 
