@@ -9,6 +9,7 @@ upper triangle of it only.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -50,8 +51,7 @@ def structure_from_ipi(template: Structure, h: FloatArray, positions: FloatArray
             f"i-PI sends {len(positions)} atoms, but the structure given has {template.n_atoms}; "
             "give the file that i-PI starts from (--structure FILE or --input input.xml)"
         )
-    cell = h.T * BOHR if template.periodic else np.zeros((3, 3))
-    return Structure(template.numbers, positions * BOHR, cell, template.pbc)
+    return template.moved(positions * BOHR, h.T * BOHR if template.periodic else np.zeros((3, 3)))
 
 
 def results_to_ipi(
@@ -75,8 +75,8 @@ def results_to_ipi(
         If a virial is missing, or anything is not finite.
     """
     energy, forces = prediction.energy, prediction.forces
-    if not (np.isfinite(energy) and np.isfinite(forces).all()):
-        what = "energy" if not np.isfinite(energy) else "forces"
+    if not (math.isfinite(energy) and np.isfinite(forces).all()):
+        what = "energy" if not math.isfinite(energy) else "forces"
         raise UserError(f"the model gave {what} that are not finite (NaN or infinity)")
     if prediction.virial is None:
         if structure.periodic and virial != "nan":

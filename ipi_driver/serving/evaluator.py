@@ -111,7 +111,7 @@ class SharedEvaluator:
         Ending
             After `close`.
         """
-        wrapped = self.prepare(average)
+        wrapped = self._averages.get(average) or self.prepare(average)
         with self._lock:
             if self._closed:
                 raise Ending

@@ -24,6 +24,7 @@ mishandles, rather than as an end of connection.
 from __future__ import annotations
 
 import contextlib
+import math
 import re
 import socket
 import struct
@@ -123,8 +124,7 @@ class Connection:
 
     def read_doubles(self, *shape: int) -> FloatArray:
         """A fresh float64 array of this shape."""
-        count = int(np.prod(shape))
-        return np.frombuffer(self.read(8 * count), dtype=np.float64).reshape(shape).copy()
+        return np.frombuffer(bytearray(self.read(8 * math.prod(shape))), dtype=np.float64).reshape(shape)
 
     def send(self, message: bytes) -> None:
         """All of ``message``, in one piece.
@@ -265,7 +265,7 @@ class Session:
         if self._segments is not None:
             self._segments.store(replies)
         else:
-            parts.append(np.array([reply.energy for reply in replies], dtype=np.float64).tobytes())
+            parts.append(struct.pack(f"={len(replies)}d", *(reply.energy for reply in replies)))
             parts.append(_INT.pack(len(replies[0].forces)))
             parts.extend(np.asarray(reply.forces, dtype=np.float64).tobytes() for reply in replies)
             parts.extend(np.asarray(reply.virial, dtype=np.float64).tobytes() for reply in replies)
