@@ -74,6 +74,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--dtype", choices=["float32", "float64"], help="precision of the model")
     add("--threads", type=int, help="threads of the model")
     add("--rotation-batch", type=int, metavar="N", help="frames per call of the model")
+    add(
+        "--one-core",
+        action=argparse.BooleanOptionalAction,
+        help="keep i-PI and the client together on one core that no other run holds, the model with one thread "
+        "(default: for at most 12 atoms with one frame per evaluation, where a step is shorter so)",
+    )
     add("--resume", action="store_true", help="continue from RESTART or the newest checkpoint")
 
 
@@ -88,6 +94,8 @@ def main(args: argparse.Namespace) -> int:
     from ipi_driver.serving.launcher_set import find_set
 
     console = Console(stderr=True)
+    if args.one_core and (args.threads or 1) > 1:
+        raise UserError(f"--one-core is for one thread, got --threads {args.threads}; leave out one of them")
     changes = Changes(**{name: getattr(args, name) for name in Changes.__dataclass_fields__})
     alone = args.resume and args.output is not None and (args.output / INPUT).is_file()
     if not alone and (found := find_set(args.input, changes, args.structures)):
@@ -95,7 +103,7 @@ def main(args: argparse.Namespace) -> int:
 
         return run_set(args, found, changes, console)
     folder, start_file = _prepare(args, changes)
-    outcome = run_simulation(folder, start_file, console)
+    outcome = run_simulation(folder, start_file, console, args.one_core)
 
     command = f"ipi-driver run {args.input} --output {folder} --resume"
     if not outcome.finished:

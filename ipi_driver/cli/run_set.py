@@ -36,7 +36,7 @@ def run_set(args: argparse.Namespace, runs: RunSet, changes: Changes, console: C
     for number, name in enumerate(runs.structures, start=1):
         _say(console, f"cell {number} of {len(runs.structures)}: {name}")
         try:
-            outcome = _run_cell(runs, name, output / name, changes, console)
+            outcome = _run_cell(runs, name, output / name, changes, console, args.one_core)
         except Interrupted as error:
             _say(console, f"{name}: {error}")
             status = 130
@@ -65,7 +65,9 @@ def run_set(args: argparse.Namespace, runs: RunSet, changes: Changes, console: C
     return status
 
 
-def _run_cell(runs: RunSet, name: str, folder: Path, changes: Changes, console: Console) -> Outcome | None:
+def _run_cell(
+    runs: RunSet, name: str, folder: Path, changes: Changes, console: Console, one_core: bool | None
+) -> Outcome | None:
     """Run one cell; None where it was finished before."""
     from ipi_driver.report.run_summary import summarise, write_summary
     from ipi_driver.serving.launcher import run_simulation
@@ -75,7 +77,7 @@ def _run_cell(runs: RunSet, name: str, folder: Path, changes: Changes, console: 
     if start_file is None:
         _say(console, f"{name}: finished before")
         return None
-    outcome = run_simulation(folder, start_file, console)
+    outcome = run_simulation(folder, start_file, console, one_core)
     try:
         write_summary(folder, summarise(folder, outcome))
     except UserError as error:  # the run itself is good

@@ -23,6 +23,7 @@ from rich.console import Console
 
 from ipi_driver.errors import UserError
 from ipi_driver.serving import launcher_xml as xml
+from ipi_driver.serving.launcher_core import core_of_its_own, keep_on, one_core_suits
 from ipi_driver.serving.launcher_ending import Ending, Statuses, clean_restart, read_ending
 from ipi_driver.serving.launcher_folder import STARTING, is_starting
 from ipi_driver.serving.launcher_lock import locked
@@ -94,7 +95,9 @@ class _Interruption:
 class _Pair:
     """i-PI and the client in a run folder."""
 
-    def __init__(self, folder: Path, start_file: str, prefix: str, interruption: _Interruption) -> None:
+    def __init__(
+        self, folder: Path, start_file: str, prefix: str, interruption: _Interruption, core: int | None
+    ) -> None:
         self.folder = folder
         self._interruption = interruption
         self._log_start = self._log.stat().st_size if self._log.is_file() else 0
@@ -104,7 +107,7 @@ class _Pair:
         commands = {
             # i-PI alone: it may need the client to finish its step, and tells it to exit
             "i-pi": ending_with_parent([ipi_command(), "-S", prefix, "-V", "low", start_file]),
-            "client": [*client, "--stats", "stats.json"],
+            "client": [*client, "--stats", "stats.json", *(() if core is None else ("--threads", "1"))],
         }
         for name, command in commands.items():
             with (folder / f"{name}.log").open("ab") as log:
@@ -117,6 +120,8 @@ class _Pair:
                     start_new_session=True,
                     env=_environment(name),
                 )
+            if core is not None:
+                keep_on(self._processes[name].pid, core)
 
     @property
     def _log(self) -> Path:
@@ -186,9 +191,16 @@ def ipi_command() -> str:
     return found
 
 
-def run_simulation(folder: Path, start_file: str = "input.xml", console: Console | None = None) -> Outcome:
+def run_simulation(
+    folder: Path,
+    start_file: str = "input.xml",
+    console: Console | None = None,
+    one_core: bool | None = None,
+) -> Outcome:
     """Run i-PI on ``start_file`` in ``folder`` with the client of its ``driver.yaml`` until the end.
 
+    Both are kept on one core that no other run holds if ``one_core`` says so, or, where it is None, if the run is
+    faster then (`one_core_suits`).
     SIGINT, SIGTERM and SIGHUP end the run with a RESTART; a second one does not wait for it.
 
     Raises
@@ -205,8 +217,9 @@ def run_simulation(folder: Path, start_file: str = "input.xml", console: Console
         locked(folder),
         _catch_signals() as interruption,
         tempfile.TemporaryDirectory(prefix="ipi-", dir="/tmp", ignore_cleanup_errors=True) as sockets,
+        core_of_its_own(one_core_suits(folder) if one_core is None else one_core) as core,
     ):
-        pair = _Pair(folder, start_file, f"{sockets}/", interruption)
+        pair = _Pair(folder, start_file, f"{sockets}/", interruption, core)
         began = time.perf_counter()
         try:
             with ProgressDisplay(folder.name, first, total, console or Console(stderr=True)) as display:

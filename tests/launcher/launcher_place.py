@@ -52,7 +52,9 @@ class Place:
         process = subprocess.Popen(
             [sys.executable, "-m", "ipi_driver", "run", *map(str, words)],
             cwd=self.folder,
-            env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(self.folder)},
+            # its own temporary files: the cores that other runs of this user hold do not matter here
+            env=os.environ
+            | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(self.folder), "TMPDIR": str(self.folder)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
