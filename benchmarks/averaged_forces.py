@@ -9,8 +9,9 @@ Prints ratios measured in one run (medians of interleaved repetitions) and, with
 - ``loop / 36 frames``: 36 single evaluations of the rotated structure, each with its neighbour list, over the average.
 - ``ffrotations / client``: a molecular-dynamics step with i-PI's `<ffrotations>` over the raw model, over the same step
   with the average served by one endpoint.
-- ``step beyond the model``: time of a gas-phase step through a unix socket less the model's own time; beside it a step
-  of i-PI with a client that answers zeros at once.
+- ``step beyond the model``: time of a gas-phase step through a unix socket less the model's own time, with i-PI and the
+  client started by hand and with ``ipi-driver run``, which keeps both on one core; beside it a step of i-PI with a
+  client that answers zeros at once.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from pathlib import Path
 import ase.io
 import numpy as np
 import torch
+import yaml
 from ase.build import molecule
 
 from ipi_driver.potentials import Potential, load_potential
@@ -158,6 +160,32 @@ def simulation_seconds(model: str, structure: Structure, forcefield: str, steps:
         return time.perf_counter() - start, json.loads((folder / "stats.json").read_text())
 
 
+def launched_seconds(model: str, structure: Structure, steps: int) -> tuple[float, dict]:
+    """As `simulation_seconds` of raw forces, with ``ipi-driver run`` on the same input."""
+    with tempfile.TemporaryDirectory(prefix="bench") as name:
+        folder = Path(name)
+        atoms = structure.to_atoms()
+        ase.io.write(folder / "structure.extxyz", atoms)
+        atoms.cell = np.eye(3) * 30.0
+        ase.io.write(folder / "init.extxyz", atoms)
+        wire = SOCKET.format(name="model", address="model")
+        (folder / "input.xml").write_text(XML.format(steps=steps, forcefield=wire))
+        settings = {"model": model, "endpoints": [{"unix": "model"}], "structure": "structure.extxyz"}
+        (folder / "driver.yaml").write_text(yaml.safe_dump(settings))
+        start = time.perf_counter()
+        command = [sys.executable, "-m", "ipi_driver", "run", str(folder), "--output", str(folder / "run")]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        return time.perf_counter() - start, json.loads((folder / "run" / "stats.json").read_text())
+
+
+def beyond_the_model(seconds: Callable[[int], tuple[float, dict]], counts: tuple[int, int]) -> list[float]:
+    """Seconds of a step, and of it outside the model, from the difference of a long and a short run."""
+    runs = [seconds(n) for n in counts]
+    step = (runs[1][0] - runs[0][0]) / (counts[1] - counts[0])
+    model = (runs[1][1]["model_seconds"] - runs[0][1]["model_seconds"]) / (counts[1] - counts[0])
+    return [step, step - model]
+
+
 def answer_nothing(address: str, n_atoms: int) -> None:
     """The least that a client can do: every request is answered with zeros at once."""
     reply = (
@@ -206,13 +234,18 @@ def through_ipi(model: str, structure: Structure, short: int, long: int) -> dict
         # a raw step is short: many are needed to see it beside the start of the processes
         more = (40 if structure.n_atoms < 10 else 12) if forcefield == "raw" else 1
         counts = (short, more * long)
-        runs = [simulation_seconds(model, structure, forcefield, n) for n in counts]
-        step = (runs[1][0] - runs[0][0]) / (counts[1] - counts[0])
-        model_seconds = (runs[1][1]["model_seconds"] - runs[0][1]["model_seconds"]) / (counts[1] - counts[0])
+        step, beyond = beyond_the_model(
+            lambda n, how=forcefield: simulation_seconds(model, structure, how, n), counts
+        )
         result[f"step {forcefield}, ms"] = 1e3 * step
         if forcefield == "raw":
-            result["step beyond the model, ms"] = 1e3 * (step - model_seconds)
+            result["step beyond the model, ms"] = 1e3 * beyond
     if structure.n_atoms < 10:
+        step, beyond = beyond_the_model(
+            lambda n: launched_seconds(model, structure, n), (10 * short, 40 * long)
+        )
+        result["step raw, launched, ms"] = 1e3 * step
+        result["launched, beyond the model, ms"] = 1e3 * beyond
         result["step of i-PI, zero forces, ms"] = 1e3 * empty_step(structure, short, 40 * long)
     result["ffrotations / client"] = result["step ffrotations, ms"] / result["step average, ms"]
     return result
