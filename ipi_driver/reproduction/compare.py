@@ -73,8 +73,11 @@ def _sigmas(a: Scalar, b: Scalar) -> float:
 
 def _compare_curve(key: str, analyses: Mapping[str, Analysis]) -> Comparison | None:
     known = {name: a.curves[key] for name, a in analyses.items() if key in a.curves}
-    if len(known) < 2:
+    if not known:
         return None
+    label = f"{next(iter(known.values())).y_label} (whole curve)"
+    if len(known) == 1:
+        return Comparison(label, "", {}, f"only {next(iter(known))} is long enough for it")
     within, total = 0, 0
     for a, b in combinations(known.values(), 2):
         y = np.interp(a.x, b.x, b.y, left=np.nan, right=np.nan)
@@ -87,13 +90,12 @@ def _compare_curve(key: str, analyses: Mapping[str, Analysis]) -> Comparison | N
     share = within / total
     # 95 % of independent normal points lie within two standard errors; neighbouring points are not independent
     verdict = "agree" if share >= 0.9 else "differ"
-    label = next(iter(known.values())).y_label
-    return Comparison(
-        f"{label} (whole curve)",
-        "",
-        {},
-        f"{verdict}: {100 * share:.0f} % of the points within {SIGMAS:.0f} σ",
-    )
+    if missing := [name for name in analyses if name not in known]:
+        verdict = f"{' and '.join(known)} {verdict}"
+    text = f"{verdict}: {100 * share:.0f} % of the points within {SIGMAS:.0f} σ"
+    if missing:
+        text += f"; {' and '.join(missing)} left out: too short"
+    return Comparison(label, "", {}, text)
 
 
 def _order_of_drifts(drifts: Mapping[str, Scalar]) -> Comparison:

@@ -223,6 +223,12 @@ def test_curves_are_compared_point_by_point() -> None:
     assert close.verdict.startswith("agree: 100 %")
     (far,) = compare_runs({k: runs[k] for k in "ac"})
     assert far.verdict.startswith("differ: 0 %")
+    # a run that is too short for the curve is named, and does not count as agreeing
+    (named,) = compare_runs({k: runs[k] for k in "ab"} | {"short": analysis("short")})
+    assert named.verdict.startswith("a and b agree: 100 %")
+    assert named.verdict.endswith("; short left out: too short")
+    (alone,) = compare_runs({"a": runs["a"], "short": analysis("short")})
+    assert alone.verdict == "only a is long enough for it"
 
 
 def test_published_values_are_compared() -> None:
