@@ -21,7 +21,8 @@ _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
 h1 { font-size: 1.6rem; } h2 { margin-top: 2.5rem; border-bottom: 1px solid #ccc; } h3 { margin-bottom: .3rem; }
 /* a table of many runs scrolls by itself, not the page */
-table { display: block; max-width: 100%; overflow-x: auto; border-collapse: collapse; margin: .8rem 0; font-size: .9rem; }
+table { display: block; max-width: 100%; overflow-x: auto; }
+table { border-collapse: collapse; margin: .8rem 0; font-size: .9rem; }
 th, td { padding: .2rem .8rem .2rem 0; text-align: left; border-bottom: 1px solid #e5e5e5; vertical-align: top; }
 td:first-child { min-width: 12rem; }
 td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }

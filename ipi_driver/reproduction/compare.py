@@ -11,6 +11,7 @@ import numpy as np
 
 from ipi_driver.observables.analyses.result import Analysis, Scalar
 from ipi_driver.reproduction.published import SIGMAS
+from ipi_driver.structure import FloatArray
 
 
 @dataclass(frozen=True)
@@ -37,12 +38,14 @@ _SCALARS = (
     "g_OO_height", "diffusion", "relaxation", "temperature_O", "temperature_H",
 )  # fmt: skip
 _CURVES = ("g_OO", "g_OH", "g_HH", "cuu_longitudinal", "cuu_transverse", "msd", "dipole_single")
+_MAPS = {"orientation": "orientational free energy"}
 
 
 def compare_runs(analyses: Mapping[str, Analysis]) -> list[Comparison]:
     """Whether runs of one liquid agree within their uncertainties, and the order of the drifts."""
     rows = [row for key in _SCALARS if (row := _compare_scalar(key, analyses)) is not None]
     rows += [row for key in _CURVES if (row := _compare_curve(key, analyses)) is not None]
+    rows += [row for key in _MAPS if (row := _compare_map(key, analyses)) is not None]
     drifts = {name: a.scalars["drift"] for name, a in analyses.items() if "drift" in a.scalars}
     if len(drifts) > 1:
         rows.append(_order_of_drifts(drifts))
@@ -75,24 +78,43 @@ def _compare_curve(key: str, analyses: Mapping[str, Analysis]) -> Comparison | N
     known = {name: a.curves[key] for name, a in analyses.items() if key in a.curves}
     if not known:
         return None
-    label = f"{next(iter(known.values())).y_label} (whole curve)"
-    if len(known) == 1:
-        return Comparison(label, "", {}, f"only {next(iter(known))} is long enough for it")
-    within, total = 0, 0
+    pairs = []
     for a, b in combinations(known.values(), 2):
         y = np.interp(a.x, b.x, b.y, left=np.nan, right=np.nan)
-        error = np.hypot(a.error, np.interp(a.x, b.x, b.error, left=np.nan, right=np.nan))
-        used = np.isfinite(y) & np.isfinite(error) & (error > 0.0)
-        within += int((np.abs(a.y - y)[used] <= SIGMAS * error[used]).sum())
+        error = np.interp(a.x, b.x, b.error, left=np.nan, right=np.nan)
+        pairs.append((a.y - y, np.hypot(a.error, error)))
+    label = f"{next(iter(known.values())).y_label} (whole curve)"
+    return _compare_points(label, "points", pairs, list(known), list(analyses))
+
+
+def _compare_map(key: str, analyses: Mapping[str, Analysis]) -> Comparison | None:
+    known = {name: a.maps[key] for name, a in analyses.items() if key in a.maps}
+    if not known or len({m.values.shape for m in known.values()}) > 1:
+        return None
+    pairs = [(a.values - b.values, np.hypot(a.error, b.error)) for a, b in combinations(known.values(), 2)]
+    return _compare_points(f"{_MAPS[key]} (whole map)", "cells", pairs, list(known), list(analyses))
+
+
+def _compare_points(
+    label: str, kind: str, pairs: list[tuple[FloatArray, FloatArray]], known: list[str], runs: list[str]
+) -> Comparison | None:
+    """From the differences of every two runs and their errors; NaN where one of them is undefined."""
+    if len(known) == 1:
+        return Comparison(label, "", {}, f"only {known[0]} is long enough for it")
+    within, total = 0, 0
+    for difference, error in pairs:
+        used = np.isfinite(difference) & np.isfinite(error) & (error > 0.0)
+        within += int((np.abs(difference)[used] <= SIGMAS * error[used]).sum())
         total += int(used.sum())
     if not total:
         return None
     share = within / total
     # 95 % of independent normal points lie within two standard errors; neighbouring points are not independent
     verdict = "agree" if share >= 0.9 else "differ"
-    if missing := [name for name in analyses if name not in known]:
+    missing = [name for name in runs if name not in known]
+    if missing:
         verdict = f"{' and '.join(known)} {verdict}"
-    text = f"{verdict}: {100 * share:.0f} % of the points within {SIGMAS:.0f} σ"
+    text = f"{verdict}: {100 * share:.0f} % of the {kind} within {SIGMAS:.0f} σ"
     if missing:
         text += f"; {' and '.join(missing)} left out: too short"
     return Comparison(label, "", {}, text)

@@ -16,7 +16,7 @@ import pytest
 from ipi_driver.cli import main
 from ipi_driver.errors import UserError
 from ipi_driver.observables.analyses.dispatch import find_runs
-from ipi_driver.observables.analyses.result import Analysis, Curve, Scalar
+from ipi_driver.observables.analyses.result import Analysis, Curve, Map, Scalar
 from ipi_driver.observables.reading import Run
 from ipi_driver.reproduction.compare import compare_runs
 from ipi_driver.reproduction.plan import Part, Settings, fingerprint, open_plan, parts_of
@@ -229,6 +229,19 @@ def test_curves_are_compared_point_by_point() -> None:
     assert named.verdict.endswith("; short left out: too short")
     (alone,) = compare_runs({"a": runs["a"], "short": analysis("short")})
     assert alone.verdict == "only a is long enough for it"
+
+
+def test_maps_are_compared_cell_by_cell() -> None:
+    edges, error = np.linspace(-1, 1, 4), np.full((4, 4), 0.1)
+    runs = {name: analysis(name) for name in ("raw", "2i")}
+    shift = np.zeros((4, 4))
+    shift[0] = 1.0  # a quarter of the cells
+    shift[1, 0] = np.nan  # one that was never visited
+    for name, values in (("raw", np.zeros((4, 4))), ("2i", shift)):
+        runs[name].maps["orientation"] = Map(edges, edges, values, error, "cos θ", "φ", "ΔF / kT")
+    (row,) = compare_runs(runs)
+    assert row.label == "orientational free energy (whole map)"
+    assert row.verdict == "differ: 73 % of the cells within 2 σ"  # 11 of 15
 
 
 def test_published_values_are_compared() -> None:
