@@ -59,7 +59,7 @@ def core_of_its_own(wanted: bool) -> Iterator[int | None]:
 
 def keep_on(process: int, core: int) -> None:
     """Let a process that has just been started, and all threads that it will have, run on ``core`` alone."""
-    with suppress(ProcessLookupError):  # it has ended; its exit status says more
+    with suppress(OSError):  # it has ended, or the system does not allow it: the run is no worse for it
         os.sched_setaffinity(process, {core})
 
 
