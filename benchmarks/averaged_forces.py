@@ -44,7 +44,7 @@ from ipi_driver.structure import Structure
 
 AVERAGE = "2i"
 
-XML = """<simulation verbosity='quiet' safe_stride='10'>
+XML = """<simulation verbosity='quiet' safe_stride='10' threading='False'>
   <total_steps>{steps}</total_steps>
   {forcefield}
   <system>
