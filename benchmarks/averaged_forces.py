@@ -242,7 +242,7 @@ def through_ipi(model: str, structure: Structure, short: int, long: int) -> dict
             result["step beyond the model, ms"] = 1e3 * beyond
     if structure.n_atoms < 10:
         step, beyond = beyond_the_model(
-            lambda n: launched_seconds(model, structure, n), (10 * short, 40 * long)
+            lambda n: launched_seconds(model, structure, n), (10 * short, 80 * long)
         )
         result["step raw, launched, ms"] = 1e3 * step
         result["launched, beyond the model, ms"] = 1e3 * beyond
