@@ -112,9 +112,10 @@ def parts_of(scale: str, systems: Sequence[str], fraction: float = 1.0) -> list[
     gas_2i, liquid_2i = 36 * _GAS_FRAME, 36 * bulk
     found = [
         part(
-            "liquid-2i", "liquid", "liquid-nvt", "2i", 2800 if small else 20_000, 10 * bulk + liquid_2i, box
+            "liquid-2i", "liquid", "liquid-nvt", "2i", 4000 if small else 20_000, 10 * bulk + liquid_2i, box
         ),
-        part("liquid-raw", "liquid", "liquid-nvt-raw", None, 54_000 if small else 200_000, bulk, box),
+        part("liquid-raw", "liquid", "liquid-nvt-raw", None, 72_000 if small else 200_000, bulk, box),
+        part("liquid-random", "liquid", "liquid-nvt-random", None, 100_000 if small else 200_000, bulk, box),
         Part("ice-raw", "ice", "ice", "none", None, cells, ice),
         Part("ice-2i", "ice", "ice", "2i", None, cells, 36 * ice),
         part("gas-nve-raw", "gas", "gas-nve", "none", 200_000 * longer, _GAS + _STEP),
@@ -123,7 +124,6 @@ def parts_of(scale: str, systems: Sequence[str], fraction: float = 1.0) -> list[
         part("gas-nvt-2i", "gas", "gas-nvt", "2i", 5_000 * longer, 10 * (_GAS + _STEP) + gas_2i),
         # the correction of every outer step in one random frame
         part("gas-nvt-random", "gas", "gas-nvt", "random", 5_000 * longer, 10 * (_GAS + _STEP) + _GAS),
-        part("liquid-random", "liquid", "liquid-nvt-random", None, 47_000 if small else 200_000, bulk, box),
     ]
     return [part for part in found if not systems or part.system in systems]
 
