@@ -92,7 +92,7 @@ class OrientationHistogram:
         UserError
             If the trajectory is too short for a block average.
         """
-        density = self._cells.estimate(spacing)
+        density = self._cells.estimate(spacing, short_blocks=True)
         p, error = density.value, density.error
         with np.errstate(divide="ignore", invalid="ignore"):
             free_energy = np.where(p > 0, -np.log(p), np.nan)

@@ -97,7 +97,10 @@ class PairDistances:
         UserError
             If the trajectory is too short for a block average.
         """
-        return {pair: RadialCurve(self.r, blocks.estimate(spacing)) for pair, blocks in self._blocks.items()}
+        return {
+            pair: RadialCurve(self.r, blocks.estimate(spacing, short_blocks=True))
+            for pair, blocks in self._blocks.items()
+        }
 
     def _count(
         self, positions: FloatArray, cell: FloatArray, first: IntArray, second: IntArray, same: bool
@@ -170,7 +173,10 @@ class DipoleCorrelation:
         UserError
             If the trajectory is too short for a block average.
         """
-        curves = (self._longitudinal.estimate(spacing), self._transverse.estimate(spacing))
+        curves = (
+            self._longitudinal.estimate(spacing, short_blocks=True),
+            self._transverse.estimate(spacing, short_blocks=True),
+        )
         return RadialCurve(self.r, curves[0]), RadialCurve(self.r, curves[1])
 
 

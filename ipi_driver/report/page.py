@@ -65,8 +65,9 @@ def write_page(
         f"{html.escape(title)}</title>",
         f"<style>{_STYLE}</style></head><body><h1>{html.escape(title)}</h1>",
         "<p>Values ± standard errors from block averages. A block is at least five correlation times long, three where "
-        "the correlation is that of a slow mode which all points of a curve share (both are given). Bands in figures "
-        "are standard errors.</p>",
+        "the correlation is that of a slow mode which all points of a curve share (both are given). Curves and maps of "
+        "a run that has no room for four such blocks are given from blocks of at least two correlation times, with the "
+        "error corrected for what is left between them. Bands in figures are standard errors.</p>",
         *sections,
     ]
     for kind in dict.fromkeys(analysis.kind for analysis in analyses):

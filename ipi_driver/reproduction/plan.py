@@ -114,7 +114,7 @@ def parts_of(scale: str, systems: Sequence[str], fraction: float = 1.0) -> list[
         part(
             "liquid-2i", "liquid", "liquid-nvt", "2i", 4000 if small else 20_000, 10 * bulk + liquid_2i, box
         ),
-        part("liquid-raw", "liquid", "liquid-nvt-raw", None, 72_000 if small else 200_000, bulk, box),
+        part("liquid-raw", "liquid", "liquid-nvt-raw", None, 100_000 if small else 200_000, bulk, box),
         part("liquid-random", "liquid", "liquid-nvt-random", None, 100_000 if small else 200_000, bulk, box),
         Part("ice-raw", "ice", "ice", "none", None, cells, ice),
         Part("ice-2i", "ice", "ice", "2i", None, cells, 36 * ice),

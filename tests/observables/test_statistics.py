@@ -99,6 +99,22 @@ def test_a_slow_tail_under_fast_noise_counts():
     assert np.mean([correlation_time(runs[:, k]) for k in range(repeats)]) < 0.3 * tau * share
 
 
+def test_short_runs_get_an_error_that_is_not_too_small():
+    """Of 10 tau: those without room for four blocks of 5 tau, with the largest correction."""
+    n, tau, repeats = 100, 10.0, 1500
+    runs = ornstein_uhlenbeck(n, tau, 21, repeats)
+    found = [blocked_ratio(runs[:, k], np.ones(n), 1.0, short_blocks=True) for k in range(repeats)]
+    short = [e for e in found if e.block_length < 5 * e.correlation_time]
+    assert len(short) > 300
+    assert all(e.n_blocks == 4 and e.block_length >= 2 * e.correlation_time for e in short)
+    true = np.sqrt(np.mean([float(e.value) ** 2 for e in short]))
+    given = np.sqrt(np.mean([float(e.error) ** 2 for e in short]))
+    # four blocks know their spread to 40 %, and the short series its tau no better
+    assert 0.7 < true / given < 1.05
+    within = np.mean([abs(float(e.value)) < 2 * float(e.error) for e in short])
+    assert within > 0.85  # four blocks: Student's t with 3 degrees of freedom has 0.86
+
+
 def test_too_short_series_is_refused():
     with pytest.raises(UserError, match="too short for a block average"):
         block_average(ornstein_uhlenbeck(200, 50.0, 3)[:, 0], 1.0)
