@@ -103,7 +103,7 @@ class OrientationHistogram:
         noise = float(np.sqrt((p * free_error**2)[visited].sum() / weight))
         cos_theta = (np.arange(self.n_cos) + 0.5) * 2.0 / self.n_cos - 1.0
         phi = (np.arange(self.n_phi) + 0.5) * 2.0 * np.pi / self.n_phi - np.pi
-        dipole = self._mean.estimate(spacing)
+        dipole = self._mean.estimate(spacing, short_blocks=True)
         return OrientationalFreeEnergy(
             cos_theta, phi, free_energy, free_error, density, roughness, noise, dipole
         )
