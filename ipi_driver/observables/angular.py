@@ -18,6 +18,9 @@ from ipi_driver.observables.statistics import Estimate, block_average, correlati
 from ipi_driver.structure import FloatArray
 from ipi_driver.units import DALTON
 
+_KEEPS_ITS_DIRECTION = 1e-3
+"""Radians by which L may tremble about its mean direction and still counts as not turning."""
+
 
 def angular_momentum(masses: ArrayLike, positions: FloatArray, velocities: FloatArray) -> FloatArray:
     """Angular momentum about the centre of mass.
@@ -59,7 +62,8 @@ def precession_vector(momenta: FloatArray, spacing: float) -> FloatArray:
 
     Returns
     -------
-    (3,) in rad/fs. The component along L cannot be seen where L keeps its direction; it is zero then.
+    (3,) in rad/fs. The component along L cannot be seen where L keeps its direction (to a thousandth of a radian, so
+    that a tremor about it is not taken for precession); it is zero then.
     """
     if len(momenta) < 3:
         raise UserError(
@@ -70,7 +74,9 @@ def precession_vector(momenta: FloatArray, spacing: float) -> FloatArray:
     squares = np.einsum("kx,kx->", middle, middle)
     matrix = squares * np.eye(3) - middle.T @ middle
     omega = (
-        np.linalg.pinv(matrix, rcond=1e-10, hermitian=True) @ np.cross(middle, change).sum(axis=0) / spacing
+        np.linalg.pinv(matrix, rcond=_KEEPS_ITS_DIRECTION**2, hermitian=True)
+        @ np.cross(middle, change).sum(axis=0)
+        / spacing
     )
     rate = float(np.linalg.norm(omega))
     if rate == 0.0:

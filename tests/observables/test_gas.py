@@ -167,3 +167,13 @@ def test_dominant_frequency_of_a_wobbling_precession():
     frequency, resolution = dominant_frequency(turning + wobble, 2.0)
     assert resolution == pytest.approx(np.pi / 8000)
     assert frequency == pytest.approx(0.005, abs=resolution)
+
+
+def test_a_tremor_about_a_fixed_direction_is_no_precession():
+    """L trembles by 1e-4 of itself at 5 rad/ps, as with averaged forces: it does not turn."""
+    times = np.arange(2001) * 5.0
+    tremor = 1e-4 * np.column_stack([np.cos(0.005 * times), np.sin(0.005 * times), np.zeros_like(times)])
+    assert np.linalg.norm(precession_vector(tremor + [0.0, 0.0, 1.0], 5.0)) < 1e-8
+    # a tilt that can be seen is precession
+    tilted = np.sin(0.1) / 1e-4 * tremor + [0.0, 0.0, np.cos(0.1)]
+    np.testing.assert_allclose(precession_vector(tilted, 5.0), [0.0, 0.0, 0.005], atol=1e-6)
