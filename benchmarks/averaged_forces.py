@@ -132,15 +132,20 @@ def in_process(potential: Potential, structure: Structure, repeats: int) -> dict
     }
 
 
+def write_structures(folder: Path, structure: Structure) -> None:
+    """What the client reads, and what i-PI starts from, which needs a cell."""
+    atoms = structure.to_atoms()
+    ase.io.write(folder / "structure.extxyz", atoms)
+    if not structure.periodic:
+        atoms.cell = np.eye(3) * 30.0
+    ase.io.write(folder / "init.extxyz", atoms)
+
+
 def simulation_seconds(model: str, structure: Structure, forcefield: str, steps: int) -> tuple[float, dict]:
     """Wall time of a whole i-PI run, and the client's summary."""
     with tempfile.TemporaryDirectory(prefix="bench") as name:
         folder = Path(name)
-        atoms = structure.to_atoms()
-        ase.io.write(folder / "structure.extxyz", atoms)
-        if not structure.periodic:
-            atoms.cell = np.eye(3) * 30.0
-        ase.io.write(folder / "init.extxyz", atoms)
+        write_structures(folder, structure)
         address = folder.name
         wire = SOCKET.format(name="socket" if forcefield == "ffrotations" else "model", address=address)
         xml = ROTATIONS.format(socket=wire) if forcefield == "ffrotations" else wire
@@ -164,10 +169,7 @@ def launched_seconds(model: str, structure: Structure, steps: int) -> tuple[floa
     """As `simulation_seconds` of raw forces, with ``ipi-driver run`` on the same input."""
     with tempfile.TemporaryDirectory(prefix="bench") as name:
         folder = Path(name)
-        atoms = structure.to_atoms()
-        ase.io.write(folder / "structure.extxyz", atoms)
-        atoms.cell = np.eye(3) * 30.0
-        ase.io.write(folder / "init.extxyz", atoms)
+        write_structures(folder, structure)
         wire = SOCKET.format(name="model", address="model")
         (folder / "input.xml").write_text(XML.format(steps=steps, forcefield=wire))
         settings = {"model": model, "endpoints": [{"unix": "model"}], "structure": "structure.extxyz"}
@@ -178,12 +180,14 @@ def launched_seconds(model: str, structure: Structure, steps: int) -> tuple[floa
         return time.perf_counter() - start, json.loads((folder / "run" / "stats.json").read_text())
 
 
-def beyond_the_model(seconds: Callable[[int], tuple[float, dict]], counts: tuple[int, int]) -> list[float]:
+def beyond_the_model(
+    seconds: Callable[[int], tuple[float, dict]], counts: tuple[int, int]
+) -> tuple[float, float]:
     """Seconds of a step, and of it outside the model, from the difference of a long and a short run."""
     runs = [seconds(n) for n in counts]
     step = (runs[1][0] - runs[0][0]) / (counts[1] - counts[0])
     model = (runs[1][1]["model_seconds"] - runs[0][1]["model_seconds"]) / (counts[1] - counts[0])
-    return [step, step - model]
+    return step, step - model
 
 
 def answer_nothing(address: str, n_atoms: int) -> None:
@@ -214,9 +218,7 @@ def empty_step(structure: Structure, short: int, long: int) -> float:
     for steps in (short, long):
         with tempfile.TemporaryDirectory(prefix="bench") as name:
             folder = Path(name)
-            atoms = structure.to_atoms()
-            atoms.cell = np.eye(3) * 30.0
-            ase.io.write(folder / "init.extxyz", atoms)
+            write_structures(folder, structure)
             xml = SOCKET.format(name="model", address=folder.name)
             (folder / "input.xml").write_text(XML.format(steps=steps, forcefield=xml))
             start = time.perf_counter()

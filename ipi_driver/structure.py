@@ -18,8 +18,6 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 
-_NOT_FINITE = "`positions` and `cell` must be finite, got NaN or infinity"
-
 
 @dataclass(frozen=True, eq=False)
 class Structure:
@@ -51,43 +49,15 @@ class Structure:
         numbers = np.asarray(self.numbers, dtype=np.int64).reshape(-1)
         positions = np.ascontiguousarray(self.positions, dtype=np.float64)
         cell = np.ascontiguousarray(self.cell, dtype=np.float64)
-        pbc = np.broadcast_to(np.asarray(self.pbc, dtype=bool), (3,)).copy()
+        pbc = np.full(3, self.pbc, dtype=bool)
         if positions.shape != (len(numbers), 3):
             raise UserError(f"`positions` must have shape ({len(numbers)}, 3), got {positions.shape}")
         if cell.shape != (3, 3):
             raise UserError(f"`cell` must have shape (3, 3), got {cell.shape}")
         if not (np.isfinite(positions).all() and np.isfinite(cell).all()):
-            raise UserError(_NOT_FINITE)
+            raise UserError("`positions` and `cell` must be finite, got NaN or infinity")
         for name, value in (("numbers", numbers), ("positions", positions), ("cell", cell), ("pbc", pbc)):
             object.__setattr__(self, name, value)
-
-    def moved(self, positions: FloatArray, cell: FloatArray) -> Structure:
-        """The same atoms elsewhere: `numbers` and `pbc` are taken over, so that only what is new is looked at.
-
-        Parameters
-        ----------
-        positions
-            (n_atoms, 3) in Å.
-        cell
-            (3, 3) cell vectors as rows, Å.
-
-        Raises
-        ------
-        UserError
-            If shapes do not fit or a value is not finite.
-        """
-        if positions.shape != self.positions.shape or cell.shape != (3, 3):
-            return Structure(self.numbers, positions, cell, self.pbc)  # which says what is wrong
-        if not (np.isfinite(positions).all() and np.isfinite(cell).all()):
-            raise UserError(_NOT_FINITE)
-        new = object.__new__(Structure)
-        new.__dict__.update(
-            numbers=self.numbers,
-            positions=np.ascontiguousarray(positions, dtype=np.float64),
-            cell=np.ascontiguousarray(cell, dtype=np.float64),
-            pbc=self.pbc,
-        )
-        return new
 
     @classmethod
     def from_atoms(cls, atoms: ase.Atoms) -> Structure:

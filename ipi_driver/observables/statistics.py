@@ -389,13 +389,15 @@ class Blocks:
         """
         try:
             return self.estimate(spacing)
-        except UserError as error:
+        except UserError:
             if not self._numerators:
                 raise
-            for short_blocks in (False, True):
-                n_lags = len(self._numerators[0])
-                while n_lags >= FEWEST_LAGS:
-                    with suppress(UserError):
-                        return self.estimate(spacing, leading=n_lags, short_blocks=short_blocks)
-                    n_lags = int(0.8 * n_lags)
-            raise UserError(str(error)) from error
+            lengths = [len(self._numerators[0])]
+            while (fewer := int(0.8 * lengths[-1])) >= FEWEST_LAGS:
+                lengths.append(fewer)
+            with_long_blocks = [(n_lags, False) for n_lags in lengths[1:]]
+            with_short_blocks = [(n_lags, True) for n_lags in lengths if n_lags >= FEWEST_LAGS]
+            for n_lags, short_blocks in with_long_blocks + with_short_blocks:
+                with suppress(UserError):
+                    return self.estimate(spacing, leading=n_lags, short_blocks=short_blocks)
+            raise

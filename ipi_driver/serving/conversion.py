@@ -51,7 +51,8 @@ def structure_from_ipi(template: Structure, h: FloatArray, positions: FloatArray
             f"i-PI sends {len(positions)} atoms, but the structure given has {template.n_atoms}; "
             "give the file that i-PI starts from (--structure FILE or --input input.xml)"
         )
-    return template.moved(positions * BOHR, h.T * BOHR if template.periodic else np.zeros((3, 3)))
+    cell = h.T * BOHR if template.periodic else np.zeros((3, 3))
+    return Structure(template.numbers, positions * BOHR, cell, template.pbc)
 
 
 def results_to_ipi(
