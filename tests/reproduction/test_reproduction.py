@@ -18,7 +18,7 @@ from ipi_driver.errors import UserError
 from ipi_driver.observables.analyses.dispatch import find_runs
 from ipi_driver.observables.analyses.result import Analysis, Curve, Map, Scalar
 from ipi_driver.observables.reading import Run
-from ipi_driver.reproduction.compare import compare_runs
+from ipi_driver.reproduction.compare import chance_of_difference, compare_runs
 from ipi_driver.reproduction.plan import Part, Settings, fingerprint, open_plan, parts_of
 from ipi_driver.reproduction.published import published_rows
 from ipi_driver.reproduction.runner import Runs
@@ -229,6 +229,59 @@ def test_curves_are_compared_point_by_point() -> None:
     assert named.verdict.endswith("; short left out: too short")
     (alone,) = compare_runs({"a": runs["a"], "short": analysis("short")})
     assert alone.verdict == "only a is long enough for it"
+
+
+def curve_of_blocks(rng: np.random.Generator, n_blocks: int, shift: float = 0.0) -> Curve:
+    """A curve whose points three smooth modes move together, from independent blocks; ``shift`` moves one of them."""
+    x = np.linspace(0.0, 1.0, 60)
+    modes = np.array([np.exp(-x), x * np.exp(-2.0 * x), 0.5 * np.sin(6.0 * x)])
+    blocks = (
+        rng.normal(size=(n_blocks, 3)) @ modes + 0.05 * rng.normal(size=(n_blocks, 60)) + shift * modes[0]
+    )
+    error = blocks.std(axis=0, ddof=1) / np.sqrt(n_blocks)
+    return Curve(x, blocks.mean(axis=0), error, "t", "C", blocks=blocks)
+
+
+@pytest.mark.parametrize("n_blocks", [(4, 8), (20, 20)])
+def test_whole_curves_of_the_same_thing_differ_by_chance_as_often_as_said(n_blocks: tuple[int, int]) -> None:
+    rng = np.random.default_rng(5)
+    chances, far = [], 0
+    for _ in range(150):
+        a, b = (curve_of_blocks(rng, n) for n in n_blocks)
+        chances.append(chance_of_difference(a, b, draws=200))
+        far += np.mean(np.abs(a.y - b.y) <= 2.0 * np.hypot(a.error, b.error)) < 0.9
+    # 7.5 and 75 expected of 150, with standard deviations of 2.7 and 6
+    assert 0 < np.sum(np.array(chances) < 0.05) <= 16
+    assert 55 <= np.sum(np.array(chances) < 0.5) <= 95
+    # with few blocks the share of points within two standard errors would have called many more of them different
+    assert far > 16 or min(n_blocks) > 10
+
+
+def test_whole_curves_that_differ_are_found() -> None:
+    rng = np.random.default_rng(6)
+    shift = 5.0 * np.sqrt(2.0 / 10)  # five standard errors of one mode
+    runs = {name: analysis(name) for name in ("a", "b")}
+    chances = []
+    for _ in range(40):
+        a, b = curve_of_blocks(rng, 10, shift), curve_of_blocks(rng, 10)
+        chances.append(chance_of_difference(a, b, draws=200))
+    assert np.mean(np.array(chances) < 0.05) > 0.9
+    runs["a"].curves["msd"], runs["b"].curves["msd"] = a, b
+    (row,) = compare_runs(runs)
+    assert row.verdict.startswith("differ: ")
+    assert ", p " in row.verdict
+
+
+def test_blocks_on_another_grid_and_with_correction_are_compared() -> None:
+    rng = np.random.default_rng(7)
+    a, b = curve_of_blocks(rng, 30), curve_of_blocks(rng, 30)
+    assert b.blocks is not None
+    sparse = Curve(b.x[::2], b.y[::2], b.error[::2], "t", "C", blocks=b.blocks[:, ::2])
+    assert chance_of_difference(a, sparse) == pytest.approx(chance_of_difference(a, b), abs=0.1)
+    # errors as large as their correction says, drawn with it
+    wide = [Curve(c.x, c.y, 1.5 * c.error, "t", "C", blocks=c.blocks, correction=1.5) for c in (a, b)]
+    assert chance_of_difference(*wide) > chance_of_difference(a, b)
+    assert np.isnan(chance_of_difference(a, Curve(a.x, a.y, a.error, "t", "C")))
 
 
 def test_maps_are_compared_cell_by_cell() -> None:

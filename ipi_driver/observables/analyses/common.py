@@ -14,7 +14,7 @@ from ipi_driver.observables.molecules import Molecules, find_molecules
 from ipi_driver.observables.reading import Run, RunFrame
 from ipi_driver.observables.recognition import recognise
 from ipi_driver.observables.spectra import power_spectrum
-from ipi_driver.observables.thermodynamics import drift
+from ipi_driver.observables.thermodynamics import dissipation, drift
 from ipi_driver.structure import FloatArray, Structure
 from ipi_driver.units import FS_PER_PS
 
@@ -159,6 +159,31 @@ def add_drift(analysis: Analysis, system: System, options: Options) -> None:
         np.full(len(per_molecule[::thin]), np.nan),
         "time / ps",
         "conserved quantity / meV per molecule",
+    )
+
+
+def add_dissipation(analysis: Analysis, system: System, options: Options) -> None:
+    """Drift that the fluctuations of the conserved quantity imply.
+
+    Raises
+    ------
+    UserError
+        If the run is too short, or its temperature unknown.
+    """
+    table = system.run.properties
+    times = table["step"] * system.run.timestep
+    used = times >= options.skip * FS_PER_PS * _JUST_BELOW
+    temperature = system.run.settings.temperature
+    if temperature is None:
+        temperature = float(table["temperature"][used].mean())
+    estimate = dissipation(table["conserved"][used], times[used], system.molecules.n_molecules, temperature)
+    # the squares of modes have no time of their own: of its blocks only their number means something
+    analysis.scalars["dissipation"] = Scalar(
+        "drift that its fluctuations imply",
+        float(estimate.value) * 1e3,
+        float(estimate.error) * 1e3,
+        "meV/molecule/ns",
+        n_blocks=estimate.n_blocks,
     )
 
 

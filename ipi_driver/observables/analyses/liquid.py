@@ -11,6 +11,7 @@ from ipi_driver.errors import UserError
 from ipi_driver.observables.analyses.common import (
     Progress,
     System,
+    add_dissipation,
     add_drift,
     new_analysis,
     optional,
@@ -111,6 +112,8 @@ def analyse_liquid(system: System, options: Options, progress: Progress = lambda
         add_temperature(analysis, system, options, progress)
     with optional(analysis, "drift"):
         add_drift(analysis, system, options)
+    with optional(analysis, "drift from the fluctuations of the conserved quantity"):
+        add_dissipation(analysis, system, options)
     for text in run.notes:
         analysis.note(text)
     return analysis

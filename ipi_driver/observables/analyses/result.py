@@ -105,6 +105,10 @@ class Curve:
         With units.
     correlation_time, block_length
         ps.
+    blocks
+        (n_blocks, n) curve of each block behind the errors, or None; not written to files.
+    correction
+        Factor that the errors hold for the correlation left between the blocks.
     """
 
     x: FloatArray
@@ -114,11 +118,23 @@ class Curve:
     y_label: str
     correlation_time: float = float("nan")
     block_length: float = float("nan")
+    blocks: FloatArray | None = None
+    correction: float = 1.0
 
     @classmethod
     def of(cls, x: FloatArray, estimate: Estimate, x_label: str, y_label: str) -> Curve:
         tau, length = estimate.correlation_time / FS_PER_PS, estimate.block_length / FS_PER_PS
-        return cls(np.asarray(x), estimate.value, estimate.error, x_label, y_label, tau, length)
+        return cls(
+            np.asarray(x),
+            estimate.value,
+            estimate.error,
+            x_label,
+            y_label,
+            tau,
+            length,
+            estimate.blocks,
+            estimate.correction,
+        )
 
 
 @dataclass(frozen=True, eq=False)
