@@ -24,9 +24,8 @@ Runs one molecule at constant energy and temperature, liquid water (raw; average
 random frames) and the relaxation of ice, measures the symmetry error against every average, and writes one report with
 the published values beside those of this model: OUTPUT/report/report.html, table.csv, table.json.
 
-small: 64 molecules, three cells of ice, 10 to 100 ps; within three hours on 2 cores. full: 512 molecules, longer, all
-nine cells of ice: for a large machine, see --dry-run. A call that was stopped is continued by the same call: runs that
-are complete are not repeated.
+small: 64 molecules of the liquid, 10 to 100 ps; within three hours on 2 cores. full: 512 molecules, longer: for a large
+machine, see --dry-run. A call that was stopped is continued by the same call: runs that are complete are not repeated.
 
 examples:
   ipi-driver reproduce                                    # all of it, small, into reproduction-small
@@ -38,8 +37,13 @@ examples:
   ipi-driver reproduce --only-report                      # analyse again what has been run
   ipi-driver reproduce --export my-report                 # copy the report (a few MB) to a folder of your own
 
-The report holds every complete run of OUTPUT, whichever systems are named. exit status: 0 all runs named are complete;
-2 error, or a run failed (the others are run and reported); 130 interrupted (the same command continues).
+The report holds every complete run of OUTPUT, whichever systems are named. A run may be continued beyond its length:
+--only-report analyses the whole of it and says so. An example, which goes on where 17.5 ps ended:
+
+  ipi-driver run liquid-nvt --output reproduction-small/runs/liquid-2i --resume --steps 8000
+
+exit status: 0 all runs named are complete; 2 error, or a run failed (the others are run and reported); 130 interrupted
+(the same command continues).
 """
 
 
@@ -60,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=1.0,
         metavar="F",
-        help="multiply the lengths of all runs but the relaxations (default 1)",
+        help="multiply the lengths of all runs; of ice the smallest cells are taken, at least 3 (default 1)",
     )
     add("--dry-run", action="store_true", help="print the runs and their estimated time, run nothing")
     add("--only-report", action="store_true", help="run nothing, analyse what is complete")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -17,9 +18,9 @@ SYSTEMS = ("gas", "liquid", "ice")
 SCALES = ("small", "full")
 PLAN_FILE = "plan.json"
 
-# Seconds of one thread for a raw evaluation of a molecule (alone, and each of the condensed phases) and for i-PI's own
-# part of a step, of `pet-water-s`: they only serve the estimate.
-_GAS, _BULK, _STEP = 2.3e-3, 0.75e-3, 1.2e-3
+# Seconds of one thread for a raw evaluation of a molecule (alone; each of the liquid; each of the larger cells of ice)
+# and for i-PI's own part of a step, of `pet-water-s` beside another run: they only serve the estimate.
+_GAS, _LIQUID, _ICE, _STEP = 2.3e-3, 0.85e-3, 0.55e-3, 1.2e-3
 _GAS_FRAME = 0.35e-3
 
 
@@ -59,8 +60,8 @@ class Part:
         return self.system == "ice"
 
 
-_SMALL_CELLS = ("096-a", "096-b", "096-c")
-_RELAXATION_STEPS = 90
+_FEWEST_CELLS = 3
+_RELAXATION_STEPS = 45
 
 
 def parts_of(scale: str, systems: Sequence[str], fraction: float = 1.0) -> list[Part]:
@@ -69,11 +70,11 @@ def parts_of(scale: str, systems: Sequence[str], fraction: float = 1.0) -> list[
     Parameters
     ----------
     scale
-        ``small`` (64 molecules, three cells of ice) or ``full`` (512 molecules, nine cells).
+        ``small`` (64 molecules of the liquid) or ``full`` (512 molecules, longer).
     systems
         Of `SYSTEMS`; empty takes all.
     fraction
-        Multiplies all lengths but those of the relaxations.
+        Multiplies all lengths, and of ice the number of the cells, of which the smallest three are relaxed at least.
 
     Raises
     ------
@@ -90,9 +91,12 @@ def parts_of(scale: str, systems: Sequence[str], fraction: float = 1.0) -> list[
     small = scale == "small"
     n = 64 if small else 512
     box = () if small else ("init-512.xyz",)
-    bulk = n * _BULK
-    cells = _SMALL_CELLS if small else ()
-    ice = _RELAXATION_STEPS * (sum(int(name[:3]) for name in cells) if small else 2592) * _BULK
+    bulk = n * _LIQUID
+    shipped = sorted(path.stem for path in (shipped_folder("inputs") / "ice" / "cells").glob("*.xyz"))
+    n_cells = max(_FEWEST_CELLS, math.ceil(fraction * len(shipped)))
+    # the names begin with the number of molecules
+    ice = _RELAXATION_STEPS * sum(int(name[:3]) for name in shipped[:n_cells]) * _ICE
+    cells = tuple(shipped[:n_cells]) if n_cells < len(shipped) else ()
 
     def steps(count: int) -> int:
         return max(20, round(count * fraction))
@@ -112,10 +116,10 @@ def parts_of(scale: str, systems: Sequence[str], fraction: float = 1.0) -> list[
     gas_2i, liquid_2i = 36 * _GAS_FRAME, 36 * bulk
     found = [
         part(
-            "liquid-2i", "liquid", "liquid-nvt", "2i", 4000 if small else 20_000, 10 * bulk + liquid_2i, box
+            "liquid-2i", "liquid", "liquid-nvt", "2i", 3500 if small else 20_000, 10 * bulk + liquid_2i, box
         ),
-        part("liquid-raw", "liquid", "liquid-nvt-raw", None, 100_000 if small else 200_000, bulk, box),
-        part("liquid-random", "liquid", "liquid-nvt-random", None, 100_000 if small else 200_000, bulk, box),
+        part("liquid-raw", "liquid", "liquid-nvt-raw", None, 60_000 if small else 200_000, bulk, box),
+        part("liquid-random", "liquid", "liquid-nvt-random", None, 60_000 if small else 200_000, bulk, box),
         Part("ice-raw", "ice", "ice", "none", None, cells, ice),
         Part("ice-2i", "ice", "ice", "2i", None, cells, 36 * ice),
         part("gas-nve-raw", "gas", "gas-nve", "none", 200_000 * longer, _GAS + _STEP),

@@ -53,7 +53,7 @@ class Published:
 
 
 _TORQUE = "the symmetry error of another model; read off a figure"
-_CELLS = "other cells, made by this project; at scale small three of the nine"
+_CELLS = "other cells, made by this project"
 _NOT_3I = "reference Ih, not 3i"
 _MODEL = "another model and training set; 64 molecules at scale small; read off a figure"
 _SHORT = "a shorter run, of 64 molecules at scale small; read off a figure"
@@ -231,10 +231,10 @@ def _agreement(entry: Published, value: float, error: float) -> str:
 
 def remarks(scale: str, fraction: float = 1.0) -> list[str]:
     """What differs from the published calculation everywhere."""
-    small = "64 instead of 512 molecules, three instead of nine cells of ice, runs of 10 to 100 ps"
+    small = "64 instead of 512 molecules, runs of 10 to 100 ps"
     length = small if scale == "small" else "the published sizes, lengths of its own"
     if fraction < 1.0:
-        length += f", each but the relaxations cut to {100 * fraction:g} % of its length: a trial, not a measurement"
+        length += f", each cut to {100 * fraction:g} %, of fewer cells of ice: a trial, not a measurement"
     return [
         "The model is not the published one: it has its own architecture, size and cutoff (see its card), and "
         "pet-water-s was trained on 136 structures instead of 1303; its symmetry error is its own.",

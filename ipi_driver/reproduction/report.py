@@ -69,6 +69,7 @@ def write_reproduction(
         check = symmetry_errors(runs, parts, folder / "check", start)
     except UserError as error:  # the runs are reported all the same
         runs.notes.append(f"symmetry errors left out: {error}")
+    runs.notes += longer_than_planned(runs, parts)
     stability = _stability(runs, parts, analyses, start)
     rows = published_rows(analyses, check)
     order = [name for name in _ORDER if name.startswith("liquid") and name in analyses]
@@ -86,6 +87,21 @@ def write_reproduction(
     )  # fmt: skip
     write_tables(result, runs.settings, _notes(runs), folder)
     return result
+
+
+def longer_than_planned(runs: Runs, parts: Sequence[Part]) -> list[str]:
+    """What was run by hand beyond the plan: it is analysed as well, and the report says so."""
+    found = []
+    for part in parts:
+        if part.is_set:
+            folder = runs.folder(part)
+            cells = sorted(path.name for path in folder.iterdir() if path.is_dir())
+            more = [name for name in cells if name not in runs.cells(part)]
+            if more:
+                found.append(f"{part.name}: {', '.join(more)} relaxed beyond {', '.join(runs.cells(part))}")
+        elif (done := runs.progress(part)[0]) > (part.steps or done):
+            found.append(f"{part.name}: continued to {done} steps, beyond the {part.steps} of the plan")
+    return found
 
 
 def _stability(

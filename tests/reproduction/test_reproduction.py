@@ -21,6 +21,7 @@ from ipi_driver.observables.reading import Run
 from ipi_driver.reproduction.compare import chance_of_difference, compare_runs
 from ipi_driver.reproduction.plan import Part, Settings, fingerprint, open_plan, parts_of
 from ipi_driver.reproduction.published import published_rows
+from ipi_driver.reproduction.report import longer_than_planned
 from ipi_driver.reproduction.runner import Runs
 from ipi_driver.reproduction.stability import longest_bond
 from ipi_driver.reproduction.symmetry import data_sets
@@ -131,6 +132,22 @@ def test_interrupted_run_is_continued(tmp_path: Path) -> None:
     assert Run(runs.folder(part)).properties["step"].tolist() == list(range(0, 601, 10))
 
 
+def test_what_was_run_beyond_the_plan_is_complete_and_said(tmp_path: Path) -> None:
+    runs = Runs(tmp_path, SETTINGS, threads=1)
+    planned, longer = (Part("gas-nve-raw", "gas", "gas-nve", "none", steps) for steps in (20, 40))
+    assert runs.execute([planned], 1, lambda running: None) == []
+    assert longer_than_planned(runs, [planned]) == []
+    assert runs.execute([longer], 1, lambda running: None) == []
+    assert runs.complete(planned)
+    assert longer_than_planned(runs, [planned]) == [
+        "gas-nve-raw: continued to 40 steps, beyond the 20 of the plan"
+    ]
+    cells = Part("ice-raw", "ice", "ice", "none", None, ("096-a",))
+    for name in ("096-a", "192-a"):
+        (runs.folder(cells) / name).mkdir(parents=True)
+    assert longer_than_planned(runs, [cells]) == ["ice-raw: 192-a relaxed beyond 096-a"]
+
+
 def test_failure_of_one_run_does_not_stop_the_others(tmp_path: Path) -> None:
     runs = Runs(tmp_path, SETTINGS, threads=1)
     bad = Part("bad", "gas", "gas-nve", "none", 20, ("missing.xyz",))
@@ -176,6 +193,13 @@ def test_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").touch()
     with pytest.raises(UserError, match=r"holds no plan\.json"):
         open_plan(tmp_path, SETTINGS)
+
+
+def test_trials_relax_the_smallest_cells_of_ice() -> None:
+    ((raw, averaged), (trial, _), (half, _)) = (parts_of("small", ["ice"], f) for f in (1.0, 0.01, 0.5))
+    assert len(Runs.cells(raw)) == len(Runs.cells(averaged)) == 9
+    assert Runs.cells(trial) == ["096-a", "096-b", "096-c"]
+    assert Runs.cells(half) == ["096-a", "096-b", "096-c", "192-a", "192-b"]
 
 
 @pytest.mark.parametrize(

@@ -182,7 +182,7 @@ def add_orientation_result(analysis: Analysis, histogram: OrientationHistogram, 
         "... of which noise explains", result.noise, nan, "kT", *details
     )
     analysis.scalars["roughness_chi2"] = Scalar(
-        "... chi² per cell (1: flat)", result.significance, nan, "", *details
+        "... chi² per cell (flat: 1 of many blocks, 3 of four)", result.significance, nan, "", *details
     )
     norm = result.dipole.derived(lambda mean: np.linalg.norm(mean))
     analysis.scalars["mean_orientation"] = Scalar.of("modulus of the mean orientation |<u>|", norm, "")
