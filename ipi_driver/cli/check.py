@@ -23,7 +23,8 @@ The table lists the mean and largest difference of every average from the refere
 resolved by angular degree l and parity, with the share of each that passes an average. Forces and virial
 are compared with finite differences. With --trajectory, the spectrum of the correction (averaged minus raw
 forces) gives the stride of multiple time stepping: the part of it that the outer step cannot resolve must
-be below the tolerance.
+be below the tolerance. Of a liquid or solid, with frames at most 1.5 fs apart, it also gives how fast a
+simulation heats with each outer step.
 
 examples:
   ipi-driver check pet-water-s water.extxyz

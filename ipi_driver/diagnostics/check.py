@@ -234,4 +234,4 @@ def _stride(
     corrections, raws = correction_series(
         potential, data.structures, recommendation.average, settings.rotation_batch, progress
     )
-    return stride_table(corrections, raws, spacing, settings.time_step, settings.tolerance)
+    return stride_table(corrections, raws, spacing, settings.time_step, settings.tolerance, data.structures)

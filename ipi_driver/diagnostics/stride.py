@@ -9,6 +9,8 @@ this part, as a root-mean-square force, be below the tolerance at which force er
 
 with :math:`S_c` the power spectrum of the correction along a trajectory, per force component. The
 trajectory must be saved often enough to hold the fastest vibration: its own limit is 1/(2 spacing).
+
+Beside it stands what that part does to a simulation, see `ipi_driver.diagnostics.stride_heating`.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ipi_driver.diagnostics.frames import Progress, no_progress
+from ipi_driver.diagnostics.stride_heating import COARSEST_SPACING, heating_of_strides, power_of_correction
 from ipi_driver.errors import UserError
 from ipi_driver.observables.spectra import Spectrum, power_spectrum
 from ipi_driver.potentials.base import Potential
@@ -54,6 +57,9 @@ class StrideTable:
         than 5 % of the correction's power lies in the upper fifth of its frequencies: save more often.
     correction, raw
         Spectra per force component of the correction and of the raw forces, (eV/Å)²/cm-1.
+    heating
+        (n,) rate at which the outer step heats a simulation, eV per atom and fs, NaN where the spacing does not tell;
+        None for isolated molecules and for frames further apart than `COARSEST_SPACING`.
     """
 
     time_step: float
@@ -65,6 +71,7 @@ class StrideTable:
     limited_by_spacing: bool
     correction: Spectrum
     raw: Spectrum
+    heating: FloatArray | None = None
 
 
 def correction_series(
@@ -97,7 +104,12 @@ def correction_series(
 
 
 def stride_table(
-    corrections: FloatArray, raws: FloatArray, spacing: float, time_step: float, tolerance: float
+    corrections: FloatArray,
+    raws: FloatArray,
+    spacing: float,
+    time_step: float,
+    tolerance: float,
+    structures: Sequence[Structure] = (),
 ) -> StrideTable:
     """Apply the criterion of this module.
 
@@ -111,6 +123,8 @@ def stride_table(
         Inner step, fs.
     tolerance
         eV/Å.
+    structures
+        The frames, for the heating.
 
     Raises
     ------
@@ -142,4 +156,21 @@ def stride_table(
         limited_by_spacing=limited,
         correction=correction,
         raw=raw,
+        heating=_heating(corrections, structures, spacing, time_step, strides),
     )
+
+
+def _heating(
+    corrections: FloatArray,
+    structures: Sequence[Structure],
+    spacing: float,
+    time_step: float,
+    strides: IntArray,
+) -> FloatArray | None:
+    if not structures or not structures[0].periodic or spacing > COARSEST_SPACING:
+        return None
+    power, temperature = power_of_correction(corrections, structures, spacing)
+    if temperature <= 0.0:
+        return None
+    rates, _ = heating_of_strides(power, temperature, spacing, time_step, strides)
+    return np.asarray(rates / structures[0].n_atoms)

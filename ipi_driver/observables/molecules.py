@@ -147,8 +147,8 @@ def find_molecules(structure: Structure, formula: str | None = None) -> Molecule
     """
     bonds = _bonds(structure)
     n = structure.n_atoms
-    graph = coo_matrix((np.ones(len(bonds)), (bonds[:, 0], bonds[:, 1])), shape=(n, n))
-    n_molecules, labels = connected_components(graph, directed=False)
+    labels = _labels(bonds, n)
+    n_molecules = int(labels.max()) + 1
     masses = np.asarray(atomic_masses)[structure.numbers]
     order = np.lexsort((np.arange(n), -masses, labels))
     members = np.split(order, np.cumsum(np.bincount(labels, minlength=n_molecules))[:-1])
@@ -172,6 +172,16 @@ def find_molecules(structure: Structure, formula: str | None = None) -> Molecule
             f"molecules of formula {wanted} are bonded differently: expected one kind, choose another formula"
         )
     return Molecules(indices, np.array(parents), structure.numbers[indices[0]])
+
+
+def bonded_groups(structure: Structure) -> IntArray:
+    """(n_atoms,) number of the molecule that each atom belongs to, from 0; a framework of bonds is one molecule."""
+    return _labels(_bonds(structure), structure.n_atoms)
+
+
+def _labels(bonds: IntArray, n_atoms: int) -> IntArray:
+    graph = coo_matrix((np.ones(len(bonds)), (bonds[:, 0], bonds[:, 1])), shape=(n_atoms, n_atoms))
+    return np.asarray(connected_components(graph, directed=False)[1], dtype=np.int64)
 
 
 def _bonds(structure: Structure) -> IntArray:

@@ -13,7 +13,7 @@ import numpy as np
 
 from ipi_driver.diagnostics.check import CheckResult
 from ipi_driver.diagnostics.stride import StrideTable
-from ipi_driver.units import SPEED_OF_LIGHT
+from ipi_driver.units import FS_PER_NS, SPEED_OF_LIGHT
 
 MILLI = 1000.0
 STYLE: dict[Any, Any] = {
@@ -171,7 +171,9 @@ def _angles(result: CheckResult) -> Any:
 
 def _spectrum(stride: StrideTable) -> Any:
     """Spectra of raw forces and correction with the recommended outer step's limit; the table beside it."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(7.0, 2.6), width_ratios=(1.5, 1))
+    ratios = (1.5, 1) if stride.heating is None else (1.5, 1, 1)
+    figure, axes = plt.subplots(1, len(ratios), figsize=(2.8 * sum(ratios), 2.6), width_ratios=ratios)
+    left, right = axes[:2]
     wavenumbers = stride.correction.wavenumbers
     left.plot(wavenumbers, MILLI**2 * stride.raw.density, color="0.5", label="raw forces")
     left.plot(wavenumbers, MILLI**2 * stride.correction.density, color=COLORS[1], label="averaged − raw")
@@ -184,6 +186,10 @@ def _spectrum(stride: StrideTable) -> Any:
     right.plot(outer, MILLI * np.maximum(stride.unresolved, FLOOR), "o-", color=COLORS[1])
     right.axhline(MILLI * stride.tolerance, color="0.5", lw=0.7, ls="--")
     right.set(xlabel="outer step (fs)", ylabel="unresolved (meV/Å)", yscale="log", xscale="log")
+    if stride.heating is not None:
+        rates = stride.heating * FS_PER_NS * MILLI
+        axes[2].plot(outer, np.where(rates > FLOOR, rates, np.nan), "o-", color=COLORS[2])
+        axes[2].set(xlabel="outer step (fs)", ylabel="heating (meV/atom/ns)", yscale="log", xscale="log")
     return figure
 
 

@@ -93,6 +93,10 @@ def stride_text(result: CheckResult) -> str:
         text += " This is above the tolerance already: save the trajectory more often or raise --tolerance."
     elif stride.limited_by_spacing:
         text += " The trajectory's spacing limits this: save more often to be sure."
+    if stride.heating is not None:
+        rate = float(stride.heating[list(stride.strides).index(stride.recommended)])
+        if np.isfinite(rate):
+            text += f" A run heats by about {_number(rate * FS_PER_NS * MILLI)} meV per atom and ns with it."
     return text
 
 
@@ -152,17 +156,22 @@ def _stride_table(result: CheckResult) -> Table:
     table = Table(
         title="Multiple time stepping: correction that an outer step does not resolve", box=box.SIMPLE_HEAD
     )
-    for head in ("stride", "outer step\nfs", "unresolved\nmeV/Å", "of all\n%"):
-        table.add_column(head, justify="right")
     stride = result.stride
+    heads = ["stride", "outer step\nfs", "unresolved\nmeV/Å", "of all\n%"]
+    if stride is not None and stride.heating is not None:
+        heads.append("heating\nmeV/atom/ns")
+    for head in heads:
+        table.add_column(head, justify="right")
     if stride is None:
         return table
-    for count, left in zip(stride.strides, stride.unresolved, strict=True):
+    for k, (count, left) in enumerate(zip(stride.strides, stride.unresolved, strict=True)):
         share = 100.0 * left / stride.total if stride.total > 0 else 0.0
         style = "bold green" if count == stride.recommended else None
-        table.add_row(
-            str(count), f"{count * stride.time_step:g}", _number(left * MILLI), f"{share:.1f}", style=style
-        )
+        cells = [str(count), f"{count * stride.time_step:g}", _number(left * MILLI), f"{share:.1f}"]
+        if stride.heating is not None:
+            rate = float(stride.heating[k]) * FS_PER_NS * MILLI
+            cells.append(_number(rate) if np.isfinite(rate) else "")
+        table.add_row(*cells, style=style)
     return table
 
 
@@ -192,6 +201,7 @@ def as_dictionary(result: CheckResult) -> dict[str, Any]:
             "stress": "GPa",
             "time": "s",
             "angle": "rad",
+            "heating": "of an error eV/fs² per atom (times the time step: its rate), of a stride eV/fs per atom",
         },
         "model": result.model,
         "settings": asdict(result.settings),
@@ -236,9 +246,15 @@ def _stride_rows(result: CheckResult) -> list[dict[str, Any]]:
     stride = result.stride
     if stride is None:
         return []
+    heating = [None] * len(stride.strides) if stride.heating is None else stride.heating.tolist()
     return [
-        {"stride": int(s), "outer_step_fs": s * stride.time_step, "unresolved": u}
-        for s, u in zip(stride.strides, stride.unresolved, strict=True)
+        {
+            "stride": int(s),
+            "outer_step_fs": s * stride.time_step,
+            "unresolved": u,
+            "heating": None if h is None or np.isnan(h) else h,
+        }
+        for s, u, h in zip(stride.strides, stride.unresolved, heating, strict=True)
     ]
 
 
