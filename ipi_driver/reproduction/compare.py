@@ -7,19 +7,22 @@ their differences in standard errors, beside what it would be for runs of the sa
 number of the blocks of these (a parametric bootstrap: the blocks of both runs are drawn from normal distributions with
 a common mean, and means and errors are taken from them as from those of the runs). Of n pairs of runs the least likely
 counts, times n (Bonferroni). Few blocks have few modes, so that of curves whose points are independent hardly any
-difference is called one: the share is said beside it.
+difference is called one: the share is said beside it. Runs of one liquid have one correlation time: where the blocks
+of a run are shorter than those of the other, as in a run too short to show a slow mode, they are merged until they are
+as long, or four are left.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations, pairwise
 
 import numpy as np
 
 from ipi_driver.observables.analyses.result import Analysis, Curve, Scalar
+from ipi_driver.observables.statistics import MINIMUM_BLOCKS
 from ipi_driver.reproduction.published import SIGMAS
 from ipi_driver.structure import FloatArray
 
@@ -121,6 +124,9 @@ def chance_of_difference(a: Curve, b: Curve, draws: int = 2000, seed: int = 0) -
     """
     if a.blocks is None or b.blocks is None:
         return math.nan
+    a, b = _with_blocks_of(a, b.block_length), _with_blocks_of(b, a.block_length)
+    if a.blocks is None or b.blocks is None:
+        return math.nan
     on_a = [np.interp(a.x, b.x, block, left=np.nan, right=np.nan) for block in (b.y, b.error, *b.blocks)]
     difference, error = a.y - on_a[0], np.hypot(a.error, on_a[1])
     blocks = (a.blocks, np.array(on_a[2:]))
@@ -142,6 +148,22 @@ def chance_of_difference(a: Curve, b: Curve, draws: int = 2000, seed: int = 0) -
             variance += correction**2 * drawn.var(axis=0, ddof=1) / n
         as_large += bool(np.mean(total**2 / variance) >= measured)
     return (1 + as_large) / (1 + draws)
+
+
+def _with_blocks_of(curve: Curve, length: float) -> Curve:
+    """The curve with its blocks merged until they are ``length`` ps long, or `MINIMUM_BLOCKS` are left."""
+    if curve.blocks is None or not length > curve.block_length:
+        return curve
+    n = len(curve.blocks)
+    merged = min(math.ceil(length / curve.block_length - 1e-9), n // MINIMUM_BLOCKS)
+    if merged < 2:
+        return curve
+    kept = n // merged
+    blocks = curve.blocks[: kept * merged].reshape(kept, merged, -1).mean(axis=1)
+    error = curve.correction * blocks.std(axis=0, ddof=1) / math.sqrt(kept)
+    # a point without an error, such as a correlation at lag 0, still has none
+    error = np.where(curve.error > 0.0, error, curve.error)
+    return replace(curve, error=error, blocks=blocks, block_length=merged * curve.block_length)
 
 
 def _compare_map(key: str, analyses: Mapping[str, Analysis]) -> Comparison | None:
@@ -190,13 +212,15 @@ def _compare_points(
 
 def _order_of_drifts(drifts: Mapping[str, Scalar]) -> Comparison:
     values = {name: (s.value, s.error) for name, s in drifts.items()}
-    ordered = list(drifts.values())
-    first = ordered[0]
-    steps = [(b.value - a.value) / math.hypot(a.error, b.error) for a, b in pairwise(ordered)]
-    if all(step > SIGMAS for step in steps):
-        verdict = f"{' < '.join(drifts)}, resolved"
-    elif any(step < -SIGMAS for step in steps):
-        verdict = f"not in the order {' < '.join(drifts)}"
-    else:
-        verdict = f"the order {' < '.join(drifts)} is not resolved within the uncertainties"
-    return Comparison(first.label, first.unit, values, verdict)
+    first = next(iter(drifts.values()))
+    verdicts = []
+    for (lower, a), (higher, b) in pairwise(drifts.items()):
+        sigmas = (b.value - a.value) / math.hypot(a.error, b.error)
+        if sigmas > SIGMAS:
+            verdicts.append(f"{lower} < {higher}")
+        elif sigmas < -SIGMAS:
+            verdicts.append(f"not {lower} < {higher}")
+        else:
+            verdicts.append(f"{lower} and {higher} not resolved")
+        verdicts[-1] += f" ({abs(sigmas):.1f} σ)"
+    return Comparison(first.label, first.unit, values, "; ".join(verdicts))

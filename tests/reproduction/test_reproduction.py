@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -222,12 +223,12 @@ def test_verdicts_follow_the_uncertainties() -> None:
     verdicts = {row.label: row.verdict for row in compare_runs({"raw": raw, "2i": averaged})}
     assert verdicts["diffusion"] == "agree (at most 0.8 σ apart)"  # 0.04 / hypot(0.03, 0.04)
     assert verdicts["relaxation"] == "differ by 7.1 σ"
-    assert verdicts["drift"] == "raw < 2i, resolved"
+    assert verdicts["drift"] == "raw < 2i (11.3 σ)"  # 8 / hypot(0.5, 0.5)
     noisy = analysis("2i", drift=(2.0, 5.0))
     (row,) = compare_runs({"raw": analysis("raw", drift=(1.0, 0.5)), "2i": noisy})
-    assert "not resolved" in row.verdict
+    assert row.verdict == "raw and 2i not resolved (0.2 σ)"
     (row,) = compare_runs({"raw": averaged, "2i": analysis("2i", drift=(1.0, 0.5))})[-1:]
-    assert "not in the order" in row.verdict
+    assert row.verdict == "not raw < 2i (11.3 σ)"
     # fits over other times are not compared
     long, short = analysis("raw"), analysis("2i")
     long.scalars["diffusion"] = Scalar("D of O (fit 1 to 4 ps)", 0.20, 0.01, "Å²/ps")
@@ -294,6 +295,30 @@ def test_whole_curves_that_differ_are_found() -> None:
     (row,) = compare_runs(runs)
     assert row.verdict.startswith("differ: ")
     assert ", p " in row.verdict
+
+
+def test_a_run_that_does_not_see_its_slow_mode_is_blocked_as_the_other() -> None:
+    """Blocks of 1 ps correlated over several of them claim too small an error, beside a run whose blocks are longer."""
+    rng = np.random.default_rng(8)
+    mode = np.exp(-np.linspace(0.0, 1.0, 40))
+    alone, merged = [], []
+    for _ in range(100):
+        slow = rng.normal(size=48)
+        for k in range(1, 48):
+            slow[k] = 0.75 * slow[k - 1] + np.sqrt(1 - 0.75**2) * slow[k]
+        # of the same variance over 8 ps: 48 blocks of 1 ps, and 6 independent ones of 8 ps
+        long = rng.normal(size=6) * np.sqrt(0.54)
+        curves = []
+        for values, length in ((slow, 1.0), (long, 8.0)):
+            blocks = values[:, None] * mode + 0.01 * rng.normal(size=(len(values), 40))
+            error = blocks.std(axis=0, ddof=1) / np.sqrt(len(values))
+            curve = Curve(np.arange(40.0), blocks.mean(axis=0), error, "t", "C", 1.0, length, blocks)
+            curves.append(curve)
+        merged.append(chance_of_difference(*curves, draws=200))
+        alone.append(chance_of_difference(*(replace(c, block_length=np.nan) for c in curves), draws=200))
+    # 5 expected, with a standard deviation of 2.2
+    assert np.sum(np.array(merged) < 0.05) <= 12
+    assert np.sum(np.array(alone) < 0.05) > 15
 
 
 def test_blocks_on_another_grid_and_with_correction_are_compared() -> None:
