@@ -68,7 +68,7 @@ def test_whole_chain_ends_in_a_report(gas: tuple[Path, subprocess.CompletedProce
     page = (report / "report.html").read_text()
     assert "Published values and this model" in page
     assert "Symmetry error against Ih" in page
-    assert "cut to 0.02 % of its length" in page
+    assert "each cut to 0.02 %" in page
     assert {p.name for p in (report / "check").glob("*.png")} >= {
         "convergence.png",
         "degrees.png",
