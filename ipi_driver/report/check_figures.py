@@ -10,6 +10,7 @@ import matplotlib
 matplotlib.use("Agg")  # before pyplot: no display is needed
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.ticker import NullFormatter
 
 from ipi_driver.diagnostics.check import CheckResult
 from ipi_driver.diagnostics.stride import StrideTable
@@ -190,6 +191,10 @@ def _spectrum(stride: StrideTable) -> Any:
         rates = stride.heating * FS_PER_NS * MILLI
         axes[2].plot(outer, np.where(rates > FLOOR, rates, np.nan), "o-", color=COLORS[2])
         axes[2].set(xlabel="outer step (fs)", ylabel="heating (meV/atom/ns)", yscale="log", xscale="log")
+        axes[2].set_xlim(right.get_xlim())
+    for axis in axes[1:]:
+        axis.xaxis.set_major_formatter("{x:g}")
+        axis.xaxis.set_minor_formatter(NullFormatter())
     return figure
 
 
