@@ -113,6 +113,31 @@ def test_everything_in_json(checked: Path) -> None:
     assert len(content["angles"]) > 10
 
 
+def test_heating_by_the_outer_step_is_said_of_periodic_trajectories(
+    checked: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    isolated = json.loads((checked / "check.json").read_text())["stride"]
+    assert all(row["heating"] is None for row in isolated["table"])
+    frames = [ase.Atoms(a.numbers, a.positions, cell=8 * np.eye(3), pbc=True) for a in read_frames(folder)]
+    ase.io.write(folder / "liquid.extxyz", frames)
+    arguments = ["check", MODEL, str(folder / "ice.extxyz"), "--average", "T", "--max-structures", "1"]
+    arguments += ["--max-degree", "1", "--tolerance", "0.5", "--output", str(folder / "heating")]
+    arguments += ["--trajectory", str(folder / "liquid.extxyz"), "--spacing", "0.5"]
+    assert main(arguments) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "meV/atom/ns" in printed
+    assert "meV per atom and ns with it" in printed
+    rows = json.loads((folder / "heating" / "check.json").read_text())["stride"]["table"]
+    # 1/τ of the smallest step is beyond the band of frames as far apart
+    assert rows[0]["heating"] is None
+    assert all(row["heating"] > 0 for row in rows[2:])
+    assert (folder / "heating" / "stride.png").is_file()
+
+
+def read_frames(folder: Path) -> list[ase.Atoms]:
+    return list(ase.io.iread(folder / "md.extxyz"))
+
+
 def test_figures(checked: Path) -> None:
     for name in ("convergence", "degrees", "angles", "stride"):
         assert (checked / f"{name}.png").read_bytes().startswith(b"\x89PNG")
