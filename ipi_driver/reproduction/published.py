@@ -112,7 +112,7 @@ PUBLISHED = (
         Published(run, key, f"liquid: drift, {forces}{how}", value, "meV/molecule/ns", remark + other)
         for key, how, remark in (
             ("drift", "", _SHORT),
-            ("dissipation", ", from its fluctuations", f"the published one is the slope; {_SHORT}"),
+            ("dissipation", ", implied by the fluctuations", f"the published one is the slope; {_SHORT}"),
         )
         for run, forces, value, other in (
             ("liquid-raw", "raw", 2.0, ""),
