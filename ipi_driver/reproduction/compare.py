@@ -204,7 +204,7 @@ def _compare_points(
         verdict = f"{' and '.join(known)} {verdict}"
     text = f"{verdict}: {100 * share:.0f} % of the {kind} within {SIGMAS:.0f} σ"
     if not math.isnan(chance):
-        text += f", p {chance:.2g}" if chance >= 0.01 else ", p < 0.01"
+        text += f", p = {chance:.2g}" if chance >= 0.01 else ", p < 0.01"
     if missing:
         text += f"; {' and '.join(missing)} left out: too short"
     return Comparison(label, "", {}, text)

@@ -253,5 +253,6 @@ def figure_remarks(scale: str) -> dict[str, str]:
     return {
         "gas": f"{start} another model, whose symmetry error is its own, and other lengths.",
         "liquid": f"{start} another model and training set, and {size}.",
-        "ice": f"{start} another model, and proton-disordered cells made by this project.",
+        "ice": f"{start} another model, and proton-disordered cells made by this project. The relaxations end at the "
+        "published tolerances, so that the differences of the relaxed cells are in part those of where each stopped.",
     }

@@ -43,6 +43,11 @@ _ORDER = (
     "ice-2i",
 )
 _TORQUE_AVERAGES = ("none", "i", "D2", "T", "Th", "O", "Oh", "I", "Ih", "2", "2i", "3", "3i")
+_COMPARISON_SAID = (
+    "p: how often runs of the same liquid would differ as much over a whole curve, whose points are not independent; "
+    "below 0.05 the curves differ. The slope of the conserved quantity is lost in its random walk for long; what its "
+    "fluctuations imply follows from the fluctuation theorem and needs shorter runs."
+)
 _LIQUID_SKIP = 0.5
 """ps left out at the start of the liquid, which begins from an equilibrated box of another model; shortened with
 the run by ``--fraction``."""
@@ -165,6 +170,7 @@ def _sections(result: Reproduction, said: Sequence[str]) -> list[str]:
     if result.comparisons:
         parts.append("<h2>The liquid with raw, averaged and random forces</h2>")
         parts.append(table_html(*comparison_table(result.comparisons)))
+        parts.append(f"<p>{html.escape(_COMPARISON_SAID)}</p>")
     if result.stability:
         parts.append("<h2>Stability</h2>" + table_html(*stability_table(result.stability)))
     return parts
