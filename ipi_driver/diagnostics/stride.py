@@ -172,5 +172,5 @@ def _heating(
     power, temperature = power_of_correction(corrections, structures, spacing)
     if temperature <= 0.0:
         return None
-    rates, _ = heating_of_strides(power, temperature, spacing, time_step, strides)
+    rates = heating_of_strides(power, temperature, spacing, time_step, strides)
     return np.asarray(rates / structures[0].n_atoms)

@@ -22,7 +22,7 @@ import numpy as np
 from ase.data import atomic_masses
 
 from ipi_driver.observables.molecules import bonded_groups, minimum_image
-from ipi_driver.observables.spectra import Spectrum, power_spectrum
+from ipi_driver.observables.spectra import power_spectrum
 from ipi_driver.structure import FloatArray, IntArray, Structure
 from ipi_driver.units import DALTON, KB, SPEED_OF_LIGHT
 
@@ -51,11 +51,9 @@ def power_of_correction(
     -------
     (n_frames - 4, n_molecules) eV/fs without the first and last two frames; K.
     """
-    steps = [minimum_image(b.positions - a.positions, b.cell) for a, b in pairwise(structures)]
-    unwrapped = np.concatenate([np.zeros((1, *steps[0].shape)), np.cumsum(steps, axis=0)])
-    # fourth order in the spacing
-    velocities = 8.0 * (unwrapped[3:-1] - unwrapped[1:-3]) - (unwrapped[4:] - unwrapped[:-4])
-    velocities /= 12.0 * spacing
+    steps = np.array([minimum_image(b.positions - a.positions, b.cell) for a, b in pairwise(structures)])
+    # central differences of fourth order in the spacing
+    velocities = (7.0 * (steps[1:-2] + steps[2:-1]) - (steps[:-3] + steps[3:])) / (12.0 * spacing)
     masses = np.asarray(atomic_masses)[structures[0].numbers]
     twice_kinetic = DALTON * np.einsum("i,tix->t", masses, velocities**2)
     temperature = float(twice_kinetic.mean() / (3 * len(masses) * KB))
@@ -68,7 +66,7 @@ def power_of_correction(
 
 def heating_of_strides(
     power: FloatArray, temperature: float, spacing: float, time_step: float, strides: IntArray
-) -> tuple[FloatArray, Spectrum]:
+) -> FloatArray:
     """Rate at which outer steps of these strides heat the whole system.
 
     Parameters
@@ -84,7 +82,7 @@ def heating_of_strides(
 
     Returns
     -------
-    (n,) eV/fs, NaN where 1/τ is beyond what the spacing resolves; the spectrum of the power, (eV/fs)²/cm-1.
+    (n,) eV/fs, NaN where 1/τ is beyond what the spacing resolves.
 
     Raises
     ------
@@ -101,4 +99,4 @@ def heating_of_strides(
         if len(harmonics):
             # one-sided density: twice the two-sided one
             rates[row] = np.interp(harmonics, frequencies, density).sum() / (2.0 * KB * temperature)
-    return rates, spectrum
+    return rates

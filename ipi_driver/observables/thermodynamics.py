@@ -160,7 +160,7 @@ def dissipation(conserved: ArrayLike, times: ArrayLike, n_molecules: int, temper
     -------
     Estimate
         Scalar, eV per molecule per ns, of ``n_blocks`` modes of periods from `SLOWEST_BORROWED` on, whose squares are
-        ``blocks``; it has no correlation time.
+        ``blocks``; they have no correlation time and no length.
 
     Raises
     ------
@@ -196,4 +196,4 @@ def dissipation(conserved: ArrayLike, times: ArrayLike, n_molecules: int, temper
     value = rates.mean()
     # each mode is a sum of two squares, with a standard deviation as large as its mean
     error = value / np.sqrt(n_modes)
-    return Estimate(np.asarray(value), np.asarray(error), np.nan, n * step, n_modes, rates)
+    return Estimate(np.asarray(value), np.asarray(error), np.nan, np.nan, n_modes, rates)

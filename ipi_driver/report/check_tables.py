@@ -84,7 +84,8 @@ def stride_text(result: CheckResult) -> str:
     if stride is None:
         return "No stride: no trajectory was given, or no average is needed."
     outer = stride.recommended * stride.time_step
-    left = float(stride.unresolved[list(stride.strides).index(stride.recommended)]) * MILLI
+    chosen = list(stride.strides).index(stride.recommended)
+    left = float(stride.unresolved[chosen]) * MILLI
     text = (
         f"Multiple time stepping: correct every {stride.recommended} steps of {stride.time_step:g} fs "
         f"(outer step {outer:g} fs leaves {left:.3g} of {stride.total * MILLI:.3g} meV/Å unresolved)."
@@ -94,7 +95,7 @@ def stride_text(result: CheckResult) -> str:
     elif stride.limited_by_spacing:
         text += " The trajectory's spacing limits this: save more often to be sure."
     if stride.heating is not None:
-        rate = float(stride.heating[list(stride.strides).index(stride.recommended)])
+        rate = float(stride.heating[chosen])
         if np.isfinite(rate):
             text += f" A run heats by about {_number(rate * FS_PER_NS * MILLI)} meV per atom and ns with it."
     return text

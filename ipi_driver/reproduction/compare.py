@@ -81,7 +81,7 @@ def _compare_scalar(key: str, analyses: Mapping[str, Analysis]) -> Comparison | 
         return Comparison(
             first.label.partition(" (")[0], first.unit, values, "fitted over different times: see the curves"
         )
-    worst = max(_sigmas(a, b) for a, b in combinations(known.values(), 2))
+    worst = max(abs(_sigmas(a, b)) for a, b in combinations(known.values(), 2))
     verdict = f"agree (at most {worst:.1f} σ apart)" if worst <= SIGMAS else f"differ by {worst:.1f} σ"
     if not math.isfinite(worst):
         verdict = "not resolved: no uncertainty"
@@ -89,7 +89,8 @@ def _compare_scalar(key: str, analyses: Mapping[str, Analysis]) -> Comparison | 
 
 
 def _sigmas(a: Scalar, b: Scalar) -> float:
-    return abs(a.value - b.value) / math.hypot(a.error, b.error)
+    """How far b is above a, in standard errors of the difference."""
+    return (b.value - a.value) / math.hypot(a.error, b.error)
 
 
 def _compare_curve(key: str, analyses: Mapping[str, Analysis]) -> Comparison | None:
@@ -98,9 +99,7 @@ def _compare_curve(key: str, analyses: Mapping[str, Analysis]) -> Comparison | N
         return None
     pairs, chances = [], []
     for a, b in combinations(known.values(), 2):
-        y = np.interp(a.x, b.x, b.y, left=np.nan, right=np.nan)
-        error = np.interp(a.x, b.x, b.error, left=np.nan, right=np.nan)
-        pairs.append((a.y - y, np.hypot(a.error, error)))
+        pairs.append(_difference(a, _at_points_of(a, b)))
         chances.append(chance_of_difference(a, b))
     label = f"{next(iter(known.values())).y_label} (whole curve)"
     chance = min(1.0, min(chances) * len(chances)) if chances and np.isfinite(chances).all() else math.nan
@@ -122,14 +121,12 @@ def chance_of_difference(a: Curve, b: Curve, draws: int = 2000, seed: int = 0) -
     float
         NaN where a curve has no blocks or no point has an error.
     """
-    if a.blocks is None or b.blocks is None:
-        return math.nan
     a, b = _with_blocks_of(a, b.block_length), _with_blocks_of(b, a.block_length)
+    b = _at_points_of(a, b)
     if a.blocks is None or b.blocks is None:
         return math.nan
-    on_a = [np.interp(a.x, b.x, block, left=np.nan, right=np.nan) for block in (b.y, b.error, *b.blocks)]
-    difference, error = a.y - on_a[0], np.hypot(a.error, on_a[1])
-    blocks = (a.blocks, np.array(on_a[2:]))
+    difference, error = _difference(a, b)
+    blocks = (a.blocks, b.blocks)
     used = np.isfinite(difference) & np.isfinite(error) & (error > 0.0)
     used &= np.all([np.isfinite(part).all(axis=0) for part in blocks], axis=0)
     if not used.any():
@@ -148,6 +145,21 @@ def chance_of_difference(a: Curve, b: Curve, draws: int = 2000, seed: int = 0) -
             variance += correction**2 * drawn.var(axis=0, ddof=1) / n
         as_large += bool(np.mean(total**2 / variance) >= measured)
     return (1 + as_large) / (1 + draws)
+
+
+def _at_points_of(a: Curve, b: Curve) -> Curve:
+    """Curve b at the points of a, NaN beyond its own."""
+
+    def at(y: FloatArray) -> FloatArray:
+        return np.asarray(np.interp(a.x, b.x, y, left=np.nan, right=np.nan))
+
+    blocks = None if b.blocks is None else np.array([at(block) for block in b.blocks])
+    return replace(b, x=a.x, y=at(b.y), error=at(b.error), blocks=blocks)
+
+
+def _difference(a: Curve, b: Curve) -> tuple[FloatArray, FloatArray]:
+    """Difference a - b at the same points, and its error."""
+    return a.y - b.y, np.hypot(a.error, b.error)
 
 
 def _with_blocks_of(curve: Curve, length: float) -> Curve:
@@ -215,7 +227,7 @@ def _order_of_drifts(drifts: Mapping[str, Scalar]) -> Comparison:
     first = next(iter(drifts.values()))
     verdicts = []
     for (lower, a), (higher, b) in pairwise(drifts.items()):
-        sigmas = (b.value - a.value) / math.hypot(a.error, b.error)
+        sigmas = _sigmas(a, b)
         if sigmas > SIGMAS:
             verdicts.append(f"{lower} < {higher}")
         elif sigmas < -SIGMAS:

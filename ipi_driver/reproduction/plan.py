@@ -92,7 +92,7 @@ def parts_of(scale: str, systems: Sequence[str], fraction: float = 1.0) -> list[
     n = 64 if small else 512
     box = () if small else ("init-512.xyz",)
     bulk = n * _LIQUID
-    shipped = sorted(path.stem for path in (shipped_folder("inputs") / "ice" / "cells").glob("*.xyz"))
+    shipped = shipped_cells("ice")
     n_cells = max(_FEWEST_CELLS, math.ceil(fraction * len(shipped)))
     # the names begin with the number of molecules
     ice = _RELAXATION_STEPS * sum(int(name[:3]) for name in shipped[:n_cells]) * _ICE
@@ -214,6 +214,11 @@ def _same(output: Path, what: str, known: object, value: object) -> None:
         raise UserError(
             f"{output} was begun with {what} {known}, got {value}; choose another --output to begin anew"
         )
+
+
+def shipped_cells(source: str) -> list[str]:
+    """Names of the cells of an input that is a set."""
+    return sorted(path.stem for path in (shipped_folder("inputs") / source / "cells").glob("*.xyz"))
 
 
 def cells_folder(output: Path, part: Part) -> Path:

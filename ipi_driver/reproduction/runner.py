@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ipi_driver.errors import UserError
-from ipi_driver.reproduction.plan import Part, Settings, cells_folder
+from ipi_driver.reproduction.plan import Part, Settings, cells_folder, shipped_cells
 from ipi_driver.serving.launcher_folder import INPUT, STARTING, checkpoints, is_starting
 from ipi_driver.serving.launcher_lock import locked
 from ipi_driver.serving.launcher_monitor import PropertyMonitor
@@ -77,7 +77,7 @@ class Runs:
         """Names of the cells of a set."""
         if part.structures:
             return list(part.structures)
-        return sorted(path.stem for path in (shipped_folder("inputs") / part.source / "cells").glob("*.xyz"))
+        return shipped_cells(part.source)
 
     def command(self, part: Part) -> list[str]:
         """``ipi-driver run ...`` that begins a run, or continues it where there is something to continue."""

@@ -81,7 +81,7 @@ def test_prediction_is_the_measured_drift() -> None:
     # one of three directions moves
     assert temperature == pytest.approx(KELVIN / 3, rel=0.1)
     strides = np.array([5, 8, 9, 10, 11])
-    rates, _ = heating_of_strides(power, 3 * temperature, INNER, INNER, strides)
+    rates = heating_of_strides(power, 3 * temperature, INNER, INNER, strides)
     for stride, rate in zip(strides, rates / 300, strict=True):
         value, error = measured_heating(int(stride))
         # the windows of the spectrum, 400 fs, are not much longer than the vibration lasts: they flatten its line
@@ -95,13 +95,13 @@ def test_white_power_is_what_random_frames_do() -> None:
     rng = np.random.default_rng(3)
     spread, velocity = 0.01, np.sqrt(KB * KELVIN / MASS)
     power = rng.normal(size=(4000, 100)) * spread * rng.normal(size=(4000, 100)) * velocity
-    rates, _ = heating_of_strides(power, KELVIN, 0.2, 0.5, np.array([1]))
+    rates = heating_of_strides(power, KELVIN, 0.2, 0.5, np.array([1]))
     assert rates[0] / 100 == pytest.approx(spread**2 * 0.2 / MASS, rel=0.1)
 
 
 def test_what_the_frames_cannot_tell() -> None:
     power = np.random.default_rng(4).normal(size=(200, 40))
-    rates, _ = heating_of_strides(power, 300.0, 1.0, 0.5, np.array([2, 3, 4, 10]))
+    rates = heating_of_strides(power, 300.0, 1.0, 0.5, np.array([2, 3, 4, 10]))
     assert np.isnan(rates).tolist() == [True, True, False, False]
 
 
@@ -110,7 +110,7 @@ def test_table_holds_the_heating_of_condensed_phases() -> None:
     table = stride_table(corrections, corrections, INNER, INNER, 1e-3, structures)
     assert table.heating is not None
     power, temperature = power_of_correction(corrections, structures, INNER)
-    rates, _ = heating_of_strides(power, temperature, INNER, INNER, table.strides)
+    rates = heating_of_strides(power, temperature, INNER, INNER, table.strides)
     assert table.heating == pytest.approx(rates / 100, nan_ok=True)
     isolated = [Structure(s.numbers, s.positions, s.cell, np.full(3, False)) for s in structures]
     assert stride_table(corrections, corrections, INNER, INNER, 1e-3, isolated).heating is None

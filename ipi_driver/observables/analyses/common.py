@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ipi_driver.errors import UserError
 from ipi_driver.observables.analyses.result import Analysis, Curve, Options, Scalar
@@ -142,19 +143,22 @@ def optional(analysis: Analysis, what: str) -> Iterator[None]:
         analysis.note(f"{what} left out: {error}")
 
 
+def _used_rows(run: Run, options: Options) -> NDArray[np.bool_]:
+    """(n,) which rows of the properties lie beyond the time left out."""
+    return np.asarray(run.properties["step"] * run.timestep >= options.skip * FS_PER_PS * _JUST_BELOW)
+
+
 def add_drift(analysis: Analysis, system: System, options: Options) -> None:
     """Drift of the conserved quantity, and its time series."""
-    table = system.run.properties
-    times = table["step"] * system.run.timestep
-    conserved = table["conserved"]
-    used = times >= options.skip * FS_PER_PS * _JUST_BELOW
+    table, used = system.run.properties, _used_rows(system.run, options)
+    times, conserved = table["step"][used] * system.run.timestep, table["conserved"][used]
     n = system.molecules.n_molecules
-    estimate = drift(conserved[used], times[used], n)
+    estimate = drift(conserved, times, n)
     analysis.scalars["drift"] = Scalar.of("drift of the conserved quantity", estimate, "meV/molecule/ns", 1e3)
-    per_molecule = 1e3 * (conserved[used] - conserved[used][0]) / n
+    per_molecule = 1e3 * (conserved - conserved[0]) / n
     thin = max(1, used.sum() // 2000)
     analysis.curves["conserved"] = Curve(
-        times[used][::thin] / FS_PER_PS,
+        times[::thin] / FS_PER_PS,
         per_molecule[::thin],
         np.full(len(per_molecule[::thin]), np.nan),
         "time / ps",
@@ -170,27 +174,19 @@ def add_dissipation(analysis: Analysis, system: System, options: Options) -> Non
     UserError
         If the run is too short, or its temperature unknown.
     """
-    table = system.run.properties
-    times = table["step"] * system.run.timestep
-    used = times >= options.skip * FS_PER_PS * _JUST_BELOW
+    table, used = system.run.properties, _used_rows(system.run, options)
+    times, n = table["step"][used] * system.run.timestep, system.molecules.n_molecules
     temperature = system.run.settings.temperature
     if temperature is None:
         temperature = float(table["temperature"][used].mean())
-    estimate = dissipation(table["conserved"][used], times[used], system.molecules.n_molecules, temperature)
-    # the squares of modes have no time of their own: of its blocks only their number means something
-    analysis.scalars["dissipation"] = Scalar(
-        "drift that its fluctuations imply",
-        float(estimate.value) * 1e3,
-        float(estimate.error) * 1e3,
-        "meV/molecule/ns",
-        n_blocks=estimate.n_blocks,
-    )
+    estimate = dissipation(table["conserved"][used], times, n, temperature)
+    label = "drift that its fluctuations imply"
+    analysis.scalars["dissipation"] = Scalar.of(label, estimate, "meV/molecule/ns", 1e3)
 
 
 def add_spectra(analysis: Analysis, run: Run, options: Options) -> None:
     """Spectra of the potential energy and of what is not equivariant in it, from the property files."""
-    table = run.properties
-    used = table["step"] * run.timestep >= options.skip * FS_PER_PS * _JUST_BELOW
+    table, used = run.properties, _used_rows(run, options)
     steps = table["step"][used]
     spacing = float(steps[1] - steps[0]) * run.timestep if used.sum() > 1 else 0.0
     add_spectrum(analysis, "spectrum_potential", table["potential"][used], spacing)
