@@ -3,7 +3,7 @@ r"""How fast a simulation heats that applies the correction (averaged minus raw 
 The impulses do the work :math:`\tau \sum_n p(n\tau)`, with the power :math:`p = F_c \cdot v`, where the correction
 itself would do :math:`\int p\, dt`. The difference, the error of that quadrature, diffuses at the rate
 :math:`2 \sum_{k \ge 1} S_p(k/\tau)` with the (two-sided) spectral density of p, and by the fluctuation theorem (see
-`ipi_driver.observables.thermodynamics`) the energy drifts by
+`ipi_driver.observables.dissipation`) the energy drifts by
 
 .. math::  \dot E(\tau) = \frac{1}{kT} \sum_{k \ge 1} S_p(k / \tau) ,
 

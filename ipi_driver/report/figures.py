@@ -133,6 +133,16 @@ LAYOUTS = {
             level=0.0,
         ),
         Layout("conserved", "Conserved quantity", "Change since the start.", ("conserved",)),
+        Layout(
+            "heating",
+            "Heating, from the fluctuations of the conserved quantity",
+            "Spectral density of the rate of the conserved quantity over 2kT. Its level at low wavenumbers is the "
+            "drift by the fluctuation theorem; what rises with the square of the wavenumber is the error of the time "
+            "step, borrowed and given back.",
+            ("heating_spectrum",),
+            log_x=True,
+            log_y=True,
+        ),
     ),
     "ice": (
         Layout(

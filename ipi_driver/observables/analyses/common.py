@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 
 from ipi_driver.errors import UserError
 from ipi_driver.observables.analyses.result import Analysis, Curve, Options, Scalar
+from ipi_driver.observables.dissipation import dissipation, heating_spectrum
 from ipi_driver.observables.molecules import Molecules, find_molecules
 from ipi_driver.observables.reading import Run, RunFrame
 from ipi_driver.observables.recognition import recognise
 from ipi_driver.observables.spectra import power_spectrum
-from ipi_driver.observables.thermodynamics import dissipation, drift
+from ipi_driver.observables.thermodynamics import drift
 from ipi_driver.structure import FloatArray, Structure
-from ipi_driver.units import FS_PER_PS
+from ipi_driver.units import FS_PER_PS, SPEED_OF_LIGHT
 
 _JUST_BELOW = 1.0 - 1e-6
 """i-PI's own constants put a step of 0.5 fs 1e-8 below: the frame at exactly ``skip`` is used."""
@@ -167,7 +168,7 @@ def add_drift(analysis: Analysis, system: System, options: Options) -> None:
 
 
 def add_dissipation(analysis: Analysis, system: System, options: Options) -> None:
-    """Drift that the fluctuations of the conserved quantity imply.
+    """Drift that the fluctuations of the conserved quantity imply, and their spectrum.
 
     Raises
     ------
@@ -179,7 +180,16 @@ def add_dissipation(analysis: Analysis, system: System, options: Options) -> Non
     temperature = system.run.settings.temperature
     if temperature is None:
         temperature = float(table["temperature"][used].mean())
-    estimate = dissipation(table["conserved"][used], times, n, temperature)
+    conserved = table["conserved"][used]
+    frequencies, density, error = heating_spectrum(conserved, times, n, temperature).bands()
+    analysis.curves["heating_spectrum"] = Curve(
+        frequencies / SPEED_OF_LIGHT,
+        1e3 * density,
+        1e3 * error,
+        "wavenumber / cm-1",
+        "density of the conserved quantity's rate\n/ 2kT / meV per molecule and ns",
+    )
+    estimate = dissipation(conserved, times, n, temperature)
     label = "drift that its fluctuations imply"
     analysis.scalars["dissipation"] = Scalar.of(label, estimate, "meV/molecule/ns", 1e3)
 
