@@ -60,6 +60,8 @@ class StrideTable:
     heating
         (n,) rate at which the outer step heats a simulation, eV per atom and fs, NaN where the spacing does not tell;
         None for isolated molecules and for frames further apart than `COARSEST_SPACING`.
+    heating_error
+        (n,) standard error of it.
     """
 
     time_step: float
@@ -72,6 +74,7 @@ class StrideTable:
     correction: Spectrum
     raw: Spectrum
     heating: FloatArray | None = None
+    heating_error: FloatArray | None = None
 
 
 def correction_series(
@@ -146,6 +149,7 @@ def stride_table(
     recommended = int(fine.max()) if len(fine) else smallest
     edge = power[frequencies >= 0.8 * frequencies[-1]].sum()
     limited = smallest > 1 and (recommended == smallest or bool(edge > 0.05 * power.sum()))
+    heating, heating_error = _heating(corrections, structures, spacing, time_step, strides)
     return StrideTable(
         time_step=time_step,
         strides=strides,
@@ -156,7 +160,8 @@ def stride_table(
         limited_by_spacing=limited,
         correction=correction,
         raw=raw,
-        heating=_heating(corrections, structures, spacing, time_step, strides),
+        heating=heating,
+        heating_error=heating_error,
     )
 
 
@@ -166,11 +171,12 @@ def _heating(
     spacing: float,
     time_step: float,
     strides: IntArray,
-) -> FloatArray | None:
+) -> tuple[FloatArray, FloatArray] | tuple[None, None]:
     if not structures or not structures[0].periodic or spacing > COARSEST_SPACING:
-        return None
+        return None, None
     power, temperature = power_of_correction(corrections, structures, spacing)
     if temperature <= 0.0:
-        return None
-    rates = heating_of_strides(power, temperature, spacing, time_step, strides)
-    return np.asarray(rates / structures[0].n_atoms)
+        return None, None
+    rates, errors = heating_of_strides(power, temperature, spacing, time_step, strides)
+    n_atoms = structures[0].n_atoms
+    return rates / n_atoms, errors / n_atoms

@@ -66,8 +66,8 @@ def power_of_correction(
 
 def heating_of_strides(
     power: FloatArray, temperature: float, spacing: float, time_step: float, strides: IntArray
-) -> FloatArray:
-    """Rate at which outer steps of these strides heat the whole system.
+) -> tuple[FloatArray, FloatArray]:
+    """Rate at which outer steps of these strides heat the whole system, and its standard error.
 
     Parameters
     ----------
@@ -82,21 +82,25 @@ def heating_of_strides(
 
     Returns
     -------
-    (n,) eV/fs, NaN where 1/τ is beyond what the spacing resolves.
+    Two (n,) arrays, eV/fs, NaN where 1/τ is beyond what the spacing resolves; the error is from the spread of the
+    molecules, NaN where there is but one.
 
     Raises
     ------
     UserError
         If the trajectory is too short.
     """
-    windows = _FEW_WINDOWS if power.shape[1] >= _MANY_GROUPS else _N_WINDOWS
-    spectrum = power_spectrum(power, spacing, windows)
-    frequencies = spectrum.wavenumbers * SPEED_OF_LIGHT
-    density = spectrum.density / SPEED_OF_LIGHT
-    rates = np.full(len(strides), np.nan)
+    n_molecules = power.shape[1]
+    windows = _FEW_WINDOWS if n_molecules >= _MANY_GROUPS else _N_WINDOWS
+    spectra = [power_spectrum(power[:, m], spacing, windows) for m in range(n_molecules)]
+    frequencies = spectra[0].wavenumbers * SPEED_OF_LIGHT
+    densities = np.array([spectrum.density for spectrum in spectra]) / SPEED_OF_LIGHT
+    rates = np.full((len(strides), n_molecules), np.nan)
     for row, stride in enumerate(strides):
         harmonics = np.arange(1, int(frequencies[-1] * stride * time_step + 1e-9) + 1) / (stride * time_step)
         if len(harmonics):
             # one-sided density: twice the two-sided one
-            rates[row] = np.interp(harmonics, frequencies, density).sum() / (2.0 * KB * temperature)
-    return rates
+            at = [np.interp(harmonics, frequencies, density).sum() for density in densities]
+            rates[row] = np.array(at) / (2.0 * KB * temperature)
+    spread = rates.std(axis=1, ddof=1) if n_molecules > 1 else np.full(len(strides), np.nan)
+    return rates.sum(axis=1), np.asarray(spread * np.sqrt(n_molecules))

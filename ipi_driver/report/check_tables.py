@@ -19,6 +19,7 @@ from ipi_driver import __version__
 from ipi_driver.diagnostics.check import CheckResult
 from ipi_driver.diagnostics.consistency import Consistency
 from ipi_driver.diagnostics.degrees import PARITIES, Decomposition, transmission
+from ipi_driver.diagnostics.stride import StrideTable
 from ipi_driver.diagnostics.symmetry_error import AverageError
 from ipi_driver.rotations.quadrature import quadrature
 from ipi_driver.units import FS_PER_NS
@@ -95,10 +96,18 @@ def stride_text(result: CheckResult) -> str:
     elif stride.limited_by_spacing:
         text += " The trajectory's spacing limits this: save more often to be sure."
     if stride.heating is not None:
-        rate = float(stride.heating[chosen])
-        if np.isfinite(rate):
-            text += f" A run heats by about {_number(rate * FS_PER_NS * MILLI)} meV per atom and ns with it."
+        rate = _heating_of(stride, chosen)
+        if rate:
+            text += f" A run heats by {rate} meV per atom and ns with it."
     return text
+
+
+def _heating_of(stride: StrideTable, k: int) -> str:
+    """Heating by the k-th stride with its error, meV per atom and ns; empty where it is not known."""
+    if stride.heating is None or stride.heating_error is None or not np.isfinite(stride.heating[k]):
+        return ""
+    value, error = (float(x[k]) * FS_PER_NS * MILLI for x in (stride.heating, stride.heating_error))
+    return f"{_number(value)} ± {_number(error)}" if np.isfinite(error) else f"about {_number(value)}"
 
 
 def _error_table(data_set: str, rows: Sequence[AverageError], result: CheckResult) -> Table:
@@ -170,8 +179,7 @@ def _stride_table(result: CheckResult) -> Table:
         style = "bold green" if count == stride.recommended else None
         cells = [str(count), f"{count * stride.time_step:g}", _number(left * MILLI), f"{share:.1f}"]
         if stride.heating is not None:
-            rate = float(stride.heating[k]) * FS_PER_NS * MILLI
-            cells.append(_number(rate) if np.isfinite(rate) else "")
+            cells.append(_heating_of(stride, k))
         table.add_row(*cells, style=style)
     return table
 
@@ -203,6 +211,7 @@ def as_dictionary(result: CheckResult) -> dict[str, Any]:
             "time": "s",
             "angle": "rad",
             "heating": "of an error eV/fs² per atom (times the time step: its rate), of a stride eV/fs per atom",
+            "heating_error": "standard error, eV/fs per atom",
         },
         "model": result.model,
         "settings": asdict(result.settings),
@@ -247,16 +256,13 @@ def _stride_rows(result: CheckResult) -> list[dict[str, Any]]:
     stride = result.stride
     if stride is None:
         return []
-    heating = [None] * len(stride.strides) if stride.heating is None else stride.heating.tolist()
-    return [
-        {
-            "stride": int(s),
-            "outer_step_fs": s * stride.time_step,
-            "unresolved": u,
-            "heating": None if h is None or np.isnan(h) else h,
-        }
-        for s, u, h in zip(stride.strides, stride.unresolved, heating, strict=True)
-    ]
+    rows: list[dict[str, Any]] = []
+    for k, (count, unresolved) in enumerate(zip(stride.strides, stride.unresolved, strict=True)):
+        row = {"stride": int(count), "outer_step_fs": count * stride.time_step, "unresolved": unresolved}
+        for name, values in (("heating", stride.heating), ("heating_error", stride.heating_error)):
+            row[name] = None if values is None or np.isnan(values[k]) else float(values[k])
+        rows.append(row)
+    return rows
 
 
 def _csv(path: Path, rows: Sequence[dict[str, Any]]) -> Path:

@@ -58,9 +58,9 @@ def measured_heating(stride: int, n: int = 3000, steps: int = 4000) -> tuple[flo
     return float(rates.mean()), float(rates.std() / np.sqrt(n))
 
 
-def trajectory(n: int = 300, frames: int = 1600) -> tuple[np.ndarray, list[Structure]]:
+def trajectory(n: int = 300, frames: int = 1600, seed: int = 2) -> tuple[np.ndarray, list[Structure]]:
     """Corrections and frames, 0.5 fs apart, of oscillators far from each other in a periodic cell."""
-    system = Oscillators(n, seed=2)
+    system = Oscillators(n, seed)
     places = 4.0 * np.stack(np.unravel_index(np.arange(n), (10, 10, n // 100)), axis=1)
     cell = np.diag([40.0, 40.0, 4.0 * (n // 100)])
     corrections, structures = np.zeros((frames, n, 3)), []
@@ -81,13 +81,30 @@ def test_prediction_is_the_measured_drift() -> None:
     # one of three directions moves
     assert temperature == pytest.approx(KELVIN / 3, rel=0.1)
     strides = np.array([5, 8, 9, 10, 11])
-    rates = heating_of_strides(power, 3 * temperature, INNER, INNER, strides)
+    rates, errors = heating_of_strides(power, 3 * temperature, INNER, INNER, strides)
     for stride, rate in zip(strides, rates / 300, strict=True):
         value, error = measured_heating(int(stride))
         # the windows of the spectrum, 400 fs, are not much longer than the vibration lasts: they flatten its line
         assert rate == pytest.approx(value, rel=0.3, abs=3 * error), stride
     # an outer step of half the period is in resonance, one of four fifths of that is not
     assert rates[3] > 50 * rates[1]
+    assert np.all(errors < 0.1 * rates)
+
+
+def test_error_is_the_scatter_of_trajectories() -> None:
+    """Each too short for its vibrations to lose their energy more than a few times."""
+    strides = np.array([8, 10])
+    found, errors = [], []
+    for seed in range(20):
+        corrections, structures = trajectory(100, 400, seed)
+        power, _ = power_of_correction(corrections, structures, INNER)
+        rate, error = heating_of_strides(power, KELVIN, INNER, INNER, strides)
+        found.append(rate)
+        errors.append(error)
+    assert np.mean(errors, axis=0) == pytest.approx(np.std(found, axis=0, ddof=1), rel=0.5)
+    alone, unknown = heating_of_strides(power[:, :1], KELVIN, INNER, INNER, strides)
+    assert np.isfinite(alone).all()
+    assert np.isnan(unknown).all()
 
 
 def test_white_power_is_what_random_frames_do() -> None:
@@ -95,13 +112,13 @@ def test_white_power_is_what_random_frames_do() -> None:
     rng = np.random.default_rng(3)
     spread, velocity = 0.01, np.sqrt(KB * KELVIN / MASS)
     power = rng.normal(size=(4000, 100)) * spread * rng.normal(size=(4000, 100)) * velocity
-    rates = heating_of_strides(power, KELVIN, 0.2, 0.5, np.array([1]))
+    rates, _ = heating_of_strides(power, KELVIN, 0.2, 0.5, np.array([1]))
     assert rates[0] / 100 == pytest.approx(spread**2 * 0.2 / MASS, rel=0.1)
 
 
 def test_what_the_frames_cannot_tell() -> None:
     power = np.random.default_rng(4).normal(size=(200, 40))
-    rates = heating_of_strides(power, 300.0, 1.0, 0.5, np.array([2, 3, 4, 10]))
+    rates, _ = heating_of_strides(power, 300.0, 1.0, 0.5, np.array([2, 3, 4, 10]))
     assert np.isnan(rates).tolist() == [True, True, False, False]
 
 
@@ -110,8 +127,9 @@ def test_table_holds_the_heating_of_condensed_phases() -> None:
     table = stride_table(corrections, corrections, INNER, INNER, 1e-3, structures)
     assert table.heating is not None
     power, temperature = power_of_correction(corrections, structures, INNER)
-    rates = heating_of_strides(power, temperature, INNER, INNER, table.strides)
+    rates, errors = heating_of_strides(power, temperature, INNER, INNER, table.strides)
     assert table.heating == pytest.approx(rates / 100, nan_ok=True)
+    assert table.heating_error == pytest.approx(errors / 100, nan_ok=True)
     isolated = [Structure(s.numbers, s.positions, s.cell, np.full(3, False)) for s in structures]
     assert stride_table(corrections, corrections, INNER, INNER, 1e-3, isolated).heating is None
     assert stride_table(corrections, corrections, 2.0, INNER, 1e-3, structures).heating is None
