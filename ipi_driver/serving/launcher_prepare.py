@@ -33,6 +33,8 @@ class Changes:
     ----------
     steps
         Total number of i-PI steps (outer steps of multiple time stepping).
+    stride
+        Inner steps per outer step of multiple time stepping.
     average
         Average of the endpoints that are averaged, or of the only one.
     model, device, dtype, seed, threads, rotation_batch
@@ -42,6 +44,7 @@ class Changes:
     """
 
     steps: int | None = None
+    stride: int | None = None
     average: str | None = None
     model: str | None = None
     device: str | None = None
@@ -52,7 +55,13 @@ class Changes:
     structure: Path | None = None
 
     def __post_init__(self) -> None:
-        for name, smallest in (("steps", 1), ("threads", 1), ("rotation_batch", 1), ("seed", 0)):
+        for name, smallest in (
+            ("steps", 1),
+            ("stride", 1),
+            ("threads", 1),
+            ("rotation_batch", 1),
+            ("seed", 0),
+        ):
             number = getattr(self, name)
             if number is not None and number < smallest:
                 option = name.replace("_", "-")
@@ -122,6 +131,8 @@ def prepare(source: Source, output: Path, changes: Changes) -> None:
     if changes.steps is not None:
         text = xml.with_total_steps(text, changes.steps)
     xml.total_steps(text, source.path)
+    if changes.stride is not None:
+        text = xml.with_stride(text, changes.stride, source.path)
     if changes.seed is not None:
         text = xml.with_seed(text, changes.seed)
     start = _start(source, text, changes, checked)

@@ -27,7 +27,7 @@ CELLS = "cells"
 """Folder of structures that makes an input a set."""
 ENDINGS = (".xyz", ".extxyz", ".cif", ".pdb", ".vasp", ".poscar", ".traj", ".gen", ".xsf", ".res")
 """Of files that are taken for structures: a README beside them is none."""
-_FIXED = ("average", "model", "dtype", "seed")
+_FIXED = ("average", "stride", "model", "dtype", "seed")
 
 
 @dataclass(frozen=True)
@@ -178,13 +178,14 @@ def is_finished(folder: Path, steps: int | None = None) -> bool:
 def check_unchanged(folder: Path, changes: Changes) -> None:
     """Raise `UserError` where a run folder was begun with a setting that the command line contradicts."""
     settings = read_yaml(folder / SETTINGS)
+    read = {"average": average_of(settings), "stride": xml.stride((folder / INPUT).read_text())}
     for key in _FIXED:
         value = getattr(changes, key)
         if value is None:
             continue
-        was = average_of(settings) if key == "average" else settings.get(key)
+        was = read.get(key, settings.get(key))
         # through the same change, for a model may be given as a path
-        now = value if key == "average" else changed_settings({}, Changes(**{key: value}))[key]
+        now = value if key in read else changed_settings({}, Changes(**{key: value}))[key]
         if was != now:
             was = "as in the input" if was is None else was
             raise UserError(
@@ -204,6 +205,8 @@ def _as_begun(folder: Path, source: Source, changes: Changes) -> Changes:
     known: dict[str, Any] = {key: settings.get(key) for key in (*_FIXED, *RESUMABLE)}
     average = average_of(settings)
     known["average"] = average if average != average_of(source.settings) else None
-    known["steps"] = xml.total_steps(path.read_text(), path)
+    text = path.read_text()
+    known["steps"], stride = xml.total_steps(text, path), xml.stride(text)
+    known["stride"] = stride if stride != xml.stride(source.path.read_text()) else None
     given = {f.name: getattr(changes, f.name) for f in fields(changes)}
     return Changes(**known | {key: value for key, value in given.items() if value is not None})

@@ -57,6 +57,20 @@ def test_multiple_time_stepping_from_start_to_summary(place) -> None:
     assert "has done 12 of 12 steps; continue it with a larger --steps" in error_line(errors)
 
 
+def test_stride_of_the_command_line(place) -> None:
+    """An outer step of 2 fs: four raw evaluations in each, and the time that i-PI prints."""
+    words = ("gas-nvt", "--model", MODEL, "--average", "D2")
+    assert place.run(*words, "--steps", 3, "--stride", 4)[0] == 0
+    folder = place.folder / "runs" / "gas-nvt"
+    endpoints = json.loads((folder / "stats.json").read_text())["endpoints"]
+    assert endpoints["unix gas-nvt-raw"]["evaluations"] == 4 * 3 + 1
+    assert endpoints["unix gas-nvt-averaged"]["evaluations"] == 3 + 1
+    assert Run(folder).timestep == pytest.approx(2.0)
+    status, _, errors = place.run(*words, "--steps", 6, "--stride", 5, "--resume")
+    assert status == 2
+    assert "--resume continues a run as it was" in error_line(errors)
+
+
 def often(text: str) -> str:
     """Outputs every 5 steps, a checkpoint every 20."""
     return text.replace("stride='10'", "stride='5'").replace("stride='1000'", "stride='20'")
@@ -227,6 +241,8 @@ BAD = {
     "missing model": (["gas-nvt", "--model", "no-such-model"], "no model 'no-such-model'"),
     "unknown average": (["gas-nvt", "--model", MODEL, "--average", "2x"], "unknown average '2x'"),
     "no steps": (["gas-nvt", "--model", MODEL, "--steps", "0"], "`--steps` must be a positive number"),
+    "no stride": (["gas-nvt", "--model", MODEL, "--stride", "0"], "`--stride` must be a positive number"),
+    "one level": (["gas-nve", "--model", MODEL, "--stride", "8"], "--stride needs multiple time stepping"),
     "seed": (["gas-nvt", "--model", MODEL, "--seed", "-1"], "`--seed` must be zero or a positive number"),
     "structure": (["gas-nvt", "--model", MODEL, "--structure", "absent.xyz"], "no structure file absent.xyz"),
     "nothing to resume": (["gas-nvt", "--model", MODEL, "--resume"], "nothing to resume"),

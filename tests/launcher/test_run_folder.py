@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from xml.etree import ElementTree
 
 import ase
 import ase.io
@@ -49,6 +50,32 @@ def test_changes_of_text_see_no_comment_and_lose_none() -> None:
     assert "<file mode='xyz'> init.xyz </file>" in xml.with_start_file(COMMENTED, "init.xyz")
     with pytest.raises(UserError, match="--steps"):
         xml.total_steps("<simulation/>", Path("x"))
+
+
+STEPS = """<simulation><!-- <timestep> 1.0 </timestep> -->
+  <dynamics mode='nve'> <timestep units='femtosecond'> 5.0 </timestep> <nmts> [ 1, 10 ] </nmts> </dynamics>
+</simulation>"""
+
+
+@pytest.mark.parametrize(("count", "outer"), [(8, "4"), (5, "2.5"), (10, "5"), (1, "0.5")])
+def test_another_stride_keeps_the_inner_step(count: int, outer: str) -> None:
+    assert xml.stride(STEPS) == 10
+    changed = xml.with_stride(STEPS, count, Path("x"))
+    assert xml.stride(changed) == count
+    assert f"<timestep units='femtosecond'> {outer} </timestep>" in changed
+    assert "<!-- <timestep> 1.0 </timestep> -->" in changed
+    assert f"stride {count} on the command line" in changed
+    ElementTree.fromstring(changed)
+
+
+@pytest.mark.parametrize(
+    "levels", ["", "<nmts> [ 1, 2, 5 ] </nmts>", "<nmts> [ 2, 5 ] </nmts>", "<nmts> 10 </nmts>"]
+)
+def test_stride_needs_two_levels(levels: str) -> None:
+    text = STEPS.replace("<nmts> [ 1, 10 ] </nmts>", levels)
+    assert xml.stride(text) is None
+    with pytest.raises(UserError, match=f"--stride needs .* got {'no <nmts>' if not levels else '<nmts> '}"):
+        xml.with_stride(text, 4, Path("x"))
 
 
 def test_sockets_of_an_input() -> None:
