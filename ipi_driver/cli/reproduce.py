@@ -35,6 +35,7 @@ examples:
   ipi-driver reproduce --scale full liquid --jobs 3 --threads 16
   ipi-driver reproduce --scale full liquid --jobs 1 --device cuda
   ipi-driver reproduce --only-report                      # analyse again what has been run
+  ipi-driver reproduce --only-report --with runs/4fs      # beside a run of yours: another average, another --stride
   ipi-driver reproduce --export my-report                 # copy the report (a few MB) to a folder of your own
 
 The report holds every complete run of OUTPUT, whichever systems are named. A run may be continued beyond its length:
@@ -74,6 +75,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="copy OUTPUT/report to this folder, which must be new or empty",
     )
+    add(
+        "--with",
+        dest="others",
+        action="append",
+        type=Path,
+        default=[],
+        metavar="RUN",
+        help="run folder of the same liquid to show beside those of OUTPUT, such as one with another average or "
+        "--stride; may be repeated",
+    )
     add("--no-viewer", action="store_true", help="leave the structure viewer (1.3 MB) out of the report")
 
 
@@ -81,6 +92,7 @@ def main(args: argparse.Namespace) -> int:
     """Run what is not complete, analyse, print the table; 2 if a run failed."""
     from rich.console import Console
 
+    from ipi_driver.observables.analyses.dispatch import find_runs
     from ipi_driver.reproduction.plan import Settings, fingerprint, open_plan, parts_of
     from ipi_driver.reproduction.runner import Runs
 
@@ -96,6 +108,8 @@ def main(args: argparse.Namespace) -> int:
     runs = Runs(output, settings, args.threads, args.device)
     console = Console(stderr=True)
     _check_export(args.export)
+    for other in args.others:
+        find_runs(other)
     if args.dry_run:
         open_plan(output, settings, parts, write=False)
         _print_plan(runs, parts, jobs)
@@ -106,7 +120,7 @@ def main(args: argparse.Namespace) -> int:
     if not args.only_report:
         failures = _execute(runs, parts, jobs, console)
     try:
-        folder = _report(runs, everything, _command(), not args.no_viewer, console)
+        folder = _report(runs, everything, _command(), args, console)
         if args.export is not None:
             shutil.copytree(folder, args.export, dirs_exist_ok=True)
             print(f"copied to {args.export}")
@@ -201,7 +215,9 @@ def _execute(runs: Runs, parts: Sequence[Part], jobs: int, console: Console) -> 
         return failures
 
 
-def _report(runs: Runs, parts: Sequence[Part], command: str, with_viewer: bool, console: Console) -> Path:
+def _report(
+    runs: Runs, parts: Sequence[Part], command: str, args: argparse.Namespace, console: Console
+) -> Path:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from ipi_driver.reproduction.report import print_tables, write_reproduction
@@ -216,7 +232,7 @@ def _report(runs: Runs, parts: Sequence[Part], command: str, with_viewer: bool, 
             task = bar.add_task(description, total=total or None)
             return lambda n: bar.advance(task, n)
 
-        result = write_reproduction(runs, complete, command, with_viewer, start)
+        result = write_reproduction(runs, complete, command, not args.no_viewer, start, args.others)
     print_tables(result)
     print(f"report: {result.page}")
     return result.page.parent

@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from itertools import combinations, pairwise
+from itertools import combinations, pairwise, product
 
 import numpy as np
 
@@ -63,11 +63,23 @@ def compare_runs(analyses: Mapping[str, Analysis]) -> list[Comparison]:
     rows = [row for key in _SCALARS if (row := _compare_scalar(key, analyses)) is not None]
     rows += [row for key in _CURVES if (row := _compare_curve(key, analyses)) is not None]
     rows += [row for key in _MAPS if (row := _compare_map(key, analyses)) is not None]
+    ranks = _ranks(analyses)
     for key in _DRIFTS:
         drifts = {name: a.scalars[key] for name, a in analyses.items() if key in a.scalars}
         if len(drifts) > 1:
-            rows.append(_order_of_drifts(drifts))
+            rows.append(_order_of_drifts(drifts, ranks))
     return rows
+
+
+def _ranks(analyses: Mapping[str, Analysis]) -> dict[str, int]:
+    """Place of every run in the order raw, averaged, random; that in which they come where one does not say."""
+    averages = {name: a.settings.get("average", "").split(" + ")[-1] for name, a in analyses.items()}
+    if not all(averages.values()):
+        return {name: k for k, name in enumerate(analyses)}
+    return {
+        name: 0 if average == "none" else 2 if average.startswith("random") else 1
+        for name, average in averages.items()
+    }
 
 
 def _compare_scalar(key: str, analyses: Mapping[str, Analysis]) -> Comparison | None:
@@ -222,17 +234,19 @@ def _compare_points(
     return Comparison(label, "", {}, text)
 
 
-def _order_of_drifts(drifts: Mapping[str, Scalar]) -> Comparison:
+def _order_of_drifts(drifts: Mapping[str, Scalar], ranks: Mapping[str, int]) -> Comparison:
+    """Whether every run drifts less than those of the next rank."""
     values = {name: (s.value, s.error) for name, s in drifts.items()}
     first = next(iter(drifts.values()))
     verdicts = []
-    for (lower, a), (higher, b) in pairwise(drifts.items()):
-        sigmas = _sigmas(a, b)
-        if sigmas > SIGMAS:
-            verdicts.append(f"{lower} < {higher}")
-        elif sigmas < -SIGMAS:
-            verdicts.append(f"not {lower} < {higher}")
-        else:
-            verdicts.append(f"{lower} and {higher} not resolved")
-        verdicts[-1] += f" ({abs(sigmas):.1f} σ)"
-    return Comparison(first.label, first.unit, values, "; ".join(verdicts))
+    for low, high in pairwise(sorted({ranks[name] for name in drifts})):
+        for lower, higher in product(*([n for n in drifts if ranks[n] == rank] for rank in (low, high))):
+            sigmas = _sigmas(drifts[lower], drifts[higher])
+            if sigmas > SIGMAS:
+                verdict = f"{lower} < {higher}"
+            elif sigmas < -SIGMAS:
+                verdict = f"not {lower} < {higher}"
+            else:
+                verdict = f"{lower} and {higher} not resolved"
+            verdicts.append(f"{verdict} ({abs(sigmas):.1f} σ)")
+    return Comparison(first.label, first.unit, values, "; ".join(verdicts) or "no order expected")

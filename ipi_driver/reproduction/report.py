@@ -6,6 +6,7 @@ import html
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from ipi_driver.errors import UserError
 from ipi_driver.observables.analyses.dispatch import analyse_folders
@@ -54,7 +55,12 @@ the run by ``--fraction``."""
 
 
 def write_reproduction(
-    runs: Runs, parts: Sequence[Part], command: str, with_viewer: bool, start: Start
+    runs: Runs,
+    parts: Sequence[Part],
+    command: str,
+    with_viewer: bool,
+    start: Start,
+    others: Sequence[Path] = (),
 ) -> Reproduction:
     """Analyse complete runs and write ``OUTPUT/report``.
 
@@ -66,9 +72,18 @@ def write_reproduction(
         The command that repeats the report.
     start
         Opens a bar of progress, as for `analyse_folders`.
+    others
+        Run folders of the same liquid that are shown beside those of the plan.
+
+    Raises
+    ------
+    UserError
+        If one of ``others`` is no such run.
     """
     folder = runs.output / "report"
     analyses = _analyse(runs, parts, start)
+    beside = _analyse_others(runs, analyses, others, start)
+    analyses |= beside
     check: dict[str, float] = {}
     try:
         check = symmetry_errors(runs, parts, folder / "check", start)
@@ -77,7 +92,7 @@ def write_reproduction(
     runs.notes += longer_than_planned(runs, parts)
     stability = _stability(runs, parts, analyses, start)
     rows = published_rows(analyses, check)
-    order = [name for name in _ORDER if name.startswith("liquid") and name in analyses]
+    order = [name for name in (*_ORDER, *beside) if analyses.get(name) and analyses[name].kind == "liquid"]
     comparisons = compare_runs({name: analyses[name] for name in order})
     result = Reproduction(rows, comparisons, stability, folder / "report.html")
     scale = runs.settings.scale
@@ -86,7 +101,7 @@ def write_reproduction(
         symmetry_section(folder / "check"),
     ]
     write_report(
-        [analyses[name] for name in _ORDER if name in analyses],
+        [analyses[name] for name in (*_ORDER, *beside) if name in analyses],
         folder, command, with_viewer, title="Reproduction of the gas, liquid and ice tests",
         sections=sections, remarks=figure_remarks(scale),
     )  # fmt: skip
@@ -135,27 +150,52 @@ def _without_place(analysis: Analysis, place: str) -> None:
     analysis.notes = [text.replace(place, "") for text in analysis.notes]
 
 
+def _options(runs: Runs, system: str) -> Options:
+    options = Options(longest_lag=2.0 if runs.settings.scale == "small" else 10.0)
+    return replace(options, skip=_LIQUID_SKIP * runs.settings.fraction) if system == "liquid" else options
+
+
 def _analyse(runs: Runs, parts: Sequence[Part], start: Start) -> dict[str, Analysis]:
-    small = runs.settings.scale == "small"
-    options = Options(longest_lag=2.0 if small else 10.0)
-    # the torque against the average needs the model, once
-    torque = replace(options, model=runs.settings.model, averages=_TORQUE_AVERAGES)
-    liquid = replace(options, skip=_LIQUID_SKIP * runs.settings.fraction)
     found: dict[str, Analysis] = {}
     for part in parts:
         if part.is_set:
             continue
-        chosen = torque if part.name == "gas-nve-raw" else liquid if part.system == "liquid" else options
+        chosen = _options(runs, part.system)
+        if part.name == "gas-nve-raw":  # the torque against the average needs the model, once
+            chosen = replace(chosen, model=runs.settings.model, averages=_TORQUE_AVERAGES)
         try:
             (found[part.name],) = analyse_folders([runs.folder(part)], chosen, start)
         except UserError as error:  # too short with a small --fraction: the others are reported
             runs.notes.append(f"{part.name} left out: {error}")
     sets = sorted((part for part in parts if part.is_set), key=lambda part: part.name != "ice-raw")
     if sets:
-        results = analyse_folders([runs.folder(part) for part in sets], options, start)
+        results = analyse_folders([runs.folder(part) for part in sets], _options(runs, "ice"), start)
         found |= {part.name: analysis for part, analysis in zip(sets, results, strict=True)}
     for analysis in found.values():
         _without_place(analysis, f"{runs.output.parent}{os.sep}")
+    return found
+
+
+def _analyse_others(
+    runs: Runs, known: Mapping[str, Analysis], folders: Sequence[Path], start: Start
+) -> dict[str, Analysis]:
+    """Runs of the user beside those of the plan, by the names of their folders."""
+    liquids = [analysis for analysis in known.values() if analysis.kind == "liquid"]
+    if folders and not liquids:
+        raise UserError(f"--with {folders[0]}: no run of the liquid is complete that it could stand beside")
+    found: dict[str, Analysis] = {}
+    for folder in folders:
+        path = folder.resolve()
+        if path.name in (*_ORDER, *found):
+            raise UserError(f"--with {folder}: there is a run {path.name} already; rename the folder")
+        analyses = analyse_folders([path], _options(runs, "liquid"), start)
+        if len(analyses) > 1 or analyses[0].kind != "liquid" or analyses[0].system != liquids[0].system:
+            got = ", ".join(sorted({f"{a.kind} of {a.system}" for a in analyses}))
+            raise UserError(f"--with {folder}: expected one run of liquid {liquids[0].system}, got {got}")
+        (found[path.name],) = analyses
+        _without_place(analyses[0], f"{path.parent}{os.sep}")
+        what = ", ".join(f"{key} {analyses[0].settings[key]}" for key in ("model", "average", "time step"))
+        runs.notes.append(f"{path.name}: a run beside those of the plan ({what})")
     return found
 
 

@@ -39,6 +39,29 @@ def test_verdicts_follow_the_uncertainties() -> None:
     assert "different times" in row.verdict
 
 
+def test_order_of_drifts_goes_by_what_the_runs_are() -> None:
+    """Raw below every averaged run, and every averaged run below random, in whatever order they are given."""
+    runs = {
+        "mine": analysis("mine", dissipation=(5.0, 0.3)),
+        "random": analysis("random", dissipation=(9.0, 0.4)),
+        "2i": analysis("2i", dissipation=(8.8, 0.3)),
+        "raw": analysis("raw", dissipation=(1.0, 0.4)),
+    }
+    for name, average in (
+        ("mine", "none + D2"),
+        ("random", "random-so3"),
+        ("2i", "none + 2i"),
+        ("raw", "none"),
+    ):
+        runs[name].settings["average"] = average
+    (row,) = compare_runs(runs)
+    assert row.verdict == (
+        "raw < mine (8.0 σ); raw < 2i (15.6 σ); mine < random (8.0 σ); 2i and random not resolved (0.4 σ)"
+    )
+    (row,) = compare_runs({name: runs[name] for name in ("2i", "mine")})
+    assert row.verdict == "no order expected"
+
+
 def test_curves_are_compared_point_by_point() -> None:
     x = np.linspace(1, 5, 50)
     error = np.full(50, 0.1)

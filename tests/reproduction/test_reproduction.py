@@ -30,8 +30,12 @@ SETTINGS = Settings(MODEL, fingerprint(MODEL), "small", 1.0, 1)
 
 
 def reproduce(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    return ipi_driver(folder, "reproduce", *arguments)
+
+
+def ipi_driver(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "ipi_driver", "reproduce", *arguments],
+        [sys.executable, "-m", "ipi_driver", *words],
         cwd=folder, capture_output=True, text=True, timeout=240, env=dict(os.environ, OMP_NUM_THREADS="1"),
     )  # fmt: skip
 
@@ -86,6 +90,44 @@ def test_second_call_runs_nothing(gas: tuple[Path, subprocess.CompletedProcess[s
     assert done.returncode == 0, done.stderr
     assert done.stderr.count(": complete") == 5
     assert before == {p: p.stat().st_mtime_ns for p in (folder / "out" / "runs").rglob("simulation.out")}
+
+
+def test_a_run_beside_those_of_the_plan(tmp_path: Path) -> None:
+    """Another outer step, of which the plan knows nothing, in the tables and figures."""
+    settings = Settings(MODEL, fingerprint(MODEL), "small", 0.0003, 31415)
+    parts = [part for part in parts_of("small", ["liquid"], 0.0003) if part.name == "liquid-2i"]
+    open_plan(tmp_path / "out", settings, parts)
+    for words in (("--output", "out/runs/liquid-2i"), ("--stride", "8", "--output", "mine/4fs")):
+        done = ipi_driver(
+            tmp_path, "run", "liquid-nvt", "--model", MODEL, "--average", "D2", "--steps", "25", *words
+        )
+        assert done.returncode == 0, done.stderr
+    again = ("--only-report", "--model", MODEL, "--fraction", "0.0003", "--output", "out", "--no-viewer")
+    done = reproduce(*again, "--with", "mine/4fs", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    content = json.loads((tmp_path / "out" / "report" / "table.json").read_text())
+    (drift,) = [row for row in content["comparisons"] if row["label"].startswith("drift")]
+    assert set(drift["values"]) == {"liquid-2i", "4fs"}
+    page = (tmp_path / "out" / "report" / "report.html").read_text()
+    assert "4fs: a run beside those of the plan" in page
+    assert "time step 4.000 fs" in page
+    assert str(tmp_path) not in page
+
+    (tmp_path / "mine" / "4fs").rename(tmp_path / "mine" / "liquid-raw")
+    done = reproduce(*again, "--with", "mine/liquid-raw", folder=tmp_path)
+    assert done.returncode == 2
+    assert "there is a run liquid-raw already; rename the folder" in done.stderr
+
+
+def test_what_cannot_stand_beside_the_liquid(gas: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    folder, _ = gas
+    again = ("--only-report", "--model", MODEL, "--fraction", "0.0002", "--output", "out", "--no-viewer")
+    done = reproduce(*again, "--with", "absent", folder=folder)
+    assert done.returncode == 2
+    assert "no run folder absent" in done.stderr
+    done = reproduce(*again, "--with", "out/runs/gas-nvt-raw", folder=folder)
+    assert done.returncode == 2
+    assert "no run of the liquid is complete that it could stand beside" in done.stderr
 
 
 def test_changed_settings_are_refused(gas: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
