@@ -69,7 +69,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="time between its frames (i-PI's files say)",
     )
     add("--time-step", type=float, default=0.5, metavar="FS", help="inner time step (default 0.5 fs)")
-    add("--max-frames", type=int, default=1000, metavar="N", help="first frames of it to use (default 1000)")
+    add("--max-frames", type=int, default=1000, metavar="N", help="frames of it to use (default 1000)")
+    add(
+        "--skip-frames",
+        type=int,
+        default=0,
+        metavar="N",
+        help="frames of it to leave out at the start (default 0)",
+    )
     add(
         "--pbc",
         action=argparse.BooleanOptionalAction,
@@ -93,13 +100,15 @@ def main(args: argparse.Namespace) -> int:
     from ipi_driver.report.check_figures import write_figures
     from ipi_driver.report.check_tables import print_check, write_check
 
-    for option in ("max_structures", "max_frames"):
-        if getattr(args, option) < 1:
-            raise UserError(f"--{option.replace('_', '-')} must be at least 1, got {getattr(args, option)}")
+    for option, least in (("max_structures", 1), ("max_frames", 1), ("skip_frames", 0)):
+        if getattr(args, option) < least:
+            raise UserError(
+                f"--{option.replace('_', '-')} must be at least {least}, got {getattr(args, option)}"
+            )
     data_sets = [read_data_set(path, args.pbc).sample(args.max_structures) for path in args.structures]
     trajectory = None
     if args.trajectory is not None:
-        data = read_data_set(args.trajectory, args.pbc).first(args.max_frames)
+        data = read_data_set(args.trajectory, args.pbc).part(args.skip_frames, args.max_frames)
         trajectory = (data, spacing_of(data, args.spacing, args.time_step))
     potential = load_potential(args.model, args.device, args.dtype)
     precise = potential if args.dtype == "float64" else load_potential(args.model, args.device, "float64")

@@ -39,10 +39,12 @@ class DataSet:
         chosen = np.linspace(0, len(self.structures) - 1, most).round().astype(int)
         return DataSet(self.name, tuple(self.structures[k] for k in chosen))
 
-    def first(self, most: int) -> DataSet:
-        """The first ``most`` structures."""
-        steps = None if self.steps is None else self.steps[:most]
-        return DataSet(self.name, self.structures[:most], steps)
+    def part(self, skip: int, most: int) -> DataSet:
+        """At most ``most`` structures after the first ``skip``."""
+        chosen = slice(skip, skip + most)
+        if not self.structures[chosen]:
+            raise UserError(f"{self.name} holds {len(self.structures)} frames, none after the first {skip}")
+        return DataSet(self.name, self.structures[chosen], None if self.steps is None else self.steps[chosen])
 
 
 def read_data_set(path: str | Path, pbc: bool | None = None) -> DataSet:

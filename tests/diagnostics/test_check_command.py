@@ -134,6 +134,22 @@ def test_heating_by_the_outer_step_is_said_of_periodic_trajectories(
     assert (folder / "heating" / "stride.png").is_file()
 
 
+def test_frames_left_out_at_the_start(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Frames of a whole trajectory, without its beginning, are those of a file that holds no more."""
+    frames = read_frames(folder)
+    ase.io.write(folder / "late.extxyz", frames[20:100])
+    spectra = []
+    for name, more in (("md", ["--skip-frames", "20", "--max-frames", "80"]), ("late", [])):
+        arguments = ["check", MODEL, str(folder / "ice.extxyz"), "--average", "D2", "--max-structures", "1"]
+        arguments += ["--max-degree", "1", "--output", str(folder / name), "--spacing", "0.5"]
+        assert main([*arguments, "--trajectory", str(folder / f"{name}.extxyz"), *more]) == 0
+        spectra.append(json.loads((folder / name / "check.json").read_text())["stride"]["table"])
+    assert spectra[0] == spectra[1]
+    capsys.readouterr()
+    assert main([*arguments, "--trajectory", str(folder / "md.extxyz"), "--skip-frames", "5000"]) == 2
+    assert f"md holds {len(frames)} frames, none after the first 5000" in capsys.readouterr().err
+
+
 def read_frames(folder: Path) -> list[ase.Atoms]:
     return list(ase.io.iread(folder / "md.extxyz"))
 
@@ -171,6 +187,7 @@ def test_what_is_printed(folder: Path, capsys: pytest.CaptureFixture[str]) -> No
         (["--tolerance", "0"], "--tolerance must be positive"),
         (["--max-degree", "0"], "--max-degree must be 1 to 10"),
         (["--max-structures", "0"], "--max-structures must be at least 1"),
+        (["--skip-frames", "-1"], "--skip-frames must be at least 0"),
         (["--trajectory", "md.extxyz"], "give --spacing"),
         (["--trajectory", "none.xyz"], "none.xyz is not a file"),
         (["--pbc"], "have no cell"),
