@@ -187,7 +187,7 @@ def add_dissipation(analysis: Analysis, system: System, options: Options) -> Non
         1e3 * density,
         1e3 * error,
         "wavenumber / cm-1",
-        "density of the conserved quantity's rate\n/ 2kT / meV per molecule and ns",
+        "spectrum of the heating\n/ meV per molecule and ns",
     )
     estimate = dissipation(conserved, times, n, temperature)
     label = "drift that its fluctuations imply"
