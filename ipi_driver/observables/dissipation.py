@@ -28,12 +28,14 @@ from ipi_driver.structure import FloatArray
 from ipi_driver.units import FS_PER_NS, FS_PER_PS, KB
 
 HIGHEST_FREQUENCY = 2.5e-3
-"""1/fs: 83 cm-1. Vibrations and librations are far above it."""
+"""1/fs: 83 cm-1. Vibrations and librations of water are far above it; raw water borrows as f² to twice that."""
 
 FEWEST_MODES = 24
 """Frequencies of the shortest run: with fewer the error of the fit is not normal."""
 
 _TAPERS = 5
+_VARIANCE = 1.0 + 0.5 / _TAPERS
+"""Of the mean over many frequencies, relative to that without tapers, where each varies by as much as its value."""
 _SKIPPED = (_TAPERS + 1) // 2
 """Lowest frequencies that are not used: their tapers reach those where the drift has been taken out."""
 _SAMPLE = 25.0
@@ -66,10 +68,6 @@ class HeatingSpectrum:
         bands, band, counts = np.unique(band, return_inverse=True, return_counts=True)
         means = [np.bincount(band, weights=x, minlength=len(bands)) / counts for x in (f, density)]
         return means[0], means[1], means[1] * np.sqrt(_VARIANCE / counts)
-
-
-_VARIANCE = 1.0 + 0.5 / _TAPERS
-"""Of the mean over many frequencies, relative to that without tapers, where each varies by as much as its value."""
 
 
 def heating_spectrum(
