@@ -21,6 +21,7 @@ from ipi_driver.diagnostics.consistency import Consistency
 from ipi_driver.diagnostics.degrees import PARITIES, Decomposition, transmission
 from ipi_driver.diagnostics.stride import StrideTable
 from ipi_driver.diagnostics.symmetry_error import AverageError
+from ipi_driver.report.tables import formatted
 from ipi_driver.rotations.quadrature import quadrature
 from ipi_driver.units import FS_PER_NS
 
@@ -107,7 +108,7 @@ def _heating_of(stride: StrideTable, k: int) -> str:
     if stride.heating is None or stride.heating_error is None or not np.isfinite(stride.heating[k]):
         return ""
     value, error = (float(x[k]) * FS_PER_NS * MILLI for x in (stride.heating, stride.heating_error))
-    return f"{_number(value)} ± {_number(error)}" if np.isfinite(error) else f"about {_number(value)}"
+    return formatted(value, error) if np.isfinite(error) else f"about {_number(value)}"
 
 
 def _error_table(data_set: str, rows: Sequence[AverageError], result: CheckResult) -> Table:
