@@ -219,9 +219,10 @@ def draw_curves(layout: Layout, analyses: Sequence[Analysis]) -> Figure:
                 axes.set_xlabel("")
         if len(analyses) > 1 or layout.markers:
             handles = dict(zip(*reversed(_legend(grid)), strict=True))
-            figure.legend(
-                handles.values(), handles.keys(), loc="outside upper center", ncols=min(4, len(handles))
-            )
+            # as many columns as the names leave room for
+            widest = 0.3 + 0.047 * max(len(label) for label in handles)
+            columns = max(1, min(4, len(handles), int(size[0] / widest)))
+            figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=columns)
     return figure
 
 
