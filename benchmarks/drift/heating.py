@@ -40,8 +40,7 @@ def draw(folder: Path, output: Path) -> None:
             predicted = [row for row in rows(folder / f"predicted-{model}.csv") if row["heating"]]
             steps = [float(row["outer_step_fs"]) for row in predicted]
             rates = [float(row["heating"]) * MEV_PER_MOLECULE_AND_NS for row in predicted]
-            # files of before the error was written have none
-            errors = [float(row.get("heating_error") or "nan") * MEV_PER_MOLECULE_AND_NS for row in predicted]
+            errors = [float(row["heating_error"]) * MEV_PER_MOLECULE_AND_NS for row in predicted]
             axes.plot(steps, rates, color=color, label=f"{model}, predicted")
             low, high = ([r + sign * e for r, e in zip(rates, errors, strict=True)] for sign in (-1, 1))
             axes.fill_between(steps, low, high, color=color, alpha=0.25, linewidth=0)

@@ -55,11 +55,15 @@ class HeatingSpectrum:
         (n,) eV per molecule per ns.
     sampling
         Samples of the energy per fs.
+    spacing, length
+        Of the rows and of the run, fs.
     """
 
     frequencies: FloatArray
     density: FloatArray
     sampling: float
+    spacing: float
+    length: float
 
     def bands(self) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Means over ten bands per decade: frequencies (1/fs), density and its standard error (eV/molecule/ns)."""
@@ -96,7 +100,8 @@ def heating_spectrum(
         raise UserError(
             f"too short for the spectrum of the conserved quantity: it needs 16 rows, got {len(energy)}"
         )
-    spacing = float((t[-1] - t[0]) / (len(t) - 1))
+    length = float(t[-1] - t[0])
+    spacing = length / (len(t) - 1)
     per_sample = max(1, min(round(_SAMPLE / spacing), len(energy) // 16))
     step, n_samples = per_sample * spacing, len(energy) // per_sample
     increments = np.diff(energy[: n_samples * per_sample].reshape(n_samples, per_sample).mean(axis=1))
@@ -111,25 +116,14 @@ def heating_spectrum(
     third = 1.0 / (3.0 * per_sample**2)
     density /= 2.0 / 3.0 + third + (1.0 / 3.0 - third) * np.cos(2.0 * np.pi * frequencies * step)
     scale = FS_PER_NS / (2.0 * KB * temperature * n_molecules)
-    return HeatingSpectrum(frequencies, density * scale, 1.0 / step)
+    return HeatingSpectrum(frequencies, density * scale, 1.0 / step, spacing, length)
 
 
-def dissipation(conserved: ArrayLike, times: ArrayLike, n_molecules: int, temperature: float) -> Estimate:
+def dissipation(spectrum: HeatingSpectrum) -> Estimate:
     """Drift that the fluctuations of the conserved quantity imply, per molecule and ns.
 
     It does not use the drift itself, which is taken out. It holds near equilibrium, for dynamics that are reversible
     in time: symplectic integrators, multiple time stepping, forces in random frames, with or without a thermostat.
-
-    Parameters
-    ----------
-    conserved
-        (n,) eV, at equal spacing.
-    times
-        (n,) fs.
-    n_molecules
-        Molecules in the cell.
-    temperature
-        K.
 
     Returns
     -------
@@ -143,16 +137,14 @@ def dissipation(conserved: ArrayLike, times: ArrayLike, n_molecules: int, temper
         If the run has fewer than `FEWEST_MODES` frequencies up to `HIGHEST_FREQUENCY`, or up to a quarter of the rate
         of the rows where that is less.
     """
-    spectrum = heating_spectrum(conserved, times, n_molecules, temperature)
     highest = min(HIGHEST_FREQUENCY, 0.25 * spectrum.sampling)
     used = spectrum.frequencies <= highest * (1.0 + 1e-9)
     used[:_SKIPPED] = False
     if used.sum() < FEWEST_MODES:
-        length = float(np.ptp(np.asarray(times, dtype=np.float64)))
         need = (FEWEST_MODES + _SKIPPED) / highest + 2.0 / spectrum.sampling
         raise UserError(
-            f"too short for the spectrum of the conserved quantity: rows {length / (len(np.ravel(times)) - 1):g} fs "
-            f"apart need {need / FS_PER_PS:.3g} ps, got {length / FS_PER_PS:.3g} ps; run longer"
+            f"too short for the spectrum of the conserved quantity: rows {spectrum.spacing:g} fs "
+            f"apart need {need / FS_PER_PS:.3g} ps, got {spectrum.length / FS_PER_PS:.3g} ps; run longer"
         )
     rates = spectrum.density[used]
     value, error = _floor(spectrum.frequencies[used] / highest, rates)

@@ -92,8 +92,8 @@ def write_reproduction(
     runs.notes += longer_than_planned(runs, parts)
     stability = _stability(runs, parts, analyses, start)
     rows = published_rows(analyses, check)
-    order = [name for name in (*_ORDER, *beside) if analyses.get(name) and analyses[name].kind == "liquid"]
-    comparisons = compare_runs({name: analyses[name] for name in order})
+    ordered = {name: analyses[name] for name in (*_ORDER, *beside) if name in analyses}
+    comparisons = compare_runs({name: a for name, a in ordered.items() if a.kind == "liquid"})
     result = Reproduction(rows, comparisons, stability, folder / "report.html")
     scale = runs.settings.scale
     sections = [
@@ -101,7 +101,7 @@ def write_reproduction(
         symmetry_section(folder / "check"),
     ]
     write_report(
-        [analyses[name] for name in (*_ORDER, *beside) if name in analyses],
+        list(ordered.values()),
         folder, command, with_viewer, title="Reproduction of the gas, liquid and ice tests",
         sections=sections, remarks=figure_remarks(scale),
     )  # fmt: skip

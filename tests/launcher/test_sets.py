@@ -16,6 +16,7 @@ from launcher_place import MODEL, children, error_line, rows, wait_for
 
 from ipi_driver.cli import main
 from ipi_driver.observables.analyses.dispatch import find_runs
+from ipi_driver.observables.reading import Run
 from ipi_driver.report.run_summary import summarise
 from ipi_driver.serving.launcher import Outcome
 from ipi_driver.serving.launcher_folder import STARTING
@@ -102,6 +103,33 @@ def test_a_set_with_a_bad_cell_is_completed_by_resume(place, capsys, monkeypatch
     assert "continue it with --resume" in capsys.readouterr().err
     assert main(["run", "my-ice", "--average", "2i", "--resume", "--output", str(output)]) == 2
     assert "was begun with --average Th, got 2i" in capsys.readouterr().err
+
+
+def test_the_stride_of_a_set_stays(place) -> None:
+    """A cell that was not there is begun with the outer step of the others, and another one is refused."""
+    isolated = ase.Atoms("OH2", WATER)
+    mine = make_cells(place.folder / "mine", a=isolated)
+    words = (
+        "gas-nvt",
+        "--model",
+        MODEL,
+        "--average",
+        "D2",
+        "--structures",
+        "mine",
+        "--output",
+        "set",
+        "--steps",
+        2,
+    )
+    assert place.run(*words, "--stride", 4)[0] == 0
+    ase.io.write(mine / "b.xyz", isolated, format="extxyz")
+    status, _, errors = place.run(*words, "--stride", 5, "--resume")
+    assert status == 2
+    assert "was begun with --stride 4, got 5" in error_line(errors)
+    assert place.run(*words, "--resume")[0] == 0
+    for name in "ab":
+        assert Run(place.folder / "set" / name).timestep == pytest.approx(2.0)
 
 
 def test_an_interrupted_set(place) -> None:

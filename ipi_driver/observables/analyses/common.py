@@ -180,8 +180,8 @@ def add_dissipation(analysis: Analysis, system: System, options: Options) -> Non
     temperature = system.run.settings.temperature
     if temperature is None:
         temperature = float(table["temperature"][used].mean())
-    conserved = table["conserved"][used]
-    frequencies, density, error = heating_spectrum(conserved, times, n, temperature).bands()
+    spectrum = heating_spectrum(table["conserved"][used], times, n, temperature)
+    frequencies, density, error = spectrum.bands()
     analysis.curves["heating_spectrum"] = Curve(
         frequencies / SPEED_OF_LIGHT,
         1e3 * density,
@@ -189,9 +189,8 @@ def add_dissipation(analysis: Analysis, system: System, options: Options) -> Non
         "wavenumber / cm-1",
         "spectrum of the heating\n/ meV per molecule and ns",
     )
-    estimate = dissipation(conserved, times, n, temperature)
     label = "drift that its fluctuations imply"
-    analysis.scalars["dissipation"] = Scalar.of(label, estimate, "meV/molecule/ns", 1e3)
+    analysis.scalars["dissipation"] = Scalar.of(label, dissipation(spectrum), "meV/molecule/ns", 1e3)
 
 
 def add_spectra(analysis: Analysis, run: Run, options: Options) -> None:
