@@ -34,12 +34,13 @@ examples:
   ipi-driver reproduce --scale full --dry-run             # what it would run, and for how long
   ipi-driver reproduce --scale full liquid --jobs 3 --threads 16
   ipi-driver reproduce --scale full liquid --jobs 1 --device cuda
+  ipi-driver reproduce --stride 8 --seed 2 --output 4fs   # corrected every 4 instead of 5 fs, other random numbers
   ipi-driver reproduce --only-report                      # analyse again what has been run
   ipi-driver reproduce --only-report --with runs/4fs      # beside a run of yours: another average, another --stride
   ipi-driver reproduce --export my-report                 # copy the report (a few MB) to a folder of your own
 
 The report holds every complete run of OUTPUT, whichever systems are named. A run may be continued beyond its length:
---only-report analyses the whole of it and says so. An example, which goes on where 17.5 ps ended:
+--only-report analyses the whole of it and says so. An example, which goes on where the 16 ps of the plan ended:
 
   ipi-driver run liquid-nvt --output reproduction-small/runs/liquid-2i --resume --steps 8000
 
@@ -66,6 +67,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=1.0,
         metavar="F",
         help="multiply the lengths of all runs; of ice the smallest cells are taken, at least 3 (default 1)",
+    )
+    add(
+        "--stride",
+        type=int,
+        metavar="N",
+        help="inner steps (0.5 fs) per outer step of the averaged liquid, as `ipi-driver check` recommends; the number "
+        "of outer steps stays (default 10, as published)",
     )
     add("--dry-run", action="store_true", help="print the runs and their estimated time, run nothing")
     add("--only-report", action="store_true", help="run nothing, analyse what is complete")
@@ -100,11 +108,13 @@ def main(args: argparse.Namespace) -> int:
         value = getattr(args, name)
         if value is not None and value < 1:
             raise UserError(f"--{name} must be at least 1, got {value}")
-    parts = parts_of(args.scale, args.systems, args.fraction)
-    everything = parts_of(args.scale, (), args.fraction)
+    parts = parts_of(args.scale, args.systems, args.fraction, args.stride)
+    everything = parts_of(args.scale, (), args.fraction, args.stride)
     output = args.output or Path(f"reproduction-{args.scale}")
     jobs = args.jobs or max(1, _cores() // args.threads)
-    settings = Settings(args.model, fingerprint(args.model), args.scale, args.fraction, args.seed)
+    settings = Settings(
+        args.model, fingerprint(args.model), args.scale, args.fraction, args.seed, args.stride
+    )
     runs = Runs(output, settings, args.threads, args.device)
     console = Console(stderr=True)
     _check_export(args.export)

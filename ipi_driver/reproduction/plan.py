@@ -7,7 +7,7 @@ import json
 import math
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from ipi_driver.shipped import shipped_folder
 SYSTEMS = ("gas", "liquid", "ice")
 SCALES = ("small", "full")
 PLAN_FILE = "plan.json"
+PUBLISHED_STRIDE = 10
+"""Inner steps of 0.5 fs per outer step."""
 
 # Seconds of one thread for a raw evaluation of a molecule (alone; each of the liquid; each of the larger cells of ice)
 # and for i-PI's own part of a step, of `pet-water-s` beside another run: they only serve the estimate.
@@ -44,6 +46,8 @@ class Part:
         Starting structure, or the cells of a set; empty: those of the input.
     seconds
         Estimated time on one thread.
+    stride
+        Inner steps per outer step; None keeps that of the input.
     """
 
     name: str
@@ -53,6 +57,7 @@ class Part:
     steps: int | None
     structures: tuple[str, ...] = ()
     seconds: float = 0.0
+    stride: int | None = None
 
     @property
     def is_set(self) -> bool:
@@ -64,7 +69,9 @@ _FEWEST_CELLS = 3
 _RELAXATION_STEPS = 45
 
 
-def parts_of(scale: str, systems: Sequence[str], fraction: float = 1.0) -> list[Part]:
+def parts_of(
+    scale: str, systems: Sequence[str], fraction: float = 1.0, stride: int | None = None
+) -> list[Part]:
     """Runs of a scale.
 
     Parameters
@@ -75,11 +82,13 @@ def parts_of(scale: str, systems: Sequence[str], fraction: float = 1.0) -> list[
         Of `SYSTEMS`; empty takes all.
     fraction
         Multiplies all lengths, and of ice the number of the cells, of which the smallest three are relaxed at least.
+    stride
+        Inner steps per outer step of the averaged liquid, whose number of outer steps stays; None: the published 10.
 
     Raises
     ------
     UserError
-        If a name is unknown or the fraction not positive.
+        If a name is unknown, or the fraction or the stride not positive.
     """
     if scale not in SCALES:
         raise UserError(f"unknown scale {scale!r}: expected one of {', '.join(SCALES)}")
@@ -88,6 +97,8 @@ def parts_of(scale: str, systems: Sequence[str], fraction: float = 1.0) -> list[
         raise UserError(f"unknown system {unknown[0]!r}: expected some of {', '.join(SYSTEMS)}")
     if not 0.0 < fraction <= 1.0:
         raise UserError(f"the fraction of the lengths must be above 0 and at most 1, got {fraction}")
+    if stride is not None and stride < 1:
+        raise UserError(f"--stride must be at least 1, got {stride}")
     small = scale == "small"
     n = 64 if small else 512
     box = () if small else ("init-512.xyz",)
@@ -113,13 +124,12 @@ def parts_of(scale: str, systems: Sequence[str], fraction: float = 1.0) -> list[
         return Part(name, system, source, average, steps(count), structures, steps(count) * cost)
 
     longer = 1 if small else 10
-    gas_2i, liquid_2i = 36 * _GAS_FRAME, 36 * bulk
+    gas_2i, liquid_2i = 36 * _GAS_FRAME, ((stride or PUBLISHED_STRIDE) + 36) * bulk
+    averaged = part("liquid-2i", "liquid", "liquid-nvt", "2i", 3200 if small else 20_000, liquid_2i, box)
     found = [
-        part(
-            "liquid-2i", "liquid", "liquid-nvt", "2i", 3500 if small else 20_000, 10 * bulk + liquid_2i, box
-        ),
-        part("liquid-raw", "liquid", "liquid-nvt-raw", None, 60_000 if small else 200_000, bulk, box),
-        part("liquid-random", "liquid", "liquid-nvt-random", None, 60_000 if small else 200_000, bulk, box),
+        replace(averaged, stride=stride),
+        part("liquid-raw", "liquid", "liquid-nvt-raw", None, 50_000 if small else 200_000, bulk, box),
+        part("liquid-random", "liquid", "liquid-nvt-random", None, 50_000 if small else 200_000, bulk, box),
         Part("ice-raw", "ice", "ice", "none", None, cells, ice),
         Part("ice-2i", "ice", "ice", "2i", None, cells, 36 * ice),
         part("gas-nve-raw", "gas", "gas-nve", "none", 200_000 * longer, _GAS + _STEP),
@@ -141,6 +151,7 @@ class Settings:
     scale: str
     fraction: float
     seed: int
+    stride: int | None = None
 
 
 def fingerprint(model: str) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ipi_driver.observables.analyses.result import Analysis, Curve
+from ipi_driver.reproduction.plan import PUBLISHED_STRIDE
 
 SIGMAS = 2.0
 """Differences up to this many standard errors are called agreement."""
@@ -59,7 +60,7 @@ _MODEL = "another model and training set; 64 molecules at scale small; read off 
 _SHORT = "a shorter run, of 64 molecules at scale small; read off a figure"
 _ANOTHER_ERROR = "; the symmetry error of another model"
 _TEMPERATURE = "a shorter run; the 0.5 fs step makes O about 2 K hotter than H"
-_RESONANCE = f"{_ANOTHER_ERROR}, corrected every 5 fs, in resonance with the O–H stretch"
+_RESONANCE = f"{_ANOTHER_ERROR}; outer steps near 5 fs are in resonance with the O–H stretch"
 PUBLISHED = (
     *(
         Published("gas-nve-raw", f"torque_{name}", f"gas: mean torque, {name}", value, "meV", _TORQUE)
@@ -244,18 +245,27 @@ def remarks(scale: str, fraction: float = 1.0) -> list[str]:
     ]
 
 
-def figure_remarks(scale: str) -> dict[str, str]:
-    """What differs from the published figures, by kind of system."""
+def figure_remarks(scale: str, stride: int | None = None) -> dict[str, str]:
+    """What differs from the published figures, by kind of system.
+
+    Parameters
+    ----------
+    stride
+        Inner steps per outer step of the averaged liquid, if it is not the published one.
+    """
     size = (
         "64 instead of 512 molecules and shorter runs, hence wider bands"
         if scale == "small"
         else "its own lengths"
     )
     start = "Differs from the publication:"
+    outer = "The outer step of 5 fs, the published one,"
+    if stride not in (None, PUBLISHED_STRIDE):
+        outer = f"The outer step is {0.5 * stride:g} fs, the published one 5 fs, which"
     return {
         "gas": f"{start} another model, whose symmetry error is its own, and other lengths.",
-        "liquid": f"{start} another model and training set, and {size}. The outer step of 5 fs, the published one, is "
-        "half a period of an O–H stretch: what it heats depends on the model, see `ipi-driver check --trajectory`.",
+        "liquid": f"{start} another model and training set, and {size}. {outer} is half a period of "
+        "an O–H stretch: what it heats depends on the model, see `ipi-driver check --trajectory`.",
         "ice": f"{start} another model, and proton-disordered cells made by this project. The relaxations end at the "
         "published tolerances, so that the differences of the relaxed cells are in part those of where each stopped.",
     }

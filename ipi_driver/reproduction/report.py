@@ -103,7 +103,7 @@ def write_reproduction(
     write_report(
         list(ordered.values()),
         folder, command, with_viewer, title="Reproduction of the gas, liquid and ice tests",
-        sections=sections, remarks=figure_remarks(scale),
+        sections=sections, remarks=figure_remarks(scale, runs.settings.stride),
     )  # fmt: skip
     write_tables(result, runs.settings, _notes(runs), folder)
     return result

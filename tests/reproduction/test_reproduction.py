@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from ipi_driver.errors import UserError
 from ipi_driver.observables.analyses.dispatch import find_runs
 from ipi_driver.observables.reading import Run
 from ipi_driver.reproduction.plan import Part, Settings, fingerprint, open_plan, parts_of
+from ipi_driver.reproduction.published import figure_remarks
 from ipi_driver.reproduction.report import longer_than_planned
 from ipi_driver.reproduction.runner import Runs
 from ipi_driver.reproduction.stability import longest_bond
@@ -232,6 +234,23 @@ def test_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").touch()
     with pytest.raises(UserError, match=r"holds no plan\.json"):
         open_plan(tmp_path, SETTINGS)
+
+
+def test_the_outer_step_is_chosen_for_the_averaged_liquid_alone(tmp_path: Path) -> None:
+    settings = replace(SETTINGS, stride=8)
+    parts = parts_of("small", ["liquid"], stride=8)
+    open_plan(tmp_path, settings, parts)
+    runs = Runs(tmp_path, settings, threads=1)
+    averaged, *others = ([*runs.command(part), ""] for part in parts)
+    assert averaged[averaged.index("--stride") + 1] == "8"
+    assert not any("--stride" in command for command in others)
+    for other in (None, 5):
+        with pytest.raises(UserError, match=f"was begun with stride 8, got {other}"):
+            open_plan(tmp_path, replace(SETTINGS, stride=other))
+    with pytest.raises(UserError, match="--stride must be at least 1, got 0"):
+        parts_of("small", [], stride=0)
+    assert "is 4 fs, the published one 5 fs" in figure_remarks("small", 8)["liquid"]
+    assert "The outer step of 5 fs, the published one" in figure_remarks("small")["liquid"]
 
 
 def test_trials_relax_the_smallest_cells_of_ice() -> None:
