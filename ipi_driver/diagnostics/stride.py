@@ -21,7 +21,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from ipi_driver.diagnostics.frames import Progress, no_progress
-from ipi_driver.diagnostics.stride_heating import COARSEST_SPACING, heating_of_strides, power_of_correction
+from ipi_driver.diagnostics.stride_heating import (
+    COARSEST_SPACING,
+    Heating,
+    heating_of_strides,
+    power_of_correction,
+)
 from ipi_driver.errors import UserError
 from ipi_driver.observables.spectra import Spectrum, power_spectrum
 from ipi_driver.potentials.base import Potential
@@ -58,10 +63,8 @@ class StrideTable:
     correction, raw
         Spectra per force component of the correction and of the raw forces, (eV/Å)²/cm-1.
     heating
-        (n,) rate at which the outer step heats a simulation, eV per atom and fs, NaN where the spacing does not tell;
-        None for isolated molecules and for frames further apart than `COARSEST_SPACING`.
-    heating_error
-        (n,) standard error of it.
+        Of a simulation by the outer step, eV per atom and fs; None for isolated molecules and for frames further apart
+        than `COARSEST_SPACING`.
     """
 
     time_step: float
@@ -73,8 +76,7 @@ class StrideTable:
     limited_by_spacing: bool
     correction: Spectrum
     raw: Spectrum
-    heating: FloatArray | None = None
-    heating_error: FloatArray | None = None
+    heating: Heating | None = None
 
 
 def correction_series(
@@ -149,7 +151,6 @@ def stride_table(
     recommended = int(fine.max()) if len(fine) else smallest
     edge = power[frequencies >= 0.8 * frequencies[-1]].sum()
     limited = smallest > 1 and (recommended == smallest or bool(edge > 0.05 * power.sum()))
-    heating, heating_error = _heating(corrections, structures, spacing, time_step, strides)
     return StrideTable(
         time_step=time_step,
         strides=strides,
@@ -160,8 +161,7 @@ def stride_table(
         limited_by_spacing=limited,
         correction=correction,
         raw=raw,
-        heating=heating,
-        heating_error=heating_error,
+        heating=_heating(corrections, structures, spacing, time_step, strides),
     )
 
 
@@ -171,12 +171,12 @@ def _heating(
     spacing: float,
     time_step: float,
     strides: IntArray,
-) -> tuple[FloatArray, FloatArray] | tuple[None, None]:
+) -> Heating | None:
     if not structures or not structures[0].periodic or spacing > COARSEST_SPACING:
-        return None, None
+        return None
     power, temperature = power_of_correction(corrections, structures, spacing)
     if temperature <= 0.0:
-        return None, None
+        return None
     rates, errors = heating_of_strides(power, temperature, spacing, time_step, strides)
     n_atoms = structures[0].n_atoms
-    return rates / n_atoms, errors / n_atoms
+    return Heating(rates / n_atoms, errors / n_atoms)

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 from ase.data import atomic_masses
@@ -31,6 +32,16 @@ COARSEST_SPACING = 1.5
 
 _MANY_GROUPS = 32
 _N_WINDOWS, _FEW_WINDOWS = 7, 3
+
+
+class Heating(NamedTuple):
+    """Rates at which outer steps heat a simulation, and their standard errors, (n,) each.
+
+    NaN where 1/τ is beyond what the spacing resolves. The error is from the spread of the molecules, and NaN for one.
+    """
+
+    rate: FloatArray
+    error: FloatArray
 
 
 def power_of_correction(
@@ -66,7 +77,7 @@ def power_of_correction(
 
 def heating_of_strides(
     power: FloatArray, temperature: float, spacing: float, time_step: float, strides: IntArray
-) -> tuple[FloatArray, FloatArray]:
+) -> Heating:
     """Rate at which outer steps of these strides heat the whole system, and its standard error.
 
     Parameters
@@ -82,8 +93,7 @@ def heating_of_strides(
 
     Returns
     -------
-    Two (n,) arrays, eV/fs, NaN where 1/τ is beyond what the spacing resolves; the error is from the spread of the
-    molecules, NaN where there is but one.
+    In eV/fs.
 
     Raises
     ------
@@ -103,4 +113,4 @@ def heating_of_strides(
             at = [np.interp(harmonics, frequencies, density).sum() for density in densities]
             rates[row] = np.array(at) / (2.0 * KB * temperature)
     spread = rates.std(axis=1, ddof=1) if n_molecules > 1 else np.full(len(strides), np.nan)
-    return rates.sum(axis=1), np.asarray(spread * np.sqrt(n_molecules))
+    return Heating(rates.sum(axis=1), np.asarray(spread * np.sqrt(n_molecules)))

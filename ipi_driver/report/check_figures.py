@@ -188,9 +188,8 @@ def _spectrum(stride: StrideTable) -> Any:
     right.axhline(MILLI * stride.tolerance, color="0.5", lw=0.7, ls="--")
     right.set(xlabel="outer step (fs)", ylabel="unresolved (meV/Å)", yscale="log", xscale="log")
     if stride.heating is not None:
-        rates = stride.heating * FS_PER_NS * MILLI
+        rates, errors = (values * FS_PER_NS * MILLI for values in stride.heating)
         shown = np.where(rates > FLOOR, rates, np.nan)
-        errors = None if stride.heating_error is None else stride.heating_error * FS_PER_NS * MILLI
         axes[2].errorbar(outer, shown, errors, fmt="o-", color=COLORS[2])
         axes[2].set(xlabel="outer step (fs)", ylabel="heating (meV/atom/ns)", yscale="log", xscale="log")
         axes[2].set_xlim(right.get_xlim())

@@ -105,9 +105,9 @@ def stride_text(result: CheckResult) -> str:
 
 def _heating_of(stride: StrideTable, k: int) -> str:
     """Heating by the k-th stride with its error, meV per atom and ns; empty where it is not known."""
-    if stride.heating is None or stride.heating_error is None or not np.isfinite(stride.heating[k]):
+    if stride.heating is None or not np.isfinite(stride.heating.rate[k]):
         return ""
-    value, error = (float(x[k]) * FS_PER_NS * MILLI for x in (stride.heating, stride.heating_error))
+    value, error = (float(x[k]) * FS_PER_NS * MILLI for x in stride.heating)
     return formatted(value, error) if np.isfinite(error) else f"about {_number(value)}"
 
 
@@ -260,8 +260,9 @@ def _stride_rows(result: CheckResult) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for k, (count, unresolved) in enumerate(zip(stride.strides, stride.unresolved, strict=True)):
         row = {"stride": int(count), "outer_step_fs": count * stride.time_step, "unresolved": unresolved}
-        for name, values in (("heating", stride.heating), ("heating_error", stride.heating_error)):
-            row[name] = None if values is None or np.isnan(values[k]) else float(values[k])
+        heating = (np.nan, np.nan) if stride.heating is None else (x[k] for x in stride.heating)
+        for name, value in zip(("heating", "heating_error"), heating, strict=True):
+            row[name] = float(value) if np.isfinite(value) else None
         rows.append(row)
     return rows
 

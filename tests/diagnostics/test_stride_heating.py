@@ -128,8 +128,8 @@ def test_table_holds_the_heating_of_condensed_phases() -> None:
     assert table.heating is not None
     power, temperature = power_of_correction(corrections, structures, INNER)
     rates, errors = heating_of_strides(power, temperature, INNER, INNER, table.strides)
-    assert table.heating == pytest.approx(rates / 100, nan_ok=True)
-    assert table.heating_error == pytest.approx(errors / 100, nan_ok=True)
+    assert table.heating.rate == pytest.approx(rates / 100, nan_ok=True)
+    assert table.heating.error == pytest.approx(errors / 100, nan_ok=True)
     isolated = [Structure(s.numbers, s.positions, s.cell, np.full(3, False)) for s in structures]
     assert stride_table(corrections, corrections, INNER, INNER, 1e-3, isolated).heating is None
     assert stride_table(corrections, corrections, 2.0, INNER, 1e-3, structures).heating is None
