@@ -79,7 +79,7 @@ class MeanSquareDisplacement:
         cell
             (3, 3) Å.
         centre
-            (3,) centre of mass of the system where its coordinates are unwrapped, else zeros.
+            (3,) centre of mass of the system, Å, of unwrapped coordinates and from any origin.
         """
         if self._last is None or self._unwrapped is None:
             self._unwrapped = positions.copy()

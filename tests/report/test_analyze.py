@@ -4,6 +4,7 @@ import csv
 import json
 import re
 import shutil
+from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from ipi_driver.errors import UserError
 from ipi_driver.observables.analyses.dispatch import analyse_folders
 from ipi_driver.observables.analyses.result import Analysis, Options
 from ipi_driver.observables.dynamics import finite_size_correction
+from ipi_driver.observables.reading import Run
 from ipi_driver.report.tables import formatted
 from ipi_driver.units import MILLIPASCAL_SECOND
 
@@ -147,6 +149,66 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
     options = ["--output", str(folder), "--longest-lag", "1", "--pair-frames", "60", *model]
     assert main([*arguments, *options]) == 0
     return folder
+
+
+def positions_of(folder: Path) -> list[np.ndarray]:
+    return [frame.positions for frame in Run(folder).frames(["positions"])]
+
+
+def write_positions(folder: Path, frames: list[np.ndarray], steps: Sequence[int]) -> None:
+    symbols = ["O", "H", "H"] * (len(frames[0]) // 3)
+    parts = [
+        synthetic.frame(values, step, "positions{angstrom}", synthetic.LENGTH, symbols)
+        for values, step in zip(frames, steps, strict=True)
+    ]
+    (folder / "simulation.pos_0.xyz").write_text("".join(parts))
+
+
+def test_what_is_left_out_may_have_another_stride(runs, analyses, tmp_path):
+    """20 frames a tenth as far apart before those of the run."""
+    shutil.copytree(runs / "raw", tmp_path / "run")
+    frames = positions_of(tmp_path / "run")
+    steps = [*range(0, 200, 10), *range(200, 200 + 200 * len(frames), 200)]
+    write_positions(tmp_path / "run", [frames[0]] * 20 + frames, steps)
+    options = Options(longest_lag=2.0, pair_frames=200, skip=0.1)
+    (found,) = analyse_folders([tmp_path / "run"], options)
+    expected = analyses[0]
+    for name in ("msd", "dipole_single", "g_OO"):
+        assert found.curves[name].x == pytest.approx(expected.curves[name].x)
+        assert found.curves[name].y == pytest.approx(expected.curves[name].y)
+    for name in ("diffusion", "relaxation"):
+        assert found.scalars[name].value == pytest.approx(expected.scalars[name].value)
+    with pytest.raises(UserError, match="no frame of positions after the first 1000 ps"):
+        analyse_folders([tmp_path / "run"], Options(skip=1000.0))
+
+
+def test_positions_may_be_wrapped_into_the_cell(runs, analyses, tmp_path):
+    """Diffusion relative to the centre of mass, which does not jump where an atom crosses the boundary."""
+    shutil.copytree(runs / "raw", tmp_path / "run")
+    frames = positions_of(tmp_path / "run")
+    wrapped = [values % synthetic.LENGTH for values in frames]
+    assert np.abs(wrapped[-1] - frames[-1]).max() > 10.0
+    write_positions(tmp_path / "run", wrapped, range(0, 200 * len(frames), 200))
+    (found,) = analyse_folders([tmp_path / "run"], Options(longest_lag=2.0, pair_frames=200))
+    for name in ("msd", "dipole_single"):
+        # printed with six digits
+        assert found.curves[name].y == pytest.approx(analyses[0].curves[name].y, abs=2e-3, nan_ok=True)
+
+
+def test_velocities_of_beads_are_no_temperature(runs, tmp_path):
+    """They are distributed as at n_beads times the temperature; those of the centroids as at the temperature."""
+    shutil.copytree(runs / "raw", tmp_path / "run")
+    path = tmp_path / "run" / "input.xml"
+    path.write_text(path.read_text().replace("nbeads='1'", "nbeads='8'"))
+    (beads,) = analyse_folders([tmp_path / "run"], Options(longest_lag=2.0))
+    assert "temperature_O" not in beads.scalars
+    assert "diffusion" in beads.scalars
+    assert any("add <trajectory filename='v_centroid'" in note for note in beads.notes)
+    path.write_text(path.read_text().replace("> velocities <", "> v_centroid{atomic_unit} <"))
+    velocities = tmp_path / "run" / "simulation.vel_0.xyz"
+    velocities.write_text(velocities.read_text().replace("velocities{", "v_centroid{"))
+    (centroids,) = analyse_folders([tmp_path / "run"], Options(longest_lag=2.0))
+    assert near(centroids.scalars["temperature_O"], 300.0)
 
 
 def test_page_needs_no_network(output):

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ipi_driver.errors import UserError
 from ipi_driver.observables.analyses.result import Analysis, Curve, Options, Scalar
@@ -97,12 +98,17 @@ def average_of(run: Run) -> str:
     return str(run.driver.get("average", ""))
 
 
+def _is_used(run: Run, step: ArrayLike, skip: float) -> NDArray[np.bool_]:
+    """Whether steps lie beyond the first ``skip`` ps."""
+    return np.asarray(np.asarray(step) * run.timestep >= skip * FS_PER_PS * _JUST_BELOW)
+
+
 def used_frames(run: Run, quantities: list[str], skip: float, progress: Progress) -> Iterator[RunFrame]:
     """Frames after the first ``skip`` ps, at equal spacing, counted by ``progress``."""
     step_range: list[int] = []
     for frame in run.frames(quantities):
         progress(1)
-        if frame.step * run.timestep < skip * FS_PER_PS * _JUST_BELOW:
+        if not _is_used(run, frame.step, skip):
             continue
         step_range = [*step_range[-2:], frame.step]
         if len(step_range) == 3 and step_range[2] - step_range[1] != step_range[1] - step_range[0]:
@@ -113,26 +119,39 @@ def used_frames(run: Run, quantities: list[str], skip: float, progress: Progress
         yield frame
 
 
-def spacing_of(run: Run, quantities: list[str]) -> float:
-    """Time between common frames in fs.
+class Sampling(NamedTuple):
+    """Time between common frames in fs beyond the time left out, and how many frames lie before."""
+
+    spacing: float
+    n_skipped: int
+
+
+def sampling_of(run: Run, quantities: list[str], skip: float) -> Sampling:
+    """How `used_frames` are spaced: what is left out may have another stride.
 
     Raises
     ------
     UserError
-        If the run holds fewer than two.
+        If fewer than two are used.
     """
     steps: list[int] = []
+    n_skipped = 0
     frames = run.frames(quantities)
     for frame in frames:
-        steps.append(frame.step)
+        if _is_used(run, frame.step, skip):
+            steps.append(frame.step)
+        else:
+            n_skipped += 1
         if len(steps) == 2:
             break
     frames.close()
     if len(steps) < 2:
+        after = f" after the first {skip:g} ps" if n_skipped else ""
+        got = "one frame" if steps else "no frame"
         raise UserError(
-            f"{run.path}: too short for a block average: one frame of {', '.join(quantities)}; run longer"
+            f"{run.path}: too short for a block average: {got} of {', '.join(quantities)}{after}; run longer"
         )
-    return (steps[1] - steps[0]) * run.timestep
+    return Sampling((steps[1] - steps[0]) * run.timestep, n_skipped)
 
 
 @contextmanager
@@ -146,7 +165,7 @@ def optional(analysis: Analysis, what: str) -> Iterator[None]:
 
 def _used_rows(run: Run, options: Options) -> NDArray[np.bool_]:
     """(n,) which rows of the properties lie beyond the time left out."""
-    return np.asarray(run.properties["step"] * run.timestep >= options.skip * FS_PER_PS * _JUST_BELOW)
+    return _is_used(run, run.properties["step"], options.skip)
 
 
 def add_drift(analysis: Analysis, system: System, options: Options) -> None:

@@ -11,7 +11,7 @@ from ipi_driver.observables.analyses.common import (
     add_spectra,
     new_analysis,
     optional,
-    spacing_of,
+    sampling_of,
     used_frames,
 )
 from ipi_driver.observables.analyses.result import Analysis, Curve, Map, Options, Scalar
@@ -69,7 +69,7 @@ def analyse_gas(system: System, options: Options, progress: Progress = lambda n:
 def add_temperature(analysis: Analysis, system: System, options: Options, progress: Progress) -> None:
     """Kinetic temperature of each element."""
     run = system.run
-    spacing = spacing_of(run, ["velocities"])
+    spacing = sampling_of(run, ["velocities"], options.skip).spacing
     temperature = KineticTemperature(run.numbers, run.masses)
     for frame in used_frames(run, ["velocities"], options.skip, progress):
         temperature.add(frame.velocities)
@@ -81,7 +81,7 @@ def add_temperature(analysis: Analysis, system: System, options: Options, progre
 
 def _add_angular_momentum(analysis: Analysis, system: System, options: Options, progress: Progress) -> None:
     run, atoms = system.run, system.molecules.indices[0]
-    spacing = spacing_of(run, ["positions", "velocities"])
+    spacing = sampling_of(run, ["positions", "velocities"], options.skip).spacing
     series = []
     for frame in used_frames(run, ["positions", "velocities"], options.skip, progress):
         whole = system.molecules.whole(frame.positions, frame.cell)[0]
@@ -115,7 +115,7 @@ def _add_series(
 
 def _add_torque(analysis: Analysis, system: System, options: Options, progress: Progress) -> None:
     run, atoms = system.run, system.molecules.indices[0]
-    spacing = spacing_of(run, ["positions", "forces"])
+    spacing = sampling_of(run, ["positions", "forces"], options.skip).spacing
     series = []
     for frame in used_frames(run, ["positions", "forces"], options.skip, progress):
         whole = system.molecules.whole(frame.positions, frame.cell)[0]
@@ -159,7 +159,7 @@ def _add_torque_against_average(analysis: Analysis, system: System, options: Opt
 def _add_orientation(analysis: Analysis, system: System, options: Options, progress: Progress) -> None:
     run, molecules = system.run, system.molecules
     weights = molecules.weights(options.vector)
-    spacing = spacing_of(run, ["positions"])
+    spacing = sampling_of(run, ["positions"], options.skip).spacing
     histogram = OrientationHistogram()
     for frame in used_frames(run, ["positions"], options.skip, progress):
         histogram.add(molecules.orientations(frame.positions, frame.cell, weights))

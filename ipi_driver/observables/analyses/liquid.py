@@ -15,7 +15,7 @@ from ipi_driver.observables.analyses.common import (
     add_drift,
     new_analysis,
     optional,
-    spacing_of,
+    sampling_of,
     used_frames,
 )
 from ipi_driver.observables.analyses.gas import add_orientation_result, add_temperature
@@ -27,7 +27,7 @@ from ipi_driver.observables.dynamics import (
     finite_size_correction,
     relaxation_time,
 )
-from ipi_driver.observables.molecules import largest_radius
+from ipi_driver.observables.molecules import largest_radius, minimum_image
 from ipi_driver.observables.orientation import OrientationHistogram
 from ipi_driver.observables.pairs import DipoleCorrelation, PairDistances, RadialCurve
 from ipi_driver.observables.statistics import Estimate
@@ -60,6 +60,15 @@ class _Pass:
         self.msd, self.correlation = MeanSquareDisplacement(n_lags), OrientationCorrelation(n_lags)
         self.lags = np.asarray(np.arange(n_lags + 1) * (spacing * self.lag_stride), dtype=np.float64)
         self.n_seen = 0
+        self._last: FloatArray | None = None
+        self._centre = np.zeros(3)
+
+    def _centre_of_mass(self, positions: FloatArray, cell: FloatArray) -> FloatArray:
+        """How far the centre of mass has moved, (3,) Å, of coordinates that may be wrapped into the cell."""
+        if self._last is not None:
+            self._centre = self._centre + self.fractions @ minimum_image(positions - self._last, cell)
+        self._last = positions
+        return self._centre
 
     def add(self, positions: FloatArray, cell: FloatArray) -> None:
         molecules = self.system.molecules
@@ -73,7 +82,7 @@ class _Pass:
         if with_pairs:
             self.pairs.add(positions, cell)
         if self.n_seen % self.lag_stride == 0:
-            self.msd.add(centres, cell, self.fractions @ positions)
+            self.msd.add(centres, cell, self._centre_of_mass(positions, cell))
             if self.oriented:
                 self.correlation.add(orientations)
         self.n_seen += 1
@@ -91,8 +100,8 @@ def analyse_liquid(system: System, options: Options, progress: Progress = lambda
     run = system.run
     if not system.structure.periodic:
         raise UserError(f"{run.path}: a liquid needs a periodic cell, the trajectory has none")
-    spacing = spacing_of(run, ["positions"])
-    n_frames = max(1, run.n_frames() - int(options.skip * FS_PER_PS / spacing))
+    spacing, n_skipped = sampling_of(run, ["positions"], options.skip)
+    n_frames = max(1, run.n_frames() - n_skipped)
     streamed = _Pass(system, options, spacing, n_frames)
     for frame in used_frames(run, ["positions"], options.skip, progress):
         streamed.add(frame.positions, frame.cell)

@@ -87,8 +87,9 @@ class Run:
         self.input_path = find_input(self.path)
         self.settings: InputSettings = read_input(self.input_path)
         if self.settings.n_beads > 1:
+            n_beads = self.settings.n_beads
             self.note(
-                f"{self.settings.n_beads} beads: centroids where the run wrote them, else the first bead"
+                f"{n_beads} beads: centroids where the run wrote them, else positions and forces of the first"
             )
 
     @property
@@ -147,10 +148,16 @@ class Run:
         return float((times[-1] - times[0]) / (steps[-1] - steps[0]))
 
     def trajectory(self, quantity: str) -> TrajectoryFile | None:
-        """The file of a quantity (its centroid where there are beads), or None where the run writes none."""
+        """The file of a quantity (its centroid where there are beads), or None where the run writes none.
+
+        A bead's positions and forces are distributed as those of the quantum particle; its velocity is that of a
+        temperature n_beads times as high, and does not stand in for the centroid's.
+        """
         wanted = [quantity]
         if self.settings.n_beads > 1 and quantity in CENTROIDS:
             wanted.insert(0, CENTROIDS[quantity])
+            if quantity in ("velocities", "momenta"):
+                wanted.remove(quantity)
         for name in wanted:
             for output in self.settings.outputs:
                 if output.kind == "trajectory" and name in (output.quantity, output.name):
@@ -252,10 +259,15 @@ class Run:
             file = self.trajectory(name)
             if file is not None:
                 return name, file
+        name, of_beads = quantity, ""
+        if self.settings.n_beads > 1 and quantity == "velocities":
+            name, of_beads = (
+                CENTROIDS[quantity],
+                " of the centroids (those of beads have another temperature)",
+            )
         raise UserError(
-            f"{self.path} has no {quantity} trajectory: add "
-            f"<trajectory filename='{quantity}' stride='10'> {quantity} </trajectory> to <output> "
-            f"and run again"
+            f"{self.path} has no {quantity} trajectory{of_beads}: add "
+            f"<trajectory filename='{name}' stride='10'> {name} </trajectory> to <output> and run again"
         )
 
     def _file_of(self, output: OutputFile) -> Path | None:
