@@ -53,7 +53,8 @@ class PairDistances:
     pairs
         Such as (("O", "O"), ("O", "H"), ("H", "H")).
     r_max
-        Largest distance, Å; not above half the smallest height of the cell.
+        Largest distance, Å. Shells beyond half the smallest height of any frame's cell, where pairs would be missing,
+        are left out.
     n_bins
         Shells between 0 and r_max.
     labels
@@ -79,10 +80,11 @@ class PairDistances:
         edges = np.linspace(0.0, self.r_max, self.n_bins + 1)
         self.r = 0.5 * (edges[1:] + edges[:-1])
         self._shells = 4.0 / 3.0 * np.pi * np.diff(edges**3)
+        self._complete = _CompleteShells(self.r_max, self.n_bins)
 
     def add(self, positions: FloatArray, cell: FloatArray) -> None:
         """Add one frame, (n_atoms, 3) and (3, 3) in Å."""
-        _check_radius(self.r_max, cell)
+        self._complete.see(cell)
         volume = abs(np.linalg.det(cell))
         for pair, blocks in self._blocks.items():
             first, second = self._atoms[pair[0]], self._atoms[pair[1]]
@@ -97,10 +99,7 @@ class PairDistances:
         UserError
             If the trajectory is too short for a block average.
         """
-        return {
-            pair: RadialCurve(self.r, blocks.estimate(spacing, short_blocks=True))
-            for pair, blocks in self._blocks.items()
-        }
+        return {pair: self._complete.curve(self.r, blocks, spacing) for pair, blocks in self._blocks.items()}
 
     def _count(
         self, positions: FloatArray, cell: FloatArray, first: IntArray, second: IntArray, same: bool
@@ -132,7 +131,7 @@ class DipoleCorrelation:
     Parameters
     ----------
     r_max
-        Largest distance between centres, Å.
+        Largest distance between centres, Å; see `PairDistances`.
     n_bins
         Shells between 0 and r_max.
     """
@@ -141,10 +140,11 @@ class DipoleCorrelation:
         self.r_max, self.n_bins = r_max, n_bins
         self.r = (np.arange(n_bins) + 0.5) * r_max / n_bins
         self._longitudinal, self._transverse = Blocks(), Blocks()
+        self._complete = _CompleteShells(r_max, n_bins)
 
     def add(self, centres: FloatArray, orientations: FloatArray, cell: FloatArray) -> None:
         """Add one frame: (n_molecules, 3) centres in Å, unit vectors, and the cell."""
-        _check_radius(self.r_max, cell)
+        self._complete.see(cell)
         sums = np.zeros((3, self.n_bins))
         n = len(centres)
         rows = max(1, _CHUNK // n)
@@ -173,18 +173,24 @@ class DipoleCorrelation:
         UserError
             If the trajectory is too short for a block average.
         """
-        curves = (
-            self._longitudinal.estimate(spacing, short_blocks=True),
-            self._transverse.estimate(spacing, short_blocks=True),
+        longitudinal, transverse = (
+            self._complete.curve(self.r, blocks, spacing) for blocks in (self._longitudinal, self._transverse)
         )
-        return RadialCurve(self.r, curves[0]), RadialCurve(self.r, curves[1])
+        return longitudinal, transverse
 
 
-def _check_radius(r_max: float, cell: FloatArray) -> None:
-    if not cell.any():
-        raise UserError("pair correlations need a periodic cell, got none")
-    largest = largest_radius(cell)
-    if r_max > largest * (1.0 + 1e-9):
-        raise UserError(
-            f"`r_max` must not exceed half the smallest height of the cell, {largest:.3f} Å, got {r_max:.3f}"
-        )
+class _CompleteShells:
+    """How many shells, from the first, lie within half the smallest height of every cell that was met."""
+
+    def __init__(self, r_max: float, n_bins: int) -> None:
+        self._width, self._count = r_max / n_bins, n_bins
+
+    def see(self, cell: FloatArray) -> None:
+        if not cell.any():
+            raise UserError("pair correlations need a periodic cell, got none")
+        self._count = min(self._count, int(largest_radius(cell) / self._width * (1.0 + 1e-9)))
+
+    def curve(self, r: FloatArray, blocks: Blocks, spacing: float) -> RadialCurve:
+        if self._count < 1:
+            raise UserError(f"the cell is too flat for shells of {self._width:.3g} Å: choose a smaller r_max")
+        return RadialCurve(r[: self._count], blocks.estimate(spacing, leading=self._count, short_blocks=True))

@@ -134,10 +134,30 @@ def test_dipoles_of_one_pair():
     assert np.isnan(np.delete(longitudinal.estimate.value, place)).all()
 
 
-def test_radius_beyond_half_the_cell_is_refused():
-    pairs = PairDistances(np.array([8, 8]), [("O", "O")], 6.5)
-    with pytest.raises(UserError, match=r"half the smallest height of the cell, 6.000 Å, got 6.500"):
-        pairs.add(np.zeros((2, 3)), CUBIC)
+def test_shells_end_where_the_smallest_cell_does():
+    """A cell that breathes: the same shells as without those that reach beyond half its smallest height."""
+    rng = np.random.default_rng(7)
+    numbers = np.full(60, 8)
+    reaching, within = (PairDistances(numbers, [("O", "O")], r, n) for r, n in ((6.0, 60), (5.4, 54)))
+    dipoles = DipoleCorrelation(6.0, 60)
+    for k in range(40):
+        cell = CUBIC * (1.0, 0.95, 0.9, 0.95)[k % 4]
+        positions = rng.uniform(size=(60, 3)) @ cell
+        for pairs in (reaching, within):
+            pairs.add(positions, cell)
+        dipoles.add(positions, np.tile([0.0, 0.0, 1.0], (60, 1)), cell)
+    (found,), (expected,) = reaching.result(1.0).values(), within.result(1.0).values()
+    np.testing.assert_allclose(found.r, expected.r)
+    np.testing.assert_allclose(found.estimate.value, expected.estimate.value)
+    assert dipoles.result(1.0)[0].r[-1] == pytest.approx(5.35)
+    flat = PairDistances(numbers, [("O", "O")], 6.0, 60)
+    flat.add(positions, np.diag([0.1, 20.0, 20.0]))
+    with pytest.raises(UserError, match=r"too flat for shells of 0\.1 Å"):
+        flat.result(1.0)
+
+
+def test_what_has_no_pairs_is_refused():
+    pairs = PairDistances(np.array([8, 8]), [("O", "O")], 5.0)
     with pytest.raises(UserError, match="need a periodic cell"):
         pairs.add(np.zeros((2, 3)), np.zeros((3, 3)))
     with pytest.raises(UserError, match="holds no N"):

@@ -195,6 +195,22 @@ def test_positions_may_be_wrapped_into_the_cell(runs, analyses, tmp_path):
         assert found.curves[name].y == pytest.approx(analyses[0].curves[name].y, abs=2e-3, nan_ok=True)
 
 
+def test_a_cell_that_breathes(runs, analyses, tmp_path):
+    """At constant pressure the cell is at times smaller than the first one."""
+    shutil.copytree(runs / "raw", tmp_path / "run")
+    path = tmp_path / "run" / "simulation.pos_0.xyz"
+    frames = path.read_text().split(" CELL")
+    length = f"{synthetic.LENGTH:10.5f}"
+    assert length in frames[50]
+    frames[50] = frames[50].replace(length, f"{13.0:10.5f}", 3)
+    path.write_text(" CELL".join(frames))
+    (found,) = analyse_folders([tmp_path / "run"], Options(longest_lag=2.0, pair_frames=1000))
+    assert found.curves["g_OO"].x[-1] < 6.5 < analyses[0].curves["g_OO"].x[-1]
+    assert found.curves["cuu_longitudinal"].x[-1] < 6.5
+    assert any("half the smallest height of the cell" in note for note in found.notes)
+    assert "diffusion" in found.scalars
+
+
 def test_velocities_of_beads_are_no_temperature(runs, tmp_path):
     """They are distributed as at n_beads times the temperature; those of the centroids as at the temperature."""
     shutil.copytree(runs / "raw", tmp_path / "run")

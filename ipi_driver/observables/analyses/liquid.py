@@ -48,8 +48,14 @@ class _Pass:
         self.weights = molecules.weights(options.vector) if self.oriented else np.zeros(1)
         self.fractions = run.masses / run.masses.sum()
         self.histogram = OrientationHistogram()
-        # a little inside the first cell, so that one that breathes does not stop the analysis
-        self.r_max = options.r_max or 0.98 * largest_radius(system.structure.cell)
+        largest = largest_radius(system.structure.cell)
+        if options.r_max is not None and options.r_max > largest * (1.0 + 1e-9):
+            raise UserError(
+                f"{run.path}: --r-max must not exceed half the smallest height of the cell, {largest:.3f} Å, got "
+                f"{options.r_max:g}"
+            )
+        # a little inside the first cell, so that one that breathes does not cost many shells
+        self.r_max = options.r_max or 0.98 * largest
         self.pair_stride = max(1, -(-n_frames // options.pair_frames))
         self.pairs = PairDistances(run.numbers, _pairs_of(run.numbers), self.r_max)
         self.dipoles = DipoleCorrelation(self.r_max)
@@ -140,6 +146,12 @@ def _add_pairs(analysis: Analysis, streamed: _Pass) -> None:
         key = f"g_{first}{second}"
         analysis.curves[key] = Curve.of(curve.r, curve.estimate, "r / Å", f"g {first}–{second}")
     heaviest = next(key for key in analysis.curves if key.startswith("g_"))
+    r = analysis.curves[heaviest].x
+    end = 1.5 * r[-1] - 0.5 * r[-2] if len(r) > 1 else 2.0 * r[-1]
+    if end < streamed.r_max * (1.0 - 1e-9):
+        analysis.note(
+            f"pair correlations up to {end:.2f} instead of {streamed.r_max:.2f} Å, half the smallest height of the cell"
+        )
     _add_first_maximum(analysis, analysis.curves[heaviest], heaviest)
     if streamed.oriented:
         longitudinal, transverse = streamed.dipoles.result(spacing)

@@ -28,7 +28,7 @@ class Options:
     fit_start
         Start of the window in which D and the relaxation time are fitted, ps.
     r_max
-        Largest distance of pair correlations, Å; None: half the smallest height of the cell.
+        Largest distance of pair correlations, Å; None: nearly half the smallest height of the first cell.
     pair_frames
         Largest number of frames used for pair correlations, which cost most.
     viscosity
