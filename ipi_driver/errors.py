@@ -4,5 +4,7 @@
 class UserError(Exception):
     """Bad input: the message says in one line what is wrong, what was expected, what was got, and the remedy.
 
-    The command line prints it as ``error: MESSAGE`` on standard error and exits with status 2; no traceback.
+    The command line prints it as ``error: MESSAGE`` on standard error and exits with its ``status``; no traceback.
     """
+
+    status = 2

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -45,9 +47,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     command = importlib.import_module(f"ipi_driver.cli.{COMMANDS[args.command][0]}")
     try:
-        return int(command.main(args))
+        status = int(command.main(args))
+        sys.stdout.flush()
+        return status
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        return error.status
+    except BrokenPipeError:  # `| head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    except OSError as error:  # disk full, no permission, a file where a folder should be
+        names = " -> ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
+        print(f"error: {error.strerror or error}{': ' if names else ''}{names}", file=sys.stderr)
+        return 2
+    except UnicodeDecodeError as error:
+        print(f"error: a file is not UTF-8 text: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

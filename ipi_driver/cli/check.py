@@ -105,6 +105,8 @@ def main(args: argparse.Namespace) -> int:
             raise UserError(
                 f"--{option.replace('_', '-')} must be at least {least}, got {getattr(args, option)}"
             )
+    if args.output is not None and args.output.exists() and not args.output.is_dir():
+        raise UserError(f"--output must be a folder, got the file {args.output}")
     data_sets = [read_data_set(path, args.pbc).sample(args.max_structures) for path in args.structures]
     trajectory = None
     if args.trajectory is not None:

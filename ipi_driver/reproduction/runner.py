@@ -18,6 +18,7 @@ from ipi_driver.serving.launcher_folder import INPUT, STARTING, checkpoints, is_
 from ipi_driver.serving.launcher_lock import locked
 from ipi_driver.serving.launcher_monitor import PropertyMonitor
 from ipi_driver.serving.launcher_set import is_finished
+from ipi_driver.serving.signals import heeded_signals
 from ipi_driver.shipped import shipped_folder
 
 _PATIENCE = 60.0
@@ -141,7 +142,7 @@ class Runs:
         running: dict[subprocess.Popen[bytes], Part] = {}
         environment = dict(os.environ, OMP_NUM_THREADS=str(self.threads))
         (self.output / "logs").mkdir(parents=True, exist_ok=True)
-        previous = signal.signal(signal.SIGTERM, _interrupt)
+        previous = {number: signal.signal(number, _interrupt) for number in heeded_signals()}
         try:
             while waiting or running:
                 while waiting and len(running) < jobs:
@@ -161,7 +162,8 @@ class Runs:
                         failures.append(Failure(part, process.returncode, self.log(part)))
         finally:
             _stop(list(running))  # none is left where all went well
-            signal.signal(signal.SIGTERM, previous)
+            for number, handler in previous.items():
+                signal.signal(number, handler)
         return failures
 
     def _free_if_lost(self, part: Part) -> None:

@@ -29,6 +29,7 @@ from ipi_driver.serving.endpoint import Endpoint, State
 from ipi_driver.serving.evaluator import Counts, Ending, EvaluationError, SharedEvaluator
 from ipi_driver.serving.protocol import Reply, Request
 from ipi_driver.serving.settings import EndpointSettings, ServeSettings
+from ipi_driver.serving.signals import heeded_signals
 from ipi_driver.serving.template import read_template
 from ipi_driver.structure import Structure
 from ipi_driver.units import BOHR
@@ -52,6 +53,8 @@ def serve(settings: ServeSettings) -> int:
     UserError
         For bad settings, a failing model, an i-PI that does not come or dies.
     """
+    if settings.stats is not None and not settings.stats.absolute().parent.is_dir():
+        raise UserError(f"--stats {settings.stats}: there is no folder {settings.stats.parent}")
     if settings.threads is not None:
         import torch
 
@@ -122,8 +125,11 @@ class Client:
         with self._failing:
             if self._failure is None:
                 self.evaluator.close()
-                path = _write_frame(request, self.template, str(error))
-                self._failure = UserError(f"{error}; the configuration is in {path}")
+                try:
+                    place = f"is in {_write_frame(request, self.template, str(error))}"
+                except OSError as problem:  # what went wrong first is what matters
+                    place = f"could not be written ({problem})"
+                self._failure = UserError(f"{error}; the configuration {place}")
             return self._failure
 
     def _others_live(self, asking: Endpoint) -> bool:
@@ -132,9 +138,7 @@ class Client:
     def run(self) -> int:
         """See `serve`."""
         started = time.perf_counter()
-        previous = {
-            number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM, signal.SIGINT)
-        }
+        previous = {number: signal.signal(number, self._on_signal) for number in heeded_signals()}
         threads = [
             threading.Thread(
                 target=self._run_endpoint, args=(endpoint,), name=endpoint.settings.label, daemon=True
@@ -216,7 +220,10 @@ class Client:
             "model_seconds": sum(c.model_seconds for c in self.counts.values()),
             "endpoints": {label: vars(counts) for label, counts in self.counts.items()},
         }
-        self.settings.stats.write_text(json.dumps(summary, indent=2) + "\n")
+        try:
+            self.settings.stats.write_text(json.dumps(summary, indent=2) + "\n")
+        except OSError as error:  # how the run ended matters more
+            logger.warning("no statistics: %s", error)
 
 
 def _template(settings: ServeSettings) -> Structure:

@@ -32,6 +32,11 @@ class EvaluationError(UserError):
         self.structure = structure
 
 
+def _one_line(error: Exception) -> str:
+    """What a model raised; TorchScript says the cause in the last of many lines."""
+    return f"the model failed: {type(error).__name__}: {' '.join(str(error).split())}"
+
+
 class Ending(Exception):
     """No evaluation is begun any more: the client is on its way out."""
 
@@ -134,7 +139,7 @@ class SharedEvaluator:
         except UserError:
             raise
         except Exception as error:
-            raise EvaluationError(f"the model failed: {type(error).__name__}: {error}", structure) from error
+            raise EvaluationError(_one_line(error), structure) from error
         counts.model_seconds += time.perf_counter() - start
         counts.frames += prediction.n_frames - int(reuse)
         known.averaged[average] = prediction
@@ -154,7 +159,7 @@ class SharedEvaluator:
         except UserError:
             raise
         except Exception as error:
-            raise EvaluationError(f"the model failed: {type(error).__name__}: {error}", batch[0]) from error
+            raise EvaluationError(_one_line(error), batch[0]) from error
         counts.model_seconds += time.perf_counter() - start
         counts.frames += len(batch)
         for i, (known, _) in enumerate(unknown.values()):
@@ -163,7 +168,8 @@ class SharedEvaluator:
 
     def _remember(self, structure: Structure) -> _Known:
         """What is known of this configuration; the one not used for longest is forgotten."""
-        key = structure.positions.tobytes() + structure.cell.tobytes() + structure.pbc.tobytes()
+        parts = (structure.numbers, structure.positions, structure.cell, structure.pbc)
+        key = b"".join(part.tobytes() for part in parts)
         if key in self._known:
             self._known.move_to_end(key)
         else:

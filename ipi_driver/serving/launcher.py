@@ -30,6 +30,7 @@ from ipi_driver.serving.launcher_lock import locked
 from ipi_driver.serving.launcher_monitor import PropertyMonitor
 from ipi_driver.serving.launcher_orphans import ending_with_parent
 from ipi_driver.serving.launcher_progress import ProgressDisplay
+from ipi_driver.serving.signals import heeded_signals
 
 _POLL = 0.1
 _PATIENCE = 60.0
@@ -38,11 +39,12 @@ _FOLLOW = 10.0
 """Seconds for the one to end by itself after the other has ended."""
 _NOTHING_TO_LOSE = 3.0
 """Both of these before the first step, where there is no RESTART and i-PI, which waits for forces, hears nothing."""
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupted(UserError):
     """A signal ended the run before its first step."""
+
+    status = 130
 
 
 @dataclass(frozen=True)
@@ -276,10 +278,10 @@ def _ending(folder: Path, statuses: Statuses, last: int, total: int, interruptio
 
 @contextmanager
 def _catch_signals() -> Iterator[_Interruption]:
-    """Remember SIGINT, SIGTERM and SIGHUP instead of dying of them."""
+    """Remember the signals that ask to end instead of dying of them."""
     interruption = _Interruption()
     try:
-        before = {number: signal.signal(number, interruption) for number in _SIGNALS}
+        before = {number: signal.signal(number, interruption) for number in heeded_signals()}
     except ValueError:  # not the main thread: whoever called has the signals
         yield interruption
         return

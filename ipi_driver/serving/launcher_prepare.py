@@ -189,7 +189,12 @@ def changed_settings(settings: dict[str, Any], changes: Changes) -> dict[str, An
         path = Path(changes.model)
         changed["model"] = str(path.resolve()) if path.exists() else changes.model
     if changes.average is not None:
-        endpoints = [dict(e) for e in changed.get("endpoints") or []]
+        endpoints = changed.get("endpoints") or []
+        if not isinstance(endpoints, list) or not all(isinstance(e, dict) for e in endpoints):
+            raise UserError(
+                f"{SETTINGS}: `endpoints` must be a list of mappings such as `- unix: NAME`, got {endpoints}"
+            )
+        endpoints = [dict(e) for e in endpoints]
         averaged = [e for e in endpoints if e.get("average") not in (None, False, "none")]
         if not averaged and len(endpoints) > 1:
             raise UserError(

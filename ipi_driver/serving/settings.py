@@ -123,7 +123,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise UserError(f"no configuration file {str(path)!r}")
     try:
         values = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
         raise UserError(f"{path} must hold `key: value` lines, got {type(values).__name__}")

@@ -6,6 +6,8 @@ import json
 import os
 import re
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import ase
@@ -123,6 +125,49 @@ def test_interruption_leaves_nothing_behind(number: signal.Signals, place) -> No
     assert done // 10 * 10 == int(float(rows(folder)[-1].split()[0]))
 
 
+def test_a_run_under_nohup_outlives_the_terminal(place) -> None:
+    command = [
+        "nohup",
+        sys.executable,
+        "-m",
+        "ipi_driver",
+        "run",
+        "gas-nve",
+        "--model",
+        MODEL,
+        "--output",
+        "run",
+    ]
+    process = subprocess.Popen(
+        [*command, "--steps", "400"],
+        cwd=place.folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    folder = place.folder / "run"
+    wait_for(lambda: len(rows(folder)) > 1)
+    process.send_signal(signal.SIGHUP)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+    assert len(rows(folder)) == 41
+
+
+def test_a_closed_terminal_stops_the_runs_of_a_reproduction(tmp_path: Path) -> None:
+    """They are in sessions of their own, which no terminal ends."""
+    words = ("reproduce", "gas", "--model", MODEL, "--jobs", "1", "--no-viewer", "--output", "out")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ipi_driver", *words], cwd=tmp_path, stderr=subprocess.PIPE
+    )
+    folder = tmp_path / "out" / "runs" / "gas-nve-raw"
+    wait_for(lambda: (folder / "simulation.out").is_file() and len(rows(folder)) > 1)
+    process.send_signal(signal.SIGHUP)
+    process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert not children(folder)
+    assert checkpoints(folder)
+
+
 @pytest.mark.parametrize("seen", [True, False], ids=["later", "before-it-saw-a-step"])
 def test_a_killed_launcher_leaves_no_process(seen: bool, place) -> None:
     """i-PI is told by the kernel, writes its RESTART, and tells the client."""
@@ -149,7 +194,7 @@ def test_interruption_before_the_first_step_leaves_a_folder_that_can_be_used(pla
     wait_for(lambda: "client" in children(folder) and "Handshaking was" in (folder / "i-pi.log").read_text())
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 2
+    assert process.returncode == 130
     assert "interrupted by SIGTERM before the first step" in error_line(errors)
     assert not children(folder)
     status, _, errors = place.run("gas-nve", "--output", "run", "--resume")

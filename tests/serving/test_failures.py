@@ -63,6 +63,7 @@ BAD_WORDS = {
     "no such device": (["ase:ase.calculators.nothing.Nothing", "--unix", "a"], "nothing"),
     "missing structure": ([ANISOTROPIC, "--unix", "a", "--structure", "nowhere.xyz"], "nowhere.xyz"),
     "no i-PI": ([ANISOTROPIC, "--unix", "a", "--deadline", "0.5"], "within 0.5 s"),
+    "no folder for the statistics": ([ANISOTROPIC, "--unix", "a", "--stats", "no/s.json"], "no folder no"),
     "no i-PI on the network": ([ANISOTROPIC, "--inet", "127.0.0.1:1", "--deadline", "0.5"], "within 0.5 s"),
 }
 
