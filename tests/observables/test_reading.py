@@ -233,6 +233,34 @@ def test_malformed_files_are_one_clear_line(tmp_path):
         assert "\n" not in str(caught.value)
 
 
+def test_a_run_killed_at_any_byte_and_continued_by_ipi(ipi_run, tmp_path):
+    """i-PI appends to what was written, from an earlier step on: no frame and no row is lost or made up."""
+    text = (ipi_run / "water.x_0.xyz").read_bytes()
+    whole = list(TrajectoryFile(ipi_run / "water.x_0.xyz"))
+    per_frame = len(text) // len(whole)
+    assert len(text) == per_frame * len(whole)
+    path = tmp_path / "cut.xyz"
+    for cut in range(4 * per_frame + 1, 5 * per_frame):
+        path.write_bytes(text[:cut] + text[3 * per_frame :])
+        file = TrajectoryFile(path)
+        found = list(file)
+        assert [frame.step for frame in found] == [frame.step for frame in whole], cut
+        for one, other in zip(found, whole, strict=True):
+            np.testing.assert_array_equal(one.values, other.values)
+        assert any("frames cut short" in note or "5 frames repeated" in note for note in file.notes), cut
+
+    text = (ipi_run / "water.log").read_bytes()
+    expected = read_properties(ipi_run / "water.log")
+    *_, start, middle, end = (at for at in range(len(text)) if text[at - 1 : at] == b"\n")
+    path = tmp_path / "cut.log"
+    for cut in range(middle + 1, end):
+        path.write_bytes(text[:cut] + text[start:])
+        found = read_properties(path)
+        for name, values in expected.columns.items():
+            np.testing.assert_array_equal(found[name], values)
+        assert any("repeated" in note or "malformed" in note for note in found.notes), cut
+
+
 def test_memory_does_not_grow_with_the_trajectory(tmp_path):
     path = tmp_path / "pos.xyz"
     values = np.random.default_rng(0).normal(size=(300, 3))

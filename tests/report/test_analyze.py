@@ -211,6 +211,27 @@ def test_a_cell_that_breathes(runs, analyses, tmp_path):
     assert "diffusion" in found.scalars
 
 
+def test_columns_of_a_second_property_file_with_another_stride(runs, analyses, tmp_path):
+    shutil.copytree(runs / "raw", tmp_path / "run")
+    first, xml = (tmp_path / "run" / name for name in ("simulation.out", "input.xml"))
+    rows = np.loadtxt(first)
+    header = "# column 1 --> step : help\n# column {} --> {}{{electronvolt}} : help\n"
+    np.savetxt(first, rows[:, [0, 3]], header=header.format(2, "potential"), comments="")
+    second = tmp_path / "run" / "simulation.energy"
+    np.savetxt(second, rows[::2, [0, 2]], header=header.format(2, "conserved"), comments="")
+    more = "<properties filename='energy' stride='400'> [ step, conserved{electronvolt} ] </properties>"
+    xml.write_text(xml.read_text().replace("<trajectory filename='pos'", f"{more}<trajectory filename='pos'"))
+    (found,) = analyse_folders([tmp_path / "run"], Options(longest_lag=2.0))
+    drift = found.scalars["drift"]
+    assert drift.value == pytest.approx(analyses[0].scalars["drift"].value, rel=1e-2)
+    second.unlink()
+    (without,) = analyse_folders([tmp_path / "run"], Options(longest_lag=2.0))
+    assert "drift" not in without.scalars
+    assert any(
+        "no column `conserved` beside a column `step` in simulation.out" in note for note in without.notes
+    )
+
+
 def test_velocities_of_beads_are_no_temperature(runs, tmp_path):
     """They are distributed as at n_beads times the temperature; those of the centroids as at the temperature."""
     shutil.copytree(runs / "raw", tmp_path / "run")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -163,20 +163,21 @@ def optional(analysis: Analysis, what: str) -> Iterator[None]:
         analysis.note(f"{what} left out: {error}")
 
 
-def _used_rows(run: Run, options: Options) -> NDArray[np.bool_]:
-    """(n,) which rows of the properties lie beyond the time left out."""
-    return _is_used(run, run.properties["step"], options.skip)
+def _used_columns(run: Run, options: Options, *names: str) -> tuple[FloatArray, ...]:
+    """Times in fs and columns of the properties, of the rows beyond the time left out."""
+    table = run.properties_with(*names)
+    used = _is_used(run, table["step"], options.skip)
+    return table["step"][used] * run.timestep, *(table[name][used] for name in names)
 
 
 def add_drift(analysis: Analysis, system: System, options: Options) -> None:
     """Drift of the conserved quantity, and its time series."""
-    table, used = system.run.properties, _used_rows(system.run, options)
-    times, conserved = table["step"][used] * system.run.timestep, table["conserved"][used]
+    times, conserved = _used_columns(system.run, options, "conserved")
     n = system.molecules.n_molecules
     estimate = drift(conserved, times, n)
     analysis.scalars["drift"] = Scalar.of("drift of the conserved quantity", estimate, "meV/molecule/ns", 1e3)
     per_molecule = 1e3 * (conserved - conserved[0]) / n
-    thin = max(1, used.sum() // 2000)
+    thin = max(1, len(times) // 2000)
     analysis.curves["conserved"] = Curve(
         times[::thin] / FS_PER_PS,
         per_molecule[::thin],
@@ -194,12 +195,11 @@ def add_dissipation(analysis: Analysis, system: System, options: Options) -> Non
     UserError
         If the run is too short, or its temperature unknown.
     """
-    table, used = system.run.properties, _used_rows(system.run, options)
-    times, n = table["step"][used] * system.run.timestep, system.molecules.n_molecules
+    times, conserved = _used_columns(system.run, options, "conserved")
     temperature = system.run.settings.temperature
     if temperature is None:
-        temperature = float(table["temperature"][used].mean())
-    spectrum = heating_spectrum(table["conserved"][used], times, n, temperature)
+        temperature = float(_used_columns(system.run, options, "temperature")[1].mean())
+    spectrum = heating_spectrum(conserved, times, system.molecules.n_molecules, temperature)
     frequencies, density, error = spectrum.bands()
     analysis.curves["heating_spectrum"] = Curve(
         frequencies / SPEED_OF_LIGHT,
@@ -213,18 +213,20 @@ def add_dissipation(analysis: Analysis, system: System, options: Options) -> Non
 
 
 def add_spectra(analysis: Analysis, run: Run, options: Options) -> None:
-    """Spectra of the potential energy and of what is not equivariant in it, from the property files."""
-    table, used = run.properties, _used_rows(run, options)
-    steps = table["step"][used]
-    spacing = float(steps[1] - steps[0]) * run.timestep if used.sum() > 1 else 0.0
-    add_spectrum(analysis, "spectrum_potential", table["potential"][used], spacing)
-    part = non_equivariant_part(run)
-    if part is not None:
-        add_spectrum(analysis, "spectrum_non_equivariant", part[used], spacing)
+    """Spectra of the potential energy and of what is not equivariant in it, from the property files.
+
+    With multiple time stepping i-PI evaluates the raw and the averaged potential; written as
+    ``pot_component_raw(0)`` and ``pot_component_raw(1)`` their difference is what the average removes.
+    """
+    times, potential = _used_columns(run, options, "potential")
+    add_spectrum(analysis, "spectrum_potential", potential, times)
+    with suppress(UserError):  # written by runs with two force components alone
+        times, raw, averaged = _used_columns(run, options, "pot_component_raw(0)", "pot_component_raw(1)")
+        add_spectrum(analysis, "spectrum_non_equivariant", raw - averaged, times)
 
 
-def add_spectrum(analysis: Analysis, key: str, series: FloatArray, spacing: float) -> None:
-    spectrum = power_spectrum(series, spacing)
+def add_spectrum(analysis: Analysis, key: str, series: FloatArray, times: FloatArray) -> None:
+    spectrum = power_spectrum(series, float(times[1] - times[0]) if len(times) > 1 else 0.0)
     analysis.curves[key] = Curve(
         spectrum.wavenumbers[1:], spectrum.density[1:], spectrum.error[1:], "wavenumber / cm-1", "S / eV² cm"
     )

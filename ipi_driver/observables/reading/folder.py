@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, reduce
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +114,41 @@ class Run:
 
     @cached_property
     def properties(self) -> PropertyTable:
-        """The columns of every property file that has the stride of the first one."""
+        """The columns of the first property file, and of the others that have the same steps."""
+        columns = dict(self._tables[0].columns)
+        for table in self._tables[1:]:
+            if "step" in table and "step" in columns and np.array_equal(table["step"], columns["step"]):
+                columns |= {name: values for name, values in table.columns.items() if name not in columns}
+        return PropertyTable(columns, self._tables[0].source)
+
+    def properties_with(self, *names: str) -> PropertyTable:
+        """Step and these columns, whichever property files hold them, at the steps that those files share.
+
+        Raises
+        ------
+        UserError
+            If no property file of the run has one of them.
+        """
+        if all(name in self.properties for name in ("step", *names)):
+            return self.properties
+        holding = []
+        for name in names:
+            table = next((t for t in self._tables if name in t and "step" in t), None)
+            if table is None:
+                sources = ", ".join(Path(t.source).name for t in self._tables)
+                raise UserError(
+                    f"{self.path}: no column `{name}` beside a column `step` in {sources}: add both to <properties> of "
+                    "the input"
+                )
+            holding.append(table)
+        shared = reduce(np.intersect1d, [table.steps for table in holding])
+        columns = {"step": shared.astype(np.float64)}
+        for name, table in zip(names, holding, strict=True):
+            columns[name] = table[name][np.searchsorted(table.steps, shared)]
+        return PropertyTable(columns, ", ".join(dict.fromkeys(table.source for table in holding)))
+
+    @cached_property
+    def _tables(self) -> list[PropertyTable]:
         outputs = [output for output in self.settings.outputs if output.kind == "properties"]
         tables = [
             read_properties(self.path / output.stem)
@@ -125,21 +159,17 @@ class Run:
             raise UserError(
                 f"{self.path} has no property file: add <properties> with step and conserved to the input"
             )
-        columns = dict(tables[0].columns)
-        for table in tables[1:]:
-            if "step" in table and "step" in columns and np.array_equal(table["step"], columns["step"]):
-                columns |= {name: values for name, values in table.columns.items() if name not in columns}
         for table in tables:
             for note in table.notes:
                 self.note(note)
-        return PropertyTable(columns, tables[0].source)
+        return tables
 
     @cached_property
     def timestep(self) -> float:
         """Length of a step in fs: from the input, else from the columns step and time."""
         if self.settings.timestep is not None:
             return self.settings.timestep
-        table = self.properties
+        table = self.properties_with("time")
         steps, times = table["step"], table["time"]
         if len(steps) < 2:
             raise UserError(

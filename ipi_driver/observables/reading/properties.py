@@ -113,13 +113,35 @@ def _read_rows(path: Path, content: bytes, n_columns: int) -> tuple[FloatArray, 
         notes.append(f"{path.name}: last row incomplete, dropped")
     try:
         rows = np.loadtxt(BytesIO(content), comments="#", ndmin=2)
-    except ValueError as error:
-        raise UserError(f"{path}: malformed row, expected {n_columns} numbers ({error})") from error
+    except ValueError:
+        rows, n_left_out = _rows_of_full_length(content, n_columns)
+        notes.append(
+            f"{path.name}: {n_left_out} malformed rows, as a run leaves that is killed, were left out"
+        )
     if rows.size == 0:
         raise UserError(f"{path} holds no complete row: let the run write at least one and repeat")
     if rows.shape[1] != n_columns:
         raise UserError(f"{path}: header names {n_columns} columns, rows have {rows.shape[1]}")
     return rows, notes
+
+
+def _rows_of_full_length(content: bytes, n_columns: int) -> tuple[FloatArray, int]:
+    """Rows of as many numbers as there are columns, and how many others there are.
+
+    i-PI appends to what was written of a row when it was killed.
+    """
+    rows, n_others = [], 0
+    for line in content.splitlines():
+        words = line.split(b"#")[0].split()
+        try:
+            numbers = [float(word) for word in words]
+        except ValueError:
+            numbers = [np.nan]
+        if len(numbers) == n_columns:
+            rows.append(numbers)
+        elif words:
+            n_others += 1
+    return np.array(rows, dtype=np.float64), n_others
 
 
 def _parse_name(text: str, path: Path) -> tuple[str, float]:

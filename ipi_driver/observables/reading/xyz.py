@@ -69,6 +69,10 @@ class _Header:
     cell: FloatArray
 
 
+class _Malformed(UserError):
+    """A frame that is not one."""
+
+
 class TrajectoryFile:
     """An i-PI xyz file, iterated frame by frame; iterating again starts from the first frame.
 
@@ -121,18 +125,31 @@ class TrajectoryFile:
 
     def __iter__(self) -> Iterator[TrajectoryFrame]:
         self.notes.clear()
-        last_step, n_read, n_repeated = -1, 0, 0
+        last_step, n_read, n_repeated, n_cut = -1, 0, 0, 0
         with self.path.open("rb", buffering=1 << 20) as stream:
-            while (header := self._read_header(stream)) is not None:
+            header = self._read_header(stream)
+            while header is not None:
                 n_atoms, comment = header
                 if n_atoms != self.n_atoms:
-                    raise UserError(
-                        f"{self.path}: frame {n_read} has {n_atoms} atoms, the first has {self.n_atoms}"
-                    )
-                values = self._read_values(stream, n_read)
+                    if not str(n_atoms).endswith(str(self.n_atoms)):
+                        raise UserError(
+                            f"{self.path}: frame {n_read} has {n_atoms} atoms, the first has {self.n_atoms}"
+                        )
+                    n_cut += 1  # of a count that was cut, and the whole one
+                start = stream.tell()
+                try:
+                    values = self._read_values(stream, n_read)
+                    following = None if values is None else self._read_header(stream)
+                except _Malformed:
+                    header = self._comment_within(stream, start)
+                    if header is None:
+                        raise
+                    n_cut += 1
+                    continue
                 if values is None:
                     self.notes.append(f"{self.path.name}: last frame incomplete, used up to step {last_step}")
                     break
+                header = following
                 parsed = self._parse_comment(comment)
                 step = n_read if parsed.step is None else parsed.step
                 n_read += 1
@@ -141,6 +158,10 @@ class TrajectoryFile:
                     continue
                 last_step = step
                 yield TrajectoryFrame(step, values * parsed.factor, parsed.cell)
+        if n_cut:
+            self.notes.append(
+                f"{self.path.name}: {n_cut} frames cut short, as by a run that is killed, were left out"
+            )
         if n_repeated:
             self.notes.append(f"{self.path.name}: {n_repeated} frames repeated by a restart were skipped")
 
@@ -149,6 +170,8 @@ class TrajectoryFile:
         count, comment = stream.readline(), stream.readline()
         if not count.strip() or not comment.endswith(b"\n"):
             return None
+        if count.startswith(b"#"):  # the line before was cut and has the number at its end
+            raise _Malformed(f"{self.path}: a frame has no number of atoms before its comment line")
         try:
             return int(count), comment.decode()
         except ValueError as error:
@@ -156,6 +179,18 @@ class TrajectoryFile:
             raise UserError(
                 f"{self.path}: expected the number of atoms of the next frame, got {got!r}"
             ) from error
+
+    def _comment_within(self, stream: BinaryIO, start: int) -> tuple[int, str] | None:
+        """The next frame of i-PI's within a malformed one whose atoms start at ``start``; None where there is none.
+
+        i-PI appends to what was written of a frame when it was killed, mostly to part of a line.
+        """
+        stream.seek(start)
+        for _ in range(self.n_atoms + 1):
+            line = stream.readline()
+            if line.startswith(b"#") and line.endswith(b"\n") and b"Step:" in line:
+                return self.n_atoms, line.decode()
+        return None
 
     def _read_values(self, stream: BinaryIO, index: int) -> FloatArray | None:
         """The (n_atoms, 3) numbers of one frame, or None where the file ends within it."""
@@ -171,13 +206,13 @@ class TrajectoryFile:
         try:
             values = np.array([line.split()[1:4] for line in lines], dtype=np.float64)
         except ValueError as error:
-            raise UserError(
+            raise _Malformed(
                 f"{self.path}: frame {index} is malformed, expected `label x y z` on each line"
             ) from error
-        if values.shape != (self.n_atoms, 3) or not np.isfinite(values).all():
-            raise UserError(
-                f"{self.path}: frame {index} is malformed or not finite, expected `label x y z` on each line"
-            )
+        if values.shape != (self.n_atoms, 3):
+            raise _Malformed(f"{self.path}: frame {index} is malformed, expected `label x y z` on each line")
+        if not np.isfinite(values).all():
+            raise UserError(f"{self.path}: frame {index} is not finite: the run has diverged there")
         return values
 
     def _parse_comment(self, comment: str) -> _Header:
