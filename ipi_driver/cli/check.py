@@ -107,10 +107,11 @@ def main(args: argparse.Namespace) -> int:
             )
     if args.output is not None and args.output.exists() and not args.output.is_dir():
         raise UserError(f"--output must be a folder, got the file {args.output}")
-    data_sets = [read_data_set(path, args.pbc).sample(args.max_structures) for path in args.structures]
+    data_sets = [read_data_set(path, args.pbc, sample=args.max_structures) for path in args.structures]
     trajectory = None
     if args.trajectory is not None:
-        data = read_data_set(args.trajectory, args.pbc).part(args.skip_frames, args.max_frames)
+        used = slice(args.skip_frames, args.skip_frames + args.max_frames)
+        data = read_data_set(args.trajectory, args.pbc, part=used)
         trajectory = (data, spacing_of(data, args.spacing, args.time_step))
     potential = load_potential(args.model, args.device, args.dtype)
     precise = potential if args.dtype == "float64" else load_potential(args.model, args.device, "float64")

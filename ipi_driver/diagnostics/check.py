@@ -16,7 +16,7 @@ from ipi_driver.diagnostics.degrees import (
 )
 from ipi_driver.diagnostics.frames import FramePool, Progress, no_progress
 from ipi_driver.diagnostics.recommend import Recommendation, recommend
-from ipi_driver.diagnostics.stride import StrideTable, correction_series, stride_table
+from ipi_driver.diagnostics.stride import StrideTable, correction_series, require_frames, stride_table
 from ipi_driver.diagnostics.symmetry_error import AverageError, symmetry_errors, time_averages
 from ipi_driver.errors import UserError
 from ipi_driver.potentials.base import Potential
@@ -124,10 +124,13 @@ def run_check(
     Raises
     ------
     UserError
-        If an average is unknown, the reference is random, or the tolerance is not positive.
+        If an average is unknown, the reference is random, the tolerance is not positive, or the trajectory too short.
     """
     names = _checked(settings)
     sets = _named(data_sets)
+    if trajectory is not None:
+        data, spacing = trajectory
+        require_frames(len(data.structures), spacing, settings.time_step)
     pool = FramePool([quadrature(name) for name in names], settings.seed)
     timings = {}
     for name, data in sets.items():
@@ -144,6 +147,7 @@ def run_check(
             settings.seed,
             settings.rotation_batch,
             progress,
+            {name: data.masses},
         )
         errors += [replace(row, seconds=timings[name][row.average]) for row in rows]
     decompositions = {
@@ -234,4 +238,7 @@ def _stride(
     corrections, raws = correction_series(
         potential, data.structures, recommendation.average, settings.rotation_batch, progress
     )
-    return stride_table(corrections, raws, spacing, settings.time_step, settings.tolerance, data.structures)
+    masses = None if data.masses is None else data.masses[0]
+    return stride_table(
+        corrections, raws, spacing, settings.time_step, settings.tolerance, data.structures, masses
+    )

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 import ase.io
 import numpy as np
-from ase.data import atomic_numbers
 
 from ipi_driver.errors import UserError
 from ipi_driver.observables.reading import TrajectoryFile
-from ipi_driver.structure import Structure
+from ipi_driver.observables.reading.isotopes import elements_of, masses_of
+from ipi_driver.structure import FloatArray, IntArray, Structure
 
 
 @dataclass(frozen=True)
@@ -26,29 +27,28 @@ class DataSet:
         In the order of the file.
     steps
         Simulation steps, where the file is one of i-PI's.
+    masses
+        (n_atoms,) dalton of each structure, of isotopes where the file names them; None: natural ones.
     """
 
     name: str
     structures: tuple[Structure, ...]
     steps: tuple[int, ...] | None = None
+    masses: tuple[FloatArray, ...] | None = None
 
     def sample(self, most: int) -> DataSet:
         """At most ``most`` structures, evenly spaced."""
         if len(self.structures) <= most:
             return self
-        chosen = np.linspace(0, len(self.structures) - 1, most).round().astype(int)
-        return DataSet(self.name, tuple(self.structures[k] for k in chosen))
-
-    def part(self, skip: int, most: int) -> DataSet:
-        """At most ``most`` structures after the first ``skip``."""
-        chosen = slice(skip, skip + most)
-        if not self.structures[chosen]:
-            raise UserError(f"{self.name} holds {len(self.structures)} frames, none after the first {skip}")
-        return DataSet(self.name, self.structures[chosen], None if self.steps is None else self.steps[chosen])
+        chosen = _evenly(len(self.structures), most)
+        masses = None if self.masses is None else tuple(self.masses[k] for k in chosen)
+        return DataSet(self.name, tuple(self.structures[k] for k in chosen), None, masses)
 
 
-def read_data_set(path: str | Path, pbc: bool | None = None) -> DataSet:
-    """Read a file.
+def read_data_set(
+    path: str | Path, pbc: bool | None = None, sample: int | None = None, part: slice | None = None
+) -> DataSet:
+    """Read a file, of an i-PI trajectory no more into memory than what is asked for.
 
     Parameters
     ----------
@@ -57,6 +57,10 @@ def read_data_set(path: str | Path, pbc: bool | None = None) -> DataSet:
     pbc
         Periodic or isolated, whatever the file says; None: as it says. An i-PI trajectory does not say:
         periodic.
+    sample
+        At most so many structures, evenly spaced; None: all.
+    part
+        Frames to read, from ``start`` to ``stop``; None: all.
 
     Raises
     ------
@@ -66,9 +70,12 @@ def read_data_set(path: str | Path, pbc: bool | None = None) -> DataSet:
     file = Path(path)
     if not file.is_file():
         raise UserError(f"no structures: {file} is not a file")
-    data = _read_ipi(file) if _is_ipi(file) else _read_ase(file)
+    data = _read_ipi(file, sample, part) if _is_ipi(file) else _read_ase(file, part)
     if not data.structures:
-        raise UserError(f"no structures in {file}")
+        after = f" after the first {part.start}" if part is not None and part.start else ""
+        raise UserError(f"no structures in {file}{after}")
+    if sample is not None:
+        data = data.sample(sample)
     if pbc is None:
         return data
     return replace(data, structures=tuple(_with_pbc(s, pbc, file) for s in data.structures))
@@ -101,27 +108,35 @@ def _is_ipi(file: Path) -> bool:
     return b"CELL" in head[1] and (b"Step:" in head[1] or b"positions{" in head[1])
 
 
-def _read_ipi(file: Path) -> DataSet:
+def _evenly(n: int, most: int) -> IntArray:
+    """At most ``most`` of the numbers below n, evenly spaced."""
+    return np.linspace(0, n - 1, min(n, most)).round().astype(np.int64)
+
+
+def _read_ipi(file: Path, sample: int | None, part: slice | None) -> DataSet:
     trajectory = TrajectoryFile(file)
     if trajectory.quantity not in ("positions", "x_centroid"):
         raise UserError(f"{file} holds {trajectory.quantity}, expected positions")
-    try:
-        numbers = np.array([atomic_numbers["H" if s in ("D", "T") else s] for s in trajectory.symbols])
-    except KeyError as error:
-        raise UserError(f"{file}: {error} is no chemical element") from None
+    numbers, masses = elements_of(trajectory.symbols, file), masses_of(trajectory.symbols)
     structures, steps = [], []
-    for frame in trajectory:
+    chosen = None if sample is None else set(_evenly(trajectory.n_frames, sample).tolist())
+    frames = iter(trajectory) if part is None else islice(trajectory, part.start, part.stop)
+    for k, frame in enumerate(frames):
+        if chosen is not None and k not in chosen:
+            continue
         structures.append(Structure(numbers, frame.values, frame.cell, np.full(3, bool(frame.cell.any()))))
         steps.append(frame.step)
-    return DataSet(file.stem, tuple(structures), tuple(steps) if trajectory.timed else None)
+    all_masses = (masses,) * len(structures)
+    return DataSet(file.stem, tuple(structures), tuple(steps) if trajectory.timed else None, all_masses)
 
 
-def _read_ase(file: Path) -> DataSet:
+def _read_ase(file: Path, part: slice | None) -> DataSet:
     try:
-        images = list(ase.io.iread(file))
+        images = list(ase.io.iread(file, index=part or slice(None)))
     except Exception as error:  # ASE's readers raise anything on a malformed file
         raise UserError(f"{file} cannot be read as structures: {type(error).__name__}: {error}") from error
-    return DataSet(file.stem, tuple(Structure.from_atoms(atoms) for atoms in images))
+    masses = tuple(np.asarray(atoms.get_masses()) for atoms in images)
+    return DataSet(file.stem, tuple(Structure.from_atoms(atoms) for atoms in images), None, masses)
 
 
 def _with_pbc(structure: Structure, pbc: bool, file: Path) -> Structure:

@@ -38,6 +38,9 @@ STRIDES = (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 16, 20, 24, 30, 40, 50)
 
 N_WINDOWS = 7
 
+FEWEST_FRAMES = 4 * (N_WINDOWS + 1) + 4
+"""Fewest frames of a trajectory: 8 per window, and the first and last two, which have no velocities."""
+
 
 @dataclass(frozen=True, eq=False)
 class StrideTable:
@@ -108,6 +111,22 @@ def correction_series(
     return np.array(corrections), np.array(raws)
 
 
+def require_frames(n_frames: int, spacing: float, time_step: float) -> None:
+    """What can be said before anything is evaluated.
+
+    Raises
+    ------
+    UserError
+        If the trajectory is too short, or a time is not positive.
+    """
+    if spacing <= 0 or time_step <= 0:
+        raise UserError(f"--spacing and --time-step must be positive, got {spacing} and {time_step} fs")
+    if n_frames < FEWEST_FRAMES:
+        raise UserError(
+            f"--trajectory: expected at least {FEWEST_FRAMES} frames, got {n_frames}; save more often"
+        )
+
+
 def stride_table(
     corrections: FloatArray,
     raws: FloatArray,
@@ -115,6 +134,7 @@ def stride_table(
     time_step: float,
     tolerance: float,
     structures: Sequence[Structure] = (),
+    masses: FloatArray | None = None,
 ) -> StrideTable:
     """Apply the criterion of this module.
 
@@ -130,14 +150,15 @@ def stride_table(
         eV/Å.
     structures
         The frames, for the heating.
+    masses
+        (n_atoms,) dalton, for the heating; None: natural ones.
 
     Raises
     ------
     UserError
-        If the trajectory is too short (fewer than 32 frames) or a time is not positive.
+        As `require_frames`.
     """
-    if spacing <= 0 or time_step <= 0:
-        raise UserError(f"--spacing and --time-step must be positive, got {spacing} and {time_step} fs")
+    require_frames(len(corrections), spacing, time_step)
     per_component = np.sqrt(corrections[0].size)
     correction = power_spectrum(corrections / per_component, spacing, N_WINDOWS)
     raw = power_spectrum(raws / per_component, spacing, N_WINDOWS)
@@ -161,7 +182,7 @@ def stride_table(
         limited_by_spacing=limited,
         correction=correction,
         raw=raw,
-        heating=_heating(corrections, structures, spacing, time_step, strides),
+        heating=_heating(corrections, structures, spacing, time_step, strides, masses),
     )
 
 
@@ -171,10 +192,11 @@ def _heating(
     spacing: float,
     time_step: float,
     strides: IntArray,
+    masses: FloatArray | None,
 ) -> Heating | None:
     if not structures or not structures[0].periodic or spacing > COARSEST_SPACING:
         return None
-    power, temperature = power_of_correction(corrections, structures, spacing)
+    power, temperature = power_of_correction(corrections, structures, spacing, masses)
     if temperature <= 0.0:
         return None
     rates, errors = heating_of_strides(power, temperature, spacing, time_step, strides)

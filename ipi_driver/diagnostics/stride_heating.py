@@ -45,7 +45,10 @@ class Heating(NamedTuple):
 
 
 def power_of_correction(
-    corrections: FloatArray, structures: Sequence[Structure], spacing: float
+    corrections: FloatArray,
+    structures: Sequence[Structure],
+    spacing: float,
+    masses: FloatArray | None = None,
 ) -> tuple[FloatArray, float]:
     """Power of the correction forces in each molecule along a trajectory, and the temperature of that.
 
@@ -54,9 +57,11 @@ def power_of_correction(
     corrections
         (n_frames, n_atoms, 3) eV/Å.
     structures
-        The n_frames frames, with the elements' natural masses.
+        The n_frames frames.
     spacing
         fs between them.
+    masses
+        (n_atoms,) dalton; None: the elements' natural ones.
 
     Returns
     -------
@@ -65,7 +70,8 @@ def power_of_correction(
     steps = np.array([minimum_image(b.positions - a.positions, b.cell) for a, b in pairwise(structures)])
     # central differences of fourth order in the spacing
     velocities = (7.0 * (steps[1:-2] + steps[2:-1]) - (steps[:-3] + steps[3:])) / (12.0 * spacing)
-    masses = np.asarray(atomic_masses)[structures[0].numbers]
+    if masses is None:
+        masses = np.asarray(atomic_masses)[structures[0].numbers]
     twice_kinetic = DALTON * np.einsum("i,tix->t", masses, velocities**2)
     temperature = float(twice_kinetic.mean() / (3 * len(masses) * KB))
     atoms = np.einsum("tix,tix->ti", corrections[2:-2], velocities)

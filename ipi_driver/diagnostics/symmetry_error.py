@@ -28,7 +28,7 @@ from ipi_driver.potentials.base import Potential
 from ipi_driver.rotations.average import RotationalAverage
 from ipi_driver.rotations.chunks import FrameChunks
 from ipi_driver.rotations.quadrature import quadrature
-from ipi_driver.structure import Prediction, Structure
+from ipi_driver.structure import FloatArray, Prediction, Structure
 from ipi_driver.units import DALTON, GPA
 
 _MOST_REPEATS = 20
@@ -88,8 +88,11 @@ def symmetry_errors(
     seed: int = 0,
     rotation_batch: int | None = None,
     progress: Progress = no_progress,
+    masses: Mapping[str, Sequence[FloatArray] | None] | None = None,
 ) -> list[AverageError]:
     """Errors of every average on every data set; each different frame of a structure is evaluated once.
+
+    ``masses`` are those of each structure of each data set, (n_atoms,) dalton; None: natural ones.
 
     Raises
     ------
@@ -104,7 +107,8 @@ def symmetry_errors(
         predictions = [pool.averages(chunks, structure, progress) for structure in structures]
         for k, name in enumerate(names):
             pairs = [(row[k], row[names.index(reference)]) for row in predictions]
-            rows.append(_row(data_set, name, structures, pairs, name == reference))
+            given = None if masses is None else masses.get(data_set)
+            rows.append(_row(data_set, name, structures, pairs, name == reference, given))
     return rows
 
 
@@ -114,6 +118,7 @@ def _row(
     structures: Sequence[Structure],
     pairs: list[tuple[Prediction, Prediction]],
     is_reference: bool,
+    masses: Sequence[FloatArray] | None,
 ) -> AverageError:
     energy = np.array([abs(a.energy - r.energy) for a, r in pairs])
     n_atoms = np.array([max(s.n_atoms, 1) for s in structures])
@@ -124,9 +129,11 @@ def _row(
         for s, (a, r) in zip(structures, pairs, strict=True)
         if s.pbc.all() and a.virial is not None and r.virial is not None
     ]
+    if masses is None:
+        masses = [atomic_masses[s.numbers] for s in structures]
     powers = [
-        ((a.forces - r.forces) ** 2).sum(axis=1) / (2.0 * DALTON * atomic_masses[s.numbers])
-        for s, (a, r) in zip(structures, pairs, strict=True)
+        ((a.forces - r.forces) ** 2).sum(axis=1) / (2.0 * DALTON * m)
+        for m, (a, r) in zip(masses, pairs, strict=True)
     ]
     return AverageError(
         data_set=data_set,

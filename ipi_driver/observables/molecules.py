@@ -20,6 +20,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from ipi_driver.errors import UserError
+from ipi_driver.observables.reading.isotopes import element_of
 from ipi_driver.structure import FloatArray, IntArray, Structure
 
 BOND_TOLERANCE = 1.25
@@ -93,8 +94,8 @@ class Molecules:
         Parameters
         ----------
         vector
-            ``"O->H"``: from the mean of the O to the mean of the H; None: from the first site to the mean of
-            the others.
+            ``"O->H"``: from the mean of the O to the mean of the H, isotopes count as their element; None: from the
+            first site to the mean of the others.
 
         Raises
         ------
@@ -114,7 +115,7 @@ class Molecules:
             raise UserError(f"orientation vector must read `A->B` with two elements, got {vector!r}")
         weights = np.zeros(self.n_sites)
         for end, sign in zip(ends, (-1.0, 1.0), strict=True):
-            chosen = self.numbers == atomic_numbers.get(end, -1)
+            chosen = self.numbers == (element_of(end) or -1)
             if not chosen.any():
                 raise UserError(f"orientation vector {vector!r}: {self.formula} has no {end}")
             weights += sign * chosen / chosen.sum()

@@ -16,12 +16,10 @@ from xml.etree import ElementTree
 import ase
 import ase.io
 import numpy as np
-from ase.data import atomic_numbers
 
 from ipi_driver.errors import UserError
+from ipi_driver.observables.reading.isotopes import element_of
 from ipi_driver.structure import Structure
-
-_ISOTOPES = {"D": 1, "T": 1}
 
 
 def read_template(path: str | Path, pbc: bool | None = None) -> Structure:
@@ -73,7 +71,7 @@ def _is_ipi_xyz(path: Path) -> bool:
 def _from_symbols(symbols: Sequence[str], pbc: bool, source: Path) -> Structure:
     numbers = []
     for symbol in symbols:
-        number = _ISOTOPES.get(symbol, atomic_numbers.get(symbol))
+        number = element_of(symbol)
         if not number:
             raise UserError(f"unknown element {symbol!r} in {source}; expected chemical symbols")
         numbers.append(number)

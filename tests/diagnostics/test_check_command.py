@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import tracemalloc
 from pathlib import Path
 
 import ase
@@ -147,7 +148,7 @@ def test_frames_left_out_at_the_start(folder: Path, capsys: pytest.CaptureFixtur
     assert spectra[0] == spectra[1]
     capsys.readouterr()
     assert main([*arguments, "--trajectory", str(folder / "md.extxyz"), "--skip-frames", "5000"]) == 2
-    assert f"md holds {len(frames)} frames, none after the first 5000" in capsys.readouterr().err
+    assert "md.extxyz after the first 5000" in capsys.readouterr().err
 
 
 def read_frames(folder: Path) -> list[ase.Atoms]:
@@ -249,3 +250,56 @@ def test_shipped_structures_are_read_with_their_cells(name: str) -> None:
     assert 28.0 < structure.volume / (structure.n_atoms // 3) < 33.5  # Å³ per molecule of water or ice
     with pytest.raises(UserError, match="give --spacing"):
         spacing_of(read_data_set(path), None, 0.5)
+
+
+def write_ipi(path: Path, n_frames: int, n_molecules: int = 1, hydrogen: str = "H") -> Path:
+    rng = np.random.default_rng(0)
+    labels = ["O", hydrogen, hydrogen] * n_molecules
+    with path.open("w") as stream:
+        for step in range(n_frames):
+            stream.write(
+                f"{len(labels)}\n# CELL(abcABC): 9.0 9.0 9.0 90.0 90.0 90.0  Step: {step:10d}  Bead: 0 "
+            )
+            stream.write("positions{angstrom}  cell{angstrom}\n")
+            for label, row in zip(labels, rng.normal(size=(len(labels), 3)), strict=True):
+                stream.write(f"{label:>8} {row[0]:12.5e} {row[1]:12.5e} {row[2]:12.5e}\n")
+    return path
+
+
+def test_a_trajectory_is_read_as_far_as_it_is_used(tmp_path: Path) -> None:
+    """Ten of a long trajectory take no more memory than ten of a short one."""
+    peaks = []
+    for n_frames in (50, 500):
+        path = write_ipi(tmp_path / "pos.xyz", n_frames, 64)
+        tracemalloc.start()
+        found = read_data_set(path, sample=10)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        whole = read_data_set(path)
+        assert whole.steps == tuple(range(n_frames))
+        expected = [
+            whole.structures[k].positions for k in np.linspace(0, n_frames - 1, 10).round().astype(int)
+        ]
+        np.testing.assert_array_equal([s.positions for s in found.structures], expected)
+    assert peaks[1] < 1.3 * peaks[0]
+    part = read_data_set(path, part=slice(20, 23))
+    assert part.steps == (20, 21, 22)
+    with pytest.raises(UserError, match="after the first 500"):
+        read_data_set(path, part=slice(500, 600))
+
+
+def test_isotopes_keep_their_mass(tmp_path: Path) -> None:
+    data = read_data_set(write_ipi(tmp_path / "heavy.xyz", 2, hydrogen="D"))
+    assert data.structures[0].numbers.tolist() == [8, 1, 1]
+    assert data.masses is not None
+    assert data.masses[0] == pytest.approx([15.999, 2.014, 2.014], abs=2e-3)
+
+
+def test_a_short_trajectory_is_refused_before_the_work(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = folder / "none"
+    words = ("--max-frames", "35", "--spacing", "0.5", "--output", str(output))
+    gas, trajectory = (str(folder / name) for name in ("gas.extxyz", "md.extxyz"))
+    assert main(["check", MODEL, gas, "--trajectory", trajectory, *words]) == 2
+    assert "expected at least 36 frames, got 35" in capsys.readouterr().err

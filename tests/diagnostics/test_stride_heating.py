@@ -116,6 +116,20 @@ def test_white_power_is_what_random_frames_do() -> None:
     assert rates[0] / 100 == pytest.approx(spread**2 * 0.2 / MASS, rel=0.1)
 
 
+def test_heavy_water_is_as_warm_as_its_masses_say() -> None:
+    corrections, structures = trajectory(100, 400)
+    _, natural = power_of_correction(corrections, structures, INNER)
+    _, heavy = power_of_correction(corrections, structures, INNER, np.full(100, 2 * 1.008))
+    assert heavy == pytest.approx(2 * natural)
+    light, double = (
+        stride_table(corrections, corrections, INNER, INNER, 1e-3, structures, masses).heating
+        for masses in (None, np.full(100, 2 * 1.008))
+    )
+    assert light is not None
+    assert double is not None
+    assert double.rate == pytest.approx(light.rate / 2, nan_ok=True)
+
+
 def test_what_the_frames_cannot_tell() -> None:
     power = np.random.default_rng(4).normal(size=(200, 40))
     rates, _ = heating_of_strides(power, 300.0, 1.0, 0.5, np.array([2, 3, 4, 10]))

@@ -42,6 +42,7 @@ def test_shuffled_wrapped_water_in_a_triclinic_cell(seed):
     vectors = found.vectors(structure.positions, structure.cell, found.weights("O->H"))
     np.testing.assert_allclose(vectors, dipoles[members[:, 0]], atol=1e-12)
     np.testing.assert_allclose(found.weights(), found.weights("O->H"))
+    np.testing.assert_allclose(found.weights(), found.weights("O18->D"))
 
 
 def test_minimum_image_is_the_shortest_up_to_the_largest_radius():

@@ -10,17 +10,14 @@ from typing import Any
 
 import numpy as np
 import yaml
-from ase.data import atomic_numbers
 
 from ipi_driver.errors import UserError
 from ipi_driver.observables.reading.input_xml import InputSettings, OutputFile, checkpoint_masses, read_input
+from ipi_driver.observables.reading.isotopes import elements_of, masses_of
 from ipi_driver.observables.reading.properties import PropertyTable, read_properties
 from ipi_driver.observables.reading.xyz import TrajectoryFile, TrajectoryFrame
 from ipi_driver.structure import FloatArray, IntArray
-from ipi_driver.units import ipi_factor
 
-# labels that i-PI uses for isotopes -> atomic number
-ISOTOPES = {"D": 1, "T": 1, "C13": 6, "C14": 6, "O17": 8, "O18": 8, "Cl37": 17, "Br81": 35}
 CENTROIDS = {
     "positions": "x_centroid",
     "velocities": "v_centroid",
@@ -216,10 +213,7 @@ class Run:
     @cached_property
     def numbers(self) -> IntArray:
         """(n_atoms,) atomic numbers; isotope labels (D, O18, ...) count as their element."""
-        unknown = sorted(s for s in set(self.symbols) if s not in ISOTOPES and s not in atomic_numbers)
-        if unknown:
-            raise UserError(f"{self.path}: unknown element label {unknown[0]!r} in the positions")
-        return np.array([ISOTOPES.get(s, atomic_numbers.get(s, 0)) for s in self.symbols], dtype=np.int64)
+        return elements_of(self.symbols, self.path)
 
     @cached_property
     def masses(self) -> FloatArray:
@@ -231,9 +225,7 @@ class Run:
         for masses in candidates:
             if masses is not None and len(masses) == len(self.symbols):
                 return masses
-        from ipi.utils.units import Elements
-
-        return np.array([Elements.mass_list[s] * ipi_factor("mass", "dalton") for s in self.symbols])
+        return masses_of(self.symbols)
 
     def frames(
         self, quantities: Sequence[str] = ("positions",), stride: int = 1
@@ -278,10 +270,7 @@ class Run:
 
     def n_frames(self, quantity: str = "positions") -> int:
         """Number of frames in a trajectory, from its size (for progress bars; exact for i-PI's layout)."""
-        file = self._require(quantity)[1]
-        with file.path.open("rb") as stream:
-            first = sum(len(stream.readline()) for _ in range(file.n_atoms + 2))
-        return max(1, file.size // first)
+        return self._require(quantity)[1].n_frames
 
     def _require(self, quantity: str) -> tuple[str, TrajectoryFile]:
         names = (quantity, "momenta") if quantity == "velocities" else (quantity,)

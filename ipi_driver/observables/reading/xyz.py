@@ -123,6 +123,13 @@ class TrajectoryFile:
         """Bytes on disk, for progress bars."""
         return self.path.stat().st_size
 
+    @property
+    def n_frames(self) -> int:
+        """Number of frames, from the size of the file (exact for i-PI's layout)."""
+        with self.path.open("rb") as stream:
+            first = sum(len(stream.readline()) for _ in range(self.n_atoms + 2))
+        return max(1, self.size // first)
+
     def __iter__(self) -> Iterator[TrajectoryFrame]:
         self.notes.clear()
         last_step, n_read, n_repeated, n_cut = -1, 0, 0, 0

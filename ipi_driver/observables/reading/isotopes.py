@@ -1,0 +1,42 @@
+"""Elements and masses behind the labels of atoms, which for i-PI may be isotopes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from ase.data import atomic_numbers
+
+from ipi_driver.errors import UserError
+from ipi_driver.structure import FloatArray, IntArray
+from ipi_driver.units import ipi_factor
+
+ISOTOPES = {"D": 1, "T": 1, "C13": 6, "C14": 6, "O17": 8, "O18": 8, "Cl37": 17, "Br81": 35}
+"""Labels of isotopes to atomic numbers."""
+
+
+def element_of(label: str) -> int | None:
+    """Atomic number of a label, None where it is none."""
+    return ISOTOPES.get(label, atomic_numbers.get(label))
+
+
+def elements_of(labels: Sequence[str], source: Path) -> IntArray:
+    """(n_atoms,) atomic numbers; isotopes count as their element.
+
+    Raises
+    ------
+    UserError
+        If a label is unknown.
+    """
+    unknown = sorted(label for label in set(labels) if element_of(label) is None)
+    if unknown:
+        raise UserError(f"{source}: unknown element label {unknown[0]!r} in the positions")
+    return np.array([element_of(label) for label in labels], dtype=np.int64)
+
+
+def masses_of(labels: Sequence[str]) -> FloatArray:
+    """(n_atoms,) dalton, from i-PI's table of labels."""
+    from ipi.utils.units import Elements
+
+    return np.array([Elements.mass_list[label] * ipi_factor("mass", "dalton") for label in labels])
