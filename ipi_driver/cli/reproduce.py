@@ -29,18 +29,20 @@ machine, see --dry-run. A call that was stopped is continued by the same call: r
 
 examples:
   ipi-driver reproduce                                    # all of it, small, into reproduction-small
-  ipi-driver reproduce --fraction 0.01                    # try it: every run at 1 % of its length
+  ipi-driver reproduce --fraction 0.01 --output trial     # try it: every run at 1 % of its length
   ipi-driver reproduce gas ice --model my-model --output my-reproduction
   ipi-driver reproduce --scale full --dry-run             # what it would run, and for how long
   ipi-driver reproduce --scale full liquid --jobs 3 --threads 16
   ipi-driver reproduce --scale full liquid --jobs 1 --device cuda
   ipi-driver reproduce --stride 8 --seed 2 --output 4fs   # corrected every 4 instead of 5 fs, other random numbers
-  ipi-driver reproduce --only-report                      # analyse again what has been run
-  ipi-driver reproduce --only-report --with runs/4fs      # beside a run of yours: another average, another --stride
+  ipi-driver reproduce --stride 8 --seed 2 --output 4fs --only-report   # analyse again what has been run
+  ipi-driver run liquid-nvt --stride 6 --steps 5000 --output runs/3fs   # a run of yours: another step, another average
+  ipi-driver reproduce --only-report --with runs/3fs      # beside those of the liquid
   ipi-driver reproduce --export my-report                 # copy the report (a few MB) to a folder of your own
 
-The report holds every complete run of OUTPUT, whichever systems are named. A run may be continued beyond its length:
---only-report analyses the whole of it and says so. An example, which goes on where the 16 ps of the plan ended:
+The report holds every complete run of OUTPUT, whichever systems are named. An OUTPUT keeps its --model, --scale,
+--fraction, --seed and --stride: a later call, also with --only-report, gives the same. A run may be continued beyond
+its length: --only-report analyses the whole of it and says so. An example, which goes on where the plan ends (16 ps):
 
   ipi-driver run liquid-nvt --output reproduction-small/runs/liquid-2i --resume --steps 8000
 
@@ -73,7 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         metavar="N",
         help="inner steps (0.5 fs) per outer step of the averaged liquid, as `ipi-driver check` recommends; the number "
-        "of outer steps stays (default 10, as published)",
+        "of outer steps stays (default 10, as published; small with less than 8 is too short for the drift)",
     )
     add("--dry-run", action="store_true", help="print the runs and their estimated time, run nothing")
     add("--only-report", action="store_true", help="run nothing, analyse what is complete")

@@ -10,6 +10,9 @@ from ipi_driver.rotations.quadrature import known_averages
 from ipi_driver.shipped import shipped_names
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ipi_driver.serving.launcher import Outcome
     from ipi_driver.serving.launcher_prepare import Changes
 
 EPILOG = """\
@@ -69,7 +72,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--structure",
         type=Path,
         metavar="FILE",
-        help="starting structure: the last frame of any file that ASE reads, or one of the input's own",
+        help="starting structure: the last frame of any file that ASE reads, or one of the input's own (replay: the "
+        "trajectory, of which all frames are used)",
     )
     add(
         "--structures",
@@ -121,17 +125,33 @@ def main(args: argparse.Namespace) -> int:
             markup=False,
             soft_wrap=True,
         )
-    from ipi_driver.report.run_summary import print_summary, summarise, write_summary  # matplotlib
+    _summarise(folder, outcome, console)
+    if outcome.finished:
+        return 0
+    return 130 if outcome.interrupted else 1
+
+
+def _summarise(folder: Path, outcome: Outcome, console: Console) -> None:
+    from ipi_driver.errors import UserError
+    from ipi_driver.observables.reading.input_xml import read_input
+    from ipi_driver.serving.launcher_folder import INPUT
 
     try:
+        if read_input(folder / INPUT).motion == "replay":  # frames, and no time over which to average
+            console.print(
+                f"replayed; the errors of energies and forces: ipi-driver analyze {folder}",
+                highlight=False,
+                markup=False,
+                soft_wrap=True,
+            )
+            return
+        from ipi_driver.report.run_summary import print_summary, summarise, write_summary  # matplotlib
+
         summary = summarise(folder, outcome)
         write_summary(folder, summary)
         print_summary(folder, summary)
     except UserError as error:  # a run with few steps or outputs of its own has nothing to sum up
         console.print(f"no summary: {error}", highlight=False, markup=False, soft_wrap=True)
-    if outcome.finished:
-        return 0
-    return 130 if outcome.interrupted else 1
 
 
 def _prepare(args: argparse.Namespace, changes: Changes) -> tuple[Path, str]:
