@@ -111,7 +111,7 @@ def cut_after(path: Path, step: int) -> None:
 
 
 def _output_files(folder: Path) -> list[Path]:
-    """Property files and trajectories that exist, of all beads."""
+    """Property files and trajectories that exist, of all systems and beads."""
     outputs = read_input(folder / INPUT).outputs
     names = [pattern for o in outputs for pattern in (o.stem, f"{o.stem}_*", f"{o.stem}.{o.format}")]
     return sorted({path for name in names for path in folder.glob(name) if path.is_file()})

@@ -46,6 +46,7 @@ class Place:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         (folder / "slow_water.py").write_text(CALCULATOR)
+        self._python_path = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
         self._processes: list[subprocess.Popen[str]] = []
 
     def start(self, *words: object) -> subprocess.Popen[str]:
@@ -54,7 +55,7 @@ class Place:
             cwd=self.folder,
             # its own temporary files: the cores that other runs of this user hold do not matter here
             env=os.environ
-            | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(self.folder), "TMPDIR": str(self.folder)},
+            | {"OMP_NUM_THREADS": "1", "PYTHONPATH": self._python_path, "TMPDIR": str(self.folder)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -106,6 +106,51 @@ def test_a_run_whose_ipi_was_killed_is_resumed_to_the_same_files(place) -> None:
     assert not list(parts.glob("#*"))
 
 
+ANISOTROPIC = "anisotropic?l=4&amplitude=0.1"
+
+
+def two_systems(text: str) -> str:
+    """A second system with a prefix of its own."""
+    system = text[text.index("<system>") : text.index("</simulation>")]
+    first, second = (often(system.replace("<system>", f"<system prefix='{name}'>")) for name in "AB")
+    return often(text).replace(often(system), first + second)
+
+
+def template(text: str) -> str:
+    """The same from i-PI's template, with another temperature for each."""
+    system = text[text.index("<system>") : text.index("</simulation>")]
+    pattern = system.replace("<system>", "<system prefix='NAME'>").replace("> 300 <", "> TEMP <")
+    instances = "".join(f"<instance>[ {name}, {t} ]</instance>" for name, t in (("A", 200), ("B", 400)))
+    made = f"<labels>[ NAME, TEMP ]</labels>{instances}<template>{pattern}</template>"
+    return often(text.replace(system, f"<system_template>{made}</system_template>"))
+
+
+@pytest.mark.parametrize("edit", [two_systems, template])
+def test_several_systems_are_seen_and_resumed(edit, place) -> None:
+    """i-PI puts the prefix of the system before the name: A_simulation.out."""
+    place.copy("gas-nve", edit)
+    words = ("my-gas-nve", "--model", ANISOTROPIC, "--steps", 30, "--output", "run")
+    status, _, errors = place.run(*words)
+    assert status == 0, errors
+    assert "step 30/30" in errors
+    assert "no summary: " in errors
+    assert "has 2 systems (A, B)" in errors
+    whole = resumed_from_step_20(place, place.folder / "run", "?_simulation.*")
+    assert len(whole) == 2 * 5
+
+
+def resumed_from_step_20(place, folder: Path, pattern: str) -> list[str]:
+    """Continue a finished run from its last checkpoint but one; its outputs must become what they were."""
+    whole = {path.name: path.read_bytes() for path in folder.glob(pattern)}
+    (folder / "RESTART").unlink()
+    assert max(checkpoints(folder)) == 20
+    status, _, errors = place.run("my-gas-nve", "--resume", "--output", folder)
+    assert status == 0, errors
+    for name, content in whole.items():
+        assert (folder / name).read_bytes() == content, name
+    return sorted(whole)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interruption_leaves_nothing_behind(number: signal.Signals, place) -> None:
     process = place.start("gas-nve", "--model", MODEL, "--steps", 1000000, "--output", "run")

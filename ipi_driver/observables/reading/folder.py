@@ -71,7 +71,8 @@ class Run:
     Raises
     ------
     UserError
-        If there is no i-PI input in the folder, or more than one and none is called input.xml.
+        If there is no i-PI input in the folder, or more than one and none is called input.xml; if it has several
+        systems.
     """
 
     path: Path
@@ -83,6 +84,12 @@ class Run:
             raise UserError(f"no run folder {self.path}: give the folder in which i-PI wrote its output")
         self.input_path = find_input(self.path)
         self.settings: InputSettings = read_input(self.input_path)
+        if len(self.settings.systems) > 1:
+            names = ", ".join(name or "without prefix" for name in self.settings.systems)
+            raise UserError(
+                f"{self.input_path} has {len(self.settings.systems)} systems ({names}), and only runs of one "
+                "system are analysed; run each in a folder of its own for that"
+            )
         if self.settings.n_beads > 1:
             n_beads = self.settings.n_beads
             self.note(

@@ -27,7 +27,7 @@ class OutputFile:
     content
         Text of the element: names of properties, or the quantity of a trajectory.
     stem
-        File name without bead number and extension.
+        File name without bead number and extension; it begins with the prefix of its system.
     stride
         Steps between writes.
     format
@@ -52,12 +52,12 @@ class OutputFile:
 
 @dataclass(frozen=True, eq=False)
 class InputSettings:
-    """Settings of a run.
+    """Settings of a run; of several systems those of the first, outputs excepted.
 
     Attributes
     ----------
     outputs
-        Property files and trajectories, in the order of the file.
+        Property files and trajectories, in the order of the file, each for every system.
     timestep
         fs, or None where the input has none (a minimisation).
     temperature
@@ -76,6 +76,8 @@ class InputSettings:
         Names of the force fields in the order of <forces>, with their MTS weights as printed.
     masses
         (n_atoms,) dalton where the input sets them by hand, else None.
+    systems
+        Prefix of each system, "" where it has none.
     """
 
     outputs: tuple[OutputFile, ...]
@@ -88,6 +90,7 @@ class InputSettings:
     n_beads: int
     forces: tuple[tuple[str, str], ...]
     masses: FloatArray | None
+    systems: tuple[str, ...] = ("",)
 
 
 def read_input(path: Path) -> InputSettings:
@@ -104,6 +107,7 @@ def read_input(path: Path) -> InputSettings:
         raise UserError(f"{path} is not well-formed XML: {error}") from error
     if root.tag != "simulation":
         raise UserError(f"{path} is not an i-PI input: expected <simulation>, got <{root.tag}>")
+    systems = tuple(s.get("prefix", "").strip() for s in _expand_templates(root, path))
     motion = root.find(".//motion")
     dynamics = root.find(".//motion/dynamics")
     thermostat = root.find(".//thermostat")
@@ -115,7 +119,7 @@ def read_input(path: Path) -> InputSettings:
             n_beads = int(element.get("nbeads", "1"))
     try:
         return InputSettings(
-            outputs=_outputs(root),
+            outputs=_outputs(root, systems),
             timestep=_quantity(root, ".//dynamics/timestep", "time"),
             temperature=_quantity(root, ".//ensemble/temperature", "temperature"),
             total_steps=_integer(root, "total_steps"),
@@ -128,12 +132,37 @@ def read_input(path: Path) -> InputSettings:
                 for force in root.findall(".//system/forces/force")
             ),
             masses=_masses(root),
+            systems=systems,
         )
     except ValueError as error:
         raise UserError(f"{path}: cannot read a setting: {error}") from error
 
 
-def _outputs(root: ElementTree.Element) -> tuple[OutputFile, ...]:
+def _expand_templates(root: ElementTree.Element, path: Path) -> list[ElementTree.Element]:
+    """Put the systems that i-PI makes of each <system_template> in its place; returns all systems (at least one)."""
+    for place, template in reversed(list(enumerate(root))):
+        if template.tag != "system_template":
+            continue
+        pattern = "".join(ElementTree.tostring(s, "unicode") for s in template.iterfind("template/system"))
+        labels, made = _names(template.findtext("labels")), []
+        for instance in template.iterfind("instance"):
+            text = pattern
+            for label, word in sorted(zip(labels, _names(instance.text), strict=False), reverse=True):
+                text = text.replace(label, word)  # in the order of i-PI
+            try:
+                made += list(ElementTree.fromstring(f"<systems>{text}</systems>"))
+            except ElementTree.ParseError as error:
+                raise UserError(f"{path}: a <system_template> gives no XML: {error}") from error
+        root[place : place + 1] = made
+    return root.findall("system") or [ElementTree.Element("system")]
+
+
+def _names(text: str | None) -> list[str]:
+    """Words of a list of i-PI: ``[ a, b ]``."""
+    return [word.strip() for word in (text or "").strip().strip("[]").split(",")]
+
+
+def _outputs(root: ElementTree.Element, systems: tuple[str, ...]) -> tuple[OutputFile, ...]:
     outputs = []
     for section in root.findall("output"):
         prefix = section.get("prefix", "i-pi")
@@ -144,9 +173,10 @@ def _outputs(root: ElementTree.Element) -> tuple[OutputFile, ...]:
             stem = f"{prefix}.{name}" if prefix else name
             stride = int(element.get("stride", "1"))
             content = (element.text or "").strip()
-            outputs.append(
-                OutputFile(element.tag, content, stem, stride, element.get("format", "xyz").strip())
-            )
+            format = element.get("format", "xyz").strip()
+            for system in dict.fromkeys(systems):  # those of one prefix write to one file
+                of_system = f"{system}_{stem}" if system else stem
+                outputs.append(OutputFile(element.tag, content, of_system, stride, format))
     return tuple(outputs)
 
 
