@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
+from typing import BinaryIO
 
 from ipi_driver.errors import UserError
 from ipi_driver.observables.reading.input_xml import read_input
@@ -24,6 +26,8 @@ CONTINUE = "continue.xml"
 RESUMABLE = ("steps", "device", "threads", "rotation_batch")
 """Changes that leave a run what it was."""
 _STEP = re.compile(rb"Step:\s*(\d+)")
+_FRAMES = tuple(re.compile(first) for first in (rb"TITLE\b", rb"\{", rb"\s*#EXTRAS", rb"\s*\d+\s*$"))
+"""First lines of frames: of pdb, json and extras, with the step, and of xyz, where the next line has it."""
 _STEP_COLUMN = re.compile(rb"#\s*column\s+(\d+)\s*-->\s*step\b")
 
 
@@ -73,7 +77,11 @@ def _prepare_resume(output: Path, changes: Changes) -> str:
     (output / CONTINUE).write_text(by_hand(xml.with_total_steps(text, steps)))
     (output / INPUT).write_text(xml.with_total_steps(input_text, steps))
     for path in _output_files(output):
-        cut_after(path, done)
+        if not cut_after(path, done):
+            print(
+                f"{path} does not tell its steps and is not cut: it may repeat some after {done}",
+                file=sys.stderr,
+            )
     (output / STARTING).unlink(missing_ok=True)
     for path in found.values():  # i-PI would keep them as #RESTART#0# and so on
         if path.name != CONTINUE and not re.search(r"_\d+$", path.name):
@@ -90,28 +98,59 @@ def by_hand(text: str) -> str:
     return xml.with_attribute(text, "simulation", "sockets_prefix", default)
 
 
-def cut_after(path: Path, step: int) -> None:
-    """Cut an output of i-PI where it goes beyond ``step``, or where its last line is incomplete."""
-    column: int | None = None
-    previous = offset = 0
+def cut_after(path: Path, step: int) -> bool:
+    """Cut an output of i-PI where it goes beyond ``step``, or where its last row or frame is incomplete.
+
+    Returns
+    -------
+    bool
+        Whether it could be: a binary trajectory, or a property file without a column of steps, is left as it is.
+    """
     with path.open("r+b") as stream:
-        for line in stream:
-            end: int | None = None
-            if header := _STEP_COLUMN.match(line):
-                column = int(header[1]) - 1
-            elif column is not None and not line.startswith(b"#"):
-                if not line.endswith(b"\n") or float(line.split()[column]) > step:
-                    end = offset
-            elif (found := _STEP.search(line)) and int(found[1]) > step:
-                end = offset if line.lstrip().startswith(b"#EXTRAS") else previous
-            if end is not None:
-                stream.truncate(end)
-                return
-            previous, offset = offset, offset + len(line)
+        first = stream.readline()
+        stream.seek(0)
+        begins = next((pattern for pattern in _FRAMES if pattern.match(first)), None)
+        end = _end_of_rows(stream, step) if begins is None else _end_of_frames(stream, step, begins, first)
+        if end is not None:
+            stream.truncate(end)
+    return end is not None or not first
+
+
+def _end_of_rows(stream: BinaryIO, step: int) -> int | None:
+    """Where the rows up to ``step`` of a property file end; None where it has no column of steps."""
+    column: int | None = None
+    offset = 0
+    for line in stream:
+        if header := _STEP_COLUMN.match(line):
+            column = int(header[1]) - 1
+        elif line.startswith(b"#") or column is None:
+            pass
+        elif not line.endswith(b"\n") or float(line.split()[column]) > step:
+            break
+        offset += len(line)
+    return offset if column is not None else None
+
+
+def _end_of_frames(stream: BinaryIO, step: int, begins: re.Pattern[bytes], first: bytes) -> int:
+    """Where the frames up to ``step`` of a trajectory end; their first lines match ``begins``, as ``first`` does."""
+    start = offset = 0
+    complete = known = True
+    for line in stream:
+        complete = line.endswith(b"\n")
+        if begins.match(line) or (not complete and first.startswith(line)):
+            start, known = offset, False
+        if not known and (found := _STEP.search(line)):
+            known = True  # what else a frame of extras holds is the model's own
+            if int(found[1]) > step:
+                return start
+        offset += len(line)
+    return offset if complete and known else start
 
 
 def _output_files(folder: Path) -> list[Path]:
     """Property files and trajectories that exist, of all systems and beads."""
-    outputs = read_input(folder / INPUT).outputs
-    names = [pattern for o in outputs for pattern in (o.stem, f"{o.stem}_*", f"{o.stem}.{o.format}")]
+    names = []
+    for output in read_input(folder / INPUT).outputs:
+        ending = "extxyz" if output.format == "ase" else output.format
+        names += [output.stem, f"{output.stem}_*", f"{output.stem}.{ending}"]
     return sorted({path for name in names for path in folder.glob(name) if path.is_file()})

@@ -139,13 +139,35 @@ def test_several_systems_are_seen_and_resumed(edit, place) -> None:
     assert len(whole) == 2 * 5
 
 
-def resumed_from_step_20(place, folder: Path, pattern: str) -> list[str]:
+def every_format(text: str) -> str:
+    """Trajectories in every format of i-PI besides xyz, of a bead and of the centroid."""
+    made = "".join(
+        f"<trajectory filename='{name}' stride='5' format='{name}'> {quantity} </trajectory>"
+        for name, quantity in (("pdb", "positions"), ("ase", "x_centroid"), ("bin", "velocities"))
+    )
+    return often(text).replace("</output>", f"{made}</output>", 1)
+
+
+def test_trajectories_of_every_format_are_resumed(place) -> None:
+    """What cannot be cut is left, and said."""
+    place.copy("gas-nve", every_format)
+    assert place.run("my-gas-nve", "--model", ANISOTROPIC, "--steps", 30, "--output", "run")[0] == 0
+    folder = place.folder / "run"
+    binary = folder / "simulation.bin_0.bin"
+    before = binary.read_bytes()
+    names = resumed_from_step_20(place, folder, "simulation.[!bc]*", said=f"{binary} does not tell its steps")
+    assert {"simulation.ase.extxyz", "simulation.pdb_0.pdb", "simulation.out"} < set(names)
+    assert binary.read_bytes().startswith(before)
+
+
+def resumed_from_step_20(place, folder: Path, pattern: str, said: str = "") -> list[str]:
     """Continue a finished run from its last checkpoint but one; its outputs must become what they were."""
     whole = {path.name: path.read_bytes() for path in folder.glob(pattern)}
     (folder / "RESTART").unlink()
     assert max(checkpoints(folder)) == 20
     status, _, errors = place.run("my-gas-nve", "--resume", "--output", folder)
     assert status == 0, errors
+    assert said in errors
     for name, content in whole.items():
         assert (folder / name).read_bytes() == content, name
     return sorted(whole)

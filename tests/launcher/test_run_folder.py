@@ -10,6 +10,9 @@ import ase.io
 import numpy as np
 import pytest
 import yaml
+from ipi.engine.atoms import Atoms
+from ipi.engine.cell import Cell
+from ipi.utils.io import print_file
 from launcher_place import MODEL
 
 from ipi_driver.errors import UserError
@@ -200,6 +203,36 @@ def test_incomplete_rows_are_cut(tmp_path: Path) -> None:
     path.write_text(PROPERTIES + "  7.5e-3 1.5")
     cut_after(path, 100)
     assert path.read_text() == PROPERTIES
+
+
+def frames(path: Path, format: str, steps: range) -> bytes:
+    """A trajectory as i-PI itself writes it."""
+    atoms, cell = Atoms(2), Cell(10 * np.eye(3))
+    atoms.names[:] = ["O", "H"]
+    with path.open("w") as file:
+        for step in steps:
+            title = f"Step:  {step:10d}  Bead:   {0:5d} "
+            print_file(format, atoms, cell, file, title=title, key="positions", units="ase", cell_units="ase")
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("format", ["xyz", "ase", "pdb", "json"])
+def test_trajectories_of_ipi_are_cut_between_frames(format: str, tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    kept, more = (frames(tmp_path / "kept", format, range(0, end, 10)) for end in (21, 31))
+    whole = frames(path, format, range(0, 41, 10))
+    for text in (whole, more, more[:-5], more[: len(kept) + 3], kept):  # killed while it wrote a frame
+        path.write_bytes(text)
+        assert cut_after(path, 20)
+        assert path.read_bytes() == kept
+
+
+def test_outputs_that_do_not_tell_their_steps_are_left(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    for text in (frames(path, "bin", range(0, 41, 10)), b"# column   1     --> potential : V\n 1.0\n 2.0\n"):
+        path.write_bytes(text)
+        assert not cut_after(path, 20)
+        assert path.read_bytes() == text
 
 
 def checkpoint(folder: Path, name: str, step: int, end: str = "</simulation>\n") -> None:
