@@ -14,7 +14,9 @@ from pathlib import Path
 from ipi_driver.errors import UserError
 
 _COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
-_SOCKET = re.compile(r"<ffsocket\b(?P<attributes>[^>]*)>(?P<body>.*?)</ffsocket>", re.DOTALL)
+_SOCKET = re.compile(
+    r"(?P<start><ffsocket\b(?P<attributes>[^>]*?))(?:/>|>(?P<body>.*?)</ffsocket>)", re.DOTALL
+)
 _START = re.compile(r"<initialize\b[^>]*>.*?(<file\b([^>]*)>([^<]*)</file>)", re.DOTALL)
 _WORD = re.compile(r"[^\s,;:{}\[\]()'\"<>=]+")
 
@@ -123,21 +125,25 @@ def sockets(text: str) -> list[Socket]:
     found = []
     for element in _SOCKET.finditer(masked(text)):
         mode = re.search(r"\bmode\s*=\s*['\"]\s*(\w+)", element["attributes"])
-        address = value(element["body"], "address") or "localhost"
+        body = element["body"] or ""
+        address = value(body, "address") or "localhost"
         kind = mode[1] if mode else "inet"
         if kind == "inet":
-            address += f":{value(element['body'], 'port') or 65535}"
+            address += f":{value(body, 'port') or 65535}"
         found.append(Socket(kind, address))
     return found
 
 
 def with_port(text: str, old: Socket, port: int) -> str:
-    """The text with another port for the network socket ``old``."""
+    """The text with another port for the network socket ``old``, added where i-PI would take its default."""
     for element in _SOCKET.finditer(masked(text)):
         if sockets(element[0]) == [old]:
             changed = with_value(text[element.start() : element.end()], "port", port)
-            if changed is not None:
-                return text[: element.start()] + changed + text[element.end() :]
+            if changed is None:
+                start, given = text[element.start() : element.end("start")], f"<port> {port} </port>"
+                rest = "" if element["body"] is None else text[element.start("body") : element.end("body")]
+                changed = f"{start}>{given}{rest}</ffsocket>"
+            return text[: element.start()] + changed + text[element.end() :]
     return text
 
 

@@ -22,6 +22,7 @@ from ipi_driver.serving.launcher_folder import STARTING, checkpoints
 from ipi_driver.serving.launcher_monitor import PropertyMonitor
 from ipi_driver.serving.launcher_prepare import Changes, find_source, prepare
 from ipi_driver.serving.launcher_resume import cut_after, prepare_resume
+from ipi_driver.serving.launcher_sockets import with_free_ports
 from ipi_driver.serving.launcher_structure import read_start, write_start
 from ipi_driver.shipped import shipped_folder
 
@@ -86,6 +87,25 @@ def test_sockets_of_an_input() -> None:
     assert [s.label for s in xml.sockets(COMMENTED)] == labels
     changed = xml.with_port(COMMENTED, xml.sockets(COMMENTED)[1], 1234)
     assert [s.label for s in xml.sockets(changed)] == ["unix one", "inet localhost:1234", *labels[2:]]
+
+
+@pytest.mark.parametrize(
+    "socket",
+    [
+        "<ffsocket name='a' mode='inet'><!-- <port>1</port> --><address>localhost</address></ffsocket>",
+        "<ffsocket name='a' mode='inet'/>",
+    ],
+)
+def test_a_port_that_the_input_leaves_out(socket: str) -> None:
+    """i-PI's default must not stay where the client is told another one."""
+    text = f"<simulation>{socket}<ffsocket name='b' mode='unix'><address>b</address></ffsocket></simulation>"
+    assert [s.label for s in xml.sockets(text)] == ["inet localhost:65535", "unix b"]
+    changed, endpoints = with_free_ports(text, [{"inet": "localhost:65535"}, {"unix": "b"}])
+    assert endpoints[0]["inet"] != "localhost:65535"
+    assert [s.label for s in xml.sockets(changed)] == [f"inet {endpoints[0]['inet']}", "unix b"]
+    port = ElementTree.fromstring(changed).findtext("ffsocket/port")
+    assert port is not None
+    assert endpoints[0]["inet"] == f"localhost:{port.strip()}"
 
 
 def edited(folder: Path, old: str = "", new: str = "", endpoints: list[dict[str, str]] | None = None) -> Path:
