@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -136,7 +137,11 @@ def prepare(source: Source, output: Path, changes: Changes) -> None:
     if changes.seed is not None:
         text = xml.with_seed(text, changes.seed)
     start = _start(source, text, changes, checked)
+    if isinstance(start, Path):  # to be copied into the run folder, whatever place the input names
+        named = str(xml.start_file(text))
+        text = xml.with_renamed_file(text, named, Path(named).name)
     text, settings["endpoints"] = with_free_ports(text, settings["endpoints"])
+    text, outside = xml.with_files_inside(text, source.folder)
     files = xml.files_named(text, source.folder)
     settings, extra = _local_paths(settings, source.folder)
 
@@ -149,6 +154,8 @@ def prepare(source: Source, output: Path, changes: Changes) -> None:
         if (source.folder / path).is_file():
             (output / path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source.folder / path, output / path)
+    for name, outer in outside.items():
+        shutil.copyfile(outer, output / name)
     if isinstance(start, Path):
         shutil.copyfile(start, output / str(xml.start_file(text)))
     elif start is not None:
@@ -242,6 +249,7 @@ def _local_paths(settings: dict[str, Any], folder: Path) -> tuple[dict[str, Any]
         path = local.get(key)
         if not isinstance(path, Path):
             continue
+        path = Path(os.path.normpath(path))
         if path.name == INPUT or path.suffix == ".xml":
             local[key] = INPUT  # the input itself, whatever it was called
         elif path.is_relative_to(folder):

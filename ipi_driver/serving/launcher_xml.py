@@ -18,7 +18,9 @@ _SOCKET = re.compile(
     r"(?P<start><ffsocket\b(?P<attributes>[^>]*?))(?:/>|>(?P<body>.*?)</ffsocket>)", re.DOTALL
 )
 _START = re.compile(r"<initialize\b[^>]*>.*?(<file\b([^>]*)>([^<]*)</file>)", re.DOTALL)
-_WORD = re.compile(r"[^\s,;:{}\[\]()'\"<>=]+")
+_IN_WORD = r"[^\s,;:{}\[\]()'\"<>=]"
+_WORD = re.compile(f"{_IN_WORD}+")
+_CONTENT = re.compile(r">([^<>]+)<")
 
 
 @dataclass(frozen=True)
@@ -170,9 +172,43 @@ def with_start_file(text: str, name: str) -> str:
 
 def files_named(text: str, folder: Path) -> list[Path]:
     """Files of ``folder`` that the text names anywhere outside comments, relative to it."""
-    words = dict.fromkeys(_WORD.findall(masked(text)))
-    relative = [Path(word) for word in words if ".." not in Path(word).parts and not Path(word).is_absolute()]
-    return [path for path in relative if (folder / path).is_file()]
+    return [path for path in _files(text, folder) if ".." not in path.parts]
+
+
+def with_files_inside(text: str, folder: Path) -> tuple[str, dict[str, Path]]:
+    """The text with names of its own for the files that it names by a way out of ``folder`` (``../init.xyz``).
+
+    Returns
+    -------
+    tuple of (str, dict)
+        The text, and the new names with the files that they stand for.
+    """
+    inside: dict[str, Path] = {}
+    for path in _files(text, folder):
+        if ".." in path.parts:
+            name = path.name
+            while name in inside or (folder / name).exists():
+                name = f"other-{name}"
+            inside[name] = folder / path
+            text = with_renamed_file(text, str(path), name)
+    return text, inside
+
+
+def with_renamed_file(text: str, old: str, new: str) -> str:
+    """The text with another name for a file wherever it is named outside comments."""
+    found = re.finditer(rf"(?<!{_IN_WORD}){re.escape(old)}(?!{_IN_WORD})", masked(text))
+    for place in reversed(list(found)):
+        text = text[: place.start()] + new + text[place.end() :]
+    return text
+
+
+def _files(text: str, folder: Path) -> list[Path]:
+    """Relative paths of files that are named: by a word, or by all of an element, which may hold spaces."""
+    blank = masked(text)
+    names = [found[1].strip() for found in _CONTENT.finditer(blank)] + _WORD.findall(blank)
+    # arrays of numbers are longer than a name can be
+    short = [name for name in dict.fromkeys(names) if name and max(map(len, name.split("/"))) < 256]
+    return [Path(name) for name in short if not Path(name).is_absolute() and (folder / name).is_file()]
 
 
 def _element(tag: str) -> re.Pattern[str]:

@@ -271,6 +271,24 @@ def test_interruption_before_the_first_step_leaves_a_folder_that_can_be_used(pla
     assert (folder / "input.xml").is_file()  # nothing is thrown away for a command that is wrong
 
 
+def test_files_with_spaces_and_outside_the_input(place) -> None:
+    """The run folder holds all that i-PI and the client read."""
+    mine = place.copy("gas-nve", lambda text: text.replace(" init.xyz ", " ../common/my init.xyz "))
+    common = place.folder / "common"
+    common.mkdir()
+    (mine / "init.xyz").rename(common / "my init.xyz")
+    (mine / "structure.extxyz").rename(common / "structure.extxyz")
+    settings = mine / "driver.yaml"
+    settings.write_text(settings.read_text().replace("structure.extxyz", "../common/structure.extxyz"))
+    before = sorted(place.folder.rglob("*.*xyz"))
+    status, _, errors = place.run("my-gas-nve", "--model", ANISOTROPIC, "--steps", 10, "--output", "a/b")
+    assert status == 0, errors
+    folder = place.folder / "a" / "b"
+    assert (folder / "my init.xyz").read_bytes() == (common / "my init.xyz").read_bytes()
+    assert "> my init.xyz <" in (folder / "input.xml").read_text()
+    assert [path for path in sorted(place.folder.rglob("*.*xyz")) if folder not in path.parents] == before
+
+
 def inet(text: str) -> str:
     """Over the network instead of a unix socket, and stopped by a command."""
     text = text.replace("mode='unix'", "mode='inet'")

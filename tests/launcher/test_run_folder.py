@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -157,6 +158,42 @@ def test_only_what_the_input_names_is_copied(tmp_path: Path) -> None:
     (copy / "init.xyz").unlink()
     with pytest.raises(UserError, match=r"starts from init\.xyz, which is not there"):
         prepare(find_source(copy, Changes()), tmp_path / "other", Changes(model=MODEL))
+
+
+def test_names_of_files(tmp_path: Path) -> None:
+    """With spaces, in lists, and outside the folder, where they keep apart from those inside; not in comments."""
+    folder = tmp_path / "mine"
+    for path in (folder / "init.xyz", folder / "a b.xyz", tmp_path / "init.xyz", tmp_path / "more/init.xyz"):
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    text = (
+        "<a> ../init.xyz </a><!-- ../init.xyz --><b>[ A, ../more/init.xyz ]</b> <c>a b.xyz</c><d> init.xyz </d>"
+        f"<masses> [{'1, ' * 999}] </masses><e>../absent.xyz</e><f>{tmp_path}/init.xyz</f>"
+    )
+    assert xml.files_named(text, folder) == [Path("a b.xyz"), Path("init.xyz")]
+    changed, inside = xml.with_files_inside(text, folder)
+    expected = text.replace("<a> ../init", "<a> other-init").replace("../more/init", "other-other-init")
+    assert changed == expected
+    assert inside == {
+        "other-init.xyz": folder / "../init.xyz",
+        "other-other-init.xyz": folder / "../more/init.xyz",
+    }
+
+
+def test_a_replay_leaves_the_trajectory_that_its_input_names(tmp_path: Path) -> None:
+    """Frames given on the command line are copied to the run folder, not over that file."""
+    copy = tmp_path / "mine"
+    shutil.copytree(shipped_folder("inputs") / "replay", copy)
+    for name, content in (("old.xyz", "old"), ("new.xyz", "new")):
+        (tmp_path / name).write_text(content)
+    text = (copy / "input.xml").read_text()
+    for name in (tmp_path / "old.xyz", "../old.xyz", "data/old.xyz"):
+        (copy / "input.xml").write_text(text.replace(" trajectory.xyz ", f" {name} "))
+        changes = Changes(model=MODEL, structure=tmp_path / "new.xyz")
+        prepare(find_source(copy, changes), tmp_path / "run", changes)
+        assert (tmp_path / "old.xyz").read_text() == "old"
+        assert (tmp_path / "run" / "old.xyz").read_text() == "new"
+        assert (tmp_path / "run" / "input.xml").read_text().count("> old.xyz <") == 2
 
 
 @pytest.mark.parametrize("name", ["gas-nvt", "liquid-nvt"])
