@@ -24,13 +24,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Copy the template, and say what to do next."""
+    """Copy the template with its subfolders (the cells of a set), and say what to do next."""
     source = find_shipped("inputs", args.template)
     if args.folder.exists() and any(args.folder.iterdir()):
         raise UserError(f"{args.folder} exists and is not empty; give another folder")
+    # listed before the folder is made, which may be inside the template
+    found = [path.relative_to(source) for path in sorted(source.rglob("*")) if path.is_file()]
     args.folder.mkdir(parents=True, exist_ok=True)
-    for path in source.iterdir():
-        if path.is_file():
-            shutil.copyfile(path, args.folder / path.name)
+    for path in found:
+        if "__pycache__" not in path.parts:
+            (args.folder / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source / path, args.folder / path)
     print(f"{args.folder}: edit input.xml and driver.yaml, then `ipi-driver run {args.folder}`")
     return 0

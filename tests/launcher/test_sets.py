@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -185,6 +186,23 @@ def test_the_shipped_set() -> None:
     assert runs.folder(Changes()) == Path("runs/ice-none")
     assert find_set("ice", Changes(structure=Path("mine.xyz")), None) is None
     assert find_set("liquid-nvt", Changes(), None) is None
+
+
+def test_a_copy_of_the_shipped_set_is_a_set(tmp_path: Path) -> None:
+    """`ipi-driver new ice`: with its cells, without what Python leaves behind."""
+    template = tmp_path / "ice"
+    shutil.copytree(shipped_folder("inputs") / "ice", template)
+    (template / "__pycache__").mkdir(exist_ok=True)
+    (template / "__pycache__" / "make_cells.pyc").touch()
+    for source, name in (("ice", "mine"), (str(template), "ice/inside")):
+        copy = tmp_path / name
+        assert main(["new", source, str(copy)]) == 0
+        assert not (copy / "__pycache__").exists()
+        shipped, runs = find_set("ice", Changes(), None), find_set(str(copy), Changes(), None)
+        assert shipped is not None
+        assert runs is not None
+        assert list(runs.structures) == list(shipped.structures)
+        assert not (copy / "inside").exists()
 
 
 def test_summary_of_a_minimisation_that_wrote_no_forces(tmp_path: Path) -> None:
