@@ -136,9 +136,9 @@ def main(args: argparse.Namespace) -> int:
 
 def _prepare(args: argparse.Namespace, changes: Changes) -> tuple[Path, str]:
     """The run folder, and the file in it that i-PI starts from."""
-    from ipi_driver.serving.launcher_folder import INPUT, checkpoints
+    from ipi_driver.serving.launcher_folder import CONTINUE, INPUT, checkpoints
     from ipi_driver.serving.launcher_prepare import find_source, prepare
-    from ipi_driver.serving.launcher_resume import CONTINUE, prepare_resume
+    from ipi_driver.serving.launcher_resume import prepare_resume
 
     given = Path(args.input)
     if args.resume and args.output is None and given.is_dir() and checkpoints(given):

@@ -1,14 +1,31 @@
-"""What a run folder holds: complete checkpoints, and whether anything would be lost with it."""
+"""What a run folder holds: complete checkpoints, outputs, and whether anything would be lost with it."""
 
 from __future__ import annotations
 
+import re
+from contextlib import suppress
 from pathlib import Path
 
+from ipi_driver.errors import UserError
+from ipi_driver.observables.reading.input_xml import read_input
 from ipi_driver.serving import launcher_xml as xml
+from ipi_driver.serving.settings import read_yaml
 
 INPUT, SETTINGS = "input.xml", "driver.yaml"
 STARTING = ".starting"
 """Empty file in a run folder until the launcher has seen the first step."""
+CONTINUE = "continue.xml"
+"""The checkpoint that a resumed run starts from; i-PI writes its own anew."""
+_OF_LAUNCHER = (
+    CONTINUE,
+    "EXIT",
+    "i-pi.log",
+    "client.log",
+    "stats.json",
+    "stats-to-*.json",
+    "summary.json",
+    "summary.png",
+)
 
 
 def is_starting(folder: Path) -> bool:
@@ -28,6 +45,43 @@ def checkpoints(folder: Path) -> dict[int, Path]:
             step = xml.value(path.read_text(errors="replace"), "step")
             if step is not None and step.isdigit():
                 found[int(step)] = path
+    return found
+
+
+def outputs(folder: Path) -> list[Path]:
+    """Property files and trajectories that exist, of all beads."""
+    found: set[Path] = set()
+    for output in read_input(folder / INPUT).outputs:
+        # of a bead, and of what has none: stem_0.xyz, stem_0, stem.xyz
+        ending = rf"(_\d+)?(\.{output.format}|\.extxyz)?" if output.kind == "trajectory" else ""
+        name = re.compile(re.escape(Path(output.stem).name) + ending)
+        inside = (folder / output.stem).parent
+        if inside.is_dir():
+            found |= {path for path in inside.iterdir() if path.is_file() and name.fullmatch(path.name)}
+    return sorted(found)
+
+
+def written_files(folder: Path) -> list[Path]:
+    """What i-PI and the launcher have written in a run folder, without anything that the run starts from."""
+    if not (folder / INPUT).is_file():
+        return []
+    text = (folder / INPUT).read_text(errors="replace")
+    names = "|".join(map(re.escape, xml.checkpoint_names(text)))
+    found = {path for path in folder.iterdir() if re.fullmatch(rf"({names})(_\d+)?", path.name)}
+    found |= {path for pattern in _OF_LAUNCHER for path in folder.glob(pattern)}
+    with suppress(UserError):  # i-PI has not run an input that cannot be read
+        found |= set(outputs(folder))
+    return sorted(path for path in found - _read_files(folder, text) if path.is_file())
+
+
+def _read_files(folder: Path, text: str) -> set[Path]:
+    """Files of a run folder that its input takes the start from, or that ``driver.yaml`` names."""
+    found = {folder / INPUT} | {folder / name for name in xml.initial_files(text)}
+    with suppress(UserError):
+        settings = read_yaml(folder / SETTINGS)
+        named = [settings[key] for key in ("structure", "input") if isinstance(settings.get(key), Path)]
+        here = folder.resolve()
+        found |= {folder / path.relative_to(here) for path in named if path.is_relative_to(here)}
     return found
 
 

@@ -6,9 +6,16 @@ import re
 from pathlib import Path
 
 from ipi_driver.errors import UserError
-from ipi_driver.observables.reading.input_xml import read_input
 from ipi_driver.serving import launcher_xml as xml
-from ipi_driver.serving.launcher_folder import INPUT, SETTINGS, STARTING, checkpoints, is_starting
+from ipi_driver.serving.launcher_folder import (
+    CONTINUE,
+    INPUT,
+    SETTINGS,
+    STARTING,
+    checkpoints,
+    is_starting,
+    outputs,
+)
 from ipi_driver.serving.launcher_lock import locked
 from ipi_driver.serving.launcher_prepare import (
     Changes,
@@ -17,9 +24,6 @@ from ipi_driver.serving.launcher_prepare import (
     write_settings,
 )
 from ipi_driver.serving.settings import ServeSettings, read_yaml
-
-CONTINUE = "continue.xml"
-"""The checkpoint that a resumed run starts from; i-PI writes its own anew."""
 
 RESUMABLE = ("steps", "device", "threads", "rotation_batch")
 """Changes that leave a run what it was."""
@@ -72,7 +76,7 @@ def _prepare_resume(output: Path, changes: Changes) -> str:
     write_settings(output, settings)
     (output / CONTINUE).write_text(by_hand(xml.with_total_steps(text, steps)))
     (output / INPUT).write_text(xml.with_total_steps(input_text, steps))
-    for path in _output_files(output):
+    for path in outputs(output):
         cut_after(path, done)
     (output / STARTING).unlink(missing_ok=True)
     for path in found.values():  # i-PI would keep them as #RESTART#0# and so on
@@ -108,10 +112,3 @@ def cut_after(path: Path, step: int) -> None:
                 stream.truncate(end)
                 return
             previous, offset = offset, offset + len(line)
-
-
-def _output_files(folder: Path) -> list[Path]:
-    """Property files and trajectories that exist, of all beads."""
-    outputs = read_input(folder / INPUT).outputs
-    names = [pattern for o in outputs for pattern in (o.stem, f"{o.stem}_*", f"{o.stem}.{o.format}")]
-    return sorted({path for name in names for path in folder.glob(name) if path.is_file()})

@@ -16,6 +16,8 @@ from ipi_driver.errors import UserError
 _COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 _SOCKET = re.compile(r"<ffsocket\b(?P<attributes>[^>]*)>(?P<body>.*?)</ffsocket>", re.DOTALL)
 _START = re.compile(r"<initialize\b[^>]*>.*?(<file\b([^>]*)>([^<]*)</file>)", re.DOTALL)
+_INITIALIZE = re.compile(r"<initialize\b[^>]*>(.*?)</initialize>", re.DOTALL)
+_OUTPUT = re.compile(r"<output\b([^>]*)>(.*?)</output>", re.DOTALL)
 _WORD = re.compile(r"[^\s,;:{}\[\]()'\"<>=]+")
 
 
@@ -147,6 +149,28 @@ def start_file(text: str) -> str | None:
     return found[3].strip() if found else None
 
 
+def initial_files(text: str) -> list[str]:
+    """Names of all files that ``<initialize>`` takes anything from, in the order of the input."""
+    names = []
+    for body in _INITIALIZE.findall(masked(text)):
+        for tag, attributes, content in re.findall(r"<(\w+)\b([^>]*)>([^<]*)</", body):
+            if tag == "file" or _attribute(attributes, "mode", "") in ("xyz", "pdb", "ase", "chk"):
+                names.append(content.strip())
+    return names
+
+
+def checkpoint_names(text: str) -> list[str]:
+    """Names of the checkpoints that i-PI writes, without the number of those that it does not overwrite."""
+    names = ["RESTART"]
+    outputs = _OUTPUT.findall(masked(text))
+    for attributes, body in outputs:
+        prefix = _attribute(attributes, "prefix", "i-pi")
+        for found in re.findall(r"<checkpoint\b([^>]*)>", body):
+            name = _attribute(found, "filename", "restart")
+            names.append(f"{prefix}.{name}" if prefix else name)
+    return names if outputs else [*names, "i-pi.checkpoint"]
+
+
 def is_replay(text: str) -> bool:
     """Whether i-PI goes through the frames of a file instead of moving atoms."""
     return re.search(r"<motion\b[^>]*mode\s*=\s*['\"]\s*replay", masked(text)) is not None
@@ -167,6 +191,11 @@ def files_named(text: str, folder: Path) -> list[Path]:
     words = dict.fromkeys(_WORD.findall(masked(text)))
     relative = [Path(word) for word in words if ".." not in Path(word).parts and not Path(word).is_absolute()]
     return [path for path in relative if (folder / path).is_file()]
+
+
+def _attribute(attributes: str, name: str, default: str) -> str:
+    found = re.search(rf"\b{name}\s*=\s*(['\"])(.*?)\1", attributes, re.DOTALL)
+    return found[2].strip() if found else default
 
 
 def _element(tag: str) -> re.Pattern[str]:

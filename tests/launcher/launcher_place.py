@@ -49,12 +49,13 @@ class Place:
         self._processes: list[subprocess.Popen[str]] = []
 
     def start(self, *words: object) -> subprocess.Popen[str]:
+        # the package that is tested also where it is not the one installed
+        path = os.pathsep.join(filter(None, (str(self.folder), os.environ.get("PYTHONPATH"))))
         process = subprocess.Popen(
             [sys.executable, "-m", "ipi_driver", "run", *map(str, words)],
             cwd=self.folder,
             # its own temporary files: the cores that other runs of this user hold do not matter here
-            env=os.environ
-            | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(self.folder), "TMPDIR": str(self.folder)},
+            env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": path, "TMPDIR": str(self.folder)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

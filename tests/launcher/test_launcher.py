@@ -215,6 +215,24 @@ def test_ipi_that_fails_at_the_start_and_the_same_command_again(place) -> None:
     assert status == 0, errors
 
 
+def test_a_run_folder_corrected_after_a_failed_start_is_run_in_place(place) -> None:
+    """The corrected input is used, and no file of the folder is lost."""
+    place.copy("gas-nve", lambda text: text.replace("<fixcom>", "<fixmom>").replace("/fixcom", "/fixmom"))
+    assert place.run("my-gas-nve", "--model", MODEL, "--output", "runs/mine")[0] == 2
+    folder = place.folder / "runs" / "mine"
+    (folder / "notes.txt").write_text("mine")
+    start = (folder / "init.xyz").read_text()
+    (folder / "input.xml").write_text((folder / "input.xml").read_text().replace("fixmom", "fixcom"))
+    (folder / "driver.yaml").write_text((folder / "driver.yaml").read_text() + "seed: 7\n")
+    status, _, errors = place.run("runs/mine", "--steps", 20)
+    assert status == 0, errors
+    assert [int(float(row.split()[0])) for row in rows(folder)] == [0, 10, 20]
+    assert (folder / "notes.txt").read_text() == "mine"
+    assert (folder / "init.xyz").read_text() == start
+    assert "seed: 7" in (folder / "driver.yaml").read_text()
+    assert not list(folder.glob("#*"))
+
+
 def test_a_model_that_does_not_know_an_element(place) -> None:
     """The client ends at the start; i-PI, which waits for it, is stopped."""
     ase.io.write(place.folder / "he.xyz", ase.Atoms("He2", [[0, 0, 0], [0, 0, 3]], cell=[8, 8, 8], pbc=True))

@@ -136,6 +136,49 @@ def test_only_what_the_input_names_is_copied(tmp_path: Path) -> None:
         prepare(find_source(copy, Changes()), tmp_path / "other", Changes(model=MODEL))
 
 
+def test_a_folder_without_a_step_keeps_the_files_of_the_user(tmp_path: Path) -> None:
+    """It is used again, also as its own input; what the user has there is neither removed nor overwritten."""
+    changes, folder = Changes(model=MODEL), tmp_path / "run"
+    prepare(find_source("gas-nvt", changes), folder, changes)
+    for name in ("notes.txt", "simulation.out", "RESTART", "client.log"):
+        (folder / name).write_text(name)
+    (folder / "sub").mkdir()
+    (folder / "sub" / "kept").touch()
+    prepare(find_source("gas-nvt", changes), folder, changes)
+    names = {"input.xml", "driver.yaml", "init.xyz", "structure.extxyz", STARTING, "notes.txt", "sub"}
+    assert {path.name for path in folder.iterdir()} == names
+    (folder / "init.xyz").write_text((folder / "init.xyz").read_text() + "\n")
+    mine = (folder / "init.xyz").read_text()
+    for source in (folder, folder / "input.xml"):
+        prepare(find_source(source, Changes()), folder, Changes(steps=7))
+    assert {path.name for path in folder.iterdir()} == names
+    assert (folder / "init.xyz").read_text() == mine
+    assert xml.total_steps((folder / "input.xml").read_text(), folder) == 7
+
+    start = Changes(model=MODEL, structure=folder / "init.xyz")
+    with pytest.raises(UserError, match=r"--structure .* would be lost"):
+        prepare(find_source("gas-nvt", start), folder, start)
+    with pytest.raises(UserError, match=r"init\.xyz of the input itself would be overwritten"):
+        prepare(find_source(folder, start), folder, start)
+    (folder / "other.xml").write_text((folder / "input.xml").read_text())
+    with pytest.raises(UserError, match=r"input\.xml of the input itself would be overwritten"):
+        prepare(find_source(folder / "other.xml", Changes()), folder, Changes())
+    assert {path.name for path in folder.iterdir()} == names | {"other.xml"}
+    assert (folder / "init.xyz").read_text() == mine
+
+
+def test_every_file_of_the_input_must_be_there(tmp_path: Path) -> None:
+    copy = edited(tmp_path, "<velocities mode='thermal' units='kelvin'> 300", "<velocities mode='chk'> v.chk")
+    changes = Changes(model=MODEL)
+    with pytest.raises(UserError, match=r"starts from v\.chk, which is not there"):
+        prepare(find_source(copy, changes), tmp_path / "run", changes)
+    (copy / "v.chk").touch()
+    (copy / "structure.extxyz").unlink()
+    with pytest.raises(UserError, match=r"driver\.yaml names structure\.extxyz, which is not there"):
+        prepare(find_source(copy, changes), tmp_path / "run", changes)
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("name", ["gas-nvt", "liquid-nvt"])
 def test_the_last_frame_of_an_own_run_is_a_start(name: str, tmp_path: Path) -> None:
     """In the units of i-PI's file, periodic as the input is."""
