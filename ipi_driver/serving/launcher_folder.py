@@ -38,14 +38,24 @@ def is_starting(folder: Path) -> bool:
 
 
 def checkpoints(folder: Path) -> dict[int, Path]:
-    """Complete checkpoints in a folder by the number of steps done."""
+    """Complete checkpoints of the run in a folder by the number of steps done.
+
+    Those are what i-PI writes for its ``input.xml`` and what a resumed run starts from; a checkpoint of another run
+    that it takes its start from is none of them.
+    """
     found: dict[int, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.is_file() and path.name != INPUT and _ends_like_xml(path):
+    for path in _checkpoint_files(folder):
+        if _ends_like_xml(path):
             step = xml.value(path.read_text(errors="replace"), "step")
             if step is not None and step.isdigit():
                 found[int(step)] = path
     return found
+
+
+def is_checkpoint_name(name: str, text: str) -> bool:
+    """Whether a run of the input ``text`` writes its own checkpoints to a file of this name."""
+    stems = "|".join(map(re.escape, (CONTINUE, *xml.checkpoint_names(text))))
+    return re.fullmatch(rf"({stems})(_\d+)?", name) is not None
 
 
 def outputs(folder: Path) -> list[Path]:
@@ -65,17 +75,24 @@ def written_files(folder: Path) -> list[Path]:
     """What i-PI and the launcher have written in a run folder, without anything that the run starts from."""
     if not (folder / INPUT).is_file():
         return []
-    text = (folder / INPUT).read_text(errors="replace")
-    names = "|".join(map(re.escape, xml.checkpoint_names(text)))
-    found = {path for path in folder.iterdir() if re.fullmatch(rf"({names})(_\d+)?", path.name)}
-    found |= {path for pattern in _OF_LAUNCHER for path in folder.glob(pattern)}
+    found = {path for pattern in _OF_LAUNCHER for path in folder.glob(pattern)}
     with suppress(UserError):  # i-PI has not run an input that cannot be read
         found |= set(outputs(folder))
-    return sorted(path for path in found - _read_files(folder, text) if path.is_file())
+    return sorted({*_checkpoint_files(folder), *found} - _read_files(folder))
 
 
-def _read_files(folder: Path, text: str) -> set[Path]:
+def _checkpoint_files(folder: Path) -> list[Path]:
+    """Checkpoints that the run in a folder has written, complete or not."""
+    if not (folder / INPUT).is_file():
+        return []
+    text = (folder / INPUT).read_text(errors="replace")
+    found = {path for path in folder.iterdir() if path.is_file() and is_checkpoint_name(path.name, text)}
+    return sorted(found - _read_files(folder))
+
+
+def _read_files(folder: Path) -> set[Path]:
     """Files of a run folder that its input takes the start from, or that ``driver.yaml`` names."""
+    text = (folder / INPUT).read_text(errors="replace")
     found = {folder / INPUT} | {folder / name for name in xml.initial_files(text)}
     with suppress(UserError):
         settings = read_yaml(folder / SETTINGS)

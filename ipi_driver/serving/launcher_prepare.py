@@ -13,7 +13,14 @@ import yaml
 from ipi_driver.errors import UserError
 from ipi_driver.rotations.quadrature import quadrature
 from ipi_driver.serving import launcher_xml as xml
-from ipi_driver.serving.launcher_folder import INPUT, SETTINGS, STARTING, is_starting, written_files
+from ipi_driver.serving.launcher_folder import (
+    INPUT,
+    SETTINGS,
+    STARTING,
+    is_checkpoint_name,
+    is_starting,
+    written_files,
+)
 from ipi_driver.serving.launcher_lock import locked
 from ipi_driver.serving.launcher_sockets import check_endpoints, endpoints_of, with_free_ports
 from ipi_driver.serving.launcher_structure import read_start, write_start
@@ -178,7 +185,13 @@ def _start(source: Source, text: str, changes: Changes, checked: ServeSettings) 
     named = xml.start_file(text)
     template = checked.structure or checked.input or source.path
     for name in xml.initial_files(text):
-        if not (source.folder / name).is_file() and (changes.structure is None or name != named):
+        if changes.structure is not None and name == named:
+            continue
+        if is_checkpoint_name(name, text):
+            raise UserError(
+                f"{source.path} starts from {name}, which the run itself writes; rename that file"
+            )
+        if not (source.folder / name).is_file():
             remedy = "; give --structure FILE" if name == named else ""
             raise UserError(f"{source.path} starts from {name}, which is not there{remedy}")
     if changes.structure is None:

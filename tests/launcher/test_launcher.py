@@ -104,6 +104,26 @@ def test_a_run_whose_ipi_was_killed_is_resumed_to_the_same_files(place) -> None:
     assert not list(parts.glob("#*"))
 
 
+def test_a_start_from_the_checkpoint_of_another_run(place) -> None:
+    """The run goes on from its own checkpoint, and that of the other run stays, which has done more steps."""
+    assert place.run("gas-nve", "--model", MODEL, "--steps", 30, "--output", "other")[0] == 0
+    mine = place.copy(
+        "gas-nve",
+        lambda text: often(text).replace(
+            "<file mode='xyz' units='angstrom'> init.xyz", "<file mode='chk'> init.chk"
+        ),
+    )
+    start = (place.folder / "other" / "RESTART").read_bytes()
+    (mine / "init.chk").write_bytes(start)
+    assert checkpoints(place.folder / "other").keys() == {30}
+    assert place.run("my-gas-nve", "--model", MODEL, "--steps", 10, "--output", "run")[0] == 0
+    status, _, errors = place.run("run", "--resume", "--steps", 15)
+    assert status == 0, errors
+    assert [int(float(row.split()[0])) for row in rows(place.folder / "run")] == [0, 5, 10, 15]
+    assert (place.folder / "run" / "init.chk").read_bytes() == start
+    assert (mine / "init.chk").read_bytes() == start
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interruption_leaves_nothing_behind(number: signal.Signals, place) -> None:
     process = place.start("gas-nve", "--model", MODEL, "--steps", 1000000, "--output", "run")

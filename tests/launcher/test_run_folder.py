@@ -12,6 +12,7 @@ import pytest
 import yaml
 from launcher_place import MODEL
 
+from ipi_driver.cli import main
 from ipi_driver.errors import UserError
 from ipi_driver.serving import launcher_xml as xml
 from ipi_driver.serving.launcher_ending import Statuses, read_ending
@@ -88,7 +89,7 @@ def test_sockets_of_an_input() -> None:
 def edited(folder: Path, old: str = "", new: str = "", endpoints: list[dict[str, str]] | None = None) -> Path:
     """A copy of gas-nvt with its XML, and perhaps its endpoints, changed."""
     source, copy = shipped_folder("inputs") / "gas-nvt", folder / "mine"
-    copy.mkdir()
+    copy.mkdir(parents=True)
     for path in source.iterdir():
         (copy / path.name).write_text(path.read_text().replace(old, new) if old else path.read_text())
     if endpoints is not None:
@@ -288,6 +289,53 @@ def test_the_newest_complete_checkpoint_counts(tmp_path: Path) -> None:
     settings = yaml.safe_load((folder / "driver.yaml").read_text())
     assert settings["threads"] == 3
     assert settings["structure"] == "structure.extxyz"
+
+
+def test_a_checkpoint_of_another_run_is_an_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is neither gone on from nor removed, in the input's folder or in that of the run."""
+    copy = edited(tmp_path, "<file mode='xyz' units='angstrom'> init.xyz", "<file mode='chk'> init.chk")
+    checkpoint(copy, "init.chk", 5000)
+    assert checkpoints(copy) == {}
+    folder, changes = tmp_path / "run", Changes(model=MODEL, steps=50)
+    prepare(find_source(copy, changes), folder, changes)
+    assert checkpoints(folder) == {}
+    for name in ("other.xml", "simulation.chk.old", "simulation.other"):
+        checkpoint(folder, name, 7000)
+    checkpoint(folder, "simulation.chk", 20)
+    checkpoint(folder, "RESTART", 30)
+    assert {step: path.name for step, path in checkpoints(folder).items()} == {
+        20: "simulation.chk",
+        30: "RESTART",
+    }
+    name = prepare_resume(folder, Changes())
+    assert xml.value((folder / name).read_text(), "step") == "30"
+    assert {step: path.name for step, path in checkpoints(folder).items()} == {30: "continue.xml"}
+    assert {"init.chk", "other.xml", "simulation.chk.old"} <= {path.name for path in folder.iterdir()}
+
+    monkeypatch.chdir(tmp_path)
+    assert main(["run", "mine", "--resume"]) == 2  # runs/mine is meant, which there is not
+    assert {path.name for path in copy.iterdir()} >= {"init.chk", "init.xyz", "input.xml"}
+    assert xml.total_steps((copy / "input.xml").read_text(), copy) > 50
+
+
+def test_the_start_is_no_file_that_the_run_writes(tmp_path: Path) -> None:
+    for name in ("RESTART", "simulation.chk", "continue.xml"):
+        copy = edited(
+            tmp_path / name, "<file mode='xyz' units='angstrom'> init.xyz", f"<file mode='chk'> {name}"
+        )
+        checkpoint(copy, name, 10)
+        with pytest.raises(UserError, match=f"starts from {name}, which the run itself writes"):
+            prepare(find_source(copy, Changes()), tmp_path / "run", Changes(model=MODEL))
+
+
+def test_names_of_checkpoints() -> None:
+    outputs = (
+        "<output{}> <!-- <checkpoint filename='no'/> --> <checkpoint stride='5'{}/> <checkpoint/> </output>"
+    )
+    text = outputs.format(" prefix='a b'", ' filename=" x "') + outputs.format(" prefix=''", "")
+    assert xml.checkpoint_names(text) == ["RESTART", "a b.x", "a b.restart", "restart", "restart"]
+    assert xml.checkpoint_names("<simulation/>") == ["RESTART", "i-pi.checkpoint"]
+    assert xml.checkpoint_names(outputs.format("", "")) == ["RESTART", "i-pi.restart", "i-pi.restart"]
 
 
 LOG = "!W! Soft exit has been requested with message: '{}'. Cleaning up.\n"
