@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from contextlib import suppress
 from pathlib import Path
@@ -35,6 +36,13 @@ def is_starting(folder: Path) -> bool:
     it there, and i-PI has written its checkpoint after that.
     """
     return (folder / STARTING).exists() and max(checkpoints(folder), default=0) <= 0
+
+
+def is_run(folder: Path) -> bool:
+    """Whether the launcher has begun a run in a folder: the input of a run has the same two files."""
+    if not ((folder / INPUT).is_file() and (folder / SETTINGS).is_file()):
+        return False
+    return any((folder / name).exists() for name in (STARTING, "client.log")) or bool(checkpoints(folder))
 
 
 def checkpoints(folder: Path) -> dict[int, Path]:
@@ -73,12 +81,25 @@ def outputs(folder: Path) -> list[Path]:
 
 def written_files(folder: Path) -> list[Path]:
     """What i-PI and the launcher have written in a run folder, without anything that the run starts from."""
+    found = {path for pattern in _OF_LAUNCHER for path in folder.glob(pattern)} if is_run(folder) else set()
+    return sorted(found.union(_ipi_files(folder)))
+
+
+def set_aside(folder: Path) -> None:
+    """Keep what i-PI has written under other names, those of its own backups: ``#simulation.out#0#``."""
+    for path in _ipi_files(folder):
+        names = (path.with_name(f"#{path.name}#{number}#") for number in itertools.count())
+        path.rename(next(name for name in names if not name.exists()))
+
+
+def _ipi_files(folder: Path) -> list[Path]:
+    """Outputs and checkpoints of the run in a folder, complete or not."""
     if not (folder / INPUT).is_file():
         return []
-    found = {path for pattern in _OF_LAUNCHER for path in folder.glob(pattern)}
+    found = set(_checkpoint_files(folder))
     with suppress(UserError):  # i-PI has not run an input that cannot be read
         found |= set(outputs(folder))
-    return sorted({*_checkpoint_files(folder), *found} - _read_files(folder))
+    return sorted(found - _read_files(folder))
 
 
 def _checkpoint_files(folder: Path) -> list[Path]:

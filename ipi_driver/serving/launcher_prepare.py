@@ -18,6 +18,7 @@ from ipi_driver.serving.launcher_folder import (
     SETTINGS,
     STARTING,
     is_checkpoint_name,
+    is_run,
     is_starting,
     written_files,
 )
@@ -132,9 +133,8 @@ def prepare(source: Source, output: Path, changes: Changes) -> None:
         empty.
     """
     if output.exists() and not (output.is_dir() and _nothing_to_lose(output)):
-        raise UserError(
-            f"{output} exists and is not empty; continue the run with --resume, or give another --output"
-        )
+        remedy = "continue the run with --resume, or give" if is_run(output) else "give"
+        raise UserError(f"{output} exists and is not empty; {remedy} another --output")
     settings = changed_settings(source.settings, changes)
     text = source.path.read_text()
     checked = check_settings(settings, str(source.folder / SETTINGS))

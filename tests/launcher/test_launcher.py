@@ -172,11 +172,31 @@ def test_interruption_before_the_first_step_leaves_a_folder_that_can_be_used(pla
     assert process.returncode == 2
     assert "interrupted by SIGTERM before the first step" in error_line(errors)
     assert not children(folder)
-    status, _, errors = place.run("gas-nve", "--output", "run", "--resume")
-    assert status == 2
-    assert "nothing to resume" in error_line(errors)
     assert main(["run", "gas-nve", "--output", str(folder), "--model", "absent"]) == 2
     assert (folder / "input.xml").is_file()  # nothing is thrown away for a command that is wrong
+    settings = (folder / "driver.yaml").read_text()
+    (folder / "driver.yaml").write_text(re.sub("model: .*", f"model: {MODEL}", settings))
+    status, _, errors = place.run("gas-nve", "--output", "run", "--resume", "--steps", 10)
+    assert status == 0, errors
+    assert "begins anew from step 0" in errors
+    assert [int(float(row.split()[0])) for row in rows(folder)] == [0, 10]
+
+
+def test_a_run_killed_before_its_first_checkpoint_is_resumed_from_the_start(place) -> None:
+    process = place.start("gas-nve", "--model", SLOW, "--seed", 5, "--output", "run")
+    folder = place.folder / "run"
+    wait_for(lambda: len(rows(folder)) > 1 and not (folder / ".starting").exists())
+    os.kill(children(folder)["i-PI"], signal.SIGKILL)
+    _, errors = process.communicate(timeout=60)
+    assert "continue with --resume" in error_line(errors)
+    assert not max(checkpoints(folder), default=0)
+    before = (folder / "simulation.out").read_text()
+    status, _, errors = place.run("run", "--resume", "--steps", 10)
+    assert status == 0, errors
+    assert "begins anew from step 0" in errors
+    assert [int(float(row.split()[0])) for row in rows(folder)] == [0, 10]
+    assert rows(folder)[0] in before  # with the same seed
+    assert (folder / "#simulation.out#0#").read_text() == before
 
 
 def inet(text: str) -> str:

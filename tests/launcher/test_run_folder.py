@@ -272,8 +272,8 @@ def test_the_newest_complete_checkpoint_counts(tmp_path: Path) -> None:
     prepare(find_source("gas-nvt", Changes()), tmp_path / "run", Changes(model=MODEL, steps=50))
     folder = tmp_path / "run"
     checkpoint(folder, "RESTART", 0)
-    with pytest.raises(UserError, match="nothing to resume"):
-        prepare_resume(folder, Changes())  # no step was done
+    assert prepare_resume(folder, Changes()) == "input.xml"  # no step was done
+    assert checkpoints(folder) == {}
     checkpoint(folder, "RESTART", 10)
     checkpoint(folder, "simulation.chk", 30)
     checkpoint(folder, "simulation.chk_4", 40, end="<ffsock")  # killed while it was written
@@ -289,6 +289,34 @@ def test_the_newest_complete_checkpoint_counts(tmp_path: Path) -> None:
     settings = yaml.safe_load((folder / "driver.yaml").read_text())
     assert settings["threads"] == 3
     assert settings["structure"] == "structure.extxyz"
+
+
+def test_a_run_without_a_checkpoint_begins_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """i-PI's first checkpoint has no step; what there is may be more than it seems, and is kept."""
+    monkeypatch.chdir(tmp_path)
+    folder = Path("run")
+    prepare(find_source("gas-nvt", Changes()), folder, Changes(model=MODEL, steps=50))
+    for number in range(2):
+        (folder / STARTING).unlink()
+        (folder / "client.log").touch()
+        (folder / "simulation.out").write_text(f"{PROPERTIES}{number}")
+        (folder / "simulation.chk").write_text("<simulation></simulation>")
+        with pytest.raises(UserError, match="continue the run with --resume"):
+            prepare(find_source("gas-nvt", Changes()), folder, Changes(model=MODEL))
+        assert prepare_resume(folder, Changes(steps=60 + number, threads=2)) == "input.xml"
+        assert (folder / STARTING).exists()
+        assert not (folder / "simulation.out").exists()
+        assert (folder / f"#simulation.out#{number}#").read_text() == f"{PROPERTIES}{number}"
+        assert (folder / f"#simulation.chk#{number}#").exists()
+    assert xml.total_steps((folder / "input.xml").read_text(), folder) == 61
+    settings = yaml.safe_load((folder / "driver.yaml").read_text())
+    assert (settings["threads"], settings["structure"]) == (2, "structure.extxyz")
+
+    copy = edited(tmp_path)
+    with pytest.raises(UserError, match="nothing to resume"):
+        prepare_resume(copy, Changes())  # an input is no run
+    with pytest.raises(UserError, match="is not empty; give another --output"):
+        prepare(find_source("gas-nvt", Changes()), copy, Changes(model=MODEL))
 
 
 def test_a_checkpoint_of_another_run_is_an_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
