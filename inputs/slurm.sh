@@ -34,8 +34,10 @@ folder=runs/${SLURM_JOB_NAME:-$(basename "$input")}
 # i-PI computes next to nothing: the cores are the model's
 export OMP_NUM_THREADS=${SLURM_CPUS_PER_TASK:-1}
 
-# .starting: a run that has not made its first step, and has nothing to continue from
-if [ ! -e "$folder/.starting" ] && { [ -e "$folder/RESTART" ] || [ -e "$folder/simulation.chk" ]; }; then
+# .starting: no step is done yet, so that the run begins anew with the words given here, unless there is a checkpoint
+# all the same. What has no checkpoint without that mark begins anew with --resume.
+if [ -e "$folder/input.xml" ] &&
+    { [ ! -e "$folder/.starting" ] || grep -qs "<step>" "$folder/RESTART" "$folder/simulation.chk"; }; then
     # what the run folder has already settled is not given again: only where it runs, and for how long
     again=()
     while [ $# -gt 0 ]; do

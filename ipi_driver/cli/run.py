@@ -34,7 +34,8 @@ An input folder with a folder cells/ is a set: every cell is run in a folder of 
 other; a cell that fails is reported and does not stop the others. --structure runs one structure only.
 
 exit status: 0 finished; 1 stopped early as asked (file EXIT, <total_time>); 2 error; 130 interrupted
-(SIGINT, SIGTERM, SIGHUP). All but 0 can be continued with --resume where a step was done.
+(SIGINT, SIGTERM, SIGHUP). All but 0 can be continued with --resume, which begins anew where
+there is no checkpoint yet.
 """
 
 
@@ -92,7 +93,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="keep i-PI and the client together on one core that no other run holds, the model with one thread "
         "(default: for at most 12 atoms with one frame per evaluation, where a step is shorter so)",
     )
-    add("--resume", action="store_true", help="continue from RESTART or the newest checkpoint")
+    add(
+        "--resume",
+        action="store_true",
+        help="continue from RESTART or the newest checkpoint, or begin anew where there is none yet",
+    )
 
 
 def main(args: argparse.Namespace) -> int:
@@ -115,6 +120,13 @@ def main(args: argparse.Namespace) -> int:
 
         return run_set(args, found, changes, console)
     folder, start_file = _prepare(args, changes)
+    if args.resume and start_file == INPUT:
+        console.print(
+            f"{folder} has no checkpoint to go on from: it begins anew from step 0",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
     outcome = run_simulation(folder, start_file, console, args.one_core)
 
     command = f"ipi-driver run {args.input} --output {folder} --resume"
@@ -156,16 +168,14 @@ def _summarise(folder: Path, outcome: Outcome, console: Console) -> None:
 
 def _prepare(args: argparse.Namespace, changes: Changes) -> tuple[Path, str]:
     """The run folder, and the file in it that i-PI starts from."""
-    from ipi_driver.serving.launcher_folder import INPUT, checkpoints
+    from ipi_driver.serving.launcher_folder import INPUT, is_run
     from ipi_driver.serving.launcher_prepare import find_source, prepare
-    from ipi_driver.serving.launcher_resume import CONTINUE, prepare_resume
+    from ipi_driver.serving.launcher_resume import prepare_resume
 
     given = Path(args.input)
-    if args.resume and args.output is None and given.is_dir() and checkpoints(given):
-        prepare_resume(given, changes)  # the run folder itself was given
-        return given, CONTINUE
     if args.resume:
-        folder = args.output or Path("runs") / _name(given)
+        itself = args.output is None and is_run(given)  # the run folder, not its input
+        folder = given if itself else args.output or Path("runs") / _name(given)
         return folder, prepare_resume(folder, changes)
     source = find_source(args.input, changes)
     folder = args.output or Path("runs") / source.name

@@ -74,7 +74,7 @@ def read_ending(folder: Path, statuses: Statuses, last_step: int, total: int) ->
     step = max(0, last_step, *found)
     began = not is_starting(folder)
     where = f"at step {step} of {total}" if began else "before the first step"
-    remedy = "; continue with --resume" if began and found else ""
+    remedy = "; continue with --resume" if began else ""
     if statuses.ipi is not None and statuses.ipi < 0:
         raise UserError(f"i-PI was killed by {_signal(statuses.ipi)} {where}; the client has ended{remedy}")
     if statuses.ipi:

@@ -14,7 +14,15 @@ import yaml
 from ipi_driver.errors import UserError
 from ipi_driver.rotations.quadrature import quadrature
 from ipi_driver.serving import launcher_xml as xml
-from ipi_driver.serving.launcher_folder import INPUT, SETTINGS, STARTING, is_starting
+from ipi_driver.serving.launcher_folder import (
+    INPUT,
+    SETTINGS,
+    STARTING,
+    is_checkpoint_name,
+    is_run,
+    is_starting,
+    written_files,
+)
 from ipi_driver.serving.launcher_lock import locked
 from ipi_driver.serving.launcher_sockets import check_endpoints, endpoints_of, with_free_ports
 from ipi_driver.serving.launcher_structure import read_start, write_start
@@ -116,15 +124,18 @@ def find_source(source: str | Path, changes: Changes) -> Source:
 def prepare(source: Source, output: Path, changes: Changes) -> None:
     """Copy the input to ``output`` with the changes applied; nothing is written if anything is wrong.
 
+    A folder in which no step was done is used again, also if it is the input's own: what i-PI has written there is
+    removed, and nothing else.
+
     Raises
     ------
     UserError
-        If the input, the model or a setting is bad, or ``output`` is not empty.
+        If the input, the model or a setting is bad, a file is missing or would be overwritten, or ``output`` is not
+        empty.
     """
     if output.exists() and not (output.is_dir() and _nothing_to_lose(output)):
-        raise UserError(
-            f"{output} exists and is not empty; continue the run with --resume, or give another --output"
-        )
+        remedy = "continue the run with --resume, or give" if is_run(output) else "give"
+        raise UserError(f"{output} exists and is not empty; {remedy} another --output")
     settings = changed_settings(source.settings, changes)
     text = source.path.read_text()
     checked = check_settings(settings, str(source.folder / SETTINGS))
@@ -140,30 +151,45 @@ def prepare(source: Source, output: Path, changes: Changes) -> None:
     if isinstance(start, Path):  # to be copied into the run folder, whatever place the input names
         named = str(xml.start_file(text))
         text = xml.with_renamed_file(text, named, Path(named).name)
+        template = settings.get("structure")
+        if isinstance(template, Path) and os.path.normpath(template) == os.path.normpath(
+            source.folder / named
+        ):
+            settings["structure"] = (
+                source.folder / Path(named).name
+            )  # the client's species are those of the frames
     text, settings["endpoints"] = with_free_ports(text, settings["endpoints"])
     text, outside = xml.with_files_inside(text, source.folder)
     files = xml.files_named(text, source.folder)
     settings, extra = _local_paths(settings, source.folder)
+    name = None if start is None else xml.start_file(text) or "init.xyz"
+    if isinstance(start, ase.Atoms):
+        name, extra = Path(str(name)).with_suffix(".xyz").name, []  # the client takes its template there, too
+        text = xml.with_start_file(text, name)
+        settings |= {"structure": name, "pbc": bool(start.pbc.any())}
+        settings.pop("input", None)
+    extra = [path for path in extra if str(path) != name]
+    if missing := [path for path in extra if not (source.folder / path).is_file()]:
+        raise UserError(f"{source.folder / SETTINGS} names {missing[0]}, which is not there")
+    in_place = source.folder.resolve() == output.resolve()
+    copied = [] if in_place else list(dict.fromkeys([*files, *extra]))
+    _check_nothing_is_lost(source, output, changes.structure, name, [*copied, *map(Path, outside)])
 
     if output.exists():
         with locked(output):
-            shutil.rmtree(output)
-    output.mkdir(parents=True)
+            for path in written_files(output):
+                path.unlink()
+    output.mkdir(parents=True, exist_ok=True)
     (output / STARTING).touch()
-    for path in dict.fromkeys([*files, *extra]):
-        if (source.folder / path).is_file():
-            (output / path).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source.folder / path, output / path)
-    for name, outer in outside.items():
-        shutil.copyfile(outer, output / name)
+    for path in copied:
+        (output / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source.folder / path, output / path)
+    for inner, outer in outside.items():
+        shutil.copyfile(outer, output / inner)
     if isinstance(start, Path):
-        shutil.copyfile(start, output / str(xml.start_file(text)))
+        shutil.copyfile(start, output / str(name))
     elif start is not None:
-        name = Path(xml.start_file(text) or "init").with_suffix(".xyz").name
-        text = xml.with_start_file(text, name)
-        write_start(start, output / name)
-        settings |= {"structure": name, "pbc": bool(start.pbc.any())}
-        settings.pop("input", None)
+        write_start(start, output / str(name))
     (output / INPUT).write_text(text)
     write_settings(output, settings)
 
@@ -172,9 +198,17 @@ def _start(source: Source, text: str, changes: Changes, checked: ServeSettings) 
     """Structure that takes the place of the input's, or the whole trajectory that a replay goes through."""
     named = xml.start_file(text)
     template = checked.structure or checked.input or source.path
+    for name in xml.initial_files(text):
+        if changes.structure is not None and name == named:
+            continue
+        if is_checkpoint_name(name, text):
+            raise UserError(
+                f"{source.path} starts from {name}, which the run itself writes; rename that file"
+            )
+        if not (source.folder / name).is_file():
+            remedy = "; give --structure FILE" if name == named else ""
+            raise UserError(f"{source.path} starts from {name}, which is not there{remedy}")
     if changes.structure is None:
-        if named is not None and not (source.folder / named).is_file():
-            raise UserError(f"{source.path} starts from {named}, which is not there; give --structure FILE")
         return None
     path = _located(changes.structure, source.folder)
     if named is not None and xml.is_replay(text):
@@ -182,6 +216,28 @@ def _start(source: Source, text: str, changes: Changes, checked: ServeSettings) 
     here = template if template != source.path or named is None else source.folder / named
     periodic = read_template(here, checked.pbc).periodic if here.is_file() else True
     return read_start(path, periodic)
+
+
+def _check_nothing_is_lost(
+    source: Source, output: Path, structure: Path | None, name: str | None, copied: list[Path]
+) -> None:
+    """`UserError` where a file of the user in ``output`` would be overwritten or removed.
+
+    ``name`` is that of the file that takes the structure of the command line, ``copied`` are those of the input.
+    """
+    written = [] if name is None else [output / name]
+    if source.folder.resolve() == output.resolve():
+        written += [output / INPUT] if source.path.name != INPUT else []
+        for path in written:
+            if path.exists():
+                raise UserError(f"{path} of the input itself would be overwritten; give another --output")
+    if structure is not None and output.is_dir():
+        path = _located(structure, source.folder).resolve()
+        written += [*(output / file for file in copied), *written_files(output)]
+        if path in [file.resolve() for file in written]:
+            raise UserError(
+                f"--structure {structure} lies in {output} and would be lost; give another --output"
+            )
 
 
 def changed_settings(settings: dict[str, Any], changes: Changes) -> dict[str, Any]:

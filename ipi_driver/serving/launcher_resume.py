@@ -8,20 +8,28 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ipi_driver.errors import UserError
-from ipi_driver.observables.reading.input_xml import read_input
 from ipi_driver.serving import launcher_xml as xml
-from ipi_driver.serving.launcher_folder import INPUT, SETTINGS, STARTING, checkpoints, is_starting
+from ipi_driver.serving.launcher_folder import (
+    CONTINUE,
+    INPUT,
+    SETTINGS,
+    STARTING,
+    checkpoints,
+    is_run,
+    is_starting,
+    outputs,
+    set_aside,
+)
 from ipi_driver.serving.launcher_lock import locked
 from ipi_driver.serving.launcher_prepare import (
     Changes,
+    Source,
     changed_settings,
     check_settings,
+    prepare,
     write_settings,
 )
 from ipi_driver.serving.settings import ServeSettings, read_yaml
-
-CONTINUE = "continue.xml"
-"""The checkpoint that a resumed run starts from; i-PI writes its own anew."""
 
 RESUMABLE = ("steps", "device", "threads", "rotation_batch")
 """Changes that leave a run what it was."""
@@ -35,6 +43,8 @@ def prepare_resume(output: Path, changes: Changes) -> str:
     """Make a run folder ready to go on; returns the name of the file that i-PI starts from.
 
     Outputs beyond the checkpoint (i-PI was killed after it had written it) are cut off, as i-PI writes them again.
+    A run that was killed before its first checkpoint begins anew with the input in its folder, which is the file that
+    is returned then; what it had written is set aside.
 
     Raises
     ------
@@ -42,7 +52,7 @@ def prepare_resume(output: Path, changes: Changes) -> str:
         If there is nothing to continue, another launcher runs in the folder, or more than the number of steps and where
         the model runs was to change.
     """
-    if not ((output / SETTINGS).is_file() and (output / INPUT).is_file()):
+    if not is_run(output):
         raise UserError(f"nothing to resume in {output}: it is not a run folder; start it without --resume")
     other = [k for k, v in vars(changes).items() if v is not None and k not in RESUMABLE]
     if other:
@@ -50,15 +60,17 @@ def prepare_resume(output: Path, changes: Changes) -> str:
             f"--resume continues a run as it was; --{other[0]} belongs to a new run (give another --output)"
         )
     with locked(output):  # cutting the outputs of a run that goes on would destroy them
-        return _prepare_resume(output, changes)
+        if max(checkpoints(output), default=0) > 0:
+            return _prepare_resume(output, changes)
+        if not is_starting(output):
+            set_aside(output)
+            (output / STARTING).touch()
+    prepare(Source((output / INPUT).resolve(), read_yaml(output / SETTINGS)), output, changes)
+    return INPUT
 
 
 def _prepare_resume(output: Path, changes: Changes) -> str:
     found = checkpoints(output)
-    if not found or is_starting(output):
-        raise UserError(
-            f"nothing to resume in {output}: no RESTART or other checkpoint; start it without --resume"
-        )
     done = max(found)
     text, input_text = found[done].read_text(), (output / INPUT).read_text()
     steps = changes.steps or xml.total_steps(input_text, output / INPUT)
@@ -76,7 +88,7 @@ def _prepare_resume(output: Path, changes: Changes) -> str:
     write_settings(output, settings)
     (output / CONTINUE).write_text(by_hand(xml.with_total_steps(text, steps)))
     (output / INPUT).write_text(xml.with_total_steps(input_text, steps))
-    for path in _output_files(output):
+    for path in outputs(output):
         if not cut_after(path, done):
             print(
                 f"{path} does not tell its steps and is not cut: it may repeat some after {done}",
@@ -145,12 +157,3 @@ def _end_of_frames(stream: BinaryIO, step: int, begins: re.Pattern[bytes], first
                 return start
         offset += len(line)
     return offset if complete and known else start
-
-
-def _output_files(folder: Path) -> list[Path]:
-    """Property files and trajectories that exist, of all systems and beads."""
-    names = []
-    for output in read_input(folder / INPUT).outputs:
-        ending = "extxyz" if output.format == "ase" else output.format
-        names += [output.stem, f"{output.stem}_*", f"{output.stem}.{ending}"]
-    return sorted({path for name in names for path in folder.glob(name) if path.is_file()})

@@ -21,6 +21,8 @@ _START = re.compile(r"<initialize\b[^>]*>.*?(<file\b([^>]*)>([^<]*)</file>)", re
 _IN_WORD = r"[^\s,;:{}\[\]()'\"<>=]"
 _WORD = re.compile(f"{_IN_WORD}+")
 _CONTENT = re.compile(r">([^<>]+)<")
+_INITIALIZE = re.compile(r"<initialize\b[^>]*>(.*?)</initialize>", re.DOTALL)
+_OUTPUT = re.compile(r"<output\b([^>]*)>(.*?)</output>", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -155,6 +157,28 @@ def start_file(text: str) -> str | None:
     return found[3].strip() if found else None
 
 
+def initial_files(text: str) -> list[str]:
+    """Names of all files that ``<initialize>`` takes anything from, in the order of the input."""
+    names = []
+    for body in _INITIALIZE.findall(masked(text)):
+        for tag, attributes, content in re.findall(r"<(\w+)\b([^>]*)>([^<]*)</", body):
+            if tag == "file" or _attribute(attributes, "mode", "") in ("xyz", "pdb", "ase", "chk"):
+                names.append(content.strip())
+    return names
+
+
+def checkpoint_names(text: str) -> list[str]:
+    """Names of the checkpoints that i-PI writes, without the number of those that it does not overwrite."""
+    names = ["RESTART"]
+    outputs = _OUTPUT.findall(masked(text))
+    for attributes, body in outputs:
+        prefix = _attribute(attributes, "prefix", "i-pi")
+        for found in re.findall(r"<checkpoint\b([^>]*)>", body):
+            name = _attribute(found, "filename", "restart")
+            names.append(f"{prefix}.{name}" if prefix else name)
+    return names if outputs else [*names, "i-pi.checkpoint"]
+
+
 def is_replay(text: str) -> bool:
     """Whether i-PI goes through the frames of a file instead of moving atoms."""
     return re.search(r"<motion\b[^>]*mode\s*=\s*['\"]\s*replay", masked(text)) is not None
@@ -209,6 +233,11 @@ def _files(text: str, folder: Path) -> list[Path]:
     # arrays of numbers are longer than a name can be
     short = [name for name in dict.fromkeys(names) if name and max(map(len, name.split("/"))) < 256]
     return [Path(name) for name in short if not Path(name).is_absolute() and (folder / name).is_file()]
+
+
+def _attribute(attributes: str, name: str, default: str) -> str:
+    found = re.search(rf"\b{name}\s*=\s*(['\"])(.*?)\1", attributes, re.DOTALL)
+    return found[2].strip() if found else default
 
 
 def _element(tag: str) -> re.Pattern[str]:

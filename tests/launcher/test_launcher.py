@@ -173,6 +173,26 @@ def resumed_from_step_20(place, folder: Path, pattern: str, said: str = "") -> l
     return sorted(whole)
 
 
+def test_a_start_from_the_checkpoint_of_another_run(place) -> None:
+    """The run goes on from its own checkpoint, and that of the other run stays, which has done more steps."""
+    assert place.run("gas-nve", "--model", MODEL, "--steps", 30, "--output", "other")[0] == 0
+    mine = place.copy(
+        "gas-nve",
+        lambda text: often(text).replace(
+            "<file mode='xyz' units='angstrom'> init.xyz", "<file mode='chk'> init.chk"
+        ),
+    )
+    start = (place.folder / "other" / "RESTART").read_bytes()
+    (mine / "init.chk").write_bytes(start)
+    assert checkpoints(place.folder / "other").keys() == {30}
+    assert place.run("my-gas-nve", "--model", MODEL, "--steps", 10, "--output", "run")[0] == 0
+    status, _, errors = place.run("run", "--resume", "--steps", 15)
+    assert status == 0, errors
+    assert [int(float(row.split()[0])) for row in rows(place.folder / "run")] == [0, 5, 10, 15]
+    assert (place.folder / "run" / "init.chk").read_bytes() == start
+    assert (mine / "init.chk").read_bytes() == start
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interruption_leaves_nothing_behind(number: signal.Signals, place) -> None:
     process = place.start("gas-nve", "--model", MODEL, "--steps", 1000000, "--output", "run")
@@ -264,11 +284,31 @@ def test_interruption_before_the_first_step_leaves_a_folder_that_can_be_used(pla
     assert process.returncode == 130
     assert "interrupted by SIGTERM before the first step" in error_line(errors)
     assert not children(folder)
-    status, _, errors = place.run("gas-nve", "--output", "run", "--resume")
-    assert status == 2
-    assert "nothing to resume" in error_line(errors)
     assert main(["run", "gas-nve", "--output", str(folder), "--model", "absent"]) == 2
     assert (folder / "input.xml").is_file()  # nothing is thrown away for a command that is wrong
+    settings = (folder / "driver.yaml").read_text()
+    (folder / "driver.yaml").write_text(re.sub("model: .*", f"model: {MODEL}", settings))
+    status, _, errors = place.run("gas-nve", "--output", "run", "--resume", "--steps", 10)
+    assert status == 0, errors
+    assert "begins anew from step 0" in errors
+    assert [int(float(row.split()[0])) for row in rows(folder)] == [0, 10]
+
+
+def test_a_run_killed_before_its_first_checkpoint_is_resumed_from_the_start(place) -> None:
+    process = place.start("gas-nve", "--model", SLOW, "--seed", 5, "--output", "run")
+    folder = place.folder / "run"
+    wait_for(lambda: len(rows(folder)) > 1 and not (folder / ".starting").exists())
+    os.kill(children(folder)["i-PI"], signal.SIGKILL)
+    _, errors = process.communicate(timeout=60)
+    assert "continue with --resume" in error_line(errors)
+    assert not max(checkpoints(folder), default=0)
+    before = (folder / "simulation.out").read_text()
+    status, _, errors = place.run("run", "--resume", "--steps", 10)
+    assert status == 0, errors
+    assert "begins anew from step 0" in errors
+    assert [int(float(row.split()[0])) for row in rows(folder)] == [0, 10]
+    assert rows(folder)[0] in before  # with the same seed
+    assert (folder / "#simulation.out#0#").read_text() == before
 
 
 def test_files_with_spaces_and_outside_the_input(place) -> None:
@@ -343,6 +383,24 @@ def test_ipi_that_fails_at_the_start_and_the_same_command_again(place) -> None:
     (mine / "input.xml").write_text((mine / "input.xml").read_text().replace("fixmom", "fixcom"))
     status, _, errors = place.run("my-gas-nve", "--model", MODEL, "--steps", 30)
     assert status == 0, errors
+
+
+def test_a_run_folder_corrected_after_a_failed_start_is_run_in_place(place) -> None:
+    """The corrected input is used, and no file of the folder is lost."""
+    place.copy("gas-nve", lambda text: text.replace("<fixcom>", "<fixmom>").replace("/fixcom", "/fixmom"))
+    assert place.run("my-gas-nve", "--model", MODEL, "--output", "runs/mine")[0] == 2
+    folder = place.folder / "runs" / "mine"
+    (folder / "notes.txt").write_text("mine")
+    start = (folder / "init.xyz").read_text()
+    (folder / "input.xml").write_text((folder / "input.xml").read_text().replace("fixmom", "fixcom"))
+    (folder / "driver.yaml").write_text((folder / "driver.yaml").read_text() + "seed: 7\n")
+    status, _, errors = place.run("runs/mine", "--steps", 20)
+    assert status == 0, errors
+    assert [int(float(row.split()[0])) for row in rows(folder)] == [0, 10, 20]
+    assert (folder / "notes.txt").read_text() == "mine"
+    assert (folder / "init.xyz").read_text() == start
+    assert "seed: 7" in (folder / "driver.yaml").read_text()
+    assert not list(folder.glob("#*"))
 
 
 def test_a_model_that_does_not_know_an_element(place) -> None:

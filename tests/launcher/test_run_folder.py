@@ -16,6 +16,7 @@ from ipi.engine.cell import Cell
 from ipi.utils.io import print_file
 from launcher_place import MODEL
 
+from ipi_driver.cli import main
 from ipi_driver.errors import UserError
 from ipi_driver.serving import launcher_xml as xml
 from ipi_driver.serving.launcher_ending import Statuses, read_ending
@@ -112,7 +113,7 @@ def test_a_port_that_the_input_leaves_out(socket: str) -> None:
 def edited(folder: Path, old: str = "", new: str = "", endpoints: list[dict[str, str]] | None = None) -> Path:
     """A copy of gas-nvt with its XML, and perhaps its endpoints, changed."""
     source, copy = shipped_folder("inputs") / "gas-nvt", folder / "mine"
-    copy.mkdir()
+    copy.mkdir(parents=True)
     for path in source.iterdir():
         (copy / path.name).write_text(path.read_text().replace(old, new) if old else path.read_text())
     if endpoints is not None:
@@ -186,14 +187,60 @@ def test_a_replay_leaves_the_trajectory_that_its_input_names(tmp_path: Path) -> 
     shutil.copytree(shipped_folder("inputs") / "replay", copy)
     for name, content in (("old.xyz", "old"), ("new.xyz", "new")):
         (tmp_path / name).write_text(content)
-    text = (copy / "input.xml").read_text()
+    text, settings = ((copy / file).read_text() for file in ("input.xml", "driver.yaml"))
+    assert " trajectory.xyz" in settings
     for name in (tmp_path / "old.xyz", "../old.xyz", "data/old.xyz"):
         (copy / "input.xml").write_text(text.replace(" trajectory.xyz ", f" {name} "))
+        (copy / "driver.yaml").write_text(settings.replace(" trajectory.xyz", f" {name}"))
         changes = Changes(model=MODEL, structure=tmp_path / "new.xyz")
         prepare(find_source(copy, changes), tmp_path / "run", changes)
         assert (tmp_path / "old.xyz").read_text() == "old"
         assert (tmp_path / "run" / "old.xyz").read_text() == "new"
         assert (tmp_path / "run" / "input.xml").read_text().count("> old.xyz <") == 2
+        assert "structure: old.xyz\n" in (tmp_path / "run" / "driver.yaml").read_text()
+
+
+def test_a_folder_without_a_step_keeps_the_files_of_the_user(tmp_path: Path) -> None:
+    """It is used again, also as its own input; what the user has there is neither removed nor overwritten."""
+    changes, folder = Changes(model=MODEL), tmp_path / "run"
+    prepare(find_source("gas-nvt", changes), folder, changes)
+    for name in ("notes.txt", "simulation.out", "RESTART", "client.log"):
+        (folder / name).write_text(name)
+    (folder / "sub").mkdir()
+    (folder / "sub" / "kept").touch()
+    prepare(find_source("gas-nvt", changes), folder, changes)
+    names = {"input.xml", "driver.yaml", "init.xyz", "structure.extxyz", STARTING, "notes.txt", "sub"}
+    assert {path.name for path in folder.iterdir()} == names
+    (folder / "init.xyz").write_text((folder / "init.xyz").read_text() + "\n")
+    mine = (folder / "init.xyz").read_text()
+    for source in (folder, folder / "input.xml"):
+        prepare(find_source(source, Changes()), folder, Changes(steps=7))
+    assert {path.name for path in folder.iterdir()} == names
+    assert (folder / "init.xyz").read_text() == mine
+    assert xml.total_steps((folder / "input.xml").read_text(), folder) == 7
+
+    start = Changes(model=MODEL, structure=folder / "init.xyz")
+    with pytest.raises(UserError, match=r"--structure .* would be lost"):
+        prepare(find_source("gas-nvt", start), folder, start)
+    with pytest.raises(UserError, match=r"init\.xyz of the input itself would be overwritten"):
+        prepare(find_source(folder, start), folder, start)
+    (folder / "other.xml").write_text((folder / "input.xml").read_text())
+    with pytest.raises(UserError, match=r"input\.xml of the input itself would be overwritten"):
+        prepare(find_source(folder / "other.xml", Changes()), folder, Changes())
+    assert {path.name for path in folder.iterdir()} == names | {"other.xml"}
+    assert (folder / "init.xyz").read_text() == mine
+
+
+def test_every_file_of_the_input_must_be_there(tmp_path: Path) -> None:
+    copy = edited(tmp_path, "<velocities mode='thermal' units='kelvin'> 300", "<velocities mode='chk'> v.chk")
+    changes = Changes(model=MODEL)
+    with pytest.raises(UserError, match=r"starts from v\.chk, which is not there"):
+        prepare(find_source(copy, changes), tmp_path / "run", changes)
+    (copy / "v.chk").touch()
+    (copy / "structure.extxyz").unlink()
+    with pytest.raises(UserError, match=r"driver\.yaml names structure\.extxyz, which is not there"):
+        prepare(find_source(copy, changes), tmp_path / "run", changes)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("name", ["gas-nvt", "liquid-nvt"])
@@ -318,8 +365,8 @@ def test_the_newest_complete_checkpoint_counts(tmp_path: Path) -> None:
     prepare(find_source("gas-nvt", Changes()), tmp_path / "run", Changes(model=MODEL, steps=50))
     folder = tmp_path / "run"
     checkpoint(folder, "RESTART", 0)
-    with pytest.raises(UserError, match="nothing to resume"):
-        prepare_resume(folder, Changes())  # no step was done
+    assert prepare_resume(folder, Changes()) == "input.xml"  # no step was done
+    assert checkpoints(folder) == {}
     checkpoint(folder, "RESTART", 10)
     checkpoint(folder, "simulation.chk", 30)
     checkpoint(folder, "simulation.chk_4", 40, end="<ffsock")  # killed while it was written
@@ -335,6 +382,81 @@ def test_the_newest_complete_checkpoint_counts(tmp_path: Path) -> None:
     settings = yaml.safe_load((folder / "driver.yaml").read_text())
     assert settings["threads"] == 3
     assert settings["structure"] == "structure.extxyz"
+
+
+def test_a_run_without_a_checkpoint_begins_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """i-PI's first checkpoint has no step; what there is may be more than it seems, and is kept."""
+    monkeypatch.chdir(tmp_path)
+    folder = Path("run")
+    prepare(find_source("gas-nvt", Changes()), folder, Changes(model=MODEL, steps=50))
+    for number in range(2):
+        (folder / STARTING).unlink()
+        (folder / "client.log").touch()
+        (folder / "simulation.out").write_text(f"{PROPERTIES}{number}")
+        (folder / "simulation.chk").write_text("<simulation></simulation>")
+        with pytest.raises(UserError, match="continue the run with --resume"):
+            prepare(find_source("gas-nvt", Changes()), folder, Changes(model=MODEL))
+        assert prepare_resume(folder, Changes(steps=60 + number, threads=2)) == "input.xml"
+        assert (folder / STARTING).exists()
+        assert not (folder / "simulation.out").exists()
+        assert (folder / f"#simulation.out#{number}#").read_text() == f"{PROPERTIES}{number}"
+        assert (folder / f"#simulation.chk#{number}#").exists()
+    assert xml.total_steps((folder / "input.xml").read_text(), folder) == 61
+    settings = yaml.safe_load((folder / "driver.yaml").read_text())
+    assert (settings["threads"], settings["structure"]) == (2, "structure.extxyz")
+
+    copy = edited(tmp_path)
+    with pytest.raises(UserError, match="nothing to resume"):
+        prepare_resume(copy, Changes())  # an input is no run
+    with pytest.raises(UserError, match="is not empty; give another --output"):
+        prepare(find_source("gas-nvt", Changes()), copy, Changes(model=MODEL))
+
+
+def test_a_checkpoint_of_another_run_is_an_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is neither gone on from nor removed, in the input's folder or in that of the run."""
+    copy = edited(tmp_path, "<file mode='xyz' units='angstrom'> init.xyz", "<file mode='chk'> init.chk")
+    checkpoint(copy, "init.chk", 5000)
+    assert checkpoints(copy) == {}
+    folder, changes = tmp_path / "run", Changes(model=MODEL, steps=50)
+    prepare(find_source(copy, changes), folder, changes)
+    assert checkpoints(folder) == {}
+    for name in ("other.xml", "simulation.chk.old", "simulation.other"):
+        checkpoint(folder, name, 7000)
+    checkpoint(folder, "simulation.chk", 20)
+    checkpoint(folder, "RESTART", 30)
+    assert {step: path.name for step, path in checkpoints(folder).items()} == {
+        20: "simulation.chk",
+        30: "RESTART",
+    }
+    name = prepare_resume(folder, Changes())
+    assert xml.value((folder / name).read_text(), "step") == "30"
+    assert {step: path.name for step, path in checkpoints(folder).items()} == {30: "continue.xml"}
+    assert {"init.chk", "other.xml", "simulation.chk.old"} <= {path.name for path in folder.iterdir()}
+
+    monkeypatch.chdir(tmp_path)
+    assert main(["run", "mine", "--resume"]) == 2  # runs/mine is meant, which there is not
+    assert {path.name for path in copy.iterdir()} >= {"init.chk", "init.xyz", "input.xml"}
+    assert xml.total_steps((copy / "input.xml").read_text(), copy) > 50
+
+
+def test_the_start_is_no_file_that_the_run_writes(tmp_path: Path) -> None:
+    for name in ("RESTART", "simulation.chk", "continue.xml"):
+        copy = edited(
+            tmp_path / name, "<file mode='xyz' units='angstrom'> init.xyz", f"<file mode='chk'> {name}"
+        )
+        checkpoint(copy, name, 10)
+        with pytest.raises(UserError, match=f"starts from {name}, which the run itself writes"):
+            prepare(find_source(copy, Changes()), tmp_path / "run", Changes(model=MODEL))
+
+
+def test_names_of_checkpoints() -> None:
+    outputs = (
+        "<output{}> <!-- <checkpoint filename='no'/> --> <checkpoint stride='5'{}/> <checkpoint/> </output>"
+    )
+    text = outputs.format(" prefix='a b'", ' filename=" x "') + outputs.format(" prefix=''", "")
+    assert xml.checkpoint_names(text) == ["RESTART", "a b.x", "a b.restart", "restart", "restart"]
+    assert xml.checkpoint_names("<simulation/>") == ["RESTART", "i-pi.checkpoint"]
+    assert xml.checkpoint_names(outputs.format("", "")) == ["RESTART", "i-pi.restart", "i-pi.restart"]
 
 
 LOG = "!W! Soft exit has been requested with message: '{}'. Cleaning up.\n"

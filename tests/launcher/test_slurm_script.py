@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 
 from ipi_driver.observables.reading.folder import Run
+from ipi_driver.serving.launcher_folder import checkpoints
+from ipi_driver.serving.launcher_prepare import Changes
+from ipi_driver.serving.launcher_resume import prepare_resume
 from ipi_driver.shipped import shipped_folder
 
 MODEL = "anisotropic?l=2&amplitude=0.05"
@@ -65,6 +68,24 @@ def test_job_out_of_time_continues_until_it_is_done(tmp_path: Path, environment:
     assert job.returncode == 0, output
     assert Run(folder).properties.steps[-1] >= done + 90
     assert (tmp_path / "asked").read_text() == "requeue 42\n"  # not once more
+
+
+def test_job_whose_node_died_goes_on(tmp_path: Path, environment: dict[str, str]) -> None:
+    """Before the first checkpoint of a part that was resumed, and before the first of all."""
+    folder = tmp_path / "runs" / "water"
+    words = ["gas-nve", "--model", MODEL, "--seed", "3", "--steps"]
+    for steps in (20, 40, 30):
+        if steps == 40:
+            prepare_resume(folder, Changes(steps=steps))
+            assert [path.name for path in checkpoints(folder).values()] == ["continue.xml"]
+        elif steps == 30:
+            for path in checkpoints(folder).values():
+                path.unlink()
+        job = submit([*words, str(steps)], tmp_path, environment)
+        output, _ = job.communicate(timeout=120)
+        assert job.returncode == 0, output
+        assert ("begins anew" in output) == (steps == 30)
+        assert list(Run(folder).properties.steps) == list(range(0, steps + 1, 10))
 
 
 def test_cancelled_job_does_not_come_back(tmp_path: Path, environment: dict[str, str]) -> None:
