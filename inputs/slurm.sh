@@ -5,7 +5,8 @@
 #   sbatch --job-name=water slurm.sh liquid-nvt --structure init-512.xyz --steps 200000 --device cuda
 #
 # The words after slurm.sh are those of `ipi-driver run` (without --output and --resume). The run folder is runs/ and
-# the name of the job, so that two jobs of one input do not meet. It also works without Slurm: bash slurm.sh gas-nvt
+# the name of the job, so that two jobs of one input do not meet. A set, such as ice or with --structures DIR, goes on
+# with the cells that are not finished. It also works without Slurm: bash slurm.sh gas-nvt
 
 #SBATCH --job-name=water
 #SBATCH --nodes=1
@@ -48,6 +49,8 @@ if [ -e "$folder/input.xml" ] &&
         shift
     done
     ipi-driver run "$input" --output "$folder" --resume "${again[@]}" &
+elif compgen -G "$folder/*/input.xml" >/dev/null; then # a set: what its cells were begun with may be given again
+    ipi-driver run "$input" --output "$folder" --resume "$@" &
 else
     ipi-driver run "$input" --output "$folder" "$@" &
 fi

@@ -71,12 +71,16 @@ def _run_cell(
     """Run one cell; None where it was finished before."""
     from ipi_driver.report.run_summary import summarise, write_summary
     from ipi_driver.serving.launcher import run_simulation
-    from ipi_driver.serving.launcher_set import prepare_cell
+    from ipi_driver.serving.launcher_folder import INPUT
+    from ipi_driver.serving.launcher_set import is_begun, prepare_cell
 
+    begun = is_begun(folder)
     start_file = prepare_cell(runs, name, folder, changes)
     if start_file is None:
         _say(console, f"{name}: finished before")
         return None
+    if begun and start_file == INPUT:
+        _say(console, f"{name} has no checkpoint to go on from: it begins anew from step 0")
     outcome = run_simulation(folder, start_file, console, one_core)
     try:
         write_summary(folder, summarise(folder, outcome))

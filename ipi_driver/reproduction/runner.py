@@ -8,14 +8,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from ipi_driver.errors import UserError
 from ipi_driver.reproduction.plan import Part, Settings, cells_folder, shipped_cells
-from ipi_driver.serving.launcher_folder import INPUT, STARTING, checkpoints, is_starting
-from ipi_driver.serving.launcher_lock import locked
+from ipi_driver.serving.launcher_folder import is_run, is_starting
 from ipi_driver.serving.launcher_monitor import PropertyMonitor
 from ipi_driver.serving.launcher_set import is_finished
 from ipi_driver.serving.signals import heeded_signals
@@ -87,9 +85,7 @@ class Runs:
         command += ["--output", str(folder), "--threads", str(self.threads)]
         if self.device is not None:
             command += ["--device", self.device]
-        begun = folder.is_dir()
-        if begun and not part.is_set:
-            begun = bool(checkpoints(folder)) and not is_starting(folder)
+        begun = folder.is_dir() if part.is_set else is_run(folder) and not is_starting(folder)
         if part.steps is not None:
             command += ["--steps", str(part.steps)]
         if part.is_set and part.structures:
@@ -147,7 +143,6 @@ class Runs:
             while waiting or running:
                 while waiting and len(running) < jobs:
                     part = waiting.pop(0)
-                    self._free_if_lost(part)
                     with self.log(part).open("ab") as log:
                         process = subprocess.Popen(
                             self.command(part), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment,
@@ -165,13 +160,6 @@ class Runs:
             for number, handler in previous.items():
                 signal.signal(number, handler)
         return failures
-
-    def _free_if_lost(self, part: Part) -> None:
-        """Let a run that was killed before its first checkpoint begin anew: it has nothing to go on from."""
-        folder = self.folder(part)
-        if not part.is_set and (folder / INPUT).is_file() and not checkpoints(folder):
-            with suppress(UserError), locked(folder):  # one that is running says so itself
-                (folder / STARTING).touch()
 
 
 def _interrupt(number: int, frame: object) -> None:

@@ -151,13 +151,10 @@ def prepare(source: Source, output: Path, changes: Changes) -> None:
     if isinstance(start, Path):  # to be copied into the run folder, whatever place the input names
         named = str(xml.start_file(text))
         text = xml.with_renamed_file(text, named, Path(named).name)
-        template = settings.get("structure")
-        if isinstance(template, Path) and os.path.normpath(template) == os.path.normpath(
-            source.folder / named
-        ):
-            settings["structure"] = (
-                source.folder / Path(named).name
-            )  # the client's species are those of the frames
+        frames, template = source.folder / named, settings.get("structure")
+        # a client that takes its species from the same frames goes on doing so
+        if isinstance(template, Path) and os.path.normpath(template) == os.path.normpath(frames):
+            settings["structure"] = source.folder / frames.name
     text, settings["endpoints"] = with_free_ports(text, settings["endpoints"])
     text, outside = xml.with_files_inside(text, source.folder)
     files = xml.files_named(text, source.folder)
@@ -171,8 +168,7 @@ def prepare(source: Source, output: Path, changes: Changes) -> None:
     extra = [path for path in extra if str(path) != name]
     if missing := [path for path in extra if not (source.folder / path).is_file()]:
         raise UserError(f"{source.folder / SETTINGS} names {missing[0]}, which is not there")
-    in_place = source.folder.resolve() == output.resolve()
-    copied = [] if in_place else list(dict.fromkeys([*files, *extra]))
+    copied = [] if _in_place(source, output) else list(dict.fromkeys([*files, *extra]))
     _check_nothing_is_lost(source, output, changes.structure, name, [*copied, *map(Path, outside)])
 
     if output.exists():
@@ -218,6 +214,11 @@ def _start(source: Source, text: str, changes: Changes, checked: ServeSettings) 
     return read_start(path, periodic)
 
 
+def _in_place(source: Source, output: Path) -> bool:
+    """Whether a run is begun in the folder of its input."""
+    return source.folder.resolve() == output.resolve()
+
+
 def _check_nothing_is_lost(
     source: Source, output: Path, structure: Path | None, name: str | None, copied: list[Path]
 ) -> None:
@@ -226,7 +227,7 @@ def _check_nothing_is_lost(
     ``name`` is that of the file that takes the structure of the command line, ``copied`` are those of the input.
     """
     written = [] if name is None else [output / name]
-    if source.folder.resolve() == output.resolve():
+    if _in_place(source, output):
         written += [output / INPUT] if source.path.name != INPUT else []
         for path in written:
             if path.exists():

@@ -9,8 +9,7 @@ from typing import Any
 from ipi_driver.errors import UserError
 from ipi_driver.serving import launcher_xml as xml
 from ipi_driver.serving.launcher_ending import has_converged
-from ipi_driver.serving.launcher_folder import INPUT, SETTINGS, STARTING, checkpoints, is_starting
-from ipi_driver.serving.launcher_lock import locked
+from ipi_driver.serving.launcher_folder import INPUT, SETTINGS, checkpoints, is_starting
 from ipi_driver.serving.launcher_prepare import (
     Changes,
     Source,
@@ -128,7 +127,7 @@ def open_set(runs: RunSet, output: Path, changes: Changes, resume: bool) -> Chan
     if (output / INPUT).exists():
         raise UserError(f"{output} is the folder of a single run; give another --output for the set")
     inside = sorted(output.iterdir()) if output.is_dir() else []
-    begun = [folder for folder in inside if _is_begun(folder)]
+    begun = [folder for folder in inside if is_begun(folder)]
     if begun and not resume:
         raise UserError(
             f"{output} has been begun ({begun[0].name}); continue it with --resume, or give another --output"
@@ -153,21 +152,18 @@ def prepare_cell(runs: RunSet, name: str, folder: Path, changes: Changes) -> str
     UserError
         If the structure or a setting is bad, or another launcher runs in the folder.
     """
-    if _is_begun(folder):
+    if is_begun(folder):
         if is_finished(folder, changes.steps):
             return None
         check_unchanged(folder, changes)
-        if checkpoints(folder):
-            return prepare_resume(folder, replace(changes, **dict.fromkeys(_FIXED)))
-        with locked(folder):  # killed before its first checkpoint: nothing to go on from
-            (folder / STARTING).touch()
+        return prepare_resume(folder, replace(changes, **dict.fromkeys(_FIXED)))
     prepare(runs.source, folder, replace(changes, structure=runs.structures[name]))
     return INPUT
 
 
 def is_finished(folder: Path, steps: int | None = None) -> bool:
     """Whether i-PI has done all that the input of a run folder asks for, or ``steps`` where given."""
-    if not _is_begun(folder):
+    if not is_begun(folder):
         return False
     if has_converged(folder):
         return True
@@ -193,7 +189,7 @@ def check_unchanged(folder: Path, changes: Changes) -> None:
             )
 
 
-def _is_begun(folder: Path) -> bool:
+def is_begun(folder: Path) -> bool:
     """Whether a run folder holds at least one step."""
     return (folder / SETTINGS).is_file() and (folder / INPUT).is_file() and not is_starting(folder)
 

@@ -169,11 +169,13 @@ def test_a_cell_without_a_checkpoint_is_begun_again(tmp_path: Path) -> None:
     folder = tmp_path / "set" / "a"
     assert prepare_cell(runs, "a", folder, changes) == "input.xml"
     (folder / STARTING).unlink()  # as by the first step
-    (folder / "simulation.out").write_text("lost")
+    (folder / "client.log").touch()
+    (folder / "simulation.out").write_text("kept")
     again = open_set(runs, tmp_path / "set", Changes(), resume=True)
     assert (again.average, again.steps, again.model) == ("2i", 7, MODEL)
     assert prepare_cell(runs, "a", folder, again) == "input.xml"
     assert not (folder / "simulation.out").exists()
+    assert (folder / "#simulation.out#0#").read_text() == "kept"
     assert average_in(folder) == "2i"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -67,6 +68,32 @@ def test_job_out_of_time_continues_until_it_is_done(tmp_path: Path, environment:
     output, _ = job.communicate(timeout=60)
     assert job.returncode == 0, output
     assert Run(folder).properties.steps[-1] >= done + 90
+    assert (tmp_path / "asked").read_text() == "requeue 42\n"  # not once more
+
+
+def test_job_of_a_set_continues_until_all_cells_are_done(tmp_path: Path, environment: dict[str, str]) -> None:
+    cells = tmp_path / "cells"
+    cells.mkdir()
+    for name in "ab":
+        shutil.copyfile(shipped_folder("inputs") / "gas-nve" / "structure.extxyz", cells / f"{name}.extxyz")
+    first, second = (tmp_path / "runs" / "water" / name for name in "ab")
+    words = ["gas-nve", "--structures", "cells", "--model", MODEL, "--seed", "3"]
+    job = submit([*words, "--steps", "1000000"], tmp_path, environment)
+    wait_for_steps(first / "simulation.out")
+    job.send_signal(signal.SIGUSR1)
+    output, _ = job.communicate(timeout=60)
+    assert job.returncode == 130, output
+    assert (tmp_path / "asked").read_text() == "requeue 42\n"
+    assert not second.exists()
+
+    done = int(Run(first).properties.steps[-1])
+    job = submit([*words, "--steps", str(done + 100)], tmp_path, environment)
+    output, _ = job.communicate(timeout=60)
+    assert job.returncode == 0, output
+    for folder in (first, second):
+        steps = Run(folder).properties.steps
+        assert list(steps) == list(range(0, steps[-1] + 1, 10))  # no row twice, and none left out
+        assert steps[-1] >= done + 90
     assert (tmp_path / "asked").read_text() == "requeue 42\n"  # not once more
 
 

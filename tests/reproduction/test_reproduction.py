@@ -216,6 +216,7 @@ def test_run_killed_before_its_first_checkpoint_begins_anew(restart: bool, tmp_p
     assert not runs.complete(part)
     assert runs.execute([part], 1, lambda running: None) == []
     assert runs.complete(part)
+    assert (folder / "#simulation.out#0#").exists() != restart  # without a step there was nothing to keep
 
 
 def test_failures_are_said_where_nothing_is_complete(
