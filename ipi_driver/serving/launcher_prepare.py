@@ -192,9 +192,9 @@ def prepare(source: Source, output: Path, changes: Changes) -> None:
 
 def _start(source: Source, text: str, changes: Changes, checked: ServeSettings) -> ase.Atoms | Path | None:
     """Structure that takes the place of the input's, or the whole trajectory that a replay goes through."""
-    named = xml.start_file(text)
+    named, starts = xml.start_file(text), xml.initial_files(text)
     template = checked.structure or checked.input or source.path
-    for name in xml.initial_files(text):
+    for name in starts:
         if changes.structure is not None and name == named:
             continue
         if is_checkpoint_name(name, text):
@@ -206,6 +206,11 @@ def _start(source: Source, text: str, changes: Changes, checked: ServeSettings) 
             raise UserError(f"{source.path} starts from {name}, which is not there{remedy}")
     if changes.structure is None:
         return None
+    if named is not None and named not in starts:
+        raise UserError(
+            f"--structure replaces the <file> of <initialize>, and that of {source.path} is {named}, a label of its "
+            "<system_template>: name the file in its <instance>"
+        )
     path = _located(changes.structure, source.folder)
     if named is not None and xml.is_replay(text):
         return path

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ipi_driver.errors import UserError
+from ipi_driver.observables.reading.input_xml import filled
 
 _COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 _SOCKET = re.compile(
@@ -22,6 +23,9 @@ _IN_WORD = r"[^\s,;:{}\[\]()'\"<>=]"
 _WORD = re.compile(f"{_IN_WORD}+")
 _CONTENT = re.compile(r">([^<>]+)<")
 _INITIALIZE = re.compile(r"<initialize\b[^>]*>(.*?)</initialize>", re.DOTALL)
+_TEMPLATE = re.compile(r"<system_template\b[^>]*>(.*?)</system_template>", re.DOTALL)
+_PATTERN = re.compile(r"<template\b[^>]*>(.*?)</template>", re.DOTALL)
+_INSTANCE = re.compile(r"<instance\b[^>]*>([^<]*)</instance>")
 _OUTPUT = re.compile(r"<output\b([^>]*)>(.*?)</output>", re.DOTALL)
 
 
@@ -152,7 +156,7 @@ def with_port(text: str, old: Socket, port: int) -> str:
 
 
 def start_file(text: str) -> str | None:
-    """Name of the file that ``<initialize>`` takes the positions from."""
+    """Name of the file that ``<initialize>`` takes the positions from; in a template it may be a label."""
     found = _START.search(masked(text))
     return found[3].strip() if found else None
 
@@ -160,11 +164,17 @@ def start_file(text: str) -> str | None:
 def initial_files(text: str) -> list[str]:
     """Names of all files that ``<initialize>`` takes anything from, in the order of the input."""
     names = []
-    for body in _INITIALIZE.findall(masked(text)):
+    for body in _INITIALIZE.findall(_TEMPLATE.sub(_systems, masked(text))):
         for tag, attributes, content in re.findall(r"<(\w+)\b([^>]*)>([^<]*)</", body):
             if tag == "file" or _attribute(attributes, "mode", "") in ("xyz", "pdb", "ase", "chk"):
                 names.append(content.strip())
     return names
+
+
+def _systems(template: re.Match[str]) -> str:
+    """The systems that i-PI makes of a <system_template>."""
+    pattern, labels = "".join(_PATTERN.findall(template[1])), value(template[1], "labels") or ""
+    return "".join(filled(pattern, labels, instance) for instance in _INSTANCE.findall(template[1]))
 
 
 def checkpoint_names(text: str) -> list[str]:

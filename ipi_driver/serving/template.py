@@ -18,6 +18,7 @@ import ase.io
 import numpy as np
 
 from ipi_driver.errors import UserError
+from ipi_driver.observables.reading.input_xml import expand_templates
 from ipi_driver.observables.reading.isotopes import element_of
 from ipi_driver.structure import Structure
 
@@ -104,8 +105,7 @@ def _from_ipi_xml(path: Path) -> Structure:
         root = ElementTree.fromstring(path.read_text())
     except ElementTree.ParseError as error:
         raise UserError(f"{path} is not valid XML: {error}") from error
-    systems = [s for s in root.iter() if s.tag in ("system", "system_template")] or [root]
-    found = [_from_system(system, path) for system in systems]
+    found = [_from_system(system, path) for system in expand_templates(root, path)]
     structures = [structure for structure in found if structure is not None]
     if not structures:
         raise UserError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -117,18 +118,23 @@ def two_systems(text: str) -> str:
 
 
 def template(text: str) -> str:
-    """The same from i-PI's template, with another temperature for each."""
+    """The same from i-PI's template, with another temperature and another start for each."""
     system = text[text.index("<system>") : text.index("</simulation>")]
     pattern = system.replace("<system>", "<system prefix='NAME'>").replace("> 300 <", "> TEMP <")
-    instances = "".join(f"<instance>[ {name}, {t} ]</instance>" for name, t in (("A", 200), ("B", 400)))
-    made = f"<labels>[ NAME, TEMP ]</labels>{instances}<template>{pattern}</template>"
+    pattern = often(pattern.replace(" init.xyz ", " START "))
+    instances = "".join(
+        f"<instance>[ {name}, {t}, {name}.xyz ]</instance>" for name, t in (("A", 200), ("B", 400))
+    )
+    made = f"<labels>[ NAME, TEMP, START ]</labels>{instances}<template>{pattern}</template>"
     return often(text.replace(system, f"<system_template>{made}</system_template>"))
 
 
 @pytest.mark.parametrize("edit", [two_systems, template])
 def test_several_systems_are_seen_and_resumed(edit, place) -> None:
     """i-PI puts the prefix of the system before the name: A_simulation.out."""
-    place.copy("gas-nve", edit)
+    mine = place.copy("gas-nve", edit)
+    for name in "AB":
+        shutil.copyfile(mine / "init.xyz", mine / f"{name}.xyz")
     words = ("my-gas-nve", "--model", ANISOTROPIC, "--steps", 30, "--output", "run")
     status, _, errors = place.run(*words)
     assert status == 0, errors

@@ -514,3 +514,20 @@ def test_monitor_reads_what_is_new(tmp_path: Path) -> None:
         file.write("25\n 2.0 -3.0\n")
     assert (monitor.update().step, monitor.last.change) == (2, 0.5)
     assert monitor.last.text == "conserved -3 eV (+0.5)"
+
+
+def test_a_start_that_is_a_label_of_a_template(tmp_path: Path) -> None:
+    """What stands for it is looked for, and no structure takes its place."""
+    copy = edited(tmp_path, "init.xyz", "START")
+    text = (copy / "input.xml").read_text()
+    system = text[text.index("<system>") : text.index("</simulation>")]
+    made = f"<labels>[START]</labels><instance>[mine.xyz]</instance><template>{system}</template>"
+    (copy / "input.xml").write_text(text.replace(system, f"<system_template>{made}</system_template>"))
+    with pytest.raises(UserError, match=r"starts from mine\.xyz, which is not there"):
+        prepare(find_source(copy, Changes()), tmp_path / "run", Changes(model=MODEL))
+    (copy / "init.xyz").rename(copy / "mine.xyz")
+    changes = Changes(model=MODEL, structure=copy / "mine.xyz")
+    with pytest.raises(UserError, match="is START, a label of its <system_template>: name the file"):
+        prepare(find_source(copy, Changes()), tmp_path / "run", changes)
+    prepare(find_source(copy, Changes()), tmp_path / "run", Changes(model=MODEL))
+    assert (tmp_path / "run" / "mine.xyz").read_bytes() == (copy / "mine.xyz").read_bytes()

@@ -8,7 +8,7 @@ from xml.sax.saxutils import escape
 import ase.io
 import numpy as np
 import pytest
-from conftest import ANISOTROPIC, ffsocket, wait, water
+from serving_place import ANISOTROPIC, ffsocket, wait, water
 
 from ipi_driver.potentials.registry import load_potential
 from ipi_driver.rotations.average import RotationalAverage

@@ -10,7 +10,7 @@ import time
 import ase.io
 import numpy as np
 import pytest
-from conftest import ANISOTROPIC, CLIENT, ffsocket, interrupt, wait, wait_for, water
+from serving_place import ANISOTROPIC, CLIENT, ffsocket, interrupt, wait, wait_for, water
 
 from ipi_driver.cli import main
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 import pytest
-from conftest import ANISOTROPIC, CLIENT, ffsocket, wait, water
+from serving_place import ANISOTROPIC, CLIENT, ffsocket, wait, water
 
 from ipi_driver.cli import serve
 from ipi_driver.errors import UserError

@@ -7,7 +7,7 @@ from pathlib import Path
 import ase.io
 import numpy as np
 import pytest
-from conftest import copper, water
+from serving_place import copper, water
 
 from ipi_driver.errors import UserError
 from ipi_driver.serving.template import read_template
@@ -93,3 +93,19 @@ def test_same_atoms_in_all_systems_of_an_input(tmp_path):
     ipi_xyz(tmp_path / "a.xyz")
     path = input_xml(tmp_path / "in.xml", *["<file mode='xyz'>a.xyz</file>"] * 2)
     np.testing.assert_array_equal(read_template(path).numbers, [8, 1, 1])
+
+
+def test_systems_that_ipi_makes_of_a_template(tmp_path):
+    """The file of each is a label, which its instance replaces."""
+    text = (
+        "<simulation><system_template><labels>[ START ]</labels><instance>[ a.xyz ]</instance>"
+        "<instance>[ b.xyz ]</instance><template><system><initialize><file mode='xyz'> START </file></initialize>"
+        "</system></template></system_template></simulation>"
+    )
+    (tmp_path / "in.xml").write_text(text)
+    for name in "ab":
+        ipi_xyz(tmp_path / f"{name}.xyz")
+    np.testing.assert_array_equal(read_template(tmp_path / "in.xml").numbers, [8, 1, 1])
+    ipi_xyz(tmp_path / "b.xyz", symbols="O H")
+    with pytest.raises(UserError, match="different atoms"):
+        read_template(tmp_path / "in.xml")

@@ -9,7 +9,7 @@ import ase.io
 import numpy as np
 import pytest
 from ase.calculators.emt import EMT as EmtCalculator
-from conftest import ANISOTROPIC, EMT, PY_DRIVER, copper, ffsocket, wait, wait_for, water
+from serving_place import ANISOTROPIC, EMT, PY_DRIVER, copper, ffsocket, wait, wait_for, water
 
 from ipi_driver.cli import main
 from ipi_driver.potentials.registry import load_potential

@@ -107,7 +107,7 @@ def read_input(path: Path) -> InputSettings:
         raise UserError(f"{path} is not well-formed XML: {error}") from error
     if root.tag != "simulation":
         raise UserError(f"{path} is not an i-PI input: expected <simulation>, got <{root.tag}>")
-    systems = tuple(s.get("prefix", "").strip() for s in _expand_templates(root, path))
+    systems = tuple(s.get("prefix", "").strip() for s in expand_templates(root, path))
     motion = root.find(".//motion")
     dynamics = root.find(".//motion/dynamics")
     thermostat = root.find(".//thermostat")
@@ -138,17 +138,15 @@ def read_input(path: Path) -> InputSettings:
         raise UserError(f"{path}: cannot read a setting: {error}") from error
 
 
-def _expand_templates(root: ElementTree.Element, path: Path) -> list[ElementTree.Element]:
+def expand_templates(root: ElementTree.Element, path: Path) -> list[ElementTree.Element]:
     """Put the systems that i-PI makes of each <system_template> in its place; returns all systems (at least one)."""
     for place, template in reversed(list(enumerate(root))):
         if template.tag != "system_template":
             continue
         pattern = "".join(ElementTree.tostring(s, "unicode") for s in template.iterfind("template/system"))
-        labels, made = _names(template.findtext("labels")), []
+        labels, made = template.findtext("labels") or "", []
         for instance in template.iterfind("instance"):
-            text = pattern
-            for label, word in sorted(zip(labels, _names(instance.text), strict=False), reverse=True):
-                text = text.replace(label, word)  # in the order of i-PI
+            text = filled(pattern, labels, instance.text or "")
             try:
                 made += list(ElementTree.fromstring(f"<systems>{text}</systems>"))
             except ElementTree.ParseError as error:
@@ -157,9 +155,12 @@ def _expand_templates(root: ElementTree.Element, path: Path) -> list[ElementTree
     return root.findall("system") or [ElementTree.Element("system")]
 
 
-def _names(text: str | None) -> list[str]:
-    """Words of a list of i-PI: ``[ a, b ]``."""
-    return [word.strip() for word in (text or "").strip().strip("[]").split(",")]
+def filled(pattern: str, labels: str, instance: str) -> str:
+    """The pattern of a <system_template> with the words of an instance, ``[ a, b ]``, in place of its labels."""
+    words = ([word.strip() for word in text.strip().strip("[]").split(",")] for text in (labels, instance))
+    for label, word in sorted(zip(*words, strict=False), reverse=True):  # in the order of i-PI
+        pattern = pattern.replace(label, word)
+    return pattern
 
 
 def _outputs(root: ElementTree.Element, systems: tuple[str, ...]) -> tuple[OutputFile, ...]:
