@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -13,6 +14,9 @@ from ipi_driver.errors import UserError
 from ipi_driver.observables.reading import TrajectoryFile
 from ipi_driver.observables.reading.isotopes import elements_of, masses_of
 from ipi_driver.structure import FloatArray, IntArray, Structure
+
+_THINNED = 8
+"""Structures held in memory of a file of unknown length, for each that is asked for."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ class DataSet:
 def read_data_set(
     path: str | Path, pbc: bool | None = None, sample: int | None = None, part: slice | None = None
 ) -> DataSet:
-    """Read a file, of an i-PI trajectory no more into memory than what is asked for.
+    """Read a file, and keep little more of it in memory than what is asked for.
 
     Parameters
     ----------
@@ -58,7 +62,7 @@ def read_data_set(
         Periodic or isolated, whatever the file says; None: as it says. An i-PI trajectory does not say:
         periodic.
     sample
-        At most so many structures, evenly spaced; None: all.
+        At most so many structures, evenly spaced (of a long file that i-PI did not write: within an eighth); None: all.
     part
         Frames to read, from ``start`` to ``stop``; None: all.
 
@@ -70,7 +74,7 @@ def read_data_set(
     file = Path(path)
     if not file.is_file():
         raise UserError(f"no structures: {file} is not a file")
-    data = _read_ipi(file, sample, part) if _is_ipi(file) else _read_ase(file, part)
+    data = _read_ipi(file, sample, part) if _is_ipi(file) else _read_ase(file, sample, part)
     if not data.structures:
         after = f" after the first {part.start}" if part is not None and part.start else ""
         raise UserError(f"no structures in {file}{after}")
@@ -130,13 +134,26 @@ def _read_ipi(file: Path, sample: int | None, part: slice | None) -> DataSet:
     return DataSet(file.stem, tuple(structures), tuple(steps) if trajectory.timed else None, all_masses)
 
 
-def _read_ase(file: Path, part: slice | None) -> DataSet:
+def _read_ase(file: Path, sample: int | None, part: slice | None) -> DataSet:
     try:
-        images = list(ase.io.iread(file, index=part or slice(None)))
+        frames = ase.io.iread(file, index=part or slice(None))
+        images = list(frames) if sample is None else _thinned(frames, _THINNED * sample)
     except Exception as error:  # ASE's readers raise anything on a malformed file
         raise UserError(f"{file} cannot be read as structures: {type(error).__name__}: {error}") from error
     masses = tuple(np.asarray(atoms.get_masses()) for atoms in images)
     return DataSet(file.stem, tuple(Structure.from_atoms(atoms) for atoms in images), None, masses)
+
+
+def _thinned(frames: Iterable[ase.Atoms], fewest: int) -> list[ase.Atoms]:
+    """All frames, or every 2nd, 4th, ... of so many that at least ``fewest`` and less than twice as many are left."""
+    kept: list[ase.Atoms] = []
+    stride = 1
+    for number, frame in enumerate(frames):
+        if number % stride == 0:
+            kept.append(frame)
+            if len(kept) == 2 * fewest:  # how many there are, only the end of the file says
+                kept, stride = kept[::2], 2 * stride
+    return kept
 
 
 def _with_pbc(structure: Structure, pbc: bool, file: Path) -> Structure:

@@ -288,6 +288,27 @@ def test_a_trajectory_is_read_as_far_as_it_is_used(tmp_path: Path) -> None:
         read_data_set(path, part=slice(500, 600))
 
 
+def test_a_long_file_of_another_program_is_thinned_while_it_is_read(tmp_path: Path) -> None:
+    """Ten of 2000 frames take no more memory than ten of 400, and are evenly spaced within an eighth."""
+    peaks = []
+    for n_frames in (400, 2000):
+        path = tmp_path / f"{n_frames}.extxyz"
+        frame = "3\nProperties=species:S:1:pos:R:3\nO 0 0 {}\nH 1 0 0\nH 0 1 0\n"
+        path.write_text("".join(frame.format(k) for k in range(n_frames)))
+        tracemalloc.start()
+        found = read_data_set(path, sample=10)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        chosen = [s.positions[0, 2] for s in found.structures]
+        assert len(chosen) == 10
+        assert np.diff(chosen) == pytest.approx(n_frames / 9.5, rel=1 / 8)
+    assert peaks[1] < 1.5 * peaks[0]
+    few = tmp_path / "few.extxyz"
+    few.write_text("".join(frame.format(k) for k in range(100)))
+    chosen = [s.positions[0, 2] for s in read_data_set(few, sample=10).structures]
+    assert chosen == list(range(0, 100, 11))
+
+
 def test_isotopes_keep_their_mass(tmp_path: Path) -> None:
     data = read_data_set(write_ipi(tmp_path / "heavy.xyz", 2, hydrogen="D"))
     assert data.structures[0].numbers.tolist() == [8, 1, 1]
