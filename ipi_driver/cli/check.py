@@ -66,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--spacing",
         type=float,
         metavar="FS",
-        help="time between its frames (i-PI's files say)",
+        help="time between its frames (default: from the steps of an i-PI file and the input.xml beside it)",
     )
     add("--time-step", type=float, default=0.5, metavar="FS", help="inner time step (default 0.5 fs)")
     add("--max-frames", type=int, default=1000, metavar="N", help="frames of it to use (default 1000)")
@@ -112,7 +112,7 @@ def main(args: argparse.Namespace) -> int:
     if args.trajectory is not None:
         used = slice(args.skip_frames, args.skip_frames + args.max_frames)
         data = read_data_set(args.trajectory, args.pbc, part=used)
-        trajectory = (data, spacing_of(data, args.spacing, args.time_step))
+        trajectory = (data, spacing_of(data, args.trajectory, args.spacing))
     potential = load_potential(args.model, args.device, args.dtype)
     precise = potential if args.dtype == "float64" else load_potential(args.model, args.device, "float64")
     settings = CheckSettings(

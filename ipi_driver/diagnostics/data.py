@@ -12,6 +12,7 @@ import numpy as np
 
 from ipi_driver.errors import UserError
 from ipi_driver.observables.reading import TrajectoryFile
+from ipi_driver.observables.reading.input_xml import read_input
 from ipi_driver.observables.reading.isotopes import elements_of, masses_of
 from ipi_driver.structure import FloatArray, IntArray, Structure
 
@@ -74,7 +75,7 @@ def read_data_set(
     file = Path(path)
     if not file.is_file():
         raise UserError(f"no structures: {file} is not a file")
-    data = _read_ipi(file, sample, part) if _is_ipi(file) else _read_ase(file, sample, part)
+    data = _read_ipi(file, sample, part) if is_ipi_trajectory(file) else _read_ase(file, sample, part)
     if not data.structures:
         after = f" after the first {part.start}" if part is not None and part.start else ""
         raise UserError(f"no structures in {file}{after}")
@@ -85,8 +86,10 @@ def read_data_set(
     return replace(data, structures=tuple(_with_pbc(s, pbc, file) for s in data.structures))
 
 
-def spacing_of(data: DataSet, spacing: float | None, time_step: float) -> float:
-    """Time between frames in fs: ``spacing``, or from i-PI's step numbers.
+def spacing_of(data: DataSet, file: Path, spacing: float | None) -> float:
+    """Time between frames in fs: ``spacing``, or i-PI's step numbers times the time step of the input beside ``file``.
+
+    With multiple time stepping i-PI counts outer steps.
 
     Raises
     ------
@@ -97,6 +100,13 @@ def spacing_of(data: DataSet, spacing: float | None, time_step: float) -> float:
         return spacing
     if data.steps is None or len(data.steps) < 2:
         raise UserError(f"the time between frames of {data.name} is not in the file: give --spacing FS")
+    source = file.parent / "input.xml"
+    time_step = read_input(source).timestep if source.is_file() else None
+    if time_step is None:
+        raise UserError(
+            f"{file} counts steps, and no input.xml with their <timestep> lies beside it: give --spacing FS, the time "
+            "between frames"
+        )
     differences = np.diff(data.steps)
     if (differences != differences[0]).any():
         raise UserError(
@@ -105,7 +115,8 @@ def spacing_of(data: DataSet, spacing: float | None, time_step: float) -> float:
     return float(differences[0]) * time_step
 
 
-def _is_ipi(file: Path) -> bool:
+def is_ipi_trajectory(file: Path) -> bool:
+    """Whether i-PI, or this package for it, has written the file, which says its units and its cell."""
     with file.open("rb") as stream:
         head = stream.readline(80), stream.readline(400)
     # a structure to start from has no step, but says its units

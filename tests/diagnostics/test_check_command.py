@@ -232,8 +232,16 @@ def test_ipi_trajectory_with_its_units_and_steps(folder: Path) -> None:
     assert data.structures[0].positions[1, 0] == pytest.approx(1.8 * 0.529177210903)
     assert data.structures[0].cell[0, 0] == pytest.approx(20 * 0.529177210903)
     assert data.structures[0].numbers.tolist() == [8, 1, 1]
-    assert spacing_of(data, None, 0.5) == 2.0
-    assert spacing_of(data, 3.0, 0.5) == 3.0
+    assert spacing_of(data, path, 3.0) == 3.0
+    with pytest.raises(
+        UserError, match=r"no input\.xml with their <timestep> lies beside it: give --spacing FS"
+    ):
+        spacing_of(data, path, None)
+    # an outer step of 5 fs: what i-PI counts
+    (folder / "input.xml").write_text((shipped_folder("inputs") / "liquid-nvt" / "input.xml").read_text())
+    assert spacing_of(data, path, None) == pytest.approx(20.0)
+    (folder / "input.xml").write_text((shipped_folder("inputs") / "liquid-nvt-raw" / "input.xml").read_text())
+    assert spacing_of(data, path, None) == pytest.approx(2.0)
     isolated = read_data_set(path, pbc=False).structures[0]
     assert not isolated.periodic
     assert isolated.volume == 0.0
@@ -249,7 +257,7 @@ def test_shipped_structures_are_read_with_their_cells(name: str) -> None:
     np.testing.assert_allclose(structure.cell, cellpar_to_cell([float(w) for w in words[:6]]), atol=1e-9)
     assert 28.0 < structure.volume / (structure.n_atoms // 3) < 33.5  # Å³ per molecule of water or ice
     with pytest.raises(UserError, match="give --spacing"):
-        spacing_of(read_data_set(path), None, 0.5)
+        spacing_of(read_data_set(path), path, None)
 
 
 def write_ipi(path: Path, n_frames: int, n_molecules: int = 1, hydrogen: str = "H") -> Path:
