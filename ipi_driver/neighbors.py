@@ -12,6 +12,7 @@ import numpy as np
 import vesin
 from ase.geometry import complete_cell
 
+from ipi_driver.errors import UserError
 from ipi_driver.structure import BoolArray, FloatArray, IntArray, Structure
 
 
@@ -39,7 +40,19 @@ class Edges:
 
 
 def all_pairs(structure: Structure, cutoff: float) -> tuple[IntArray, IntArray, IntArray]:
-    """Directed pairs within ``cutoff`` (Å), images included: centres, neighbours (n,), lattice shifts (n, 3)."""
+    """Directed pairs within ``cutoff`` (Å), images included: centres, neighbours (n,), lattice shifts (n, 3).
+
+    Raises
+    ------
+    UserError
+        If a periodic structure has no cell.
+    """
+    periodic = structure.cell[structure.pbc]
+    if np.linalg.matrix_rank(periodic) < len(periodic):
+        raise UserError(
+            f"a structure periodic along {len(periodic)} directions needs as many independent cell vectors, got "
+            f"{periodic.tolist()}; give it a cell, or take it as isolated (--no-pbc)"
+        )
     cell = structure.cell if structure.periodic else np.zeros((3, 3))
     finder = vesin.NeighborList(cutoff=cutoff, full_list=True)
     if structure.periodic and not structure.pbc.all():
@@ -95,7 +108,7 @@ class NeighborList:
         self.builds = 0
         self._topology = 0
         self._built_for: Structure | None = None
-        self._inside: BoolArray = np.zeros(0, dtype=bool)
+        self._inside: BoolArray | None = None
         self._last: tuple[Structure, Edges] | None = None
 
     def edges(self, structure: Structure) -> Edges:
@@ -110,7 +123,7 @@ class NeighborList:
         if self._has_shifts:
             vectors += self._shifts @ structure.cell
         inside = np.einsum("ij,ij->i", vectors, vectors) < self.cutoff**2
-        if self._topology == 0 or not np.array_equal(inside, self._inside):
+        if self._inside is None or not np.array_equal(inside, self._inside):
             self._select(inside)
         edges = Edges(self._sel_i, self._sel_j, self._sel_rev, vectors[self._selected], self._topology)
         self._last = (structure, edges)
@@ -136,7 +149,7 @@ class NeighborList:
         self._has_shifts = bool(shifts.any())
         self._reverse = reverse_index(self._i, self._j, shifts[order])
         self._built_for = structure
-        self._inside = np.zeros(0, dtype=bool)
+        self._inside = None  # what was selected belongs to the old list, even where the new one is empty
         self.builds += 1
 
     def _select(self, inside: BoolArray) -> None:

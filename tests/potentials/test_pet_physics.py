@@ -9,6 +9,7 @@ from scipy.spatial.transform import Rotation
 
 from ipi_driver.errors import UserError
 from ipi_driver.neighbors import NeighborList
+from ipi_driver.potentials import load_potential
 from ipi_driver.potentials.pet import PetConfig, PetNetwork, PetPotential
 from ipi_driver.potentials.pet import network as network_module
 from ipi_driver.potentials.pet.baseline import Baseline
@@ -108,6 +109,27 @@ def test_virial_matches_strained_cells(kind: str, box: float) -> None:
                 energies.append(potential.predict(strained).energy)
             numerical[a, b] = -(energies[0] - energies[1]) / (2 * h)
     np.testing.assert_allclose(virial, numerical, atol=2e-5)
+
+
+def test_atoms_that_leave_each_other_and_come_back() -> None:
+    """Beyond cutoff and skin the list is empty, whatever it was before."""
+    potential = make_potential()
+    for distance in (0.9, 6.0, 1.1, 3.3, 7.0):
+        dimer = Structure(np.array([8, 1]), np.array([[0.0, 0.0, 0.0], [distance, 0.0, 0.0]]))
+        expected = make_potential().predict(dimer)
+        found = potential.predict(dimer)
+        assert found.energy == pytest.approx(expected.energy, abs=1e-10)
+        np.testing.assert_allclose(found.forces, expected.forces, atol=1e-10)
+
+
+def test_a_periodic_structure_needs_a_cell() -> None:
+    with pytest.raises(UserError, match="needs as many independent cell vectors"):
+        make_potential().predict(Structure(np.array([8]), np.zeros((1, 3)), pbc=np.ones(3, dtype=bool)))
+
+
+def test_a_trained_model_takes_no_options() -> None:
+    with pytest.raises(UserError, match="takes no options after its name, got 'dtype=float64'"):
+        load_potential("pet-water-s?dtype=float64")
 
 
 @pytest.mark.parametrize("few_tokens", [0, 1000], ids=["gather", "scatter"])
