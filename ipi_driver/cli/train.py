@@ -54,6 +54,8 @@ def main(args: argparse.Namespace) -> int:
         )
     config = load_config(args.config)
     if args.max_hours is not None:
+        if not args.max_hours > 0:
+            raise UserError(f"--max-hours must be positive, got {args.max_hours:g}")
         config.max_hours = args.max_hours
     if args.output is not None:
         config.output = args.output.resolve()

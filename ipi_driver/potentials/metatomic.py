@@ -42,11 +42,13 @@ class MetatomicPotential(Potential):
         import torch
         from metatomic.torch import ModelEvaluationOptions, ModelOutput
 
+        from ipi_driver.potentials.torch_device import torch_device
+
         capabilities = model.capabilities()
         if "energy" not in capabilities.outputs:
             outputs = ", ".join(capabilities.outputs) or "none"
             raise UserError(f"{name}: the model must have the output `energy`, it has: {outputs}")
-        if torch.device(device).type not in capabilities.supported_devices:
+        if torch_device(device).type not in capabilities.supported_devices:
             supported = ", ".join(capabilities.supported_devices)
             raise UserError(f"{name}: the model supports the devices {supported}, got --device {device}")
         self.name = name

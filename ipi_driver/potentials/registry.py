@@ -51,6 +51,10 @@ def load_potential(spec: str | Path, device: str = "cpu", dtype: str = "float32"
         from ipi_driver.potentials.anisotropic import AnisotropicPotential
 
         return AnisotropicPotential.from_options(options)
+    if options:
+        raise UserError(
+            f"{text}: a trained model takes no options after its name, got {query!r}; give --dtype and --device"
+        )
     if name.endswith(".pt"):
         from ipi_driver.potentials.metatomic import MetatomicPotential
 

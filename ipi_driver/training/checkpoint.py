@@ -24,6 +24,7 @@ _RESUMABLE = {
 }
 # Keys that older checkpoints lack, with the value that repeats what those did.
 _ADDED = {"loss.symmetry_smoothing": "0.001", "loss.unlabelled": "1.0"}
+_DATA = "training and validation structures"
 
 
 def save_checkpoint(trainer: Trainer) -> None:
@@ -56,6 +57,8 @@ def load_checkpoint(trainer: Trainer) -> None:
     state = torch.load(path, weights_only=True, map_location=trainer.device)
     now, before = fixed_settings(trainer), _ADDED | state["config"]
     for key in sorted((set(now) | set(before)) - _RESUMABLE):
+        if key == _DATA and key not in before:
+            continue  # an older checkpoint
         if now.get(key) != before.get(key):
             raise UserError(
                 f"--resume with another configuration: `{key}` was {before.get(key)}, "
@@ -73,7 +76,11 @@ def load_checkpoint(trainer: Trainer) -> None:
 
 def fixed_settings(trainer: Trainer) -> dict[str, str]:
     """Every setting that must not change on resuming, as text."""
-    flat = {"n_train": str(len(trainer.train_samples)), "world_size": str(trainer.world_size)}
+    flat = {
+        "n_train": str(len(trainer.train_samples)),
+        "world_size": str(trainer.world_size),
+        _DATA: trainer.data_digest,
+    }
     for key, value in trainer.config.model_dump(mode="json").items():
         if key in _RESUMABLE:
             continue

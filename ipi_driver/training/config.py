@@ -105,6 +105,10 @@ class TrainConfig(_Section):
     def _check(self) -> TrainConfig:
         if self.loss.forces == 0 and self.loss.energy == 0:
             raise ValueError("one of loss.forces and loss.energy must be positive")
+        if self.loss.virial > 0 and not (self.data.stress_key or self.data.virial_key):
+            raise ValueError("loss.virial needs data.stress_key or data.virial_key")
+        if self.data.unlabelled_files and self.loss.symmetry == 0:
+            raise ValueError("data.unlabelled_files serve the symmetry penalty alone: set loss.symmetry")
         return self
 
     def network_config(self, species: tuple[int, ...]) -> PetConfig:
@@ -127,7 +131,9 @@ class TrainConfig(_Section):
 def _first_problem(error: Exception) -> str:
     if isinstance(error, ValidationError):
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "configuration"
+        where = ".".join(str(part) for part in first["loc"])
+        if not where:  # of the whole: what it got is all of it
+            return str(first["msg"]).removeprefix("Value error, ")
         return f"{where}: {first['msg']} (got {first.get('input')!r})"
     return str(error)
 

@@ -110,11 +110,16 @@ def read_dataset(
             atomic.append(in_atomic_units)
         if not found:
             raise UserError(f"{path} holds no structures; expected extended XYZ")
-        check_units(path, [d.structure for d in found], [d.forces for d in found], atomic)
+        check_units(path, [d.structure for d in found], [d.forces for d in found], atomic, units != "auto")
         data += found
     if not data:
         raise UserError("no data files were given; expected at least one extended XYZ file")
     return data
+
+
+def is_native(atoms: ase.Atoms) -> bool:
+    """Whether a frame has the names of the native form of the water data, which is in bohr and hartree."""
+    return _NATIVE_ENERGY in atoms.info and _NATIVE_FORCES in atoms.arrays
 
 
 def _iterate_frames(path: Path) -> Iterator[str]:

@@ -213,9 +213,13 @@ def _solve(
     """(size,) coefficients, with the pair terms repulsive below the data."""
     # the energies count in so far as the composition does not explain them: the atomic energies are eliminated
     scaled = weights[:, None] * counts
-    outside = np.eye(len(counts)) - scaled @ np.linalg.pinv(scaled, rcond=1e-8)
-    rows = _ENERGY_WEIGHT * (outside @ (weights[:, None] * equations.energy_rows))
-    target = _ENERGY_WEIGHT * (outside @ (weights * equations.energies))
+    inverse = np.linalg.pinv(scaled, rcond=1e-8)
+
+    def outside(values: FloatArray) -> FloatArray:
+        return np.asarray(values - scaled @ (inverse @ values))
+
+    rows = _ENERGY_WEIGHT * outside(weights[:, None] * equations.energy_rows)
+    target = _ENERGY_WEIGHT * outside(weights * equations.energies)
     normal = equations.normal + rows.T @ rows
     right = equations.right + rows.T @ target
     scale = float(np.trace(normal)) / len(normal)

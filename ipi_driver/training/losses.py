@@ -147,7 +147,7 @@ def accumulate_gradients(
         direction = torch.zeros_like(free_gradients)
     if slope is None:
         slope = torch.zeros_like(free_energies)
-    largest = float(direction.norm(dim=1).max())
+    largest = float(direction.norm(dim=1).max()) if len(direction) else 0.0  # a lone atom has no edges
     inverse_h = largest / displacement
     if inverse_h == 0.0:
         inverse_h = 1.0

@@ -45,7 +45,11 @@ def bond_ratio(structure: Structure) -> float:
 
 
 def check_units(
-    path: Path, structures: Sequence[Structure], forces: Sequence[FloatArray], atomic: Sequence[bool]
+    path: Path,
+    structures: Sequence[Structure],
+    forces: Sequence[FloatArray],
+    atomic: Sequence[bool],
+    chosen: bool = False,
 ) -> None:
     """Compare distances and forces with what is physically plausible.
 
@@ -57,15 +61,16 @@ def check_units(
         In Å and eV/Å, (n_atoms, 3), after the conversion that was chosen.
     atomic
         Whether each frame was converted from bohr and hartree.
+    chosen
+        Whether the user has said the units: then vanishing forces, as of a perfect crystal, are meant.
 
     Raises
     ------
     UserError
         If they are not plausible; the message says whether the other choice of units explains them.
     """
-    ratios = np.array([bond_ratio(s) for s in structures])
-    _check_lengths(path, ratios, atomic)
-    low, high = FORCE_RANGE
+    ratios = check_lengths(path, structures, atomic)
+    low, high = 0.0 if chosen else FORCE_RANGE[0], FORCE_RANGE[1]
     # a lone atom, kept for its energy, feels no force
     rms = np.array([float(np.sqrt(np.mean(f**2))) if len(f) > 1 else np.nan for f in forces])
     wrong = rms > 2.0 * high
@@ -77,18 +82,20 @@ def check_units(
         _raise_forces(path, frame, float(rms[frame]), atomic[frame], bool(np.isfinite(ratios[frame])))
 
 
-def _check_lengths(path: Path, ratios: FloatArray, atomic: Sequence[bool]) -> None:
+def check_lengths(path: Path, structures: Sequence[Structure], atomic: Sequence[bool]) -> FloatArray:
+    """As `check_units`, of the distances alone; returns the bond ratio of each structure."""
+    ratios = np.array([bond_ratio(s) for s in structures])
     low, high = BOND_RANGE
     wrong = (ratios < low) | (ratios > high)
     if not wrong.any():
-        return
+        return ratios
     frame = int(np.argmax(wrong))
     other = ratios[frame] * (1.0 / BOHR if atomic[frame] else BOHR)
     explained = low <= other <= high
     known = np.isfinite(ratios)
     # single structures may be torn apart or squeezed on purpose: they are only refused where units explain them
     if not explained and np.count_nonzero(wrong) <= 0.5 * np.count_nonzero(known):
-        return
+        return ratios
     got = f"bonds are {ratios[frame]:.2f} times the sum of the covalent radii (expected {low}-{high})"
     raise UserError(
         f"{path}, frame {frame}: {got} with lengths in {_length(atomic[frame])}; "
@@ -103,6 +110,9 @@ def _raise_forces(path: Path, frame: int, rms: float, atomic: bool, lengths_fit:
     units = ("hartree/bohr", "eV/Å") if atomic else ("eV/Å", "hartree/bohr")
     if explained and lengths_fit:  # the other choice would spoil the lengths
         advice = f"the forces seem to be in {units[1]}, the lengths in {_length(atomic)}: convert the file"
+    if rms < low and not explained:
+        unit = "atomic" if atomic else "ev-angstrom"
+        advice = f"if the forces do vanish, as in a perfect crystal, set units: {unit}"
     got = f"the force RMS is {rms:.3g} eV/Å (expected {low:g}-{high:g})"
     raise UserError(f"{path}, frame {frame}: {got} with forces in {units[0]}; {advice}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,27 +12,31 @@ import numpy as np
 import torch
 import torch.distributed as dist
 import yaml
+from ase.data import chemical_symbols
 
+from ipi_driver.diagnostics.data import is_ipi_trajectory, read_data_set
 from ipi_driver.errors import UserError
 from ipi_driver.potentials.pet.baseline import Baseline
 from ipi_driver.potentials.pet.network import PetNetwork
 from ipi_driver.potentials.pet.storage import load_model
+from ipi_driver.potentials.torch_device import torch_device
 from ipi_driver.shipped import find_shipped
 from ipi_driver.structure import Structure
 from ipi_driver.training.batch import Sample, make_sample
 from ipi_driver.training.checkpoint import load_checkpoint
 from ipi_driver.training.config import TrainConfig
-from ipi_driver.training.data import LabelledStructure, read_dataset
+from ipi_driver.training.data import LabelledStructure, Units, is_native, read_dataset
 from ipi_driver.training.fit_baseline import fit_baseline
-from ipi_driver.training.splits import make_split, write_split
+from ipi_driver.training.plausibility import check_lengths
+from ipi_driver.training.splits import Split, make_split, write_split
 from ipi_driver.training.trainer import Trainer
+from ipi_driver.units import BOHR
 
 
-def read_labelled(config: TrainConfig) -> tuple[list[LabelledStructure], list[LabelledStructure]]:
-    """Training and validation structures; the test part stays unread by the training.
-
-    The split is written into the output folder beside the model.
-    """
+def read_labelled(
+    config: TrainConfig,
+) -> tuple[list[LabelledStructure], list[LabelledStructure], Split]:
+    """Training and validation structures, and the split; the test part stays unread by the training."""
     data = config.data
 
     def read(paths: Sequence[Path]) -> list[LabelledStructure]:
@@ -54,8 +59,7 @@ def read_labelled(config: TrainConfig) -> tuple[list[LabelledStructure], list[La
         _check_distinct(train, validation)
     else:
         validation = _take(structures, split.validation)
-    write_split(split, config.output / "split.yaml")
-    return train, validation
+    return train, validation, split
 
 
 def _check_distinct(train: list[LabelledStructure], validation: list[LabelledStructure]) -> None:
@@ -77,15 +81,54 @@ def _take(structures: list[LabelledStructure], indices: np.ndarray) -> list[Labe
     return [structures[int(i)] for i in indices]
 
 
-def read_unlabelled(paths: Sequence[Path]) -> list[Structure]:
-    """Structures of any file that ASE reads."""
+def read_unlabelled(paths: Sequence[Path], units: Units = "auto") -> list[Structure]:
+    """Structures of any file that ASE reads, of i-PI's trajectories, and of the native form of labelled data.
+
+    Raises
+    ------
+    UserError
+        If a file cannot be read, or its distances fit other units.
+    """
     found: list[Structure] = []
     for path in paths:
-        try:
-            found += [Structure.from_atoms(a) for a in ase.io.read(path, ":")]
-        except (OSError, ValueError, ase.io.formats.UnknownFileTypeError) as error:
-            raise UserError(f"unlabelled structures {path} cannot be read: {error}") from error
+        if path.is_file() and is_ipi_trajectory(path):
+            structures = list(read_data_set(path).structures)
+            atomic = [False] * len(structures)
+        else:
+            try:
+                images = list(ase.io.iread(path, ":"))
+            except Exception as error:  # ASE's readers raise anything on a malformed file
+                raise UserError(f"unlabelled structures {path} cannot be read: {error}") from error
+            atomic = [units == "atomic" or (units == "auto" and is_native(atoms)) for atoms in images]
+            lengths = [BOHR if in_bohr else 1.0 for in_bohr in atomic]
+            structures = [
+                Structure(atoms.numbers, length * atoms.positions, length * np.array(atoms.cell), atoms.pbc)
+                for atoms, length in zip(images, lengths, strict=True)
+            ]
+        check_lengths(path, structures, atomic)
+        found += structures
     return found
+
+
+def _check_elements(part: str, structures: Sequence[Structure], species: tuple[int, ...]) -> None:
+    """Elements that the network has no embedding for would fail at the first step that meets them."""
+    for k, structure in enumerate(structures):
+        if unknown := sorted(set(structure.numbers.tolist()) - set(species)):
+            have = ", ".join(chemical_symbols[z] for z in species)
+            raise UserError(
+                f"{part} structure {k} holds {chemical_symbols[unknown[0]]}, the model has {have}: leave the structure "
+                "out, or name all elements in `species` (what no training structure holds is not learnt)"
+            )
+
+
+def _digest(structures: Sequence[LabelledStructure]) -> str:
+    """Of the labelled structures in their order: a resumed training goes on with the same ones."""
+    digest = hashlib.sha256()
+    for item in structures:
+        s = item.structure
+        for array in (s.numbers, s.positions, s.cell, np.float64(item.energy), item.forces):
+            digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:16]
 
 
 def start_processes(config: TrainConfig) -> tuple[int, int]:
@@ -112,21 +155,22 @@ def build_trainer(config: TrainConfig, resume: bool = False) -> Trainer:
     rank, world_size = start_processes(config)
     if config.threads:
         torch.set_num_threads(config.threads)
-    if config.device.startswith("cuda") and not torch.cuda.is_available():
-        raise UserError(
-            f"`device` {config.device!r} cannot be used: no CUDA device is available; use device: cpu"
-        )
+    torch_device(config.device)
     config.output.mkdir(parents=True, exist_ok=True)
     if not resume and (config.output / "checkpoint.pt").exists():
         raise UserError(
             f"{config.output} holds a training already; continue it with --resume or choose another output"
         )
-    train, validation = read_labelled(config)
-    unlabelled = read_unlabelled(config.data.unlabelled_files)
+    train, validation, split = read_labelled(config)
+    unlabelled = read_unlabelled(config.data.unlabelled_files, config.data.units)
     species = config.species_numbers() or tuple(sorted({int(z) for s in train for z in s.structure.numbers}))
     torch.manual_seed(config.seed)
     network, baseline = _network_and_baseline(config, species, train, resume)
-    cutoff = network.config.cutoff
+    # of a model that is gone on from there may be more than the data hold
+    species, cutoff = network.config.species, network.config.cutoff
+    for part, items in (("validation", validation), ("training", train)):
+        _check_elements(part, [item.structure for item in items], species)
+    _check_elements("unlabelled", unlabelled, species)
 
     def samples(items: Sequence[LabelledStructure | Structure]) -> list[Sample]:
         return [make_sample(item, species, cutoff, baseline) for item in items]
@@ -134,9 +178,11 @@ def build_trainer(config: TrainConfig, resume: bool = False) -> Trainer:
     trainer = Trainer(
         config, network, baseline, samples(train), samples(validation), samples(unlabelled), rank, world_size
     )
+    trainer.data_digest = _digest([*train, *validation])
     if resume:
         load_checkpoint(trainer)
     if rank == 0:
+        write_split(split, config.output / "split.yaml")
         text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
         (config.output / "training.yaml").write_text(text)
     return trainer
@@ -145,14 +191,16 @@ def build_trainer(config: TrainConfig, resume: bool = False) -> Trainer:
 def _network_and_baseline(
     config: TrainConfig, species: tuple[int, ...], train: list[LabelledStructure], resume: bool
 ) -> tuple[PetNetwork, Baseline]:
+    if resume and (config.output / "model.yaml").is_file():
+        # what it was begun from is not needed any more, and may have changed
+        network, baseline = load_model(config.output)
+        return network, baseline
     if config.start_from is not None:
         network, baseline = load_model(find_shipped("models", config.start_from))
         if set(species) - set(network.config.species):
             raise UserError(f"the data hold elements that {config.start_from} does not know")
         return _grown(network, config), baseline
     network = PetNetwork(config.network_config(species))
-    if resume and (config.output / "model.yaml").is_file():
-        return network, load_model(config.output)[1]
     baseline = fit_baseline(
         train, network.config.cutoff, config.baseline.pair, config.baseline.n_gaussians, species
     )
@@ -166,7 +214,10 @@ def _grown(network: PetNetwork, config: TrainConfig) -> PetNetwork:
     """
     if not config.architecture:
         return network
-    wanted, given = config.network_config(network.config.species), network.config
+    given = network.config
+    wanted = config.model_copy(
+        update={"architecture": given.model_dump(exclude={"species"}) | config.architecture}
+    ).network_config(given.species)
     have, want = given.model_dump(), wanted.model_dump()
     differing = sorted(key for key in want if want[key] != have[key] and key != "n_gnn_layers")
     if differing or wanted.n_gnn_layers < given.n_gnn_layers:

@@ -198,7 +198,7 @@ BOHR, FORCE = ase.units.Bohr, ase.units.Hartree / ase.units.Bohr
             "auto",
             "eV/Å (expected 0.0001-15) with forces in eV/Å; no choice",
         ),  # kJ/mol
-        (1.0, 0.0, "auto", "the force RMS is 0 eV/Å"),
+        (1.0, 0.0, "auto", "if the forces do vanish, as in a perfect crystal, set units: ev-angstrom"),
     ],
 )
 def test_units_that_cannot_be(tmp_path: Path, scale: float, forces: float, units: str, message: str) -> None:
@@ -207,6 +207,11 @@ def test_units_that_cannot_be(tmp_path: Path, scale: float, forces: float, units
         read_dataset([path], units=units)  # type: ignore[arg-type]
     assert message in str(error.value)
     assert f"{path}, frame 0" in str(error.value)
+
+
+def test_vanishing_forces_are_accepted_where_the_units_are_said(tmp_path: Path) -> None:
+    path = write(tmp_path, water_lines(1.0, 0.0) * 3)
+    assert len(read_dataset([path], units="ev-angstrom")) == 3
 
 
 def test_one_frame_in_other_units(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ from ipi_driver.training.losses import (
     symmetry_loss,
 )
 from ipi_driver.training.rotations import augmentation_rotations
-from ipi_driver.training.setup import build_trainer
+from ipi_driver.training.setup import build_trainer, read_unlabelled
 from ipi_driver.training.splits import read_split
 
 ARCHITECTURE = {
@@ -221,8 +221,79 @@ def test_resume_refuses_another_configuration(tmp_path: Path, capsys: pytest.Cap
     write_config(tmp_path, learning_rate=0.1)
     assert main(["train", str(path), "--quiet", "--resume"]) == 2
     assert "`learning_rate` was 0.001, is now 0.1" in capsys.readouterr().err
+    split = (tmp_path / "model" / "split.yaml").read_text()
+    data = {"files": ["data.extxyz"], "validation": 4, "test": 4}
+    write_config(tmp_path, data=data | {"split_seed": 5})
+    assert main(["train", str(path), "--quiet", "--resume"]) == 2
+    assert "`data.split_seed` was 0, is now 5" in capsys.readouterr().err
+    write_config(tmp_path, data=data | {"files": ["others.extxyz"]})
+    ase.io.write(tmp_path / "others.extxyz", labelled_molecules(seed=1))
+    assert main(["train", str(path), "--quiet", "--resume"]) == 2
+    assert "another configuration: `training and validation structures` was" in capsys.readouterr().err
+    # what was held out is still held out
+    assert (tmp_path / "model" / "split.yaml").read_text() == split
     assert main(["train", str(path), "--quiet"]) == 2
     assert "continue it with --resume" in capsys.readouterr().err
+
+
+def test_lone_atoms_are_trained_on(tmp_path: Path) -> None:
+    """No edge, so no force whose gradient a finite difference could give."""
+    path = write_config(tmp_path, batch_size=1, epochs=2)
+    lone = ase.Atoms("H")
+    lone.calc = SinglePointCalculator(lone, energy=-13.6, forces=np.zeros((1, 3)))
+    ase.io.write(tmp_path / "data.extxyz", [*labelled_molecules(8), *[lone] * 12])
+    assert main(["train", str(path), "--quiet"]) == 0
+    predicted = load_potential(tmp_path / "model").predict(Structure.from_atoms(lone))
+    assert predicted.energy == pytest.approx(-13.6, abs=0.5)
+
+
+def test_unknown_elements_are_named_before_the_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ammonia = molecule("NH3")
+    ammonia.calc = SinglePointCalculator(ammonia, energy=-1.0, forces=np.full((4, 3), 0.1))
+    data = {"files": ["data.extxyz"], "validation_files": ["others.extxyz"], "test": 4}
+    path = write_config(tmp_path, data=data)
+    ase.io.write(tmp_path / "others.extxyz", [*labelled_molecules(2, seed=1), ammonia])
+    assert main(["train", str(path), "--quiet"]) == 2
+    assert "validation structure 2 holds N, the model has H, O" in capsys.readouterr().err
+    data = {"files": ["data.extxyz"], "unlabelled_files": ["others.extxyz"]}
+    path = write_config(tmp_path, data=data, loss={"symmetry": 0.1})
+    assert main(["train", str(path), "--quiet"]) == 2
+    assert "unlabelled structure 2 holds N, the model has H, O" in capsys.readouterr().err
+    path = write_config(tmp_path, data=data, loss={"symmetry": 0.1}, species=["H", "N", "O"], epochs=2)
+    assert main(["train", str(path), "--quiet"]) == 0
+
+
+def test_start_from_a_model_of_more_elements(tmp_path: Path) -> None:
+    """The embeddings are those of the model, in its order, not in that of the elements of the data."""
+    first = write_config(tmp_path, epochs=2, species=["H", "C", "O"])
+    assert main(["train", str(first), "--quiet"]) == 0
+    second = write_config(tmp_path, start_from="model", output="second", architecture={})
+    trainer = build_trainer(load_config(second))
+    (atoms,) = labelled_molecules(1)
+    assert trainer.network.config.species == (1, 6, 8)
+    expected = load_potential(tmp_path / "model").predict(Structure.from_atoms(atoms)).energy
+    item = LabelledStructure(Structure.from_atoms(atoms), expected, np.zeros((3, 3)))
+    sample = make_sample(item, trainer.network.config.species, 3.0, trainer.baseline)
+    assert trainer.evaluate([sample], trainer.network.state_dict())[2] == pytest.approx(0.0, abs=1e-5)
+    assert {int(z) for s in trainer.train_samples for z in s.species} == {0, 2}
+
+
+def test_unlabelled_structures_in_their_own_units(tmp_path: Path) -> None:
+    """i-PI's trajectories say their units and cell, the native form of labelled data is in bohr."""
+    ipi = tmp_path / "pos.xyz"
+    header = "# CELL(abcABC): 30.0 30.0 30.0 90.0 90.0 90.0 Step: 0 Bead: 0 positions{atomic_unit} cell{atomic_unit}"
+    ipi.write_text(f"3\n{header}\nO 0 0 0\nH 1.81 0 0\nH -0.45 1.75 0\n")
+    native = tmp_path / "native.xyz"
+    comment = 'Lattice="30 0 0 0 30 0 0 0 30" Properties=species:S:1:pos:R:3:force:R:3 TotEnergy=-17.2'
+    native.write_text(f"3\n{comment}\nO 0 0 0 0 0 0\nH 1.81 0 0 0 0 0\nH -0.45 1.75 0 0 0 0\n")
+    for structure in read_unlabelled([ipi, native]):
+        assert structure.pbc.all()
+        assert structure.cell == pytest.approx(30 * 0.529177210903 * np.eye(3))
+        assert structure.positions[1, 0] == pytest.approx(1.81 * 0.529177210903)
+    with pytest.raises(UserError, match="bohr and hartree: set units: atomic"):
+        read_unlabelled([native], "ev-angstrom")
 
 
 def test_two_processes_make_the_same_step_as_one(tmp_path: Path) -> None:
@@ -252,7 +323,9 @@ def test_symmetry_penalty_lowers_the_symmetry_error(tmp_path: Path) -> None:
     ase.io.write(unlabelled, labelled_molecules(6, seed=5))
     spread = {}
     for name, loss in (("plain", {}), ("penalty", {"symmetry": 30.0, "unlabelled_every": 1})):
-        data = {"files": ["data.extxyz"], "validation": 4, "test": 4, "unlabelled_files": [str(unlabelled)]}
+        data = {"files": ["data.extxyz"], "validation": 4, "test": 4}
+        if loss:
+            data["unlabelled_files"] = [str(unlabelled)]
         path = write_config(
             tmp_path / name, epochs=40, evaluate_every=40, learning_rate=3e-3, loss=loss, data=data
         )
@@ -313,6 +386,12 @@ def test_older_checkpoint_and_log_are_continued(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"loss": {"virial": 1.0}}, "loss.virial needs data.stress_key or data.virial_key"),
+        (
+            {"data": {"files": ["data.extxyz"], "unlabelled_files": ["data.extxyz"]}},
+            "serve the symmetry penalty alone: set loss.symmetry",
+        ),
+        ({"device": "gpu"}, "`device` 'gpu' cannot be used"),
         ({"learnig_rate": 1.0}, "learnig_rate"),
         ({"ema": 1.5}, "ema"),
         ({"architecture": {"d_model": 9, "n_heads": 2}}, "d_model"),
@@ -350,6 +429,12 @@ def test_validation_structures_in_a_file_of_their_own(
     assert "structure 3 of `validation_files` is also training structure 5" in capsys.readouterr().err
 
 
+def test_time_limits_must_be_positive(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for hours in ("0", "-1"):
+        assert main(["train", str(write_config(tmp_path)), "--max-hours", hours]) == 2
+        assert f"--max-hours must be positive, got {hours}" in capsys.readouterr().err
+
+
 def test_missing_configuration(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no training configuration"):
         load_config(tmp_path / "absent.yaml")
@@ -358,7 +443,7 @@ def test_missing_configuration(tmp_path: Path) -> None:
 def test_start_from_a_smaller_network_keeps_its_energies(tmp_path: Path) -> None:
     first = write_config(tmp_path, epochs=2)
     assert main(["train", str(first), "--quiet"]) == 0
-    deeper = ARCHITECTURE | {"n_gnn_layers": ARCHITECTURE["n_gnn_layers"] + 1}
+    deeper = {"n_gnn_layers": ARCHITECTURE["n_gnn_layers"] + 1}
     changes = {"start_from": "model", "output": "deeper", "epochs": 2}
     trainer = build_trainer(load_config(write_config(tmp_path, architecture=deeper, **changes)))
     structures = [Structure.from_atoms(a) for a in labelled_molecules(2)]
@@ -374,9 +459,11 @@ def test_start_from_a_smaller_network_keeps_its_energies(tmp_path: Path) -> None
     assert np.abs(moved.predict(structures[0]).forces - before.predict(structures[0]).forces).max() > 1e-6
     # the weights are in the checkpoint: the folder that it started from may lie elsewhere by then
     (tmp_path / "model").rename(tmp_path / "elsewhere")
-    changes |= {"start_from": "elsewhere", "epochs": 4}
-    resumed = write_config(tmp_path, architecture=deeper, **changes)
-    assert main(["train", str(resumed), "--quiet", "--resume"]) == 0
+    for epochs, start in ((4, "elsewhere"), (5, None), (6, "pet-water-s")):
+        changes |= {"start_from": start, "epochs": epochs}
+        resumed = write_config(tmp_path, architecture=deeper, **changes)
+        assert main(["train", str(resumed), "--quiet", "--resume"]) == 0
+    assert load_potential(tmp_path / "deeper").baseline.pair_coefficients.shape == (3, 6)
 
 
 @pytest.mark.parametrize("change", [{"d_model": 16}, {"cutoff": 2.5}])
@@ -384,7 +471,7 @@ def test_start_from_another_architecture_is_refused(
     tmp_path: Path, change: dict, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["train", str(write_config(tmp_path, epochs=2)), "--quiet"]) == 0
-    path = write_config(tmp_path, architecture=ARCHITECTURE | change, start_from="model", output="other")
+    path = write_config(tmp_path, architecture=change, start_from="model", output="other")
     assert main(["train", str(path), "--quiet"]) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     key = next(iter(change))

@@ -15,30 +15,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ipi_driver.errors import UserError
 from ipi_driver.neighbors import Edges, NeighborList
 from ipi_driver.potentials.base import Potential
 from ipi_driver.potentials.pet.baseline import Baseline
 from ipi_driver.potentials.pet.graph import Graph, build_graph
 from ipi_driver.potentials.pet.network import PetNetwork
+from ipi_driver.potentials.torch_device import torch_device
 from ipi_driver.structure import FloatArray, Frames, IntArray, Structure
 
 # Threads pay only above this many numbers (tokens × width): below, starting them costs more than the work.
 _WIDTH_FOR_THREADS = 25_000
 # Distinct structures (by their atoms) whose neighbour lists are kept.
 _MAX_LISTS = 8
-
-
-def _torch_device(name: str) -> torch.device:
-    try:
-        device = torch.device(name)
-        if device.type == "cuda" and not torch.cuda.is_available():
-            raise RuntimeError("no CUDA device is available")
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"`device` {name!r} cannot be used ({reason}); use --device cpu") from error
-    return device
 
 
 class PetPotential(Potential):
@@ -73,7 +61,7 @@ class PetPotential(Potential):
         self.species = network.config.species
         self.baseline = baseline
         self.skin = skin
-        self.device = _torch_device(device)
+        self.device = torch_device(device)
         self.dtype = torch.float64 if dtype == "float64" else torch.float32
         self.network = network.to(self.device, self.dtype).eval().requires_grad_(False)
         self._lists: dict[bytes, NeighborList] = {}
