@@ -43,8 +43,8 @@ if [ -e "$folder/input.xml" ] &&
     again=()
     while [ $# -gt 0 ]; do
         case $1 in
-        --steps | --device | --threads) again+=("$1" "${2-}") && shift ;;
-        --steps=* | --device=* | --threads=*) again+=("$1") ;;
+        --steps | --device | --threads | --rotation-batch) again+=("$1" "${2-}") && shift ;;
+        --steps=* | --device=* | --threads=* | --rotation-batch=* | --one-core | --no-one-core) again+=("$1") ;;
         esac
         shift
     done

@@ -26,6 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Copy the template with its subfolders (the cells of a set), and say what to do next."""
     source = find_shipped("inputs", args.template)
+    if not (source / "input.xml").is_file():
+        raise UserError(f"{source} is no input: expected a folder with input.xml; see ipi-driver new --help")
     if args.folder.exists() and any(args.folder.iterdir()):
         raise UserError(f"{args.folder} exists and is not empty; give another folder")
     # listed before the folder is made, which may be inside the template

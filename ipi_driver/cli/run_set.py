@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,7 @@ def run_set(args: argparse.Namespace, runs: RunSet, changes: Changes, console: C
         Exit status: 130 interrupted, 2 a cell failed, 1 a cell was stopped early, 0 all finished.
     """
     from ipi_driver.report.set_summary import print_set, set_row, write_set
-    from ipi_driver.serving.launcher import Interrupted
+    from ipi_driver.serving.launcher import Interrupted, caught_signals
     from ipi_driver.serving.launcher_set import open_set
 
     output = args.output or runs.folder(changes)
@@ -33,27 +34,34 @@ def run_set(args: argparse.Namespace, runs: RunSet, changes: Changes, console: C
     if runs.skipped:
         _say(console, f"not structures, left out: {', '.join(runs.skipped)}")
     status, states = 0, dict.fromkeys(runs.structures, "not run")
-    for number, name in enumerate(runs.structures, start=1):
-        _say(console, f"cell {number} of {len(runs.structures)}: {name}")
-        try:
-            outcome = _run_cell(runs, name, output / name, changes, console, args.one_core)
-        except Interrupted as error:
-            _say(console, f"{name}: {error}")
-            status = 130
-            break
-        except UserError as error:
-            _say(console, f"error: {name}: {error}")
-            states[name], status = "failed", 2
-            continue
-        if outcome is None or outcome.finished:
-            states[name] = "finished"
-            continue
-        states[name] = "stopped"
-        _say(console, f"{name}: stopped at step {outcome.steps} of {outcome.total}: {outcome.reason}")
-        if outcome.interrupted:
-            status = 130
-            break
-        status = max(status, 1)
+    with caught_signals() as between:  # two cells, where nothing runs
+        for number, name in enumerate(runs.structures, start=1):
+            if between.number:
+                _say(console, f"interrupted by {signal.Signals(between.number).name}")
+                status = 130
+                break
+            _say(console, f"cell {number} of {len(runs.structures)}: {name}")
+            try:
+                outcome = _run_cell(runs, name, output / name, changes, console, args.one_core)
+            except Interrupted as error:
+                _say(console, f"{name}: {error}")
+                status = 130
+                break
+            except UserError as error:
+                _say(console, f"error: {name}: {error}")
+                states[name], status = "failed", 2
+                continue
+            if outcome is not None and outcome.interrupted:
+                between.received.append(outcome.interrupted)
+            if outcome is None or outcome.finished:
+                states[name] = "finished"
+                continue
+            states[name] = "stopped"
+            _say(console, f"{name}: stopped at step {outcome.steps} of {outcome.total}: {outcome.reason}")
+            if outcome.interrupted:
+                status = 130
+                break
+            status = max(status, 1)
     rows = [set_row(name, output / name, state) for name, state in states.items()]
     if output.is_dir():
         write_set(output, rows)

@@ -25,7 +25,7 @@ from ipi_driver.errors import UserError
 from ipi_driver.serving import launcher_xml as xml
 from ipi_driver.serving.launcher_core import core_of_its_own, keep_on, one_core_suits
 from ipi_driver.serving.launcher_ending import Ending, Statuses, clean_restart, read_ending
-from ipi_driver.serving.launcher_folder import STARTING, is_starting
+from ipi_driver.serving.launcher_folder import STARTING, has_rows, is_starting
 from ipi_driver.serving.launcher_lock import locked
 from ipi_driver.serving.launcher_monitor import PropertyMonitor
 from ipi_driver.serving.launcher_orphans import ending_with_parent
@@ -77,7 +77,7 @@ class Outcome:
 
 
 @dataclass
-class _Interruption:
+class Interruption:
     """Signals received so far."""
 
     received: list[int] = field(default_factory=list)
@@ -98,7 +98,7 @@ class _Pair:
     """i-PI and the client in a run folder."""
 
     def __init__(
-        self, folder: Path, start_file: str, prefix: str, interruption: _Interruption, core: int | None
+        self, folder: Path, start_file: str, prefix: str, interruption: Interruption, core: int | None
     ) -> None:
         self.folder = folder
         self._interruption = interruption
@@ -179,8 +179,9 @@ class _Pair:
 
 def _environment(name: str) -> dict[str, str]:
     """One thread for i-PI, whose arrays are small: more only take time from the model."""
-    if name != "i-pi":
-        return dict(os.environ)
+    if name != "i-pi":  # in the run folder, where relative paths would mean something else
+        paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+        return dict(os.environ) | {"PYTHONPATH": os.pathsep.join(os.path.abspath(p) for p in paths if p)}
     return {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"} | os.environ
 
 
@@ -217,7 +218,7 @@ def run_simulation(
     # short, for the system's limit on the length of socket paths, and private, so that runs never meet
     with (
         locked(folder),
-        _catch_signals() as interruption,
+        caught_signals() as interruption,
         tempfile.TemporaryDirectory(prefix="ipi-", dir="/tmp", ignore_cleanup_errors=True) as sockets,
         core_of_its_own(one_core_suits(folder) if one_core is None else one_core) as core,
     ):
@@ -240,13 +241,14 @@ def run_simulation(
         )
 
 
-def _watch(folder: Path, pair: _Pair, display: ProgressDisplay, interruption: _Interruption) -> int:
+def _watch(folder: Path, pair: _Pair, display: ProgressDisplay, interruption: Interruption) -> int:
     """Follow the run until it ends; returns the last step seen."""
     monitor, starting = PropertyMonitor(folder), folder / STARTING
     while pair.running() and not interruption.number:
         now = monitor.update()
-        if now.step >= 0:
+        if now.step >= 0 or (monitor.path is None and starting.exists() and has_rows(folder)):
             starting.unlink(missing_ok=True)
+        if now.step >= 0:
             display.update(now)
         time.sleep(_POLL)
     if interruption.number:
@@ -261,7 +263,7 @@ def _watch(folder: Path, pair: _Pair, display: ProgressDisplay, interruption: _I
     return last.step
 
 
-def _ending(folder: Path, statuses: Statuses, last: int, total: int, interruption: _Interruption) -> Ending:
+def _ending(folder: Path, statuses: Statuses, last: int, total: int, interruption: Interruption) -> Ending:
     clean_restart(folder)
     if interruption.number:
         statuses = Statuses(None, None, statuses.log)
@@ -277,9 +279,9 @@ def _ending(folder: Path, statuses: Statuses, last: int, total: int, interruptio
 
 
 @contextmanager
-def _catch_signals() -> Iterator[_Interruption]:
+def caught_signals() -> Iterator[Interruption]:
     """Remember the signals that ask to end instead of dying of them."""
-    interruption = _Interruption()
+    interruption = Interruption()
     try:
         before = {number: signal.signal(number, interruption) for number in heeded_signals()}
     except ValueError:  # not the main thread: whoever called has the signals

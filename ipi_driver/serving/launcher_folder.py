@@ -17,11 +17,11 @@ STARTING = ".starting"
 """Empty file in a run folder until the launcher has seen the first step."""
 CONTINUE = "continue.xml"
 """The checkpoint that a resumed run starts from; i-PI writes its own anew."""
+_LOGS = ("i-pi.log", "client.log")
 _OF_LAUNCHER = (
     CONTINUE,
     "EXIT",
-    "i-pi.log",
-    "client.log",
+    *_LOGS,
     "stats.json",
     "stats-to-*.json",
     "summary.json",
@@ -79,6 +79,15 @@ def outputs(folder: Path) -> list[Path]:
     return sorted(found)
 
 
+def has_rows(folder: Path) -> bool:
+    """Whether i-PI has written more than the headers of its outputs."""
+    for path in outputs(folder):
+        with path.open("rb") as stream:
+            if any(not line.startswith(b"#") for line in stream):
+                return True
+    return False
+
+
 def written_files(folder: Path) -> list[Path]:
     """What i-PI and the launcher have written in a run folder, without anything that the run starts from."""
     found = {path for pattern in _OF_LAUNCHER for path in folder.glob(pattern)} if is_run(folder) else set()
@@ -86,8 +95,9 @@ def written_files(folder: Path) -> list[Path]:
 
 
 def set_aside(folder: Path) -> None:
-    """Keep what i-PI has written under other names, those of its own backups: ``#simulation.out#0#``."""
-    for path in _ipi_files(folder):
+    """Keep what i-PI has written, and the logs, under other names, as its own backups: ``#simulation.out#0#``."""
+    logs = [folder / name for name in _LOGS if (folder / name).exists()]
+    for path in [*_ipi_files(folder), *logs]:
         names = (path.with_name(f"#{path.name}#{number}#") for number in itertools.count())
         path.rename(next(name for name in names if not name.exists()))
 

@@ -26,8 +26,8 @@ from ipi_driver.serving.launcher_folder import (
 from ipi_driver.serving.launcher_lock import locked
 from ipi_driver.serving.launcher_sockets import check_endpoints, endpoints_of, with_free_ports
 from ipi_driver.serving.launcher_structure import read_start, write_start
-from ipi_driver.serving.settings import ServeSettings, make_settings, read_yaml
-from ipi_driver.serving.template import read_template
+from ipi_driver.serving.settings import ServeSettings, located_model, make_settings, read_yaml
+from ipi_driver.serving.template import is_ipi_xyz, read_template
 from ipi_driver.shipped import find_shipped
 
 _HEAD = "# settings of `ipi-driver serve`; every key is also an option of the command\n"
@@ -206,6 +206,10 @@ def _start(source: Source, text: str, changes: Changes, checked: ServeSettings) 
             raise UserError(f"{source.path} starts from {name}, which is not there{remedy}")
     if changes.structure is None:
         return None
+    if len(different := list(dict.fromkeys(xml.start_files(text)))) > 1:
+        raise UserError(
+            f"--structure is one start, and the systems of {source.path} have {', '.join(different)}; edit the input"
+        )
     if named is not None and named not in starts:
         raise UserError(
             f"--structure replaces the <file> of <initialize>, and that of {source.path} is {named}, a label of its "
@@ -213,6 +217,11 @@ def _start(source: Source, text: str, changes: Changes, checked: ServeSettings) 
         )
     path = _located(changes.structure, source.folder)
     if named is not None and xml.is_replay(text):
+        if xml.start_mode(text) == "xyz" and not is_ipi_xyz(path):
+            raise UserError(
+                f"{path} is no xyz file of i-PI, whose frames have `CELL(abcABC): ...` in their comments; give a "
+                "trajectory that i-PI wrote"
+            )
         return path
     here = template if template != source.path or named is None else source.folder / named
     periodic = read_template(here, checked.pbc).periodic if here.is_file() else True
@@ -255,8 +264,7 @@ def changed_settings(settings: dict[str, Any], changes: Changes) -> dict[str, An
             changed[key] = value
     if changes.model is not None:
         # a path is relative to where the command is given, not to the run folder
-        path = Path(changes.model)
-        changed["model"] = str(path.resolve()) if path.exists() else changes.model
+        changed["model"] = located_model(changes.model, Path())
     if changes.average is not None:
         endpoints = changed.get("endpoints") or []
         if not isinstance(endpoints, list) or not all(isinstance(e, dict) for e in endpoints):

@@ -29,6 +29,7 @@ from ipi_driver.serving.launcher_prepare import (
     prepare,
     write_settings,
 )
+from ipi_driver.serving.launcher_sockets import with_free_ports
 from ipi_driver.serving.settings import ServeSettings, read_yaml
 
 RESUMABLE = ("steps", "device", "threads", "rotation_batch")
@@ -85,6 +86,11 @@ def _prepare_resume(output: Path, changes: Changes) -> str:
     for key in ("structure", "input"):
         if isinstance(settings.get(key), Path) and settings[key].is_relative_to(output.resolve()):
             settings[key] = str(settings[key].relative_to(output.resolve()))
+    if settings.get("endpoints"):  # the ports may be another run's by now
+        text, settings["endpoints"] = with_free_ports(text, settings["endpoints"])
+        for old, new in zip(xml.sockets(input_text), xml.sockets(text), strict=False):
+            if old != new and old.mode == new.mode == "inet":
+                input_text = xml.with_port(input_text, old, int(new.address.rpartition(":")[2]))
     write_settings(output, settings)
     (output / CONTINUE).write_text(by_hand(xml.with_total_steps(text, steps)))
     (output / INPUT).write_text(xml.with_total_steps(input_text, steps))

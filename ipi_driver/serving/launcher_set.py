@@ -199,6 +199,8 @@ def _as_begun(folder: Path, source: Source, changes: Changes) -> Changes:
     check_unchanged(folder, changes)
     settings, path = read_yaml(folder / SETTINGS), folder / INPUT
     known: dict[str, Any] = {key: settings.get(key) for key in (*_FIXED, *RESUMABLE)}
+    if known["seed"] == source.settings.get("seed"):
+        known["seed"] = None  # given, it would take the place of i-PI's own as well
     average = average_of(settings)
     known["average"] = average if average != average_of(source.settings) else None
     text = path.read_text()

@@ -161,6 +161,19 @@ def start_file(text: str) -> str | None:
     return found[3].strip() if found else None
 
 
+def start_files(text: str) -> list[str]:
+    """Names of the files that the systems take their positions from, one for each that has one."""
+    systems = _INITIALIZE.findall(_TEMPLATE.sub(_systems, masked(text)))
+    found = [re.search(r"<file\b[^>]*>([^<]*)</file>", body) for body in systems]
+    return [name[1].strip() for name in found if name]
+
+
+def start_mode(text: str) -> str:
+    """Format of the file that ``<initialize>`` takes the positions from."""
+    found = _START.search(masked(text))
+    return _attribute(found[2], "mode", "chk") if found else ""
+
+
 def initial_files(text: str) -> list[str]:
     """Names of all files that ``<initialize>`` takes anything from, in the order of the input."""
     names = []
@@ -224,7 +237,13 @@ def with_files_inside(text: str, folder: Path) -> tuple[str, dict[str, Path]]:
             while name in inside or (folder / name).exists():
                 name = f"other-{name}"
             inside[name] = folder / path
-            text = with_renamed_file(text, str(path), name)
+            renamed = with_renamed_file(text, str(path), name)
+            if renamed == text:  # a label of a template is part of it
+                raise UserError(
+                    f"{path} lies outside the folder of the input, under a name that cannot be changed there: copy the "
+                    "file into that folder"
+                )
+            text = renamed
     return text, inside
 
 
@@ -239,6 +258,7 @@ def with_renamed_file(text: str, old: str, new: str) -> str:
 def _files(text: str, folder: Path) -> list[Path]:
     """Relative paths of files that are named: by a word, or by all of an element, which may hold spaces."""
     blank = masked(text)
+    blank += _TEMPLATE.sub(_systems, blank)  # a label may be a part of a name
     names = [found[1].strip() for found in _CONTENT.finditer(blank)] + _WORD.findall(blank)
     # arrays of numbers are longer than a name can be
     short = [name for name in dict.fromkeys(names) if name and max(map(len, name.split("/"))) < 256]

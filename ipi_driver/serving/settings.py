@@ -131,10 +131,26 @@ def read_yaml(path: Path) -> dict[str, Any]:
     for key in ("structure", "input", "stats"):
         if isinstance(values.get(key), str):
             values[key] = folder / Path(values[key]).expanduser()
-    model = values.get("model")
-    if isinstance(model, str) and (folder / model).exists():
-        values["model"] = str(folder / model)
+    if isinstance(values.get("model"), str):
+        values["model"] = located_model(values["model"], folder)
     return values
+
+
+def located_model(model: str, folder: Path) -> str:
+    """A model, or a file named in the options of an ASE calculator, that lies in ``folder``, by its absolute path."""
+    if (folder / model).exists():
+        return str((folder / model).resolve())
+    name, mark, query = model.partition("?")
+    if not name.startswith("ase:"):
+        return model
+    options = [option.partition("=") for option in query.split("&")]
+    located = [
+        f"{key}={(folder / value).resolve()}"
+        if "." in value and (folder / value).exists()
+        else f"{key}{sign}{value}"
+        for key, sign, value in options
+    ]
+    return name + mark + "&".join(located)
 
 
 def make_settings(values: dict[str, Any], source: str = "the command line") -> ServeSettings:

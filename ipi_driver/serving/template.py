@@ -49,7 +49,7 @@ def read_template(path: str | Path, pbc: bool | None = None) -> Structure:
         raise UserError(f"no structure file {str(path)!r}")
     if _starts_like_xml(path):
         structure = _from_ipi_xml(path)
-    elif _is_ipi_xyz(path):
+    elif is_ipi_xyz(path):
         structure = _from_ipi_xyz(path)
     else:
         structure = _from_ase(path)
@@ -63,7 +63,8 @@ def _starts_like_xml(path: Path) -> bool:
         return file.read(512).lstrip().startswith(b"<")
 
 
-def _is_ipi_xyz(path: Path) -> bool:
+def is_ipi_xyz(path: Path) -> bool:
+    """Whether the comment of an xyz file has the cell in i-PI's form, without which i-PI cannot start from it."""
     with path.open(errors="replace") as file:
         first, second = file.readline(), file.readline()
     return first.strip().isdigit() and re.search(r"CELL[\[({](abcABC|H|GENH)[\])}]", second) is not None

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -15,11 +16,13 @@ import ase
 import ase.io
 import numpy as np
 import pytest
-from launcher_place import MODEL, SLOW, children, error_line, rows, sockets_of, wait_for
+from launcher_place import MODEL, SLOW, Place, children, error_line, rows, sockets_of, wait_for
 
 from ipi_driver.cli import main
 from ipi_driver.observables.reading.folder import Run
-from ipi_driver.serving.launcher_folder import checkpoints
+from ipi_driver.serving import launcher_xml as xml
+from ipi_driver.serving.launcher_folder import STARTING, checkpoints
+from ipi_driver.shipped import shipped_folder
 
 
 def test_multiple_time_stepping_from_start_to_summary(place) -> None:
@@ -121,11 +124,9 @@ def template(text: str) -> str:
     """The same from i-PI's template, with another temperature and another start for each."""
     system = text[text.index("<system>") : text.index("</simulation>")]
     pattern = system.replace("<system>", "<system prefix='NAME'>").replace("> 300 <", "> TEMP <")
-    pattern = often(pattern.replace(" init.xyz ", " START "))
-    instances = "".join(
-        f"<instance>[ {name}, {t}, {name}.xyz ]</instance>" for name, t in (("A", 200), ("B", 400))
-    )
-    made = f"<labels>[ NAME, TEMP, START ]</labels>{instances}<template>{pattern}</template>"
+    pattern = often(pattern.replace(" init.xyz ", " start-NAME.xyz "))
+    instances = "".join(f"<instance>[ {name}, {t} ]</instance>" for name, t in (("A", 200), ("B", 400)))
+    made = f"<labels>[ NAME, TEMP ]</labels>{instances}<template>{pattern}</template>"
     return often(text.replace(system, f"<system_template>{made}</system_template>"))
 
 
@@ -134,7 +135,7 @@ def test_several_systems_are_seen_and_resumed(edit, place) -> None:
     """i-PI puts the prefix of the system before the name: A_simulation.out."""
     mine = place.copy("gas-nve", edit)
     for name in "AB":
-        shutil.copyfile(mine / "init.xyz", mine / f"{name}.xyz")
+        shutil.copyfile(mine / "init.xyz", mine / f"start-{name}.xyz")
     words = ("my-gas-nve", "--model", ANISOTROPIC, "--steps", 30, "--output", "run")
     status, _, errors = place.run(*words)
     assert status == 0, errors
@@ -143,6 +144,58 @@ def test_several_systems_are_seen_and_resumed(edit, place) -> None:
     assert "has 2 systems (A, B)" in errors
     whole = resumed_from_step_20(place, place.folder / "run", "?_simulation.*")
     assert len(whole) == 2 * 5
+
+
+def test_the_outputs_of_an_input_without_any_are_cut(place) -> None:
+    """i-PI has outputs and checkpoints of its own for it, which are seen and resumed as any others."""
+    place.copy("gas-nve", lambda text: re.sub(r"<output.*?</output>", "", text, flags=re.DOTALL))
+    words = ("my-gas-nve", "--model", MODEL, "--output", "run")
+    status, _, errors = place.run(*words, "--steps", 1100)
+    assert status == 0, errors
+    assert "step 1100/1100" in errors
+    folder = place.folder / "run"
+    whole = (folder / "i-pi.md").read_text()
+    (folder / "RESTART").unlink()
+    assert max(checkpoints(folder)) == 1000
+    status, _, errors = place.run("my-gas-nve", "--resume", "--output", "run")
+    assert status == 0, errors
+    assert (folder / "i-pi.md").read_text() == whole
+    found = re.findall(r"Step:\s+(\d+)", (folder / "i-pi.pos_0.xyz").read_text())
+    assert list(map(int, found)) == list(range(0, 1101, 100))
+
+
+def test_a_run_that_does_not_print_its_steps_keeps_what_it_wrote(place) -> None:
+    place.copy("gas-nve", lambda text: text.replace("[ step,", "[").replace("stride='10'", "stride='1'"))
+    process = place.start("my-gas-nve", "--model", MODEL, "--steps", 1000000, "--output", "run")
+    folder = place.folder / "run"
+    wait_for(lambda: len(rows(folder)) > 20 and not (folder / STARTING).exists())
+    for running in (process.pid, *children(folder).values()):
+        os.kill(running, signal.SIGKILL)
+    process.communicate(timeout=60)
+    wait_for(lambda: not children(folder))
+    for path in checkpoints(folder).values():
+        path.unlink()
+    written = (folder / "simulation.out").read_bytes()
+    status, _, errors = place.run("my-gas-nve", "--resume", "--steps", 2, "--output", "run")
+    assert status == 0, errors
+    assert (folder / "#simulation.out#0#").read_bytes() == written
+    assert (folder / "#i-pi.log#0#").exists()
+
+
+def test_files_and_modules_that_a_model_names_are_found(place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Relative to where the command is given, although the client runs in the run folder."""
+    (place.folder / "lib").mkdir()
+    (place.folder / "lib" / "from_file.py").write_text(
+        "from slow_water import Water\ndef make(file):\n    return Water(delay=float(open(file).read()))\n"
+    )
+    (place.folder / "my.model").write_text("0.001")
+    monkeypatch.setenv("PYTHONPATH", "lib")
+    named = Place(place.folder)  # with that path
+    model = "ase:from_file.make?file=my.model"
+    status, _, errors = named.run("gas-nve", "--model", model, "--steps", 10, "--output", "run")
+    named.close()
+    assert status == 0, errors
+    assert f"file={place.folder / 'my.model'}" in (place.folder / "run" / "driver.yaml").read_text()
 
 
 def every_format(text: str) -> str:
@@ -372,6 +425,12 @@ def test_two_runs_at_once_and_a_killed_client(place) -> None:
     assert "an EXIT file was found; continue with" in errors
     assert "stopped: an EXIT file was found" in output
     assert "<port>31415" not in (second / "input.xml").read_text()
+    port = xml.sockets((second / "input.xml").read_text())
+    done = max(checkpoints(second))
+    with socket.create_server(tuple(port[0].address.split(":")[:1]) + (int(port[0].address.split(":")[1]),)):
+        status, _, errors = place.run("over-network", "--resume", "--output", second, "--steps", done + 20)
+    assert status == 0, errors
+    assert xml.sockets((second / "input.xml").read_text()) != port
     assert not children(folder)
     assert not children(second)
 
@@ -429,6 +488,13 @@ def test_new_copies_a_template(tmp_path: Path) -> None:
     assert main(["new", "gas-nve", str(tmp_path / "mine")]) == 2
 
 
+def test_new_needs_an_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for given in (shipped_folder("inputs") / "gas-nve" / "input.xml", tmp_path):
+        assert main(["new", str(given), str(tmp_path / "mine")]) == 2
+        assert "is no input: expected a folder with input.xml" in capsys.readouterr().err
+    assert not (tmp_path / "mine").exists()
+
+
 BAD = {
     "unknown input": (["no-such-input"], "not one of the shipped"),
     "no input": (["taken"], "is not an input folder"),
@@ -441,6 +507,16 @@ BAD = {
     "structure": (["gas-nvt", "--model", MODEL, "--structure", "absent.xyz"], "no structure file absent.xyz"),
     "nothing to resume": (["gas-nvt", "--model", MODEL, "--resume"], "nothing to resume"),
     "existing folder": (["gas-nvt", "--model", MODEL, "--output", "taken"], "is not empty"),
+    "trajectory of another program": (
+        [
+            "replay",
+            "--model",
+            MODEL,
+            "--structure",
+            str(shipped_folder("inputs") / "gas-nve" / "structure.extxyz"),
+        ],
+        "is no xyz file of i-PI",
+    ),
     "no trajectory": (["replay", "--model", MODEL], "which is not there; give --structure FILE"),
 }
 

@@ -186,7 +186,7 @@ def test_a_replay_leaves_the_trajectory_that_its_input_names(tmp_path: Path) -> 
     copy = tmp_path / "mine"
     shutil.copytree(shipped_folder("inputs") / "replay", copy)
     for name, content in (("old.xyz", "old"), ("new.xyz", "new")):
-        (tmp_path / name).write_text(content)
+        (tmp_path / name).write_text(f"1\n# CELL(abcABC): 9 9 9 90 90 90 {content}\nO 0 0 0\n")
     text, settings = ((copy / file).read_text() for file in ("input.xml", "driver.yaml"))
     assert " trajectory.xyz" in settings
     for name in (tmp_path / "old.xyz", "../old.xyz", "data/old.xyz"):
@@ -194,8 +194,8 @@ def test_a_replay_leaves_the_trajectory_that_its_input_names(tmp_path: Path) -> 
         (copy / "driver.yaml").write_text(settings.replace(" trajectory.xyz", f" {name}"))
         changes = Changes(model=MODEL, structure=tmp_path / "new.xyz")
         prepare(find_source(copy, changes), tmp_path / "run", changes)
-        assert (tmp_path / "old.xyz").read_text() == "old"
-        assert (tmp_path / "run" / "old.xyz").read_text() == "new"
+        assert " old\n" in (tmp_path / "old.xyz").read_text()
+        assert " new\n" in (tmp_path / "run" / "old.xyz").read_text()
         assert (tmp_path / "run" / "input.xml").read_text().count("> old.xyz <") == 2
         assert "structure: old.xyz\n" in (tmp_path / "run" / "driver.yaml").read_text()
 
@@ -514,6 +514,18 @@ def test_monitor_reads_what_is_new(tmp_path: Path) -> None:
         file.write("25\n 2.0 -3.0\n")
     assert (monitor.update().step, monitor.last.change) == (2, 0.5)
     assert monitor.last.text == "conserved -3 eV (+0.5)"
+
+
+def test_one_structure_is_not_the_start_of_different_systems(tmp_path: Path) -> None:
+    copy = edited(tmp_path)
+    text = (copy / "input.xml").read_text()
+    system = text[text.index("<system>") : text.index("</simulation>")]
+    other = system.replace("init.xyz", "other.xyz")
+    (copy / "input.xml").write_text(text.replace(system, system + other))
+    shutil.copyfile(copy / "init.xyz", copy / "other.xyz")
+    changes = Changes(model=MODEL, structure=copy / "structure.extxyz")
+    with pytest.raises(UserError, match=r"the systems of .* have init\.xyz, other\.xyz; edit the input"):
+        prepare(find_source(copy, Changes()), tmp_path / "run", changes)
 
 
 def test_a_start_that_is_a_label_of_a_template(tmp_path: Path) -> None:

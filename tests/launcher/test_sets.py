@@ -19,6 +19,7 @@ from ipi_driver.cli import main
 from ipi_driver.observables.analyses.dispatch import find_runs
 from ipi_driver.observables.reading import Run
 from ipi_driver.report.run_summary import summarise
+from ipi_driver.serving import launcher_xml as xml
 from ipi_driver.serving.launcher import Outcome
 from ipi_driver.serving.launcher_folder import STARTING
 from ipi_driver.serving.launcher_prepare import Changes
@@ -158,6 +159,36 @@ def test_an_interrupted_set(place) -> None:
     assert "not run" in table
     assert not children(folder)
     assert not (place.folder / "mine" / "b").exists()
+
+
+def test_a_signal_at_the_end_of_a_cell(place) -> None:
+    """It ends the set, whether i-PI still runs or not."""
+    make_cells(place.folder / "cells", a=cell(1), b=cell(1), c=cell(1))
+    words = ("gas-nve", "--structures", "cells", "--model", MODEL, "--output", "set", "--steps", 500)
+    process = place.start(*words)
+    wait_for(lambda: (place.folder / "set" / "a" / "stats.json").exists())
+    process.send_signal(signal.SIGTERM)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "continue with: ipi-driver run gas-nve --structures cells --output set --resume" in errors
+    assert "not run" in output
+
+
+def test_the_seed_of_the_client_does_not_become_that_of_ipi(tmp_path: Path) -> None:
+    """In cells that are begun after the set was interrupted."""
+    template = tmp_path / "mine"
+    shutil.copytree(shipped_folder("inputs") / "gas-nve", template)
+    with (template / "driver.yaml").open("a") as file:
+        file.write("seed: 7\n")
+    cells = make_cells(tmp_path / "cells", a=cell(1), b=cell(1))
+    changes, output = Changes(model=MODEL), tmp_path / "set"
+    runs = find_set(str(template), changes, cells)
+    assert runs is not None
+    prepare_cell(runs, "a", output / "a", open_set(runs, output, changes, resume=False))
+    (output / "a" / STARTING).unlink()
+    prepare_cell(runs, "b", output / "b", open_set(runs, output, changes, resume=True))
+    seeds = [xml.value((output / name / "input.xml").read_text(), "seed") for name in "ab"]
+    assert seeds[0] == seeds[1] != "7"
 
 
 def test_a_cell_without_a_checkpoint_is_begun_again(tmp_path: Path) -> None:

@@ -124,6 +124,18 @@ def test_cancelled_job_does_not_come_back(tmp_path: Path, environment: dict[str,
     assert not (tmp_path / "asked").exists()
 
 
+def test_what_a_continued_job_is_told_again(tmp_path: Path, environment: dict[str, str]) -> None:
+    """Where and how long it runs, but nothing that the run folder has settled."""
+    folder = tmp_path / "runs" / "water"
+    folder.mkdir(parents=True)
+    (folder / "input.xml").touch()
+    (tmp_path / "commands" / "ipi-driver").write_text('#!/bin/sh\necho "$@"\n')
+    words = "gas-nve --no-one-core --threads 2 --model m --rotation-batch 6 --steps=50 --seed 3"
+    output, _ = submit(words.split(), tmp_path, environment).communicate(timeout=60)
+    again = "--no-one-core --threads 2 --rotation-batch 6 --steps=50"
+    assert output.strip() == f"run gas-nve --output runs/water --resume {again}"
+
+
 def test_failure_is_the_status_of_the_job(tmp_path: Path, environment: dict[str, str]) -> None:
     job = submit(["gas-nve", "--model", "no-such-model"], tmp_path, environment)
     output, _ = job.communicate(timeout=60)

@@ -13,6 +13,12 @@ from ipi_driver.errors import UserError
 from ipi_driver.structure import FloatArray
 from ipi_driver.units import ipi_factor
 
+_DEFAULT_OUTPUT = """<output prefix='i-pi'>
+<properties filename='md' stride='10'> [ time, step, conserved, temperature, potential, kinetic_cv ] </properties>
+<trajectory filename='pos' stride='100'> positions </trajectory>
+</output>"""
+"""What i-PI writes for an input that does not say."""
+
 _CHECKPOINT_MASSES = re.compile(r"<beads\b.*?<m\b[^>]*>([^<]*)</m>", re.DOTALL)
 
 
@@ -165,7 +171,7 @@ def filled(pattern: str, labels: str, instance: str) -> str:
 
 def _outputs(root: ElementTree.Element, systems: tuple[str, ...]) -> tuple[OutputFile, ...]:
     outputs = []
-    for section in root.findall("output"):
+    for section in root.findall("output") or [ElementTree.fromstring(_DEFAULT_OUTPUT)]:
         prefix = section.get("prefix", "i-pi")
         for element in section:
             if element.tag not in ("properties", "trajectory"):
