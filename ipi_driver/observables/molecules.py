@@ -119,6 +119,8 @@ class Molecules:
             if not chosen.any():
                 raise UserError(f"orientation vector {vector!r}: {self.formula} has no {end}")
             weights += sign * chosen / chosen.sum()
+        if not weights.any():
+            raise UserError(f"orientation vector {vector!r} ends where it begins: expected two elements")
         return weights
 
     def vectors(self, positions: FloatArray, cell: FloatArray, weights: FloatArray) -> FloatArray:
@@ -163,6 +165,10 @@ def find_molecules(structure: Structure, formula: str | None = None) -> Molecule
             f"no {formula} molecule found in the structure, it holds {found}: check formula, cell and units"
         )
     chosen = sorted(kinds[wanted], key=lambda atoms: int(atoms[0]))
+    if structure.periodic and len(chosen[0]) > 1 and _is_framework(structure, chosen[0]):
+        raise UserError(
+            f"the bonds of {wanted} go on from cell to cell: it is a framework, and the observables are of molecules"
+        )
     neighbours: list[set[int]] = [set() for _ in range(n)]
     for i, j in bonds:
         neighbours[i].add(int(j))
@@ -190,6 +196,25 @@ def _bonds(structure: Structure) -> IntArray:
     radii = covalent_radii[structure.numbers] * BOND_TOLERANCE
     i, j = neighbor_list("ij", structure.to_atoms(), cutoff=radii)
     return np.stack([i, j], axis=1).astype(np.int64)
+
+
+def _is_framework(structure: Structure, atoms: IntArray) -> bool:
+    """Whether bonds lead from an atom to its own image: then no shift makes the molecule whole."""
+    group = structure.to_atoms()[atoms]
+    radii = covalent_radii[structure.numbers[atoms]] * BOND_TOLERANCE
+    i, j, shifts = neighbor_list("ijS", group, cutoff=radii)
+    place: dict[int, IntArray] = {0: np.zeros(3, dtype=np.int64)}
+    waiting = [0]
+    while waiting:
+        atom = waiting.pop()
+        for bond in np.flatnonzero(i == atom):
+            image = place[atom] + shifts[bond]
+            if (known := place.get(int(j[bond]))) is None:
+                place[int(j[bond])] = image
+                waiting.append(int(j[bond]))
+            elif (known != image).any():
+                return True
+    return False
 
 
 def _walk(atoms: IntArray, neighbours: list[set[int]]) -> tuple[list[int], list[int]]:
@@ -221,13 +246,15 @@ def _formula(numbers: IntArray) -> str:
 
 
 def _normalised(formula: str) -> str:
-    """A user's formula in the order used here; deuterium counts as hydrogen."""
+    """A user's formula in the order used here; isotopes count as their element."""
     from ase.formula import Formula
 
+    message = f"molecule must be a chemical formula such as H2O, got {formula!r}"
     try:
-        counts = Formula(formula.replace("D", "H")).count()
+        counts = Formula(formula).count()
     except ValueError as error:
-        raise UserError(f"molecule must be a chemical formula such as H2O, got {formula!r}") from error
-    return _formula(
-        np.array([atomic_numbers[symbol] for symbol, count in counts.items() for _ in range(count)])
-    )
+        raise UserError(message) from error
+    numbers = [element_of(symbol) for symbol, count in counts.items() for _ in range(count)]
+    if not numbers or None in numbers:
+        raise UserError(message)
+    return _formula(np.array(numbers))

@@ -36,8 +36,8 @@ def tetrahedral_order(centres: FloatArray, cell: FloatArray) -> FloatArray:
 
 
 def recognise(structure: Structure, molecules: Molecules) -> str:
-    """``gas`` for one molecule, else ``ice`` or ``liquid`` by the mean tetrahedral order of the first sites."""
-    if molecules.n_molecules == 1:
+    """``gas`` for one molecule alone, else ``ice`` or ``liquid`` by the mean tetrahedral order of the first sites."""
+    if molecules.n_sites == structure.n_atoms:
         return "gas"
     if molecules.n_molecules < 5:
         return "liquid"

@@ -222,10 +222,11 @@ def blocked_ratio(
         tau = max(tau, from_blocks)
         left = 1.0 - 1.0 / (1.0 + 2.0 * max(neighbours, 0.0))
     correction = float(1.0 / np.sqrt(1.0 - left))
-    per_block = n // n_blocks  # longer blocks take the remainder
-    used = n_blocks * per_block
-    grouped = residuals[:used].reshape(n_blocks, per_block, *residuals.shape[1:]).mean(axis=1)
-    length = per_block * spacing
+    # blocks that differ by one piece at most: what is in the mean has to be in a block, too
+    starts = np.arange(n_blocks) * n // n_blocks
+    sizes = np.diff(starts, append=n).reshape(-1, *(1,) * (residuals.ndim - 1))
+    grouped = np.add.reduceat(residuals, starts, axis=0) / sizes
+    length = n / n_blocks * spacing
     variance = ((grouped - grouped.mean(axis=0)) ** 2).sum(axis=0) / (n_blocks * (n_blocks - 1))
     error = np.where(np.isfinite(value), np.sqrt(variance) * correction, np.nan)
     return Estimate(np.asarray(value), np.asarray(error), tau, length, n_blocks, value + grouped, correction)

@@ -178,7 +178,7 @@ def layouts_of(analyses: Sequence[Analysis]) -> tuple[Layout, ...]:
     """The figures of a kind, with what the runs hold: other elements than O and H, ice that moves."""
     kind = analyses[0].kind
     keys = {key for analysis in analyses for key in analysis.curves}
-    layouts = LAYOUTS["liquid"] if kind == "ice" and "msd" in keys else LAYOUTS[kind]
+    layouts = (*LAYOUTS["ice"], *LAYOUTS["liquid"]) if kind == "ice" else LAYOUTS[kind]
     pairs = tuple(dict.fromkeys(k for a in analyses for k in a.curves if k.startswith("g_")))
     result = []
     for layout in (*layouts, REPLAY):

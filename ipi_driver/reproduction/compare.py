@@ -93,10 +93,14 @@ def _compare_scalar(key: str, analyses: Mapping[str, Analysis]) -> Comparison | 
         return Comparison(
             first.label.partition(" (")[0], first.unit, values, "fitted over different times: see the curves"
         )
-    worst = max(abs(_sigmas(a, b)) for a, b in combinations(known.values(), 2))
+    sure = {name: s for name, s in known.items() if math.isfinite(s.value) and 0.0 < s.error < math.inf}
+    if len(sure) < 2:
+        return Comparison(first.label, first.unit, values, "not resolved: no uncertainty")
+    worst = max(abs(_sigmas(a, b)) for a, b in combinations(sure.values(), 2))
     verdict = f"agree (at most {worst:.1f} σ apart)" if worst <= SIGMAS else f"differ by {worst:.1f} σ"
-    if not math.isfinite(worst):
-        verdict = "not resolved: no uncertainty"
+    if len(sure) < len(known):
+        unsure = [name for name in known if name not in sure]
+        verdict = f"{' and '.join(sure)} {verdict}; {' and '.join(unsure)} without an uncertainty"
     return Comparison(first.label, first.unit, values, verdict)
 
 

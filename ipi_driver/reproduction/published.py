@@ -83,7 +83,7 @@ PUBLISHED = (
         "symmetry error of energies, liquid",
         8.0,
         "meV",
-        "per structure of 64 (published: 512) molecules; reference Ih, not 3i",
+        "per structure, of 64 molecules at scale small (published: 512); reference Ih, not 3i",
     ),
     Published("check", "liquid:none:force_mae", "symmetry error of forces, liquid", 1.2, "meV/Å", _NOT_3I),
     Published("liquid-raw", "g_OO_height", "liquid: first maximum of g_OO", 2.25, "", _MODEL),

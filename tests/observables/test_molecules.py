@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
-from ase.build import molecule
+from ase.build import bulk, molecule
 
 from ipi_driver.errors import UserError
 from ipi_driver.observables.molecules import find_molecules, largest_radius, minimum_image
+from ipi_driver.observables.recognition import recognise
 from ipi_driver.structure import Structure
 
 TRICLINIC = np.array([[9.0, 0.0, 0.0], [2.5, 8.0, 0.0], [-1.5, 2.0, 10.0]])
@@ -99,6 +100,41 @@ def test_chosen_molecule_and_vector():
         find_molecules(structure, "NH3").weights("N->O")
     with pytest.raises(UserError, match="must read `A->B`"):
         find_molecules(structure, "NH3").weights("dipole")
+
+
+def test_vectors_and_formulas_that_are_none():
+    water = molecule("H2O")
+    structure = Structure(water.numbers, water.positions)
+    with pytest.raises(UserError, match="ends where it begins"):
+        find_molecules(structure).weights("H->H")
+    assert find_molecules(structure, "T2O").n_molecules == 1
+    for formula in ("Q", "H2Q", ""):
+        with pytest.raises(UserError, match="must be a chemical formula"):
+            find_molecules(structure, formula)
+
+
+def test_a_framework_of_bonds_is_no_molecule():
+    with pytest.raises(UserError, match="the bonds of Cu4 go on from cell to cell"):
+        find_molecules(Structure.from_atoms(bulk("Cu", cubic=True)))
+    chain = Structure(
+        np.full(8, 6), np.arange(8.0)[:, None] * [1.3, 0, 0], np.diag([10.4, 9, 9]), np.full(3, True)
+    )
+    with pytest.raises(UserError, match="it is a framework"):
+        find_molecules(chain)
+
+
+def test_a_molecule_among_others_is_no_gas():
+    water, methanol = molecule("H2O"), molecule("CH3OH")
+    places = 4.0 * np.array(np.unravel_index(np.arange(8), (2, 2, 2))).T
+    positions = [water.positions + place for place in places[1:]]
+    numbers = np.concatenate([methanol.numbers, *[water.numbers] * 7])
+    structure = Structure(
+        numbers, np.concatenate([methanol.positions, *positions]), np.eye(3) * 8, np.full(3, True)
+    )
+    assert recognise(structure, find_molecules(structure, "CH4O")) == "liquid"
+    assert recognise(structure, find_molecules(structure)) == "liquid"
+    alone = Structure(methanol.numbers, methanol.positions, np.eye(3) * 8, np.full(3, True))
+    assert recognise(alone, find_molecules(alone)) == "gas"
 
 
 def test_atoms_have_no_orientation():

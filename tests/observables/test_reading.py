@@ -122,6 +122,23 @@ def test_momenta_stand_in_for_velocities(ipi_run, tmp_path):
         np.testing.assert_allclose(from_momenta[step], velocities, rtol=2e-5, atol=1e-9)
 
 
+def test_a_file_whose_name_begins_as_that_of_another(ipi_run, tmp_path):
+    folder = copied(ipi_run, tmp_path)
+    (folder / "water.x_0.xyz").rename(folder / "water.x.xyz")
+    shutil.copyfile(folder / "water.v_0.xyz", folder / "water.x_start_0.xyz")
+    assert Run(folder).trajectory("positions").path.name == "water.x.xyz"
+    (folder / "water.x.xyz").unlink()
+    assert Run(folder).trajectory("positions") is None
+
+
+def test_the_thermostat_is_not_that_of_the_barostat(tmp_path):
+    (tmp_path / "input.xml").write_text(
+        "<simulation><system><motion mode='dynamics'><dynamics mode='npt'><barostat mode='isotropic'>"
+        "<thermostat mode='langevin'/></barostat><thermostat mode='svr'/></dynamics></motion></system></simulation>"
+    )
+    assert read_input(tmp_path / "input.xml").thermostat == "svr"
+
+
 def test_missing_outputs_are_one_clear_line(ipi_run, tmp_path):
     folder = copied(ipi_run, tmp_path)
     (folder / "water.f_0.xyz").unlink()

@@ -248,6 +248,55 @@ def test_velocities_of_beads_are_no_temperature(runs, tmp_path):
     assert near(centroids.scalars["temperature_O"], 300.0)
 
 
+def test_the_torque_of_beads_is_that_of_one(tmp_path):
+    """The mean of r x F is not that of the centroids, whose angular momentum nothing conserves."""
+    folder = synthetic.gas(tmp_path / "run", 7, n_frames=400)
+    path = folder / "input.xml"
+    text = path.read_text().replace("nbeads='1'", "nbeads='8'")
+    for name, quantity in (("frc", "f_centroid"), ("pos", "x_centroid")):
+        shutil.copyfile(folder / f"simulation.{name}_0.xyz", folder / f"simulation.{name}_mean.xyz")
+        stride = "<trajectory filename='" + name + "' stride='10'>"
+        text = text.replace(
+            stride, f"<trajectory filename='{name}_mean' stride='10'> {quantity} </trajectory>" + stride
+        )
+    path.write_text(text)
+    centroids = folder / "simulation.frc_mean.xyz"
+    turned = re.sub(r"(?m)^( +[OH] )(.{13})(.{13})", r"\1\3\2", centroids.read_text())
+    centroids.write_text(turned)
+    (found,) = analyse_folders([folder], Options())
+    assert found.scalars["torque_vector"].value == pytest.approx(10.0, rel=1e-3)
+    assert "the torque is that of one bead" in found.notes
+    path.write_text(text.replace("'nvt'", "'nve'"))
+    (found,) = analyse_folders([folder], Options())
+    assert "precession" not in found.scalars
+    assert any("no symmetry conserves that of the centroids" in note for note in found.notes)
+
+
+def test_the_drift_of_a_mixture_is_that_of_all_its_molecules(runs, analyses, tmp_path):
+    """One molecule that was taken apart: 31 molecules of water beside three atoms make 34."""
+    folder = Path(shutil.copytree(runs / "raw", tmp_path / "run"))
+    path = folder / "simulation.pos_0.xyz"
+    lines = path.read_text().splitlines()
+    lines = [f"{'He':>8}{line[8:]}" if k % 98 in (2, 3, 4) else line for k, line in enumerate(lines)]
+    path.write_text("\n".join(lines) + "\n")
+    (mixture,) = analyse_folders([folder], Options(longest_lag=2.0))
+    assert mixture.system == "31 H2O"
+    assert mixture.scalars["drift"].value == pytest.approx(
+        analyses[0].scalars["drift"].value * 32 / 34, rel=1e-6
+    )
+
+
+def test_labels_tell_the_runs_apart(runs, tmp_path):
+    """As many parents as it takes; the same run twice has a number."""
+    for name in "AB":
+        shutil.copytree(runs / "gas", tmp_path / name / "runs" / "gas-nvt")
+    folders = [tmp_path / name / "runs" / "gas-nvt" for name in "AB"]
+    labels = [analysis.label for analysis in analyse_folders([*folders, runs / "gas"], Options())]
+    assert labels == ["A/runs/gas-nvt", "B/runs/gas-nvt", "gas"]
+    labels = [analysis.label for analysis in analyse_folders([folders[0], folders[0]], Options())]
+    assert [label.rpartition("/")[2] for label in labels] == ["gas-nvt #1", "gas-nvt #2"]
+
+
 def test_page_needs_no_network(output):
     page = (output / "report.html").read_text()
     links = _Links()
@@ -337,6 +386,17 @@ def test_relaxations_are_compared_cell_by_cell(tmp_path):
     shutil.rmtree(averaged / "b")  # a set that is not complete yet
     _, part = analyse_folders([raw, averaged], Options())
     assert part.scalars["ice_rmsd"].value == pytest.approx(20.0, rel=1e-3)
+    # of one cell alone the relative energy is zero: what is compared is the energy
+    lower = ice_set(tmp_path / "lower", 0.0, {"a": (-80.0, -81.4)})
+    _, one = analyse_folders([raw, lower], Options())
+    assert "ice_relaxed_rmse" not in one.scalars
+    assert one.scalars["ice_relaxed_difference"].value == pytest.approx(-50.0, rel=1e-6)
+    assert one.scalars["ice_initial_difference"].value == pytest.approx(0.0, abs=1e-6)
+    strided = lower / "a" / "simulation.out"
+    strided.write_text(re.sub(r"(?m)^ +1\.0+e\+00", "  5.00000000e+00", strided.read_text()))
+    (one,) = analyse_folders([lower], Options())
+    assert one.scalars["ice_steps"].value == 5.0
+    assert any("relaxed geometry is that of step 1, the energy that of step 5" in note for note in one.notes)
     other = ice_set(tmp_path / "other", 0.0, {"c": (-80.0, -81.0), "d": (-80.2, -81.1)})
     with pytest.raises(UserError, match="no cell in common"):
         analyse_folders([raw, other], Options())
@@ -401,6 +461,7 @@ def test_bad_input_is_one_clear_line(runs, tmp_path, capsys):
         path.write_text("\n".join("93" if line == "96" else line for line in kept) + "\n")
     assert "different systems" in refused(capsys, str(runs / "raw"), str(small), *out)
     assert "no CO2 molecule found" in refused(capsys, str(runs / "raw"), "--molecule", "CO2", *out)
+    assert "ends where it begins" in refused(capsys, str(runs / "raw"), "--vector", "H->H", *out)
     assert "has no N" in refused(capsys, str(runs / "raw"), "--vector", "O->N", *out)
     (tmp_path / "empty").mkdir()
     assert "not a run folder" in refused(capsys, str(tmp_path / "empty"), *out)

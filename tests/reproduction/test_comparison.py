@@ -30,6 +30,18 @@ def test_verdicts_follow_the_uncertainties() -> None:
     assert row.verdict == "raw and 2i not resolved (0.2 σ)"
     (row,) = compare_runs({"raw": averaged, "2i": analysis("2i", drift=(1.0, 0.5))})[-1:]
     assert row.verdict == "not raw < 2i (11.3 σ)"
+    nan = float("nan")
+    for missing in range(3):
+        values = [(4.0, 0.5), (4.2, 0.5), (4.1, 0.5)]
+        values[missing] = (nan, nan)
+        runs = {
+            name: analysis(name, relaxation=v)
+            for name, v in zip(("raw", "2i", "random"), values, strict=True)
+        }
+        (row,) = compare_runs(runs)
+        left = list(runs).pop(missing)
+        assert row.verdict.endswith(f"; {left} without an uncertainty")
+        assert " agree (at most 0." in row.verdict
     # fits over other times are not compared
     long, short = analysis("raw"), analysis("2i")
     long.scalars["diffusion"] = Scalar("D of O (fit 1 to 4 ps)", 0.20, 0.01, "Å²/ps")

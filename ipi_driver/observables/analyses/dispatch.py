@@ -67,10 +67,10 @@ def analyse_folders(
             continue
         for run in runs:
             analyses.append(_analyse(run, options, start))
+    _make_labels_unique(analyses)
     for other in relaxed[1:]:
         compare_relaxations(relaxed[0], other)
     _check_same_systems(analyses)
-    _make_labels_unique(analyses)
     return analyses
 
 
@@ -112,8 +112,18 @@ def _composition(analysis: Analysis) -> list[int]:
 
 
 def _make_labels_unique(analyses: Sequence[Analysis]) -> None:
+    """Put as many parents of the folder before equal labels as it takes; the same folder twice gets a number."""
+    parents = {id(analysis): list(Path(analysis.source).resolve().parent.parts) for analysis in analyses}
+    while same := _with_equal_labels(analyses):
+        if not any(parents[id(analysis)] for analysis in same):
+            break
+        for analysis in same:
+            if parents[id(analysis)]:
+                analysis.label = f"{parents[id(analysis)].pop().strip('/')}/{analysis.label}"
+    for number, analysis in enumerate(_with_equal_labels(analyses), start=1):
+        analysis.label = f"{analysis.label} #{number}"
+
+
+def _with_equal_labels(analyses: Sequence[Analysis]) -> list[Analysis]:
     labels = [analysis.label for analysis in analyses]
-    for analysis in analyses:
-        if labels.count(analysis.label) > 1:
-            parent = Path(analysis.source).resolve().parent.name
-            analysis.label = f"{parent}/{analysis.label}"
+    return [analysis for analysis in analyses if labels.count(analysis.label) > 1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ipi_driver.errors import UserError
 from ipi_driver.observables.analyses.common import (
     Progress,
     System,
@@ -81,6 +82,8 @@ def add_temperature(analysis: Analysis, system: System, options: Options, progre
 
 def _add_angular_momentum(analysis: Analysis, system: System, options: Options, progress: Progress) -> None:
     run, atoms = system.run, system.molecules.indices[0]
+    if run.settings.n_beads > 1:
+        raise UserError("with several beads no symmetry conserves that of the centroids")
     spacing = sampling_of(run, ["positions", "velocities"], options.skip).spacing
     series = []
     for frame in used_frames(run, ["positions", "velocities"], options.skip, progress):
@@ -88,7 +91,8 @@ def _add_angular_momentum(analysis: Analysis, system: System, options: Options, 
         series.append(angular_momentum(run.masses[atoms], whole, frame.velocities[atoms]))
     momenta = np.array(series)
     in_hbar = momenta / HBAR
-    times = np.asarray(np.arange(len(momenta)) * (spacing / FS_PER_PS), dtype=np.float64)
+    start = options.skip if options.skip > 0.0 else 0.0
+    times = np.asarray(start + np.arange(len(momenta)) * (spacing / FS_PER_PS), dtype=np.float64)
     thin = max(1, len(momenta) // _POINTS)
     for k, axis in enumerate("xyz"):
         _add_series(analysis, f"L_{axis}", times, in_hbar[:, k], thin, f"L{axis} / ħ")
@@ -97,8 +101,11 @@ def _add_angular_momentum(analysis: Analysis, system: System, options: Options, 
     rate = precession_rate(momenta, spacing)
     modulus = rate.derived(lambda omega: np.linalg.norm(omega))
     analysis.scalars["precession"] = Scalar.of("mean precession rate |Ω| of L", modulus, "rad/ps", FS_PER_PS)
-    deviation = in_hbar - in_hbar[0]
-    largest = float(np.linalg.norm(deviation, axis=1).max() / np.linalg.norm(in_hbar[0]))
+    deviation, first = in_hbar - in_hbar[0], float(np.linalg.norm(in_hbar[0]))
+    if first == 0.0:
+        analysis.note("the molecule starts without angular momentum: no relative change of it")
+        return
+    largest = float(np.linalg.norm(deviation, axis=1).max() / first)
     if largest > _CONSERVED:
         frequency, resolution = (FS_PER_PS * value for value in dominant_frequency(momenta, spacing))
         label = "dominant angular frequency of L"
@@ -115,6 +122,9 @@ def _add_series(
 
 def _add_torque(analysis: Analysis, system: System, options: Options, progress: Progress) -> None:
     run, atoms = system.run, system.molecules.indices[0]
+    if run.settings.n_beads > 1:  # the mean of r x F over the beads is not that of the centroids
+        run = run.of_one_bead()
+        analysis.note("the torque is that of one bead")
     spacing = sampling_of(run, ["positions", "forces"], options.skip).spacing
     series = []
     for frame in used_frames(run, ["positions", "forces"], options.skip, progress):

@@ -133,6 +133,13 @@ def compare_relaxations(reference: RelaxedSet, other: RelaxedSet) -> None:
     analysis, against = other.analysis, f"against {reference.analysis.label}"
     counts = [first.n_molecules for first, _ in pairs]
     for key, attribute in (("initial", "initial_energy"), ("relaxed", "relaxed_energy")):
+        if len(pairs) == 1:  # relative to its own mean one energy is zero
+            first, second = (getattr(cell, attribute) for cell in pairs[0])
+            label = f"{key} energy, difference {against}"
+            analysis.scalars[f"ice_{key}_difference"] = Scalar(
+                label, 1e3 * (second - first) / counts[0], _NAN, "meV/molecule"
+            )
+            continue
         ours, theirs = (
             1e3 * relative_energies([getattr(pair[side], attribute) for pair in pairs], counts)
             for side in (0, 1)
@@ -167,11 +174,16 @@ def compare_relaxations(reference: RelaxedSet, other: RelaxedSet) -> None:
 
 def _read_cell(run: Run, options: Options, progress: Progress) -> RelaxedCell:
     system = open_system(run, options)
-    last = system.structure
+    last, last_step = system.structure, 0
     for frame in run.frames(["positions"]):
         last = Structure(run.numbers, frame.positions, frame.cell, system.structure.pbc)
+        last_step = frame.step
         progress(1)
-    potential = run.properties["potential"]
+    potential, energy_steps = run.properties["potential"], run.properties.steps
+    if last_step != energy_steps[-1]:
+        run.note(
+            f"the relaxed geometry is that of step {last_step}, the energy that of step {energy_steps[-1]}"
+        )
     forces = None
     if run.has("forces"):
         stream = run.frames(["forces"])
@@ -189,5 +201,5 @@ def _read_cell(run: Run, options: Options, progress: Progress) -> RelaxedCell:
         float(potential[-1]),
         forces,
         last,
-        len(potential) - 1,
+        int(energy_steps[-1] - energy_steps[0]),
     )

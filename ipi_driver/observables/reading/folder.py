@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, reduce
@@ -67,6 +68,8 @@ class Run:
         The folder.
     notes
         What a reader of the results should know about the files; grows while they are read.
+    prefers_centroids
+        Whether centroids are read where there are several beads and the run wrote them.
 
     Raises
     ------
@@ -77,6 +80,7 @@ class Run:
 
     path: Path
     notes: list[str] = field(default_factory=list)
+    prefers_centroids: bool = True
 
     def __post_init__(self) -> None:
         self.path = Path(self.path)
@@ -93,7 +97,8 @@ class Run:
         if self.settings.n_beads > 1:
             n_beads = self.settings.n_beads
             self.note(
-                f"{n_beads} beads: centroids where the run wrote them, else positions and forces of the first"
+                f"{n_beads} beads: centroids where the run wrote them, else positions and forces of the first; pair "
+                "correlations and orientations of centroids are sharper than those of the particles"
             )
 
     @property
@@ -188,7 +193,7 @@ class Run:
         temperature n_beads times as high, and does not stand in for the centroid's.
         """
         wanted = [quantity]
-        if self.settings.n_beads > 1 and quantity in CENTROIDS:
+        if self.settings.n_beads > 1 and quantity in CENTROIDS and self.prefers_centroids:
             wanted.insert(0, CENTROIDS[quantity])
             if quantity in ("velocities", "momenta"):
                 wanted.remove(quantity)
@@ -279,6 +284,21 @@ class Run:
         """Number of frames in a trajectory, from its size (for progress bars; exact for i-PI's layout)."""
         return self._require(quantity)[1].n_frames
 
+    def of_one_bead(self) -> Run:
+        """The same run, its positions and forces those of one bead.
+
+        Raises
+        ------
+        UserError
+            If it did not write both, or of different beads.
+        """
+        run = Run(self.path, self.notes, prefers_centroids=False)
+        names = [run._require(quantity)[1].path.stem for quantity in ("positions", "forces")]
+        beads = [name.rpartition("_")[2] for name in names]
+        if beads[0] != beads[1]:
+            raise UserError(f"{self.path}: positions of bead {beads[0]} and forces of bead {beads[1]}")
+        return run
+
     def _require(self, quantity: str) -> tuple[str, TrajectoryFile]:
         names = (quantity, "momenta") if quantity == "velocities" else (quantity,)
         for name in names:
@@ -300,8 +320,10 @@ class Run:
         if output.format not in ("xyz", ""):
             self.note(f"{output.stem}: format {output.format} is not read, expected xyz")
             return None
-        candidates = [*sorted(self.path.glob(f"{output.stem}_*.xyz")), self.path / f"{output.stem}.xyz"]
-        return next((path for path in candidates if path.is_file()), None)
+        # of a bead, or of what has none; `pos` is not `pos_start`
+        name = re.compile(re.escape(Path(output.stem).name) + r"(_\d+)?\.xyz")
+        candidates = sorted((self.path / output.stem).parent.glob("*.xyz"))
+        return next((path for path in candidates if path.is_file() and name.fullmatch(path.name)), None)
 
 
 def find_input(folder: Path) -> Path:

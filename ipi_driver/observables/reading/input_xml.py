@@ -116,7 +116,8 @@ def read_input(path: Path) -> InputSettings:
     systems = tuple(s.get("prefix", "").strip() for s in expand_templates(root, path))
     motion = root.find(".//motion")
     dynamics = root.find(".//motion/dynamics")
-    thermostat = root.find(".//thermostat")
+    # a barostat has one of its own, which may stand before
+    thermostat = root.find(".//dynamics/thermostat")
     beads = root.find(".//initialize")
     restarted = root.find(".//beads")
     n_beads = 1
