@@ -53,15 +53,20 @@ def wait_for_steps(path: Path) -> None:
         time.sleep(0.1)
 
 
-def test_job_out_of_time_continues_until_it_is_done(tmp_path: Path, environment: dict[str, str]) -> None:
-    folder = tmp_path / "runs" / "water"
-    words = ["gas-nve", "--model", MODEL, "--seed", "3"]
-    job = submit([*words, "--steps", "1000000"], tmp_path, environment)
+def run_out_of_time(words: list[str], place: Path, folder: Path, environment: dict[str, str]) -> None:
+    """A job that is told by Slurm, while it runs in ``folder``, that its time is over."""
+    job = submit(words, place, environment)
     wait_for_steps(folder / "simulation.out")
     job.send_signal(signal.SIGUSR1)
     output, _ = job.communicate(timeout=60)
     assert job.returncode == 130, output
-    assert (tmp_path / "asked").read_text() == "requeue 42\n"
+    assert (place / "asked").read_text() == "requeue 42\n"
+
+
+def test_job_out_of_time_continues_until_it_is_done(tmp_path: Path, environment: dict[str, str]) -> None:
+    folder = tmp_path / "runs" / "water"
+    words = ["gas-nve", "--model", MODEL, "--seed", "3"]
+    run_out_of_time([*words, "--steps", "1000000"], tmp_path, folder, environment)
 
     done = int(Run(folder).properties.steps[-1])
     job = submit([*words, "--steps", str(done + 100)], tmp_path, environment)
@@ -78,12 +83,7 @@ def test_job_of_a_set_continues_until_all_cells_are_done(tmp_path: Path, environ
         shutil.copyfile(shipped_folder("inputs") / "gas-nve" / "structure.extxyz", cells / f"{name}.extxyz")
     first, second = (tmp_path / "runs" / "water" / name for name in "ab")
     words = ["gas-nve", "--structures", "cells", "--model", MODEL, "--seed", "3"]
-    job = submit([*words, "--steps", "1000000"], tmp_path, environment)
-    wait_for_steps(first / "simulation.out")
-    job.send_signal(signal.SIGUSR1)
-    output, _ = job.communicate(timeout=60)
-    assert job.returncode == 130, output
-    assert (tmp_path / "asked").read_text() == "requeue 42\n"
+    run_out_of_time([*words, "--steps", "1000000"], tmp_path, first, environment)
     assert not second.exists()
 
     done = int(Run(first).properties.steps[-1])
