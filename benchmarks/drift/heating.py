@@ -2,8 +2,9 @@
 
     python benchmarks/drift/heating.py --output heating.png
 
-Reads `predicted-MODEL.csv`, the `stride.csv`, and `predicted-random.csv`, the heating of `errors.csv`, that `ipi-driver
-check` wrote, and `measured.csv`, the drifts of the runs, from this folder; the commands are in its README.
+Reads from this folder what `ipi-driver check` wrote, `predicted-MODEL.csv` (its `stride.csv`) and
+`predicted-random.csv` (the heating of its `errors.csv` times the time step), and `measured.csv`, the drifts of the
+runs; the commands are in the README.
 """
 
 from __future__ import annotations

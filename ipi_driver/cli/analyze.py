@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -144,21 +145,23 @@ def _options(args: argparse.Namespace) -> Options:
 
 
 def _print(analyses: list[Analysis]) -> None:
-    from ipi_driver.report.tables import formatted
+    from ipi_driver.report.tables import formatted, in_one_row
 
     console = Console()
     if not console.is_terminal:  # a log file has no width of its own
         console = Console(width=140)
     for kind in dict.fromkeys(analysis.kind for analysis in analyses):
         same = [analysis for analysis in analyses if analysis.kind == kind]
-        table = Table(title=f"{kind}: {same[0].system}")
+        table = Table(title=escape(f"{kind}: {same[0].system}"))
         table.add_column("quantity", min_width=32)
         for analysis in same:
-            table.add_column(analysis.label, justify="right")
+            table.add_column(escape(analysis.label), justify="right")
         table.add_column("unit", no_wrap=True)
         for key in dict.fromkeys(key for analysis in same for key in analysis.scalars):
             known = [analysis.scalars.get(key) for analysis in same]
             first = next(scalar for scalar in known if scalar is not None)
+            label, own = in_one_row(known)
             cells = ["–" if scalar is None else formatted(scalar.value, scalar.error) for scalar in known]
-            table.add_row(first.label, *cells, first.unit)
+            cells = [f"{cell}\n{addition}".rstrip() for cell, addition in zip(cells, own, strict=True)]
+            table.add_row(label, *cells, first.unit)
         console.print(table)

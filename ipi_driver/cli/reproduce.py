@@ -46,8 +46,8 @@ its length: --only-report analyses the whole of it and says so. An example, whic
 
   ipi-driver run liquid-nvt --output reproduction-small/runs/liquid-2i --resume --steps 8000
 
-exit status: 0 all runs named are complete; 2 error, or a run failed (the others are run and reported); 130 interrupted
-(the same command continues).
+exit status: 0 all runs named are complete (with --only-report: a report was written); 2 error, or a run failed (the
+others are run and reported); 130 interrupted (the same command continues).
 """
 
 
@@ -127,7 +127,7 @@ def main(args: argparse.Namespace) -> int:
         _print_plan(runs, parts, jobs)
         return 0
     _check_model(args.model)
-    open_plan(output, settings, () if args.only_report else parts)
+    open_plan(output, settings, () if args.only_report else parts, write=not args.only_report)
     failures: list[Failure] = []
     if not args.only_report:
         failures = _execute(runs, parts, jobs, console)

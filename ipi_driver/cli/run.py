@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -129,7 +130,7 @@ def main(args: argparse.Namespace) -> int:
         )
     outcome = run_simulation(folder, start_file, console, args.one_core)
 
-    command = f"ipi-driver run {args.input} --output {folder} --resume"
+    command = shlex.join(["ipi-driver", "run", str(args.input), "--output", str(folder), "--resume"])
     if not outcome.finished:
         console.print(
             f"stopped at step {outcome.steps} of {outcome.total}: {outcome.reason}; continue with: {command}",

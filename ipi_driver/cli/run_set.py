@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -68,7 +69,8 @@ def run_set(args: argparse.Namespace, runs: RunSet, changes: Changes, console: C
     print_set(output, rows)
     if status:
         done = sum(state == "finished" for state in states.values())
-        command = f"ipi-driver run {args.input}{_option(args.structures)} --output {output} --resume"
+        words = ["ipi-driver", "run", str(args.input), *_option(args.structures), "--output", str(output)]
+        command = shlex.join([*words, "--resume"])
         _say(console, f"{done} of {len(states)} cells are finished; continue with: {command}")
     return status
 
@@ -97,8 +99,8 @@ def _run_cell(
     return outcome
 
 
-def _option(structures: Path | None) -> str:
-    return "" if structures is None else f" --structures {structures}"
+def _option(structures: Path | None) -> list[str]:
+    return [] if structures is None else ["--structures", str(structures)]
 
 
 def _say(console: Console, text: str) -> None:

@@ -79,6 +79,8 @@ class CheckResult:
         The cheapest sufficient average.
     stride
         For the trajectory, if there is one and averaging is of use.
+    has_trajectory
+        Whether there is one.
     """
 
     model: str
@@ -89,6 +91,7 @@ class CheckResult:
     reference_errors: dict[str, float]
     recommendation: Recommendation
     stride: StrideTable | None
+    has_trajectory: bool = False
 
 
 def silent(description: str, total: int) -> Progress:
@@ -174,6 +177,7 @@ def run_check(
         },
         recommendation=recommendation,
         stride=stride,
+        has_trajectory=trajectory is not None,
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ipi_driver.diagnostics.symmetry_error import AverageError
+from ipi_driver.rotations.quadrature import quadrature
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,9 @@ class Recommendation:
 def recommend(rows: Sequence[AverageError], tolerance: float) -> Recommendation:
     """Choose from the table of errors; the reference, whose error is zero by construction, does not count.
 
+    One random frame is no candidate: its error is the raw one, drawn again. Of averages that cost the same a fixed one
+    comes before one in random frames.
+
     Parameters
     ----------
     rows
@@ -64,13 +68,17 @@ def recommend(rows: Sequence[AverageError], tolerance: float) -> Recommendation:
     """
     worst: dict[str, tuple[float, int]] = {}
     for row in rows:
-        if not row.is_reference:
+        if not (row.is_reference or (row.n_frames == 1 and _is_random(row.average))):
             error = max(row.force_mae, worst.get(row.average, (0.0, 0))[0])
             worst[row.average] = (error, row.n_frames)
     good = {name: value for name, value in worst.items() if value[0] <= tolerance}
     if good:
-        name = min(good, key=lambda name: (good[name][1], good[name][0]))
+        name = min(good, key=lambda name: (good[name][1], _is_random(name), good[name][0]))
     else:
         name = min(worst, key=lambda name: (worst[name][0], worst[name][1]))
     error, n_frames = worst[name]
     return Recommendation(name, error, n_frames, bool(good), tolerance)
+
+
+def _is_random(average: str) -> bool:
+    return quadrature(average).random is not None

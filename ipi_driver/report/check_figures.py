@@ -14,6 +14,7 @@ from matplotlib.ticker import NullFormatter
 
 from ipi_driver.diagnostics.check import CheckResult
 from ipi_driver.diagnostics.stride import StrideTable
+from ipi_driver.report.figures import shown
 from ipi_driver.units import FS_PER_NS, SPEED_OF_LIGHT
 
 MILLI = 1000.0
@@ -78,7 +79,7 @@ def _convergence(result: CheckResult) -> Any:
             x = np.array([r.n_frames for r in rows])
             y = MILLI * np.maximum([getattr(r, quantity) for r in rows], FLOOR)
             inversion = np.array([r.average == "i" or r.average.endswith(("h", "i")) for r in rows])
-            axis.plot(x[~inversion], y[~inversion], "o", color=color, label=data_set)
+            axis.plot(x[~inversion], y[~inversion], "o", color=color, label=shown(data_set))
             axis.plot(x[inversion], y[inversion], "o", color=color, mfc="white")
             order = np.lexsort((y, x))
             best = [k for n, k in enumerate(order) if y[k] < min(y[order[:n]], default=np.inf)]
@@ -99,7 +100,7 @@ def _convergence(result: CheckResult) -> Any:
         fontsize=6.5,
     )
     axes[0].legend(loc="lower left", title="open: with inversion", title_fontsize=6.5)
-    figure.suptitle(f"{result.model}: difference from {result.settings.reference}", fontsize=8)
+    figure.suptitle(f"{shown(result.model)}: difference from {result.settings.reference}", fontsize=8)
     return figure
 
 
@@ -146,7 +147,7 @@ def _degrees(result: CheckResult) -> Any:
             axis.set_xticks([*degrees, d.max_degree + 1], [*map(str, degrees), f">{d.max_degree}"])
             top = max(amplitudes.max(), MILLI * rest, 10 * lowest)
             axis.set(yscale="log", ylim=(max(1e-6 * top, lowest), 3 * top), xlabel="degree l", ylabel=label)
-        row[0].set_title(data_set, loc="left", fontsize=8)
+        row[0].set_title(shown(data_set), loc="left", fontsize=8)
     handles, labels = axes[0, 1].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper right", ncols=2)
     return figure
@@ -158,7 +159,9 @@ def _angles(result: CheckResult) -> Any:
     for color, (data_set, d) in zip(_colors(), result.decompositions.items(), strict=False):
         for axis, values in ((axes[0], d.energy_by_angle), (axes[1], d.forces_by_angle)):
             seen = np.isfinite(values)  # not every grid has pairs at every angle
-            axis.plot(np.degrees(d.angles[seen]), MILLI * values[seen], "o-", color=color, label=data_set)
+            axis.plot(
+                np.degrees(d.angles[seen]), MILLI * values[seen], "o-", color=color, label=shown(data_set)
+            )
     for axis, label in ((axes[0], "energy difference (meV)"), (axes[1], "force difference (meV/Å)")):
         axis.set(xlabel="relative angle (degrees)", ylabel=label, xlim=(0, 180))
         if len(result.decompositions) == 1:

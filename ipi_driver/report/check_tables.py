@@ -40,7 +40,7 @@ def print_check(result: CheckResult, console: Console) -> None:
     if result.stride is not None:
         console.print(_stride_table(result))
     console.print(f"[bold]{result.recommendation.text}[/bold]")
-    if result.stride is not None:
+    if result.has_trajectory:
         console.print(f"[bold]{stride_text(result)}[/bold]")
 
 
@@ -84,7 +84,7 @@ def stride_text(result: CheckResult) -> str:
     """One sentence on multiple time stepping."""
     stride = result.stride
     if stride is None:
-        return "No stride: no trajectory was given, or no average is needed."
+        return "Multiple time stepping: of no use, as no average is needed."
     outer = stride.recommended * stride.time_step
     chosen = list(stride.strides).index(stride.recommended)
     left = float(stride.unresolved[chosen]) * MILLI
@@ -152,7 +152,8 @@ def _degree_table(data_set: str, d: Decomposition) -> Table:
         for column, parity in enumerate(PARITIES):
             if degree == 0 and parity == 1:
                 continue  # the average itself
-            shares = [f"{100 * passed[name][degree, column]:.0f}" for name in _SHOWN_AVERAGES]
+            # of the amplitude, as the errors beside it: `passed` is of the power
+            shares = [f"{100 * math.sqrt(passed[name][degree, column]):.0f}" for name in _SHOWN_AVERAGES]
             energy, force = d.energy[degree, column] * MILLI, d.forces[degree, column] * MILLI
             table.add_row(
                 str(degree), "even" if parity == 1 else "odd", _number(energy), _number(force), *shares
@@ -195,6 +196,9 @@ def write_check(result: CheckResult, folder: Path) -> list[Path]:
     ]
     if result.stride is not None:
         written.append(_csv(folder / "stride.csv", _stride_rows(result)))
+    else:  # those of an earlier check
+        for name in ("stride.csv", "stride.png"):
+            (folder / name).unlink(missing_ok=True)
     path = folder / "check.json"
     path.write_text(json.dumps(_plain(as_dictionary(result)), indent=1) + "\n", encoding="utf-8")
     return [*written, path]

@@ -189,6 +189,12 @@ def layouts_of(analyses: Sequence[Analysis]) -> tuple[Layout, ...]:
     return tuple(result)
 
 
+def shown(name: str) -> str:
+    """A name as matplotlib prints it: no mathematics between dollars, and in the legend also where it begins with _."""
+    name = name.replace("$", r"\$")
+    return f" {name}" if name.startswith("_") else name
+
+
 def draw_curves(layout: Layout, analyses: Sequence[Analysis]) -> Figure:
     """Every panel with the curves of every run that has it."""
     rows = -(-len(layout.panels) // layout.columns)
@@ -201,7 +207,7 @@ def draw_curves(layout: Layout, analyses: Sequence[Analysis]) -> Figure:
         for axes, key in zip(grid.flat, layout.panels, strict=False):
             for number, analysis in enumerate(analyses):
                 if key in analysis.curves:
-                    _draw_curve(axes, analysis.curves[key], analysis.label, number, layout)
+                    _draw_curve(axes, analysis.curves[key], shown(analysis.label), number, layout)
             if layout.level is not None:
                 axes.axhline(layout.level, color="0.7", linewidth=0.5, zorder=0)
             if layout.log_x:
@@ -209,8 +215,8 @@ def draw_curves(layout: Layout, analyses: Sequence[Analysis]) -> Figure:
             if layout.log_y:
                 axes.set_yscale("log")
             if layout.scale_from is not None:
-                shown = [a.curves[key] for a in analyses if key in a.curves]
-                highest = max(float(np.nanmax(c.y[c.x > layout.scale_from], initial=0.0)) for c in shown)
+                curves = [a.curves[key] for a in analyses if key in a.curves]
+                highest = max(float(np.nanmax(c.y[c.x > layout.scale_from], initial=0.0)) for c in curves)
                 axes.set_ylim(0.0, 1.15 * max(highest, 1.0))
         for axes in list(grid.flat)[len(layout.panels) :]:
             axes.set_visible(False)
@@ -268,19 +274,19 @@ def draw_maps(key: str, analyses: Sequence[Analysis]) -> Figure | None:
         figure = Figure(figsize=(2.4 * len(chosen) + 0.9, 2.3), layout="constrained")
         FigureCanvasAgg(figure)
         grid = figure.subplots(1, len(chosen), squeeze=False, sharey=True)
-        for axes, analysis, shown in zip(grid.flat, chosen, maps, strict=True):
+        for axes, analysis, drawn in zip(grid.flat, chosen, maps, strict=True):
             image = axes.pcolormesh(
-                _edges(shown.y),
-                _edges(shown.x),
-                shown.values,
+                _edges(drawn.y),
+                _edges(drawn.x),
+                drawn.values,
                 cmap="RdBu_r",
                 vmin=-limit,
                 vmax=limit,
                 rasterized=True,
             )
             axes.set_facecolor("0.8")
-            axes.set_title(analysis.label, fontsize=8)
-            axes.set_xlabel(shown.y_label)
+            axes.set_title(shown(analysis.label), fontsize=8)
+            axes.set_xlabel(drawn.y_label)
         grid[0, 0].set_ylabel(maps[0].x_label)
         figure.colorbar(image, ax=grid, label=maps[0].label, shrink=0.9)
     return figure

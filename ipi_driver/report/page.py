@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ipi_driver import __version__
 from ipi_driver.observables.analyses.result import Analysis
-from ipi_driver.report.tables import formatted
+from ipi_driver.report.tables import formatted, in_one_row
 
 TITLES = {"gas": "Gas: one molecule", "liquid": "Liquid", "ice": "Ice"}
 
@@ -91,17 +91,18 @@ def _scalars(analyses: Sequence[Analysis]) -> str:
     keys = dict.fromkeys(key for analysis in analyses for key in analysis.scalars)
     rows = []
     for key in keys:
-        label, unit = next((a.scalars[key].label, a.scalars[key].unit) for a in analyses if key in a.scalars)
+        known = [analysis.scalars.get(key) for analysis in analyses]
+        unit = next(scalar.unit for scalar in known if scalar is not None)
+        label, own = in_one_row(known)
         cells = []
-        for analysis in analyses:
-            scalar = analysis.scalars.get(key)
+        for scalar, addition in zip(known, own, strict=True):
             if scalar is None:
                 cells.append("<td class='number'>–</td>")
                 continue
             text = formatted(scalar.value, scalar.error)
-            details = ""
+            details = f"<br><span class='small'>{html.escape(addition)}</span>" if addition else ""
             if scalar.n_blocks and math.isfinite(scalar.correlation_time):
-                details = (
+                details += (
                     f"<br><span class='small'>τ {scalar.correlation_time:.3g} ps, "
                     f"{scalar.n_blocks} × {scalar.block_length:.3g} ps</span>"
                 )

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from ipi_driver.observables.reading.folder import Run
@@ -21,7 +22,7 @@ from ipi_driver.observables.run_statistics import (
     largest_forces,
     run_statistics,
 )
-from ipi_driver.report.figures import COLORS, STYLE
+from ipi_driver.report.figures import COLORS, STYLE, shown
 from ipi_driver.report.tables import formatted
 from ipi_driver.serving.launcher import Outcome
 from ipi_driver.serving.launcher_ending import has_converged
@@ -64,7 +65,7 @@ def print_summary(folder: Path, summary: dict[str, Any], console: Console | None
     state = "finished" if summary["finished"] else f"stopped: {summary['reason']}"
     if summary["finished"] and "converged" in summary:
         state = "converged" if summary["converged"] else "finished, not converged"
-    table = Table(title=f"{folder.name}: {state}", show_header=False, title_justify="left")
+    table = Table(title=escape(f"{folder.name}: {state}"), show_header=False, title_justify="left")
     table.add_column(style="bold")
     table.add_column(justify="right")
     table.add_row("i-PI steps", f"{summary['steps']} of {summary['total_steps']}")
@@ -153,7 +154,7 @@ def _stack(n_panels: int) -> tuple[Figure, Any]:
 def _save(run: Run, figure: Figure, grid: Any, label: str) -> Path:
     path = run.path / "summary.png"
     grid[-1].set_xlabel(label)
-    grid[0].set_title(run.name, loc="left", fontsize=9)
+    grid[0].set_title(shown(run.name), loc="left", fontsize=9)
     figure.align_ylabels(grid)
     figure.savefig(path, dpi=220)
     return path

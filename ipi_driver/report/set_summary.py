@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from ipi_driver.errors import UserError
@@ -56,7 +57,7 @@ def write_set(folder: Path, rows: Sequence[dict[str, Any]]) -> None:
 
 def print_set(folder: Path, rows: Sequence[dict[str, Any]], console: Console | None = None) -> None:
     """Print the table on standard output."""
-    table = Table(title=folder.name, title_justify="left")
+    table = Table(title=escape(folder.name), title_justify="left")
     table.add_column("cell", overflow="fold")
     for name in ("molecules", "steps", "energy\neV/molecule", "largest force\nmeV/Å"):
         table.add_column(name, justify="right")

@@ -28,6 +28,19 @@ def formatted(value: float, error: float) -> str:
     return f"({value / 10.0**power:.{digits}f} ± {error / 10.0**power:.{digits}f})e{power}"
 
 
+def in_one_row(scalars: Sequence[Scalar | None]) -> tuple[str, list[str]]:
+    """Label of a quantity in several runs, and what of its own label each run adds to it.
+
+    The label of a fit holds its window in brackets, which follows the length of the run.
+    """
+    labels = list(dict.fromkeys(scalar.label for scalar in scalars if scalar is not None))
+    parts = [label.partition(" (") for label in labels]
+    if len(labels) == 1 or len({part[0] for part in parts}) > 1:
+        return labels[0], [""] * len(scalars)
+    own = ["" if scalar is None else scalar.label.partition(" (")[2].removesuffix(")") for scalar in scalars]
+    return parts[0][0], own
+
+
 def write_tables(analyses: Sequence[Analysis], folder: Path) -> list[Path]:
     """``scalars.csv``, ``curves/KIND-KEY.csv``, ``maps/KIND-KEY.csv`` (one row per point and run) and
     ``analysis.json``.
@@ -46,9 +59,9 @@ def write_tables(analyses: Sequence[Analysis], folder: Path) -> list[Path]:
 
 def _rows(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="") as stream:
+    with path.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
-        writer.writerow(header)
+        writer.writerow([" ".join(title.split()) for title in header])  # axes may have two lines
         writer.writerows(rows)
     return path
 

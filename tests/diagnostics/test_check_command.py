@@ -12,10 +12,13 @@ import ase.io
 import numpy as np
 import pytest
 from ase.geometry import cellpar_to_cell
+from rich.console import Console
 
 from ipi_driver.cli import main
 from ipi_driver.diagnostics.data import read_data_set, spacing_of
+from ipi_driver.diagnostics.degrees import Decomposition
 from ipi_driver.errors import UserError
+from ipi_driver.report.check_tables import _degree_table
 from ipi_driver.shipped import shipped_folder
 
 MODEL = "anisotropic?l=1,2&amplitude=0.05"
@@ -101,6 +104,16 @@ def test_table_in_csv(checked: Path) -> None:
     assert float(rows["ice", "none"]["stress_mae"]) > 0
 
 
+def test_what_passes_an_average_is_said_of_the_error_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    """A seventh of the power of l = 3 passes the tetrahedral group: of the error 38 %."""
+    amplitudes = np.zeros((4, 2))
+    angles = np.zeros(0)
+    found = Decomposition(3, amplitudes, amplitudes, 0.0, 0.0, angles, angles, angles)
+    Console(width=120).print(_degree_table("gas", found))
+    (row,) = [line for line in capsys.readouterr().out.splitlines() if line.split()[:2] == ["3", "odd"]]
+    assert row.split()[-6:] == ["0", "38", "38", "0", "0", "0"]
+
+
 def test_everything_in_json(checked: Path) -> None:
     content = json.loads((checked / "check.json").read_text())
     assert content["recommendation"]["average"] == "T"
@@ -133,6 +146,11 @@ def test_heating_by_the_outer_step_is_said_of_periodic_trajectories(
     assert rows[0]["heating"] is None
     assert all(row["heating"] > 0 for row in rows[2:])
     assert (folder / "heating" / "stride.png").is_file()
+    # no average is needed: nothing to correct, and the stride of the check before is not left beside it
+    arguments[arguments.index("--tolerance") + 1] = "1e6"
+    assert main(arguments) == 0
+    assert "Multiple time stepping: of no use, as no average is needed." in capsys.readouterr().out
+    assert not list((folder / "heating").glob("stride.*"))
 
 
 def test_frames_left_out_at_the_start(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -120,6 +120,14 @@ def test_recommendation_is_the_cheapest_below_the_tolerance_on_all_data_sets() -
     assert "4i" in insufficient.text
 
 
+def test_random_frames_are_no_cheaper_than_what_is_exact() -> None:
+    """The error of one random frame is the raw one, drawn again: by chance it is smaller in half of the cases."""
+    rows = [row("gas", n, e) for n, e in (("none", 0.9), ("random", 0.8), ("T", 0.3), ("random-T", 0.29))]
+    assert recommend(rows, 1.0).average == "none"
+    assert recommend(rows, 0.85).average == "T"
+    assert recommend(rows, 0.1).average == "random-T"
+
+
 def test_unknown_average() -> None:
     with pytest.raises(UserError, match="unknown average"):
         symmetry_errors(terms("2"), {"a": MOLECULES}, ["T2"])

@@ -16,10 +16,11 @@ from ase.build import molecule
 from ipi_driver.cli import main
 from ipi_driver.errors import UserError
 from ipi_driver.observables.analyses.dispatch import analyse_folders
-from ipi_driver.observables.analyses.result import Analysis, Options
+from ipi_driver.observables.analyses.result import Analysis, Options, Scalar
 from ipi_driver.observables.dynamics import finite_size_correction
 from ipi_driver.observables.reading import Run
-from ipi_driver.report.tables import formatted
+from ipi_driver.report.run_summary import plot_run
+from ipi_driver.report.tables import formatted, in_one_row
 from ipi_driver.units import MILLIPASCAL_SECOND
 
 
@@ -295,6 +296,32 @@ def test_labels_tell_the_runs_apart(runs, tmp_path):
     assert labels == ["A/runs/gas-nvt", "B/runs/gas-nvt", "gas"]
     labels = [analysis.label for analysis in analyse_folders([folders[0], folders[0]], Options())]
     assert [label.rpartition("/")[2] for label in labels] == ["gas-nvt #1", "gas-nvt #2"]
+
+
+def test_names_that_matplotlib_would_read_otherwise(runs, tmp_path):
+    """A leading underscore hides a legend entry, dollars are mathematics, brackets are markup on the terminal."""
+    folders = [Path(shutil.copytree(runs / "gas", tmp_path / name)) for name in ("_raw", "a$\\frac$[bold]")]
+    assert main(["analyze", *map(str, folders), "-o", str(tmp_path / "out"), "--no-viewer"]) == 0
+    plot_run(folders[1])
+
+
+def test_windows_of_fits_stand_beside_their_values():
+    """They follow the length of a run, so that those of one row may differ."""
+    fits = [Scalar(f"D of O (fit 1 to {stop} ps)", 0.2, 0.01, "Å²/ps") for stop in (10, 4)]
+    assert in_one_row([fits[0], None, fits[0]]) == ("D of O (fit 1 to 10 ps)", ["", "", ""])
+    assert in_one_row([fits[0], None, fits[1]]) == ("D of O", ["fit 1 to 10 ps", "", "fit 1 to 4 ps"])
+
+
+def test_cells_have_one_number_in_all_sets(tmp_path):
+    """Also where one of them failed in a set."""
+    raw = ice_set(tmp_path / "none", 0.0, {"a": (-80.0, -81.0), "c": (-80.2, -81.1)})
+    averaged = ice_set(tmp_path / "2i", 0.02, {"a": (-80.0, -81.0), "b": (-80.1, -81.0), "c": (-80.2, -81.3)})
+    first, second = analyse_folders([raw, averaged], Options())
+    assert first.curves["ice_relaxed"].x.tolist() == [1.0, 3.0]
+    assert first.settings["cells"] == "1: a, 3: c"
+    assert second.curves["ice_relaxed"].x.tolist() == [1.0, 2.0, 3.0]
+    assert second.curves["ice_rmsd"].x.tolist() == [1.0, 3.0]
+    assert any("relative to the mean of its own" in note for note in second.notes)
 
 
 def test_page_needs_no_network(output):

@@ -231,6 +231,12 @@ def test_failures_are_said_where_nothing_is_complete(
     assert "error: nothing to report" in said
 
 
+def test_a_report_of_nothing_leaves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["reproduce", "--only-report", "--model", MODEL, "--output", str(tmp_path / "typo")]) == 2
+    assert "error: nothing to report" in capsys.readouterr().err
+    assert not (tmp_path / "typo").exists()
+
+
 def test_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").touch()
     with pytest.raises(UserError, match=r"holds no plan\.json"):

@@ -8,7 +8,12 @@ from pathlib import Path
 from ipi_driver.errors import UserError
 from ipi_driver.observables.analyses.common import open_system
 from ipi_driver.observables.analyses.gas import analyse_gas
-from ipi_driver.observables.analyses.ice import RelaxedSet, analyse_relaxations, compare_relaxations
+from ipi_driver.observables.analyses.ice import (
+    RelaxedSet,
+    analyse_relaxations,
+    compare_relaxations,
+    number_cells,
+)
 from ipi_driver.observables.analyses.liquid import analyse_liquid
 from ipi_driver.observables.analyses.replay import analyse_replay
 from ipi_driver.observables.analyses.result import Analysis, Options
@@ -68,6 +73,7 @@ def analyse_folders(
         for run in runs:
             analyses.append(_analyse(run, options, start))
     _make_labels_unique(analyses)
+    number_cells(relaxed)
     for other in relaxed[1:]:
         compare_relaxations(relaxed[0], other)
     _check_same_systems(analyses)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -114,6 +114,18 @@ def analyse_relaxations(
     return RelaxedSet(analysis, tuple(cells))
 
 
+def number_cells(sets: Sequence[RelaxedSet]) -> None:
+    """Give cells of one name the same number in every set, whichever cells a set lacks."""
+    names = sorted({cell.name for relaxed in sets for cell in relaxed.cells})
+    for relaxed in sets:
+        numbers = np.array([names.index(cell.name) + 1.0 for cell in relaxed.cells])
+        curves = relaxed.analysis.curves
+        for key in ("ice_initial", "ice_relaxed"):
+            curves[key] = replace(curves[key], x=numbers)
+        said = (f"{number:.0f}: {cell.name}" for number, cell in zip(numbers, relaxed.cells, strict=True))
+        relaxed.analysis.settings["cells"] = ", ".join(said)
+
+
 def compare_relaxations(reference: RelaxedSet, other: RelaxedSet) -> None:
     """Add to ``other`` how far it is from ``reference``: energies, initial forces, relaxed geometries.
 
@@ -147,7 +159,12 @@ def compare_relaxations(reference: RelaxedSet, other: RelaxedSet) -> None:
         label = f"{key} relative energies, RMSE over cells {against}"
         analysis.scalars[f"ice_{key}_rmse"] = Scalar(label, rmse(ours, theirs), _NAN, "meV/molecule")
     distances = np.array([1e3 * rmsd(first.relaxed, second.relaxed) for first, second in pairs])
-    numbers = np.arange(1.0, len(pairs) + 1)
+    number_of = dict(zip((cell.name for cell in other.cells), analysis.curves["ice_relaxed"].x, strict=True))
+    numbers = np.array([number_of[second.name] for _, second in pairs])
+    if len(pairs) < max(len(reference.cells), len(other.cells)):
+        analysis.note(
+            "the sets hold different cells, and the energies of each are relative to the mean of its own"
+        )
     nothing = np.full(len(pairs), _NAN)
     analysis.curves["ice_rmsd"] = Curve(numbers, distances, nothing, "cell", "RMSD / 1e-3 Å per atom")
     spread = float(distances.std(ddof=1) / np.sqrt(len(pairs))) if len(pairs) > 1 else _NAN
