@@ -47,8 +47,9 @@ class Structure:
 
     def __post_init__(self) -> None:
         numbers = np.asarray(self.numbers, dtype=np.int64).reshape(-1)
-        positions = np.ascontiguousarray(self.positions, dtype=np.float64)
-        cell = np.ascontiguousarray(self.cell, dtype=np.float64)
+        # copies: a neighbour list compares with the structure before, which the caller's array must not change
+        positions = np.array(self.positions, dtype=np.float64, order="C")
+        cell = np.array(self.cell, dtype=np.float64, order="C")
         pbc = np.full(3, self.pbc, dtype=bool)
         if positions.shape != (len(numbers), 3):
             raise UserError(f"`positions` must have shape ({len(numbers)}, 3), got {positions.shape}")

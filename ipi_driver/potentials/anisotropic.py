@@ -95,7 +95,7 @@ class AnisotropicPotential(Potential):
         invariant: bool = True,
         seed: int = 0,
     ) -> None:
-        if cutoff <= 0:
+        if not 0 < cutoff < np.inf:
             raise UserError(f"anisotropic: `cutoff` must be positive, got {cutoff}")
         self.terms = tuple(terms)
         self.cutoff = cutoff
@@ -119,6 +119,8 @@ class AnisotropicPotential(Potential):
             cutoff, seed = float(values["cutoff"]), int(values["seed"])
         except ValueError as error:
             raise UserError(f"anisotropic: amplitude, cutoff and seed must be numbers: {error}") from None
+        if seed < 0:
+            raise UserError(f"anisotropic: `seed` must be 0 or larger, got {seed}")
         degrees = [part.strip() for part in values["l"].split(",")]
         if len(amplitudes) == 1:
             amplitudes *= len(degrees)

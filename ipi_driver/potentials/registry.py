@@ -42,6 +42,11 @@ def load_potential(spec: str | Path, device: str = "cpu", dtype: str = "float32"
     text = str(spec)
     name, _, query = text.partition("?")
     options = dict(parse_qsl(query, keep_blank_values=True))
+    if device != "cpu" and (name.startswith("ase:") or name == "anisotropic"):
+        raise UserError(
+            f"--device {device} is for models in torch, and {name} is none of them; a calculator may take one as an "
+            f"option: {name}?device={device}"
+        )
     # Each kind is imported only when it is asked for: importing torch costs a second that `ase:` need not pay.
     if name.startswith("ase:"):
         from ipi_driver.potentials.ase import AsePotential

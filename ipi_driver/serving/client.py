@@ -30,7 +30,7 @@ from ipi_driver.serving.evaluator import Counts, Ending, EvaluationError, Shared
 from ipi_driver.serving.protocol import Reply, Request
 from ipi_driver.serving.settings import EndpointSettings, ServeSettings
 from ipi_driver.serving.signals import heeded_signals
-from ipi_driver.serving.template import read_template
+from ipi_driver.serving.template import check_not_wrapped, read_template
 from ipi_driver.structure import Structure
 from ipi_driver.units import BOHR
 
@@ -96,7 +96,12 @@ class Client:
             return self._evaluate(requests, settings.average, counts)
 
         return Endpoint(
-            settings, self.settings.sockets_prefix, self.settings.deadline, evaluate, self._others_live
+            settings,
+            self.settings.sockets_prefix,
+            self.settings.deadline,
+            evaluate,
+            self._others_live,
+            self._others_begun,
         )
 
     def _evaluate(self, requests: Sequence[Request], average: str, counts: Counts) -> list[Reply]:
@@ -134,6 +139,9 @@ class Client:
 
     def _others_live(self, asking: Endpoint) -> bool:
         return any(other.state is State.CONNECTED for other in self.endpoints if other is not asking)
+
+    def _others_begun(self, asking: Endpoint) -> bool:
+        return any(other.state is not State.WAITING for other in self.endpoints if other is not asking)
 
     def run(self) -> int:
         """See `serve`."""
@@ -235,6 +243,8 @@ def _template(settings: ServeSettings) -> Structure:
             "(--structure FILE) or its input (--input input.xml)"
         )
     template = read_template(source, settings.pbc)
+    if settings.input is not None:
+        check_not_wrapped(settings.input.read_text(), template.pbc, settings.input)
     symbols = ase.Atoms(numbers=template.numbers).get_chemical_formula()
     periodic = "periodic" if template.periodic else "isolated"
     logger.info("%d atoms (%s), %s, from %s", template.n_atoms, symbols, periodic, source)

@@ -51,8 +51,8 @@ class Endpoint:
         Seconds to wait for i-PI at the start.
     evaluate
         From requests to replies.
-    others_live
-        Says whether any other endpoint is connected.
+    others_live, others_begun
+        Say whether any other endpoint is connected, and whether any has been.
 
     Attributes
     ----------
@@ -69,6 +69,7 @@ class Endpoint:
         deadline: float,
         evaluate: Callable[[Sequence[Request]], Sequence[Reply]],
         others_live: Callable[[Endpoint], bool],
+        others_begun: Callable[[Endpoint], bool],
     ) -> None:
         self.settings = settings
         self.state = State.WAITING
@@ -76,6 +77,7 @@ class Endpoint:
         self._deadline = deadline
         self._evaluate = evaluate
         self._others_live = others_live
+        self._others_begun = others_begun
         self._stop = threading.Event()
         self._connection: Connection | None = None
         self._answered = 0
@@ -153,12 +155,20 @@ class Endpoint:
     def _connect_first(self) -> Connection | None:
         """Wait for i-PI; None if stopped, or if the run ended on the other endpoints."""
         end = time.monotonic() + self._deadline
-        announced = False
+        announced = warned = False
         while not self._stop.is_set():
             try:
                 return self._connect()
             except OSError as error:
-                if time.monotonic() >= end:
+                if time.monotonic() >= end and self._others_begun(self):
+                    # a force of weight zero, or a wrong address: no reason to end a run that goes well
+                    if not warned:
+                        logger.warning(
+                            "%s: i-PI is there, but has not opened this socket in %g s: compare <address>, <port>",
+                            self.settings.label, self._deadline,
+                        )  # fmt: skip
+                    warned = True
+                elif time.monotonic() >= end:
                     raise UserError(
                         f"no i-PI at {self.settings.label} ({self.address}) within {self._deadline:g} s "
                         f"({error.strerror or error}); start i-pi, check <address> and "

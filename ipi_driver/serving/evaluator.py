@@ -21,7 +21,7 @@ from ipi_driver.rotations.average import RotationalAverage
 from ipi_driver.structure import Prediction, Structure
 
 _KEPT = 64
-"""Configurations remembered: enough for the beads of a path integral."""
+"""Configurations remembered: enough for the beads of a path integral; of larger batches twice as many as they hold."""
 
 
 class EvaluationError(UserError):
@@ -81,6 +81,7 @@ class SharedEvaluator:
         self._seed = seed
         self._rotation_batch = rotation_batch
         self._averages: dict[str, RotationalAverage] = {}
+        self._kept = _KEPT
         self._known: OrderedDict[bytes, _Known] = OrderedDict()
         self._lock = threading.Lock()
         self._closed = False
@@ -120,6 +121,7 @@ class SharedEvaluator:
         with self._lock:
             if self._closed:
                 raise Ending
+            self._kept = max(self._kept, 2 * len(structures))
             if average == "none" and len(structures) > 1:
                 self._compute_raw(structures, counts)
             return [self._predict(structure, average, wrapped, counts) for structure in structures]
@@ -174,6 +176,6 @@ class SharedEvaluator:
             self._known.move_to_end(key)
         else:
             self._known[key] = _Known()
-            if len(self._known) > _KEPT:
+            if len(self._known) > self._kept:
                 self._known.popitem(last=False)
         return self._known[key]

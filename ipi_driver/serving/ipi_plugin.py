@@ -6,6 +6,8 @@ parameters are those of `ipi_driver.serving.in_process.InProcess`.
 
 from __future__ import annotations
 
+import sys
+import threading
 from typing import Any
 
 __DRIVER_NAME__ = "ipi_driver"
@@ -35,6 +37,21 @@ class InProcessDriver:
 
     def __call__(self, cell: Any, pos: Any) -> Any:
         """(energy, forces, virial, extras) in atomic units, or a list of such for lists."""
-        if isinstance(cell, list):
-            return self._potential.evaluate(cell, pos)
-        return self._potential.evaluate([cell], [pos])[0]
+        try:
+            if isinstance(cell, list):
+                return self._potential.evaluate(cell, pos)
+            return self._potential.evaluate([cell], [pos])[0]
+        except Exception as error:
+            if threading.current_thread() is not threading.main_thread():
+                _stop_ipi(f"{type(error).__name__}: {error}")
+            raise
+
+
+def _stop_ipi(message: str) -> None:
+    """Ask i-PI to end with a RESTART: of a thread that dies its main thread hears nothing, and waits for ever."""
+    module = sys.modules.get("ipi.utils.softexit")
+    if module is None or module.softexit.triggered:
+        return
+    # from a thread of its own: i-PI joins the one that has failed, which holds a lock until it is gone
+    options = {"status": "bad", "message": f"ipi_driver: {message}"}
+    threading.Thread(target=module.softexit.trigger, kwargs=options, daemon=True).start()

@@ -27,7 +27,7 @@ from ipi_driver.serving.launcher_lock import locked
 from ipi_driver.serving.launcher_sockets import check_endpoints, endpoints_of, with_free_ports
 from ipi_driver.serving.launcher_structure import read_start, write_start
 from ipi_driver.serving.settings import ServeSettings, located_model, make_settings, read_yaml
-from ipi_driver.serving.template import is_ipi_xyz, read_template
+from ipi_driver.serving.template import check_not_wrapped, is_ipi_xyz, read_template
 from ipi_driver.shipped import find_shipped
 
 _HEAD = "# settings of `ipi-driver serve`; every key is also an option of the command\n"
@@ -148,6 +148,7 @@ def prepare(source: Source, output: Path, changes: Changes) -> None:
     if changes.seed is not None:
         text = xml.with_seed(text, changes.seed)
     start = _start(source, text, changes, checked)
+    _check_not_wrapped(source, text, start, checked)
     if isinstance(start, Path):  # to be copied into the run folder, whatever place the input names
         named = str(xml.start_file(text))
         text = xml.with_renamed_file(text, named, Path(named).name)
@@ -226,6 +227,19 @@ def _start(source: Source, text: str, changes: Changes, checked: ServeSettings) 
     here = template if template != source.path or named is None else source.folder / named
     periodic = read_template(here, checked.pbc).periodic if here.is_file() else True
     return read_start(path, periodic)
+
+
+def _check_not_wrapped(
+    source: Source, text: str, start: ase.Atoms | Path | None, checked: ServeSettings
+) -> None:
+    if isinstance(start, ase.Atoms):
+        check_not_wrapped(text, start.pbc, source.path)
+        return
+    try:
+        template = read_template(checked.structure or checked.input or source.path, checked.pbc)
+    except UserError:  # the client says what is wrong with it
+        return
+    check_not_wrapped(text, template.pbc, source.path)
 
 
 def _in_place(source: Source, output: Path) -> bool:

@@ -20,7 +20,8 @@ import numpy as np
 from ipi_driver.errors import UserError
 from ipi_driver.observables.reading.input_xml import expand_templates
 from ipi_driver.observables.reading.isotopes import element_of
-from ipi_driver.structure import Structure
+from ipi_driver.serving.launcher_xml import masked
+from ipi_driver.structure import BoolArray, Structure
 
 
 def read_template(path: str | Path, pbc: bool | None = None) -> Structure:
@@ -56,6 +57,16 @@ def read_template(path: str | Path, pbc: bool | None = None) -> Structure:
     if pbc is None:
         return structure
     return Structure(structure.numbers, structure.positions, structure.cell, np.array(pbc))
+
+
+def check_not_wrapped(text: str, pbc: BoolArray, source: Path) -> None:
+    """Raise `UserError` where the i-PI input ``text`` wraps atoms into a cell that the client does not repeat."""
+    wraps = re.search(r"<ffsocket\b[^>]*\bpbc\s*=\s*['\"]\s*true", masked(text), re.IGNORECASE)
+    if wraps and not pbc.all():
+        raise UserError(
+            f"{source}: pbc='true' of an <ffsocket> wraps the atoms into the cell, and tears apart a structure that "
+            "is not periodic in every direction; set pbc='false'"
+        )
 
 
 def _starts_like_xml(path: Path) -> bool:

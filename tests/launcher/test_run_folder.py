@@ -516,6 +516,19 @@ def test_monitor_reads_what_is_new(tmp_path: Path) -> None:
     assert monitor.last.text == "conserved -3 eV (+0.5)"
 
 
+def test_atoms_that_ipi_would_wrap_are_periodic(tmp_path: Path) -> None:
+    copy = edited(tmp_path, "pbc='false'", "pbc='true'")
+    assert "pbc='true'" in (copy / "input.xml").read_text()
+    with pytest.raises(UserError, match="set pbc='false'"):
+        prepare(find_source(copy, Changes()), tmp_path / "run", Changes(model=MODEL))
+    liquid = tmp_path / "liquid"
+    shutil.copytree(shipped_folder("inputs") / "liquid-nvt-raw", liquid)
+    text = (liquid / "input.xml").read_text()
+    (liquid / "input.xml").write_text(text.replace("pbc='false'", "pbc='true'"))
+    assert "pbc='true'" in (liquid / "input.xml").read_text()
+    prepare(find_source(liquid, Changes()), tmp_path / "run", Changes(model=MODEL))
+
+
 def test_one_structure_is_not_the_start_of_different_systems(tmp_path: Path) -> None:
     copy = edited(tmp_path)
     text = (copy / "input.xml").read_text()

@@ -118,6 +118,8 @@ def test_options() -> None:
         ("l=1,2&amplitude=1,2,3", "2 degrees and 3 amplitudes"),
         ("amplitude=big", "must be numbers"),
         ("cutoff=-1", "must be positive"),
+        ("cutoff=nan", "must be positive"),
+        ("seed=-1", "`seed` must be 0 or larger"),
         ("invariant=maybe", "true or false"),
     ],
 )

@@ -129,3 +129,8 @@ def test_bad_specifications_are_one_line(spec: str, message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
         load_potential(f"ase:{spec}")
     assert "\n" not in str(caught.value)
+
+
+def test_a_device_is_an_option_of_the_calculator() -> None:
+    with pytest.raises(UserError, match="--device cuda is for models in torch"):
+        load_potential("ase:ase.calculators.emt.EMT", device="cuda")

@@ -179,6 +179,7 @@ def test_imported_checkpoint_follows_the_published_equations(tmp_path: Path) -> 
         ({"HEADS_CENTRAL_SPECIFIC": True}, "HEADS_CENTRAL_SPECIFIC"),
         ({"TRANSFORMERS_CENTRAL_SPECIFIC": True}, "TRANSFORMERS_CENTRAL_SPECIFIC"),
         ({"D_OUTPUT": 3}, "D_OUTPUT: 3"),
+        ({"ACTIVATION": "gelu"}, "hypers_used.yaml: activation: .*got 'gelu'"),
         ({"TRANSFORMER_D_MODEL": 16}, "do not fit hypers_used.yaml"),
     ],
 )
@@ -192,6 +193,17 @@ def test_missing_files_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert main(["import-pet", str(tmp_path), str(tmp_path / "out")]) == 2
     assert "it has no hypers_used.yaml" in capsys.readouterr().err
     write_checkpoint(tmp_path)
+    hypers = (tmp_path / "hypers_used.yaml").read_text()
+    for text, message in (("[1", "is not valid YAML"), ("a: 1", "section ARCHITECTURAL_HYPERS")):
+        (tmp_path / "hypers_used.yaml").write_text(text)
+        with pytest.raises(UserError, match=message):
+            import_original(tmp_path)
+    (tmp_path / "hypers_used.yaml").write_text(hypers)
+    species = (tmp_path / "all_species.npy").read_bytes()
+    (tmp_path / "all_species.npy").write_bytes(b"nothing")
+    with pytest.raises(UserError, match="an array in"):
+        import_original(tmp_path)
+    (tmp_path / "all_species.npy").write_bytes(species)
     (tmp_path / "model_state_dict").write_bytes(b"not a pickle")
     with pytest.raises(UserError, match="cannot be read as a state dict"):
         import_original(tmp_path)

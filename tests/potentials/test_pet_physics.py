@@ -122,6 +122,15 @@ def test_atoms_that_leave_each_other_and_come_back() -> None:
         np.testing.assert_allclose(found.forces, expected.forces, atol=1e-10)
 
 
+def test_a_structure_does_not_change_with_the_array_it_was_made_from() -> None:
+    potential, positions = make_potential(), np.array([[0.0, 0.0, 0.0], [0.9, 0.0, 0.0]])
+    before = potential.predict(Structure(np.array([8, 1]), positions)).energy
+    positions[1, 0] += 0.2
+    after = potential.predict(Structure(np.array([8, 1]), positions)).energy
+    assert after == pytest.approx(make_potential().predict(Structure(np.array([8, 1]), positions)).energy)
+    assert after != pytest.approx(before)
+
+
 def test_a_periodic_structure_needs_a_cell() -> None:
     with pytest.raises(UserError, match="needs as many independent cell vectors"):
         make_potential().predict(Structure(np.array([8]), np.zeros((1, 3)), pbc=np.ones(3, dtype=bool)))

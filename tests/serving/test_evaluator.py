@@ -11,6 +11,18 @@ from ipi_driver.serving.evaluator import Counts, SharedEvaluator
 from ipi_driver.structure import Structure
 
 
+def test_no_structure_of_a_large_batch_is_computed_twice() -> None:
+    potential = load_potential("anisotropic?l=4&amplitude=0.1")
+    rng = np.random.default_rng(0)
+    structures = [
+        Structure(np.array([8, 1, 1]), molecule("H2O").positions + 0.01 * rng.normal(size=(3, 3)))
+        for _ in range(100)
+    ]
+    evaluator, counts = SharedEvaluator(potential), Counts("none")
+    evaluator.predict(structures, "none", counts)
+    assert (counts.evaluations, counts.frames) == (100, 100)
+
+
 def test_other_elements_at_the_same_positions_are_another_configuration() -> None:
     """As of force fields that differ in the elements alone, in one process."""
     potential = load_potential("anisotropic?l=4&amplitude=0.1")

@@ -143,6 +143,39 @@ def test_model_that_fails_during_the_run(sick, how, reason):
     assert 1 <= len(sick.output()) <= 3  # what was computed before is kept
 
 
+@pytest.mark.parametrize("threaded", ["true", "false"])
+def test_model_that_fails_in_the_process_of_ipi(sick, threaded, capsys):
+    """In a thread of i-PI's, which would die alone and leave the main one waiting for ever."""
+    main(["pes-path"])
+    path = capsys.readouterr().out.strip()
+    direct = (
+        f"<ffdirect name='ff' threaded='{threaded}'><pes>custom</pes><pes_path>{path}</pes_path><parameters>"
+        "{model: ase:sick.Sick?at=3&amp;how=sick, structure: init.extxyz}</parameters></ffdirect>"
+    )
+    sick.input([direct], water(), steps=50)
+    wait(sick.ipi())  # whose status is 0 all the same
+    assert "not finite" in sick.log("ipi")
+    assert (sick.folder / "RESTART").exists() or threaded == "false"
+
+
+def test_a_socket_that_is_never_opened_ends_no_run(place):
+    """A weight of zero or a wrong address: said once, while the others go on."""
+    place.input([ffsocket("a")], water(), steps=2000)
+    ipi = place.ipi()
+    words = ["--input", "input.xml", "--unix", "a", "--unix", "b", "--deadline", "1"]
+    client = place.client(ANISOTROPIC, *words)
+    assert (wait(ipi), wait(client)) == (0, 0), place.log()
+    assert place.log().count("unix b: i-PI is there, but has not opened this socket in 1 s") == 1
+
+
+def test_atoms_that_ipi_would_wrap(place):
+    """Into a cell that an isolated molecule does not have."""
+    path = place.input([ffsocket("a")], water())
+    path.write_text(path.read_text().replace("pbc='false'", "pbc='true'"))
+    assert wait(place.client(ANISOTROPIC, "--input", "input.xml", "--unix", "a")) == 2
+    assert "tears apart a structure that is not periodic in every direction" in error_line(place)
+
+
 def test_ipi_killed(place):
     place.input([ffsocket("a"), ffsocket("b")], water(), steps=1000000)
     ipi = place.ipi()

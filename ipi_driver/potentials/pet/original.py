@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
+from pydantic import ValidationError
 
 from ipi_driver.errors import UserError
 from ipi_driver.potentials.pet.baseline import Baseline
@@ -74,6 +75,10 @@ def config_from_hypers(hypers: dict[str, Any], species: tuple[int, ...]) -> PetC
         )
     except KeyError as error:
         raise UserError(f"hypers_used.yaml lacks or does not know {error}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise UserError(f"hypers_used.yaml: {where}: {first['msg']}, got {first['input']!r}") from error
 
 
 def _renamed(key: str, config: PetConfig) -> str | None:
@@ -128,8 +133,19 @@ def import_original(folder: Path) -> tuple[PetNetwork, Baseline]:
     weights = next((folder / name for name in _WEIGHTS if (folder / name).is_file()), None)
     if weights is None:
         raise UserError(f"{folder} holds no weights: expected a file named {' or '.join(_WEIGHTS)}")
-    hypers = yaml.safe_load((folder / "hypers_used.yaml").read_text())
-    species = tuple(int(z) for z in np.load(folder / "all_species.npy"))
+    try:
+        hypers = yaml.safe_load((folder / "hypers_used.yaml").read_text())
+    except yaml.YAMLError as error:
+        raise UserError(
+            f"{folder / 'hypers_used.yaml'} is not valid YAML: {' '.join(str(error).split())}"
+        ) from error
+    if not isinstance(hypers, dict) or not isinstance(hypers.get("ARCHITECTURAL_HYPERS"), dict):
+        raise UserError(f"{folder / 'hypers_used.yaml'} must hold a section ARCHITECTURAL_HYPERS")
+    try:
+        species = tuple(int(z) for z in np.load(folder / "all_species.npy"))
+        contributions = np.load(folder / "self_contributions.npy").astype(float)
+    except (ValueError, EOFError, TypeError) as error:
+        raise UserError(f"an array in {folder} cannot be read: {str(error).splitlines()[0]}") from error
     config = config_from_hypers(hypers["ARCHITECTURAL_HYPERS"], species)
     try:
         original = torch.load(weights, weights_only=True, map_location="cpu")
@@ -149,4 +165,4 @@ def import_original(folder: Path) -> tuple[PetNetwork, Baseline]:
         raise UserError(
             f"the weights do not fit hypers_used.yaml: {' '.join(str(error).split())[:300]}"
         ) from error
-    return network, Baseline(species, np.load(folder / "self_contributions.npy").astype(float), config.cutoff)
+    return network, Baseline(species, contributions, config.cutoff)

@@ -62,7 +62,12 @@ def load_model(folder: Path) -> tuple[PetNetwork, Baseline]:
     for file in ("model.yaml", "weights.safetensors"):
         if not (folder / file).is_file():
             raise UserError(f"{folder} is not a model folder: it has no {file}")
-    content = yaml.safe_load((folder / "model.yaml").read_text())
+    try:
+        content = yaml.safe_load((folder / "model.yaml").read_text())
+    except yaml.YAMLError as error:
+        raise UserError(
+            f"{folder / 'model.yaml'} is not valid YAML: {' '.join(str(error).split())}"
+        ) from error
     if not isinstance(content, dict) or content.get("kind") != "pet" or content.get("format") != FORMAT:
         raise UserError(f"{folder / 'model.yaml'} must say `kind: pet` and `format: {FORMAT}`")
     try:
