@@ -48,7 +48,7 @@ def all_pairs(structure: Structure, cutoff: float) -> tuple[IntArray, IntArray, 
         If a periodic structure has no cell.
     """
     periodic = structure.cell[structure.pbc]
-    if np.linalg.matrix_rank(periodic) < len(periodic):
+    if len(periodic) and np.linalg.matrix_rank(periodic) < len(periodic):
         raise UserError(
             f"a structure periodic along {len(periodic)} directions needs as many independent cell vectors, got "
             f"{periodic.tolist()}; give it a cell, or take it as isolated (--no-pbc)"
