@@ -60,11 +60,14 @@ class Molecules:
         (n_molecules, n_sites) column of the site, before it, that each site is bonded to; 0 for the first.
     numbers
         (n_sites,) atomic numbers.
+    n_all
+        Molecules in the structure, those of other kinds as well.
     """
 
     indices: IntArray
     parents: IntArray
     numbers: IntArray
+    n_all: int
 
     @property
     def n_molecules(self) -> int:
@@ -178,7 +181,7 @@ def find_molecules(structure: Structure, formula: str | None = None) -> Molecule
         raise UserError(
             f"molecules of formula {wanted} are bonded differently: expected one kind, choose another formula"
         )
-    return Molecules(indices, np.array(parents), structure.numbers[indices[0]])
+    return Molecules(indices, np.array(parents), structure.numbers[indices[0]], n_molecules)
 
 
 def bonded_groups(structure: Structure) -> IntArray:

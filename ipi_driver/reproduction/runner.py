@@ -13,9 +13,8 @@ from pathlib import Path
 
 from ipi_driver.errors import UserError
 from ipi_driver.reproduction.plan import Part, Settings, cells_folder, shipped_cells
-from ipi_driver.serving.launcher_folder import is_run, is_starting
 from ipi_driver.serving.launcher_monitor import PropertyMonitor
-from ipi_driver.serving.launcher_set import is_finished
+from ipi_driver.serving.launcher_set import is_begun, is_finished
 from ipi_driver.serving.signals import heeded_signals
 from ipi_driver.shipped import shipped_folder
 
@@ -85,7 +84,7 @@ class Runs:
         command += ["--output", str(folder), "--threads", str(self.threads)]
         if self.device is not None:
             command += ["--device", self.device]
-        begun = folder.is_dir() if part.is_set else is_run(folder) and not is_starting(folder)
+        begun = folder.is_dir() if part.is_set else is_begun(folder)
         if part.steps is not None:
             command += ["--steps", str(part.steps)]
         if part.is_set and part.structures:

@@ -163,8 +163,8 @@ def start_file(text: str) -> str | None:
 
 def start_files(text: str) -> list[str]:
     """Names of the files that the systems take their positions from, one for each that has one."""
-    systems = _INITIALIZE.findall(_TEMPLATE.sub(_systems, masked(text)))
-    found = [re.search(r"<file\b[^>]*>([^<]*)</file>", body) for body in systems]
+    bodies = _INITIALIZE.findall(_with_systems(masked(text)))
+    found = [re.search(r"<file\b[^>]*>([^<]*)</file>", body) for body in bodies]
     return [name[1].strip() for name in found if name]
 
 
@@ -177,17 +177,21 @@ def start_mode(text: str) -> str:
 def initial_files(text: str) -> list[str]:
     """Names of all files that ``<initialize>`` takes anything from, in the order of the input."""
     names = []
-    for body in _INITIALIZE.findall(_TEMPLATE.sub(_systems, masked(text))):
+    for body in _INITIALIZE.findall(_with_systems(masked(text))):
         for tag, attributes, content in re.findall(r"<(\w+)\b([^>]*)>([^<]*)</", body):
             if tag == "file" or _attribute(attributes, "mode", "") in ("xyz", "pdb", "ase", "chk"):
                 names.append(content.strip())
     return names
 
 
-def _systems(template: re.Match[str]) -> str:
-    """The systems that i-PI makes of a <system_template>."""
-    pattern, labels = "".join(_PATTERN.findall(template[1])), value(template[1], "labels") or ""
-    return "".join(filled(pattern, labels, instance) for instance in _INSTANCE.findall(template[1]))
+def _with_systems(text: str) -> str:
+    """The text with the systems that i-PI makes of each <system_template> in its place."""
+
+    def made(template: re.Match[str]) -> str:
+        pattern, labels = "".join(_PATTERN.findall(template[1])), value(template[1], "labels") or ""
+        return "".join(filled(pattern, labels, instance) for instance in _INSTANCE.findall(template[1]))
+
+    return _TEMPLATE.sub(made, text)
 
 
 def checkpoint_names(text: str) -> list[str]:
@@ -258,7 +262,7 @@ def with_renamed_file(text: str, old: str, new: str) -> str:
 def _files(text: str, folder: Path) -> list[Path]:
     """Relative paths of files that are named: by a word, or by all of an element, which may hold spaces."""
     blank = masked(text)
-    blank += _TEMPLATE.sub(_systems, blank)  # a label may be a part of a name
+    blank += _with_systems(blank)  # a label may be a part of a name
     names = [found[1].strip() for found in _CONTENT.finditer(blank)] + _WORD.findall(blank)
     # arrays of numbers are longer than a name can be
     short = [name for name in dict.fromkeys(names) if name and max(map(len, name.split("/"))) < 256]

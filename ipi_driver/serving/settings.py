@@ -18,10 +18,10 @@ import difflib
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ipi_driver.errors import UserError
+from ipi_driver.yaml_file import load_yaml
 
 UNIX_PATH_LIMIT = 107
 """Bytes in the path of a unix socket (Linux: 108 with the closing zero)."""
@@ -121,10 +121,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise UserError(f"no configuration file {str(path)!r}")
-    try:
-        values = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    values = load_yaml(path)
     if not isinstance(values, dict):
         raise UserError(f"{path} must hold `key: value` lines, got {type(values).__name__}")
     folder = path.resolve().parent

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from ipi_driver.errors import UserError
 from ipi_driver.potentials.pet.config import PetConfig
+from ipi_driver.yaml_file import load_yaml
 
 
 class _Section(BaseModel):
@@ -171,10 +172,7 @@ def load_config(path: Path) -> TrainConfig:
     """
     if not path.is_file():
         raise UserError(f"no training configuration {path}")
-    try:
-        content = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    content = load_yaml(path)
     if not isinstance(content, dict):
         raise UserError(f"{path} must hold keys such as `data` and `output`, got {type(content).__name__}")
     try:

@@ -155,7 +155,7 @@ def build_trainer(config: TrainConfig, resume: bool = False) -> Trainer:
     rank, world_size = start_processes(config)
     if config.threads:
         torch.set_num_threads(config.threads)
-    torch_device(config.device)
+    torch_device(config.device)  # said before the data are read
     config.output.mkdir(parents=True, exist_ok=True)
     if not resume and (config.output / "checkpoint.pt").exists():
         raise UserError(
@@ -193,8 +193,7 @@ def _network_and_baseline(
 ) -> tuple[PetNetwork, Baseline]:
     if resume and (config.output / "model.yaml").is_file():
         # what it was begun from is not needed any more, and may have changed
-        network, baseline = load_model(config.output)
-        return network, baseline
+        return load_model(config.output)
     if config.start_from is not None:
         network, baseline = load_model(find_shipped("models", config.start_from))
         if set(species) - set(network.config.species):

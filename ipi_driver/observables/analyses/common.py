@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from ipi_driver.errors import UserError
 from ipi_driver.observables.analyses.result import Analysis, Curve, Options, Scalar
 from ipi_driver.observables.dissipation import dissipation, heating_spectrum
-from ipi_driver.observables.molecules import Molecules, bonded_groups, find_molecules
+from ipi_driver.observables.molecules import Molecules, find_molecules
 from ipi_driver.observables.reading import Run, RunFrame
 from ipi_driver.observables.recognition import recognise
 from ipi_driver.observables.spectra import power_spectrum
@@ -30,13 +30,12 @@ Progress = Callable[[int], None]
 
 @dataclass(frozen=True, eq=False)
 class System:
-    """First frame of a run and the molecules in it; ``n_all`` counts those of other kinds as well."""
+    """First frame of a run and the molecules in it."""
 
     run: Run
     structure: Structure
     molecules: Molecules
     kind: str
-    n_all: int
 
 
 def open_system(run: Run, options: Options) -> System:
@@ -62,8 +61,7 @@ def open_system(run: Run, options: Options) -> System:
         run.note(
             f"{n_others} atoms do not belong to the {molecules.n_molecules} {molecules.formula} analysed"
         )
-    n_all = int(bonded_groups(structure).max()) + 1
-    return System(run, structure, molecules, recognise(structure, molecules), n_all)
+    return System(run, structure, molecules, recognise(structure, molecules))
 
 
 def new_analysis(system: System, kind: str) -> Analysis:
@@ -175,7 +173,7 @@ def _used_columns(run: Run, options: Options, *names: str) -> tuple[FloatArray, 
 def add_drift(analysis: Analysis, system: System, options: Options) -> None:
     """Drift of the conserved quantity, and its time series."""
     times, conserved = _used_columns(system.run, options, "conserved")
-    n = system.n_all
+    n = system.molecules.n_all
     estimate = drift(conserved, times, n)
     analysis.scalars["drift"] = Scalar.of("drift of the conserved quantity", estimate, "meV/molecule/ns", 1e3)
     per_molecule = 1e3 * (conserved - conserved[0]) / n
@@ -201,7 +199,7 @@ def add_dissipation(analysis: Analysis, system: System, options: Options) -> Non
     temperature = system.run.settings.temperature
     if temperature is None:
         temperature = float(_used_columns(system.run, options, "temperature")[1].mean())
-    spectrum = heating_spectrum(conserved, times, system.n_all, temperature)
+    spectrum = heating_spectrum(conserved, times, system.molecules.n_all, temperature)
     frequencies, density, error = spectrum.bands()
     analysis.curves["heating_spectrum"] = Curve(
         frequencies / SPEED_OF_LIGHT,

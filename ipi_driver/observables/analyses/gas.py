@@ -91,8 +91,7 @@ def _add_angular_momentum(analysis: Analysis, system: System, options: Options, 
         series.append(angular_momentum(run.masses[atoms], whole, frame.velocities[atoms]))
     momenta = np.array(series)
     in_hbar = momenta / HBAR
-    start = options.skip if options.skip > 0.0 else 0.0
-    times = np.asarray(start + np.arange(len(momenta)) * (spacing / FS_PER_PS), dtype=np.float64)
+    times = np.asarray(options.skip + np.arange(len(momenta)) * (spacing / FS_PER_PS), dtype=np.float64)
     thin = max(1, len(momenta) // _POINTS)
     for k, axis in enumerate("xyz"):
         _add_series(analysis, f"L_{axis}", times, in_hbar[:, k], thin, f"L{axis} / ħ")

@@ -92,7 +92,6 @@ def analyse_relaxations(
     sizes = f"{smallest}" if smallest == largest else f"{smallest} to {largest}"
     number = f"{len(cells)} cells of " if len(cells) > 1 else ""
     analysis.system = f"{number}{sizes} {system.molecules.formula}"
-    analysis.settings["cells"] = ", ".join(f"{k}: {cell.name}" for k, cell in enumerate(cells, start=1))
     numbers = np.arange(1.0, len(cells) + 1)
     nothing = np.full(len(cells), _NAN)
     for key, label, energies in (

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from ipi_driver.errors import UserError
 from ipi_driver.observables.reading.input_xml import InputSettings, OutputFile, checkpoint_masses, read_input
@@ -18,6 +17,7 @@ from ipi_driver.observables.reading.isotopes import elements_of, masses_of
 from ipi_driver.observables.reading.properties import PropertyTable, read_properties
 from ipi_driver.observables.reading.xyz import TrajectoryFile, TrajectoryFrame
 from ipi_driver.structure import FloatArray, IntArray
+from ipi_driver.yaml_file import load_yaml
 
 CENTROIDS = {
     "positions": "x_centroid",
@@ -115,10 +115,7 @@ class Run:
         path = self.path / "driver.yaml"
         if not path.is_file():
             return {}
-        try:
-            content = yaml.safe_load(path.read_text())
-        except yaml.YAMLError as error:
-            raise UserError(f"{path} is not valid YAML: {str(error).splitlines()[0]}") from error
+        content = load_yaml(path)
         return content if isinstance(content, dict) else {}
 
     @cached_property

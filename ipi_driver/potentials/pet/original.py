@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from pydantic import ValidationError
 
 from ipi_driver.errors import UserError
 from ipi_driver.potentials.pet.baseline import Baseline
 from ipi_driver.potentials.pet.config import PetConfig
 from ipi_driver.potentials.pet.network import PetNetwork
+from ipi_driver.yaml_file import load_yaml
 
 _FILES = ("hypers_used.yaml", "all_species.npy", "self_contributions.npy")
 _WEIGHTS = ("best_val_mae_both_model_state_dict", "model_state_dict")
@@ -133,12 +133,7 @@ def import_original(folder: Path) -> tuple[PetNetwork, Baseline]:
     weights = next((folder / name for name in _WEIGHTS if (folder / name).is_file()), None)
     if weights is None:
         raise UserError(f"{folder} holds no weights: expected a file named {' or '.join(_WEIGHTS)}")
-    try:
-        hypers = yaml.safe_load((folder / "hypers_used.yaml").read_text())
-    except yaml.YAMLError as error:
-        raise UserError(
-            f"{folder / 'hypers_used.yaml'} is not valid YAML: {' '.join(str(error).split())}"
-        ) from error
+    hypers = load_yaml(folder / "hypers_used.yaml")
     if not isinstance(hypers, dict) or not isinstance(hypers.get("ARCHITECTURAL_HYPERS"), dict):
         raise UserError(f"{folder / 'hypers_used.yaml'} must hold a section ARCHITECTURAL_HYPERS")
     try:

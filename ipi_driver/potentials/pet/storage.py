@@ -16,6 +16,7 @@ from ipi_driver.errors import UserError
 from ipi_driver.potentials.pet.baseline import Baseline
 from ipi_driver.potentials.pet.config import PetConfig
 from ipi_driver.potentials.pet.network import PetNetwork
+from ipi_driver.yaml_file import load_yaml
 
 FORMAT = 1
 
@@ -62,12 +63,7 @@ def load_model(folder: Path) -> tuple[PetNetwork, Baseline]:
     for file in ("model.yaml", "weights.safetensors"):
         if not (folder / file).is_file():
             raise UserError(f"{folder} is not a model folder: it has no {file}")
-    try:
-        content = yaml.safe_load((folder / "model.yaml").read_text())
-    except yaml.YAMLError as error:
-        raise UserError(
-            f"{folder / 'model.yaml'} is not valid YAML: {' '.join(str(error).split())}"
-        ) from error
+    content = load_yaml(folder / "model.yaml")
     if not isinstance(content, dict) or content.get("kind") != "pet" or content.get("format") != FORMAT:
         raise UserError(f"{folder / 'model.yaml'} must say `kind: pet` and `format: {FORMAT}`")
     try:
