@@ -37,8 +37,11 @@ def test_files_where_folders_should_be(tmp_path: Path, capsys: pytest.CaptureFix
     assert str(file) in refused(capsys, "new", "gas-nve", str(file / "mine"))
     structure = tmp_path / "mine" / "init.xyz"
     own_input(tmp_path / "mine", b"model: a\n")
-    said = refused(capsys, "check", MODEL, str(structure), "--output", str(file))
-    assert "--output must be a folder" in said
+    # before the work, whose results would be lost
+    for command in (("check", MODEL, str(structure)), ("evaluate", MODEL, "no.xyz"), ("analyze", "no-run")):
+        for output in (file, file / "below"):
+            said = refused(capsys, *command, "--output", str(output))
+            assert f"--output must be a folder, got {output}" in said
 
 
 def test_settings_that_are_no_settings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

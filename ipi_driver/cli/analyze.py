@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from ipi_driver.cli.output_folder import output_folder
 from ipi_driver.errors import UserError
 from ipi_driver.observables.analyses.result import Analysis, Options
 
@@ -100,6 +101,7 @@ def main(args: argparse.Namespace) -> int:
     from ipi_driver.report.writer import write_report
 
     options = _options(args)
+    output_folder(args.output, "analysis")
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as progress:
@@ -128,8 +130,6 @@ def _options(args: argparse.Namespace) -> Options:
             raise UserError(f"--{name.replace('_', '-')} must not be negative, got {getattr(args, name)}")
     if args.r_max is not None and args.r_max <= 0:
         raise UserError(f"--r-max must be positive, got {args.r_max}")
-    if args.output.exists() and not args.output.is_dir():
-        raise UserError(f"--output must be a folder, got the file {args.output}")
     return Options(
         molecule=args.molecule,
         vector=args.vector,

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
     from ipi_driver.diagnostics.check import Stage
     from ipi_driver.diagnostics.frames import Progress
-    from ipi_driver.potentials import Potential
 
 EPILOG = """\
 Averages: none; the Euler-angle grids 2, 2i, 3, 3i, ...; i (inversion); the groups D2, D2h, T, Th, O, Oh, I,
@@ -85,7 +84,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--output", type=Path, metavar="DIR", help="for CSV, JSON and PNG (default check-MODEL)")
     add("--device", default="cpu", help="torch device (default cpu)")
-    add("--dtype", choices=("float32", "float64"), default="float32", help="precision of the model")
+    add("--dtype", choices=("float32", "float64"), help="precision of the model (default float32)")
     add("--rotation-batch", type=int, metavar="N", help="frames per call of the model (default: chosen)")
     add("--seed", type=int, default=0, help="of random frames (default 0)")
 
@@ -94,9 +93,10 @@ def main(args: argparse.Namespace) -> int:
     """Run the check; 0 also where no average suffices, as that is an answer."""
     from rich.console import Console
 
+    from ipi_driver.cli.output_folder import output_folder
     from ipi_driver.diagnostics.check import DEFAULT_AVERAGES, CheckSettings, run_check
     from ipi_driver.diagnostics.data import read_data_set, spacing_of
-    from ipi_driver.potentials import load_potential
+    from ipi_driver.potentials import load_potential, load_precise
     from ipi_driver.report.check_figures import write_figures
     from ipi_driver.report.check_tables import print_check, write_check
 
@@ -105,8 +105,6 @@ def main(args: argparse.Namespace) -> int:
             raise UserError(
                 f"--{option.replace('_', '-')} must be at least {least}, got {getattr(args, option)}"
             )
-    if args.output is not None and args.output.exists() and not args.output.is_dir():
-        raise UserError(f"--output must be a folder, got the file {args.output}")
     data_sets = [read_data_set(path, args.pbc, sample=args.max_structures) for path in args.structures]
     trajectory = None
     if args.trajectory is not None:
@@ -114,7 +112,8 @@ def main(args: argparse.Namespace) -> int:
         data = read_data_set(args.trajectory, args.pbc, part=used)
         trajectory = (data, spacing_of(data, args.trajectory, args.spacing))
     potential = load_potential(args.model, args.device, args.dtype)
-    precise = potential if args.dtype == "float64" else load_potential(args.model, args.device, "float64")
+    folder = output_folder(args.output, f"check-{potential.name}")
+    precise = potential if args.dtype == "float64" else load_precise(args.model, args.device)
     settings = CheckSettings(
         averages=tuple(args.average or DEFAULT_AVERAGES),
         reference=args.reference,
@@ -127,15 +126,10 @@ def main(args: argparse.Namespace) -> int:
     console = Console()
     with _progress_bar() as bar:
         result = run_check(potential, data_sets, settings, trajectory, precise, _stages(bar))
-    folder = args.output or Path(f"check-{_file_name(potential)}")
     written = [*write_check(result, folder), *write_figures(result, folder)]
     print_check(result, console)
     console.print(f"Written to {folder}: " + ", ".join(path.name for path in written), highlight=False)
     return 0
-
-
-def _file_name(potential: Potential) -> str:
-    return "".join(c if c.isalnum() or c in "-_." else "-" for c in potential.name)
 
 
 def _progress_bar() -> Bar:

@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--output", type=Path, metavar="DIR", help="for JSON, CSV and PNG (default evaluate-MODEL)")
     add("--device", default="cpu", help="torch device (default cpu)")
-    add("--dtype", choices=("float32", "float64"), default="float32", help="precision of the model")
+    add("--dtype", choices=("float32", "float64"), help="precision of the model (default float32)")
     add("--batch", type=int, metavar="N", help="frames per call of the model (default: chosen)")
     add("--seed", type=int, default=0, help="of random frames (default 0)")
 
@@ -69,6 +69,7 @@ def main(args: argparse.Namespace) -> int:
     """Evaluate, print the table, write the files."""
     from rich.console import Console
 
+    from ipi_driver.cli.output_folder import output_folder
     from ipi_driver.potentials import load_potential
     from ipi_driver.report.evaluation_tables import error_tables, write_evaluation
     from ipi_driver.report.parity_figures import plot_parity
@@ -78,14 +79,12 @@ def main(args: argparse.Namespace) -> int:
     if args.max_structures is not None and args.max_structures < 1:
         raise UserError(f"--max-structures must be at least 1, got {args.max_structures}")
     potential = load_potential(args.model, args.device, args.dtype)
+    folder = output_folder(args.output, f"evaluate-{potential.name}")
     data, source = _read(args)
     console = Console()
     result = _evaluate(args, potential, data)
     for table in error_tables(result, source):
         console.print(table)
-    folder = args.output or Path(
-        "evaluate-" + "".join(c if c.isalnum() or c in "-_." else "-" for c in potential.name)
-    )
     written = [*write_evaluation(result, source, folder), plot_parity(result, folder / "parity.png")]
     console.print(f"Written to {folder}: " + ", ".join(path.name for path in written), highlight=False)
     _warn_about_training_data(args, console)

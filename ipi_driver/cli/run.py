@@ -85,7 +85,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--seed", type=int, help="of i-PI and of random frames")
     add("--device", help="torch device of the model")
-    add("--dtype", choices=["float32", "float64"], help="precision of the model")
+    add("--dtype", choices=["float32", "float64"], help="precision of the model (default float32)")
     add("--threads", type=int, help="threads of the model")
     add("--rotation-batch", type=int, metavar="N", help="frames per call of the model")
     add(

@@ -64,15 +64,15 @@ class MetatomicPotential(Potential):
         )
 
     @classmethod
-    def load(cls, path: str | Path, device: str = "cpu", dtype: str = "float32") -> MetatomicPotential:
+    def load(cls, path: str | Path, device: str = "cpu", dtype: str | None = None) -> MetatomicPotential:
         """From an exported file; the compiled extensions are looked for in ``extensions/`` beside it.
 
-        The precision is the one of the export: ``dtype`` is there for the common signature of the loaders.
+        The precision is that of the export: ``dtype`` is None or the same.
 
         Raises
         ------
         UserError
-            If metatomic is not installed, the file is missing, or it is not an exported model.
+            If metatomic is not installed, the file is missing, it is not an exported model, or has another precision.
         """
         try:
             from metatomic.torch import load_atomistic_model
@@ -89,6 +89,11 @@ class MetatomicPotential(Potential):
         except (RuntimeError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
             raise UserError(f"{file} cannot be loaded as an exported metatomic model: {reason}") from error
+        fixed = model.capabilities().dtype
+        if dtype not in (None, fixed):
+            raise UserError(
+                f"{file} was exported in {fixed}, which cannot be changed: got --dtype {dtype}; leave it out"
+            )
         return cls(model, device, file.stem)
 
     def _evaluate(self, structures: list[Structure], rotations: FloatArray) -> Frames:

@@ -20,7 +20,7 @@ from ipi_driver.potentials.base import Potential
 from ipi_driver.shipped import find_shipped
 
 
-def load_potential(spec: str | Path, device: str = "cpu", dtype: str = "float32") -> Potential:
+def load_potential(spec: str | Path, device: str = "cpu", dtype: str | None = None) -> Potential:
     """Make the potential that ``spec`` names (see the table above).
 
     Parameters
@@ -30,14 +30,15 @@ def load_potential(spec: str | Path, device: str = "cpu", dtype: str = "float32"
     device
         Torch device of network potentials.
     dtype
-        "float32" or "float64": precision of the network; sums are float64 always.
+        "float32" or "float64": precision of a PET, by default float32; sums are float64 always. Other models have
+        one of their own, and None takes it.
 
     Raises
     ------
     UserError
-        If there is no such model, device or precision.
+        If there is no such model, device or precision, or the model has another precision.
     """
-    if dtype not in ("float32", "float64"):
+    if dtype not in (None, "float32", "float64"):
         raise UserError(f"`dtype` must be float32 or float64, got {dtype!r}")
     text = str(spec)
     name, _, query = text.partition("?")
@@ -46,6 +47,11 @@ def load_potential(spec: str | Path, device: str = "cpu", dtype: str = "float32"
         raise UserError(
             f"--device {device} is for models in torch, and {name} is none of them; a calculator may take one as an "
             f"option: {name}?device={device}"
+        )
+    if dtype is not None and (name.startswith("ase:") or name == "anisotropic"):
+        raise UserError(
+            f"--dtype {dtype} is for models in torch, and {name} is none of them; a calculator may take a precision as "
+            f"an option: {name}?dtype={dtype}"
         )
     # Each kind is imported only when it is asked for: importing torch costs a second that `ase:` need not pay.
     if name.startswith("ase:"):
@@ -66,4 +72,22 @@ def load_potential(spec: str | Path, device: str = "cpu", dtype: str = "float32"
         return MetatomicPotential.load(name, device=device, dtype=dtype)
     from ipi_driver.potentials.pet import PetPotential
 
-    return PetPotential.load(find_shipped("models", name), device=device, dtype=dtype)
+    return PetPotential.load(find_shipped("models", name), device=device, dtype=dtype or "float32")
+
+
+def load_precise(spec: str | Path, device: str = "cpu") -> Potential:
+    """The potential in float64 where its precision can be chosen, in its own where not.
+
+    Parameters
+    ----------
+    spec, device
+        As of `load_potential`.
+
+    Raises
+    ------
+    UserError
+        As `load_potential`.
+    """
+    name = str(spec).partition("?")[0]
+    fixed = name.startswith("ase:") or name == "anisotropic" or name.endswith(".pt")
+    return load_potential(spec, device, None if fixed else "float64")

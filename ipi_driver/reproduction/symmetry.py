@@ -14,7 +14,7 @@ import numpy as np
 from ipi_driver.diagnostics.check import DEFAULT_AVERAGES, CheckSettings, run_check
 from ipi_driver.diagnostics.data import DataSet
 from ipi_driver.observables.reading import Run
-from ipi_driver.potentials import load_potential
+from ipi_driver.potentials import load_potential, load_precise
 from ipi_driver.report.check_figures import write_figures
 from ipi_driver.report.check_tables import write_check
 from ipi_driver.report.page import figure_html, table_html
@@ -42,7 +42,7 @@ def symmetry_errors(runs: Runs, parts: Sequence[Part], folder: Path, start: Star
     if not (path.is_file() and list(json.loads(path.read_text())["consistency"]) == names):
         model = runs.settings.model
         settings = CheckSettings(averages=DEFAULT_AVERAGES, seed=runs.settings.seed)
-        precise = load_potential(model, "cpu", "float64")
+        precise = load_precise(model)
         result = run_check(load_potential(model), found, settings, None, precise, start)
         write_figures(result, folder)
         write_check(result, folder)  # last: it says that the check is complete

@@ -29,14 +29,16 @@ class InProcessSettings(BaseModel):
     average: str = "none"
     pbc: bool | None = None
     device: str = "cpu"
-    dtype: Literal["float32", "float64"] = "float32"
+    dtype: Literal["float32", "float64"] | None = None
     rotation_batch: int | None = None
     seed: int = 0
     virial: Literal["required", "nan"] = "required"
 
 
 @cache
-def _evaluator(model: str, device: str, dtype: str, seed: int, rotation_batch: int | None) -> SharedEvaluator:
+def _evaluator(
+    model: str, device: str, dtype: str | None, seed: int, rotation_batch: int | None
+) -> SharedEvaluator:
     """One model for all force fields of this process that ask for the same."""
     return SharedEvaluator(load_potential(model, device=device, dtype=dtype), seed, rotation_batch)
 

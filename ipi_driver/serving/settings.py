@@ -94,7 +94,7 @@ class ServeSettings(BaseModel):
     input: Path | None = None
     pbc: bool | None = None
     device: str = "cpu"
-    dtype: Literal["float32", "float64"] = "float32"
+    dtype: Literal["float32", "float64"] | None = None
     rotation_batch: int | None = Field(default=None, gt=0)
     seed: int = Field(default=0, ge=0)
     deadline: float = Field(default=600.0, ge=0)

@@ -12,7 +12,7 @@ from ase.calculators.lj import LennardJones
 from scipy.spatial.transform import Rotation
 
 from ipi_driver.errors import UserError
-from ipi_driver.potentials import load_potential
+from ipi_driver.potentials import load_potential, load_precise
 from ipi_driver.potentials.ase import AsePotential, parse_value
 from ipi_driver.structure import Structure
 
@@ -131,6 +131,11 @@ def test_bad_specifications_are_one_line(spec: str, message: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_a_device_is_an_option_of_the_calculator() -> None:
+def test_device_and_precision_are_options_of_the_calculator() -> None:
     with pytest.raises(UserError, match="--device cuda is for models in torch"):
         load_potential("ase:ase.calculators.emt.EMT", device="cuda")
+    with pytest.raises(UserError, match=r"--dtype float64 is for models in torch.*EMT\?dtype=float64"):
+        load_potential("ase:ase.calculators.emt.EMT", dtype="float64")
+    atoms = ase.Atoms("Au2", [[0.0, 0.0, 0.0], [0.0, 0.1, 2.6]], calculator=EMT())
+    found = load_precise("ase:ase.calculators.emt.EMT").predict(Structure(atoms.numbers, atoms.positions))
+    assert found.energy == pytest.approx(atoms.get_potential_energy(), abs=1e-12)

@@ -10,7 +10,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from ipi_driver.errors import UserError
-from ipi_driver.potentials import load_potential
+from ipi_driver.potentials import load_potential, load_precise
 from ipi_driver.structure import Structure
 
 HAS_METATOMIC = importlib.util.find_spec("metatomic") is not None
@@ -26,6 +26,11 @@ def test_missing_package_or_file_is_one_clear_line(tmp_path: Path) -> None:
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The model of `metatomic_pairs`, written to a file."""
     pytest.importorskip("metatomic.torch")
+    return export(tmp_path_factory.mktemp("metatomic") / "pairs.pt", "cpu")
+
+
+def export(path: Path, device: str) -> Path:
+    """Write the model of `metatomic_pairs` for one kind of device."""
     from metatomic.torch import AtomisticModel, ModelCapabilities, ModelMetadata, ModelOutput
     from metatomic_pairs import Pairs
 
@@ -34,10 +39,9 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
         atomic_types=[1, 8],
         interaction_range=3.0,
         length_unit="angstrom",
-        supported_devices=["cpu"],
+        supported_devices=[device],
         dtype="float64",
     )
-    path = tmp_path_factory.mktemp("metatomic") / "pairs.pt"
     AtomisticModel(Pairs().eval(), ModelMetadata(), capabilities).save(str(path))
     return path
 
@@ -60,6 +64,16 @@ def energy_of(structure: Structure) -> float:
                         if 1e-9 < r < 3.0:
                             total += 0.5 * (1 - r / 3.0) ** 2 * (1 + 0.1 * d[2] ** 2)
     return total
+
+
+def test_another_precision_than_that_of_the_export_is_refused(exported: Path) -> None:
+    with pytest.raises(UserError, match=r"pairs\.pt was exported in float64.*got --dtype float32"):
+        load_potential(str(exported), dtype="float32")
+    positions = np.array([[0.0, 0.0, 0.0], [0.97, 0.02, 0.1], [-0.24, 0.93, 0.05]])
+    structure = Structure(np.array([8, 1, 1]), positions)
+    expected = pytest.approx(energy_of(structure), abs=1e-10)
+    assert load_potential(str(exported), dtype="float64").predict(structure).energy == expected
+    assert load_precise(str(exported)).predict(structure).energy == expected
 
 
 @pytest.mark.parametrize("periodic", [False, True])
@@ -92,8 +106,8 @@ def test_energies_forces_virials_in_every_frame(exported: Path, periodic: bool) 
 
 
 def test_bad_input(exported: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="devices cpu"):
-        load_potential(str(exported), device="cuda")
+    with pytest.raises(UserError, match="supports the devices cuda, got --device cpu"):
+        load_potential(str(export(tmp_path / "cuda.pt", "cuda")))
     with pytest.raises(UserError, match="elements H, O"):
         load_potential(str(exported)).evaluate([Structure(np.array([6]), np.zeros((1, 3)))], np.eye(3)[None])
     broken = tmp_path / "broken.pt"
