@@ -18,7 +18,7 @@ from ipi_driver.structure import BoolArray, FloatArray, IntArray, Structure
 
 @dataclass(frozen=True, eq=False)
 class Edges:
-    """Directed edges shorter than the cutoff, sorted by centre.
+    """Directed edges shorter than the cutoff, sorted by centre, neighbour and image.
 
     Attributes
     ----------
@@ -143,7 +143,9 @@ class NeighborList:
 
     def _build(self, structure: Structure) -> None:
         i, j, shifts = all_pairs(structure, self.cutoff + self.skin)
-        order = np.argsort(i, kind="stable")
+        # by centre, neighbour and image: edges, and with them the rounding of every sum over them, are then a function
+        # of the structure alone, not of when the list was built
+        order = np.lexsort((shifts[:, 2], shifts[:, 1], shifts[:, 0], j, i))
         self._i, self._j = i[order], j[order]
         self._shifts = shifts[order].astype(np.float64)
         self._has_shifts = bool(shifts.any())
