@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from ase.data import atomic_masses, atomic_numbers, chemical_symbols, covalent_radii
+from ase.geometry import complete_cell
 from ase.neighborlist import neighbor_list
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
@@ -29,23 +30,28 @@ BOND_TOLERANCE = 1.25
 def minimum_image(vectors: FloatArray, cell: FloatArray) -> FloatArray:
     """Vectors (..., 3) in Å wrapped to the image whose fractional coordinates lie in [-1/2, 1/2].
 
-    This is the shortest image wherever that is shorter than half the smallest height of the cell. Without a
-    cell (zeros) vectors come back as they are.
+    This is the shortest image wherever that is shorter than half the smallest height of the cell. Along a missing
+    cell vector (a zero row, of a slab or a wire) nothing is wrapped; without a cell vectors come back as they are.
     """
-    if not cell.any():
+    given = cell.any(axis=1)
+    if not given.any():
         return vectors
     if not (cell - np.diag(np.diag(cell))).any():
         lengths = np.diag(cell)
-        return np.asarray(vectors - lengths * np.rint(vectors / lengths))
-    return np.asarray(vectors - np.rint(vectors @ np.linalg.inv(cell)) @ cell)
+        return np.asarray(vectors - lengths * np.rint(vectors / np.where(given, lengths, np.inf)))
+    return np.asarray(vectors - np.rint(vectors @ np.linalg.inv(complete_cell(cell))) @ cell)
 
 
 def largest_radius(cell: FloatArray) -> float:
-    """Half the smallest height of the cell, Å: up to there `minimum_image` gives each pair once."""
-    if not cell.any():
+    """Half the smallest height of the cell, Å: up to there `minimum_image` gives each pair once.
+
+    Missing cell vectors (zero rows) do not limit it.
+    """
+    given = cell.any(axis=1)
+    if not given.any():
         return np.inf
-    heights = 1.0 / np.linalg.norm(np.linalg.inv(cell), axis=0)
-    return float(heights.min() / 2.0)
+    heights = 1.0 / np.linalg.norm(np.linalg.inv(complete_cell(cell)), axis=0)
+    return float(heights[given].min() / 2.0)
 
 
 @dataclass(frozen=True, eq=False)
