@@ -12,8 +12,10 @@ a window.
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
-from scipy.optimize import curve_fit
+from scipy.optimize import OptimizeWarning, curve_fit
 
 from ipi_driver.errors import UserError
 from ipi_driver.observables.molecules import minimum_image
@@ -206,12 +208,18 @@ def relaxation_time(correlation: Estimate, spacing: float, start: float, stop: f
     -------
     Estimate
         Scalar, ps.
+
+    Raises
+    ------
+    UserError
+        If the window holds fewer than three lags, or C has decayed before it or is negative in it.
     """
-    lags = np.arange(len(correlation.value)) * spacing / FS_PER_PS
+    lags = np.asarray(np.arange(len(correlation.value)) * (spacing / FS_PER_PS), dtype=np.float64)
     chosen = (lags >= start / FS_PER_PS) & (lags <= stop / FS_PER_PS * (1 + 1e-12))
     if chosen.sum() < 3:
         raise UserError(f"the fit window {start:g} to {stop:g} fs holds fewer than three lags")
     t = lags[chosen]
+    _require_decay(correlation.value[chosen], correlation.error[chosen], t)
 
     def fit(curve: FloatArray) -> float:
         y = curve[chosen]
@@ -219,9 +227,28 @@ def relaxation_time(correlation: Estimate, spacing: float, start: float, stop: f
         rate = -np.polyfit(t[positive], np.log(y[positive]), 1)[0] if positive.sum() > 1 else 1.0 / t[-1]
         guess = (float(max(y[0], 1e-3)), float(max(rate, 1e-6)))
         try:
-            (_, rate), _ = curve_fit(lambda x, a, k: a * np.exp(-k * x), t, y, p0=guess, maxfev=2000)
+            # what the fit tries on its way, and covariances that nobody asks for, are no concern of the user
+            with np.errstate(over="ignore"), warnings.catch_warnings():
+                warnings.simplefilter("ignore", OptimizeWarning)
+                (_, rate), _ = curve_fit(lambda x, a, k: a * np.exp(-k * x), t, y, p0=guess, maxfev=2000)
         except RuntimeError:
             return float("nan")
         return float(1.0 / rate)
 
     return correlation.derived(fit)
+
+
+def _require_decay(curve: FloatArray, error: FloatArray, times: FloatArray) -> None:
+    """Refuse to fit an exponential where there is none, from C, its errors and the lags in ps."""
+    if curve[0] <= 2.0 * error[0]:
+        raise UserError(
+            f"C is {curve[0]:.2g} ± {error[0]:.2g} at {times[0]:.2g} ps, where the fit begins: it has decayed before; "
+            "lower --fit-start"
+        )
+    half = len(times) // 2
+    late, spread = float(curve[half:].mean()), float(error[half:].mean())
+    if late < -2.0 * spread:
+        raise UserError(
+            f"C is {late:.2g} ± {spread:.2g} from {times[half]:.2g} ps on, where an exponential is positive; lower "
+            "--fit-start, or --longest-lag"
+        )

@@ -26,6 +26,9 @@ from ipi_driver.structure import FloatArray, IntArray, Structure
 
 BOND_TOLERANCE = 1.25
 
+_SHORT = 0.1
+"""Orientation vectors below this part of the distances in a molecule are those of vibrations (water: 0.6)."""
+
 
 def minimum_image(vectors: FloatArray, cell: FloatArray) -> FloatArray:
     """Vectors (..., 3) in Å wrapped to the image whose fractional coordinates lie in [-1/2, 1/2].
@@ -136,6 +139,13 @@ class Molecules:
         """(n_molecules, 3) vectors ``sum_k w_k r_k`` in Å (not normalised)."""
         return np.einsum("k,mkx->mx", weights, self.whole(positions, cell))
 
+    def have_orientation(self, structure: Structure, weights: FloatArray) -> bool:
+        """Whether the vectors of a structure are more than what vibrations leave of a sum that symmetry makes zero."""
+        sites = self.whole(structure.positions, structure.cell)
+        lengths = np.linalg.norm(np.einsum("k,mkx->mx", weights, sites), axis=1)
+        extent = np.linalg.norm(sites[:, 1:] - sites[:, :1], axis=2).mean()
+        return bool(lengths.mean() > _SHORT * extent)
+
     def orientations(self, positions: FloatArray, cell: FloatArray, weights: FloatArray) -> FloatArray:
         """(n_molecules, 3) unit vectors."""
         vectors = self.vectors(positions, cell, weights)
@@ -188,6 +198,24 @@ def find_molecules(structure: Structure, formula: str | None = None) -> Molecule
             f"molecules of formula {wanted} are bonded differently: expected one kind, choose another formula"
         )
     return Molecules(indices, np.array(parents), structure.numbers[indices[0]], n_molecules)
+
+
+def vanishing(molecules: Molecules) -> str:
+    """What to say of molecules that have no orientation."""
+    return (
+        f"the orientation vector of {molecules.formula} vanishes by symmetry; choose another (--vector A->B)"
+    )
+
+
+def farthest_within(structure: Structure, first: str, second: str) -> float:
+    """Largest distance in Å between two atoms of these elements in one molecule, 0 where there are none."""
+    groups = bonded_groups(structure)
+    a, b = (np.flatnonzero(structure.numbers == atomic_numbers[symbol]) for symbol in (first, second))
+    i, j = np.nonzero((groups[a][:, None] == groups[b][None, :]) & (a[:, None] != b[None, :]))
+    if not len(i):
+        return 0.0
+    vectors = minimum_image(structure.positions[b[j]] - structure.positions[a[i]], structure.cell)
+    return float(np.linalg.norm(vectors, axis=1).max())
 
 
 def bonded_groups(structure: Structure) -> IntArray:

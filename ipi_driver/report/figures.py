@@ -57,8 +57,8 @@ class Layout:
         Points instead of lines.
     level
         Horizontal line for the eye, or None.
-    scale_from
-        The ordinate is scaled to the curve beyond this abscissa (peaks within molecules are cut off), or None.
+    cut_off
+        Whether the ordinate ends a little above the curves beyond their ``scale_from``.
     """
 
     name: str
@@ -70,7 +70,7 @@ class Layout:
     log_y: bool = False
     markers: bool = False
     level: float | None = None
-    scale_from: float | None = None
+    cut_off: bool = False
 
 
 LAYOUTS = {
@@ -109,7 +109,7 @@ LAYOUTS = {
             ("g_OO", "g_OH", "g_HH"),
             columns=3,
             level=1.0,
-            scale_from=1.75,
+            cut_off=True,
         ),
         Layout(
             "dipole-correlations",
@@ -212,11 +212,11 @@ def draw_curves(layout: Layout, analyses: Sequence[Analysis]) -> Figure:
                 axes.axhline(layout.level, color="0.7", linewidth=0.5, zorder=0)
             if layout.log_x:
                 axes.set_xscale("log")
-            if layout.log_y:
+            if layout.log_y and any((a.curves[key].y > 0).any() for a in analyses if key in a.curves):
                 axes.set_yscale("log")
-            if layout.scale_from is not None:
+            if layout.cut_off:
                 curves = [a.curves[key] for a in analyses if key in a.curves]
-                highest = max(float(np.nanmax(c.y[c.x > layout.scale_from], initial=0.0)) for c in curves)
+                highest = max(float(np.nanmax(c.y[c.x > c.scale_from], initial=0.0)) for c in curves)
                 axes.set_ylim(0.0, 1.15 * max(highest, 1.0))
         for axes in list(grid.flat)[len(layout.panels) :]:
             axes.set_visible(False)

@@ -390,6 +390,26 @@ def ice_set(folder: Path, shift: float, energies: dict[str, tuple[float, float]]
     return folder
 
 
+def test_numbers_of_relaxations(tmp_path):
+    raw = ice_set(tmp_path / "none", 0.0, {"a": (-80.0, -81.0), "b": (-80.2, -81.1)})
+    averaged = ice_set(tmp_path / "2i", 0.02, {"a": (-80.0, -81.0), "b": (-80.2, -81.3)})
+    first, second = analyse_folders([raw, averaged], Options())
+    # cells of 8 molecules: 1 and 0.9 eV won, and 0.1 eV between the two
+    assert first.scalars["ice_gain"].value == pytest.approx(-1e3 * 0.95 / 8, rel=1e-6)
+    assert first.scalars["ice_relaxed_spread"].value == pytest.approx(12.5 / np.sqrt(2), rel=1e-6)
+    assert first.scalars["ice_initial_spread"].value == pytest.approx(25.0 / np.sqrt(2), rel=1e-6)
+    assert second.scalars["ice_forces_magnitude"].value == pytest.approx(500.0, rel=1e-6)
+    assert second.curves["ice_rmsd"].y == pytest.approx([20.0, 20.0], rel=1e-4)
+    xml = raw / "a" / "input.xml"
+    asked = "<simulation><total_steps> {} </total_steps>"
+    for steps, warned in ((2, False), (1, True)):  # the last row is that of step 1
+        xml.write_text(
+            re.sub(r"<simulation>(<total_steps>.*</total_steps>)?", asked.format(steps), xml.read_text())
+        )
+        (again,) = analyse_folders([raw], Options())
+        assert any("may not have converged" in note for note in again.notes) == warned
+
+
 def test_relaxations_are_compared_cell_by_cell(tmp_path):
     raw = ice_set(tmp_path / "none", 0.0, {"a": (-80.0, -81.0), "b": (-80.2, -81.1)})
     averaged = ice_set(tmp_path / "2i", 0.02, {"a": (-80.0, -81.0), "b": (-80.2, -81.3)})

@@ -24,6 +24,9 @@ from ipi_driver.units import FS_PER_PS, SPEED_OF_LIGHT
 _JUST_BELOW = 1.0 - 1e-6
 """i-PI's own constants put a step of 0.5 fs 1e-8 below: the frame at exactly ``skip`` is used."""
 
+_LOST = 0.02
+"""Part of the time of a property file that may lie in longer intervals, where rows are lost."""
+
 Progress = Callable[[int], None]
 """Called with the number of frames done since the last call."""
 
@@ -164,9 +167,24 @@ def optional(analysis: Analysis, what: str) -> Iterator[None]:
 
 
 def _used_columns(run: Run, options: Options, *names: str) -> tuple[FloatArray, ...]:
-    """Times in fs and columns of the properties, of the rows beyond the time left out."""
+    """Times in fs and columns of the properties, of the rows beyond the time left out.
+
+    Raises
+    ------
+    UserError
+        If they are not equally spaced, but for rows that are lost here and there.
+    """
     table = run.properties_with(*names)
     used = _is_used(run, table["step"], options.skip)
+    intervals = np.diff(table["step"][used])
+    if len(intervals):
+        usual = np.median(intervals)
+        if intervals[intervals != usual].sum() > _LOST * intervals.sum():
+            others = ", ".join(f"{n:g}" for n in np.unique(intervals[intervals != usual])[:3])
+            raise UserError(
+                f"{table.source}: rows {usual:g} steps apart in one part and {others} in another: analyse the parts "
+                "with different strides on their own"
+            )
     return table["step"][used] * run.timestep, *(table[name][used] for name in names)
 
 
@@ -230,16 +248,3 @@ def add_spectrum(analysis: Analysis, key: str, series: FloatArray, times: FloatA
     analysis.curves[key] = Curve(
         spectrum.wavenumbers[1:], spectrum.density[1:], spectrum.error[1:], "wavenumber / cm-1", "S / eV² cm"
     )
-
-
-def non_equivariant_part(run: Run) -> FloatArray | None:
-    """Raw minus averaged energy (eV) at each row of the property file, where two raw components were written.
-
-    With multiple time stepping i-PI evaluates the raw and the averaged potential; written as
-    ``pot_component_raw(0)`` and ``pot_component_raw(1)`` their difference is what the average removes.
-    """
-    table = run.properties
-    names = [f"pot_component_raw({k})" for k in (0, 1)]
-    if all(name in table for name in names):
-        return np.asarray(table[names[0]] - table[names[1]])
-    return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from ipi_driver.errors import UserError
@@ -84,8 +85,10 @@ def _analyse(run: Run, options: Options, start: StartProgress) -> Analysis:
     system = open_system(run, options)
     if run.settings.motion == "replay":
         return analyse_replay(system, options, start(run.name, run.n_frames()))
-    quantities = [name for name in ("positions", "velocities", "forces") if run.has(name)]
-    total = sum(run.n_frames("momenta" if _only_momenta(run, name) else name) for name in quantities)
+    total = 0
+    for name in ("positions", "velocities", "forces"):
+        with suppress(UserError):  # no file, or no complete frame in it: what needs it is left out
+            total += run.n_frames("momenta" if _only_momenta(run, name) else name)
     tick = start(run.name, total)
     return (
         analyse_gas(system, options, tick) if system.kind == "gas" else analyse_liquid(system, options, tick)

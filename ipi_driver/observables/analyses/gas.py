@@ -24,6 +24,7 @@ from ipi_driver.observables.angular import (
     torque,
     turning_angle,
 )
+from ipi_driver.observables.molecules import vanishing
 from ipi_driver.observables.orientation import OrientationHistogram
 from ipi_driver.observables.statistics import block_average
 from ipi_driver.observables.thermodynamics import KineticTemperature
@@ -68,16 +69,19 @@ def analyse_gas(system: System, options: Options, progress: Progress = lambda n:
 
 
 def add_temperature(analysis: Analysis, system: System, options: Options, progress: Progress) -> None:
-    """Kinetic temperature of each element."""
+    """Kinetic temperature of each element, of the atoms that are free to move."""
     run = system.run
+    mobile = run.mobile
     spacing = sampling_of(run, ["velocities"], options.skip).spacing
-    temperature = KineticTemperature(run.numbers, run.masses)
+    temperature = KineticTemperature(run.numbers[mobile], run.masses[mobile])
     for frame in used_frames(run, ["velocities"], options.skip, progress):
-        temperature.add(frame.velocities)
+        temperature.add(frame.velocities[mobile])
     for symbol, estimate in temperature.result(spacing).items():
         analysis.scalars[f"temperature_{symbol}"] = Scalar.of(
             f"kinetic temperature of {symbol}", estimate, "K"
         )
+    if not mobile.all():
+        analysis.note(f"kinetic temperatures of the {mobile.sum()} atoms that are free to move")
 
 
 def _add_angular_momentum(analysis: Analysis, system: System, options: Options, progress: Progress) -> None:
@@ -85,13 +89,14 @@ def _add_angular_momentum(analysis: Analysis, system: System, options: Options, 
     if run.settings.n_beads > 1:
         raise UserError("with several beads no symmetry conserves that of the centroids")
     spacing = sampling_of(run, ["positions", "velocities"], options.skip).spacing
-    series = []
+    series, steps = [], []
     for frame in used_frames(run, ["positions", "velocities"], options.skip, progress):
+        steps.append(frame.step)
         whole = system.molecules.whole(frame.positions, frame.cell)[0]
         series.append(angular_momentum(run.masses[atoms], whole, frame.velocities[atoms]))
     momenta = np.array(series)
     in_hbar = momenta / HBAR
-    times = np.asarray(options.skip + np.arange(len(momenta)) * (spacing / FS_PER_PS), dtype=np.float64)
+    times = np.array(steps) * (run.timestep / FS_PER_PS)
     thin = max(1, len(momenta) // _POINTS)
     for k, axis in enumerate("xyz"):
         _add_series(analysis, f"L_{axis}", times, in_hbar[:, k], thin, f"L{axis} / ħ")
@@ -131,9 +136,9 @@ def _add_torque(analysis: Analysis, system: System, options: Options, progress: 
         series.append(torque(run.masses[atoms], whole, frame.forces[atoms]))
     torques = np.array(series)
     analysis.scalars["torque"] = Scalar.of("mean torque |T|", mean_torque(torques, spacing), "meV", 1e3)
-    vector = block_average(torques, spacing)
-    norm = vector.derived(lambda mean: np.linalg.norm(mean))
-    analysis.scalars["torque_vector"] = Scalar.of("modulus of the mean torque |<T>|", norm, "meV", 1e3)
+    with optional(analysis, "modulus of the mean torque"):
+        norm = block_average(torques, spacing).derived(lambda mean: np.linalg.norm(mean))
+        analysis.scalars["torque_vector"] = Scalar.of("modulus of the mean torque |<T>|", norm, "meV", 1e3)
 
 
 def _add_torque_against_average(analysis: Analysis, system: System, options: Options) -> None:
@@ -168,6 +173,8 @@ def _add_torque_against_average(analysis: Analysis, system: System, options: Opt
 def _add_orientation(analysis: Analysis, system: System, options: Options, progress: Progress) -> None:
     run, molecules = system.run, system.molecules
     weights = molecules.weights(options.vector)
+    if not molecules.have_orientation(system.structure, weights):
+        raise UserError(vanishing(molecules))
     spacing = sampling_of(run, ["positions"], options.skip).spacing
     histogram = OrientationHistogram()
     for frame in used_frames(run, ["positions"], options.skip, progress):

@@ -33,7 +33,7 @@ class RelaxedCell:
     name
         Of the cell: equal names are compared.
     n_molecules
-        In the cell.
+        In the cell, of all kinds.
     initial_energy, relaxed_energy
         eV per cell.
     initial_forces
@@ -212,7 +212,7 @@ def _read_cell(run: Run, options: Options, progress: Progress) -> RelaxedCell:
         run.note("one energy only: the relaxation has not moved")
     return RelaxedCell(
         run.name,
-        system.molecules.n_molecules,
+        system.molecules.n_all,
         float(potential[0]),
         float(potential[-1]),
         forces,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations_with_replacement
 
 import numpy as np
@@ -27,7 +28,7 @@ from ipi_driver.observables.dynamics import (
     finite_size_correction,
     relaxation_time,
 )
-from ipi_driver.observables.molecules import largest_radius, minimum_image
+from ipi_driver.observables.molecules import farthest_within, largest_radius, minimum_image, vanishing
 from ipi_driver.observables.orientation import OrientationHistogram
 from ipi_driver.observables.pairs import DipoleCorrelation, PairDistances, RadialCurve
 from ipi_driver.observables.statistics import Estimate
@@ -37,6 +38,9 @@ from ipi_driver.units import FS_PER_PS
 _LAGS = 200
 """Most lags of a time correlation: frames in between are not used for it."""
 
+_VIBRATION, _PEAK_WIDTH = 1.1, 0.3
+"""Distances within a molecule reach this factor times, plus this many Å, those in the first frame."""
+
 
 class _Pass:
     """Everything that one pass over the positions of a liquid feeds."""
@@ -44,8 +48,11 @@ class _Pass:
     def __init__(self, system: System, options: Options, spacing: float, n_frames: int) -> None:
         self.system, self.spacing = system, spacing
         run, molecules = system.run, system.molecules
-        self.oriented = molecules.n_sites > 1
-        self.weights = molecules.weights(options.vector) if self.oriented else np.zeros(1)
+        self.weights = molecules.weights(options.vector) if molecules.n_sites > 1 else np.zeros(1)
+        self.oriented = bool(self.weights.any())
+        if self.oriented and not molecules.have_orientation(system.structure, self.weights):
+            self.oriented = False
+            run.note(f"no orientations: {vanishing(molecules)}")
         self.fractions = run.masses / run.masses.sum()
         self.histogram = OrientationHistogram()
         largest = largest_radius(system.structure.cell)
@@ -142,9 +149,12 @@ def _pairs_of(numbers: IntArray) -> list[tuple[str, str]]:
 
 def _add_pairs(analysis: Analysis, streamed: _Pass) -> None:
     spacing = streamed.spacing * streamed.pair_stride
+    structure = streamed.system.structure
     for (first, second), curve in streamed.pairs.result(spacing).items():
-        key = f"g_{first}{second}"
-        analysis.curves[key] = Curve.of(curve.r, curve.estimate, "r / Å", f"g {first}–{second}")
+        found = Curve.of(curve.r, curve.estimate, "r / Å", f"g {first}–{second}")
+        farthest = farthest_within(structure, first, second)
+        beyond = _VIBRATION * farthest + _PEAK_WIDTH if farthest else 0.0
+        analysis.curves[f"g_{first}{second}"] = replace(found, scale_from=beyond)
     heaviest = next(key for key in analysis.curves if key.startswith("g_"))
     r = analysis.curves[heaviest].x
     end = 1.5 * r[-1] - 0.5 * r[-2] if len(r) > 1 else 2.0 * r[-1]
@@ -164,8 +174,9 @@ def _radial(curve: RadialCurve, label: str) -> Curve:
 
 
 def _add_first_maximum(analysis: Analysis, curve: Curve, key: str) -> None:
-    """Height and place of the first maximum, from a parabola through the highest bin and its neighbours."""
-    top = int(np.argmax(curve.y))
+    """Height and place of the maximum between molecules, from a parabola through the highest bin and its neighbours."""
+    between = np.where(curve.x > curve.scale_from, np.nan_to_num(curve.y), 0.0)
+    top = int(np.argmax(between))
     if not 0 < top < len(curve.y) - 1:
         return
     left, middle, right = curve.y[top - 1 : top + 2]

@@ -109,6 +109,8 @@ class Curve:
         (n_blocks, n) curve of each block behind the errors, or None; not written to files.
     correction
         Factor that the errors hold for the correlation left between the blocks.
+    scale_from
+        Figures are scaled to the curve beyond this x: below lie the peaks of pairs within molecules.
     """
 
     x: FloatArray
@@ -120,6 +122,7 @@ class Curve:
     block_length: float = float("nan")
     blocks: FloatArray | None = None
     correction: float = 1.0
+    scale_from: float = 0.0
 
     @classmethod
     def of(cls, x: FloatArray, estimate: Estimate, x_label: str, y_label: str) -> Curve:

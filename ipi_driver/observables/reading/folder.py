@@ -16,7 +16,7 @@ from ipi_driver.observables.reading.input_xml import InputSettings, OutputFile, 
 from ipi_driver.observables.reading.isotopes import elements_of, masses_of
 from ipi_driver.observables.reading.properties import PropertyTable, read_properties
 from ipi_driver.observables.reading.xyz import TrajectoryFile, TrajectoryFrame
-from ipi_driver.structure import FloatArray, IntArray
+from ipi_driver.structure import BoolArray, FloatArray, IntArray
 from ipi_driver.yaml_file import load_yaml
 
 CENTROIDS = {
@@ -157,7 +157,7 @@ class Run:
     def _tables(self) -> list[PropertyTable]:
         outputs = [output for output in self.settings.outputs if output.kind == "properties"]
         tables = [
-            read_properties(self.path / output.stem)
+            read_properties(self.path / output.stem, output.columns)
             for output in outputs
             if (self.path / output.stem).is_file()
         ]
@@ -235,6 +235,20 @@ class Run:
             if masses is not None and len(masses) == len(self.symbols):
                 return masses
         return masses_of(self.symbols)
+
+    @cached_property
+    def mobile(self) -> BoolArray:
+        """(n_atoms,) whether an atom is free to move.
+
+        Raises
+        ------
+        UserError
+            If an atom is held along some directions only.
+        """
+        held = np.bincount(self.settings.fixed // 3, minlength=len(self.symbols))
+        if ((held > 0) & (held < 3)).any():
+            raise UserError(f"{self.input_path} holds single coordinates of atoms (<fixatoms_dof>)")
+        return np.asarray(held == 0)
 
     def frames(
         self, quantities: Sequence[str] = ("positions",), stride: int = 1

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ElementTree
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from ipi_driver.errors import UserError
-from ipi_driver.structure import FloatArray
+from ipi_driver.structure import FloatArray, IntArray
 from ipi_driver.units import ipi_factor
 
 _DEFAULT_OUTPUT = """<output prefix='i-pi'>
@@ -52,6 +52,11 @@ class OutputFile:
         return re.sub(r"\{[^}]*\}|\s", "", self.content)
 
     @property
+    def columns(self) -> list[str]:
+        """Names of the properties with their units, as listed between brackets."""
+        return [word.strip() for word in self.content.strip().strip("[]").split(",") if word.strip()]
+
+    @property
     def quantity(self) -> str:
         return self.content.split("{")[0].split("(")[0].strip()
 
@@ -84,6 +89,8 @@ class InputSettings:
         (n_atoms,) dalton where the input sets them by hand, else None.
     systems
         Prefix of each system, "" where it has none.
+    fixed
+        (n,) coordinates that do not move: 3 times the atom plus 0, 1, 2 for x, y, z.
     """
 
     outputs: tuple[OutputFile, ...]
@@ -97,6 +104,7 @@ class InputSettings:
     forces: tuple[tuple[str, str], ...]
     masses: FloatArray | None
     systems: tuple[str, ...] = ("",)
+    fixed: IntArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
 
 def read_input(path: Path) -> InputSettings:
@@ -140,6 +148,7 @@ def read_input(path: Path) -> InputSettings:
             ),
             masses=_masses(root),
             systems=systems,
+            fixed=_fixed(root),
         )
     except ValueError as error:
         raise UserError(f"{path}: cannot read a setting: {error}") from error
@@ -210,6 +219,14 @@ def _masses(root: ElementTree.Element) -> FloatArray | None:
     return _numbers(element.text or "") * ipi_factor("mass", element.get("units", ""))
 
 
+def _fixed(root: ElementTree.Element) -> IntArray:
+    """Coordinates held by <fixatoms> (of whole atoms) and <fixatoms_dof>."""
+    found = [_integers(element.text or "") for element in root.iterfind(".//motion/fixatoms_dof")]
+    for element in root.iterfind(".//motion/fixatoms"):
+        found.append((3 * _integers(element.text or "")[:, None] + np.arange(3)).ravel())
+    return np.unique(np.concatenate([np.zeros(0, dtype=np.int64), *found]))
+
+
 def checkpoint_masses(path: Path) -> FloatArray | None:
     """Masses in dalton that i-PI wrote to a checkpoint (RESTART), or None.
 
@@ -220,6 +237,10 @@ def checkpoint_masses(path: Path) -> FloatArray | None:
         return None if match is None else _numbers(match.group(1)) * ipi_factor("mass", "")
     except ValueError:
         return None
+
+
+def _integers(text: str) -> IntArray:
+    return _numbers(text).astype(np.int64)
 
 
 def _numbers(text: str) -> FloatArray:

@@ -7,6 +7,7 @@ help``.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -72,8 +73,11 @@ class PropertyTable:
         return np.rint(self["step"]).astype(np.int64)
 
 
-def read_properties(path: str | Path) -> PropertyTable:
+def read_properties(path: str | Path, names: Sequence[str] = ()) -> PropertyTable:
     """Columns of an i-PI property file, in the package's units.
+
+    A file that i-PI began when it went on from a checkpoint has no header: ``names`` are then its columns, as the
+    input lists them.
 
     A last line that is not complete is dropped, rows that a restart wrote again are skipped; both are noted.
 
@@ -88,14 +92,19 @@ def read_properties(path: str | Path) -> PropertyTable:
     content = path.read_bytes()
     header = [_COLUMN.match(line) for line in content[: 1 << 16].splitlines() if line.startswith(b"#")]
     matches = [match for match in header if match is not None]
-    if not matches:
-        raise UserError(f"{path} has no `# column ... -->` header: expected a property file written by i-PI")
-    n_columns = max(int(match.group(2) or match.group(1)) for match in matches)
+    places = [(m.group(3).decode(), int(m.group(1)) - 1, int(m.group(2) or m.group(1))) for m in matches]
+    if not places:
+        places = [(name, k, k + 1) for k, name in enumerate(names)]
+        if len(places) != _n_columns(content):
+            raise UserError(
+                f"{path} has no `# column ... -->` header, and not the {len(places)} columns that the input names: "
+                "expected a property file written by i-PI"
+            )
+    n_columns = max(last for _, _, last in places)
     rows, notes = _read_rows(path, content, n_columns)
     columns: dict[str, FloatArray] = {}
-    for match in matches:
-        first, last = int(match.group(1)) - 1, int(match.group(2) or match.group(1))
-        name, factor = _parse_name(match.group(3).decode(), path)
+    for text, first, last in places:
+        name, factor = _parse_name(text, path)
         block = rows[:, first:last] * factor
         columns[name] = block[:, 0] if last - first == 1 else block
     if "step" in columns:
@@ -104,6 +113,12 @@ def read_properties(path: str | Path) -> PropertyTable:
             notes.append(f"{path.name}: {int((~fresh).sum())} rows repeated by a restart were skipped")
             columns = {name: values[fresh] for name, values in columns.items()}
     return PropertyTable(columns, str(path), tuple(notes))
+
+
+def _n_columns(content: bytes) -> int:
+    """Columns of the first row."""
+    rows = (line.split(b"#")[0].split() for line in content.splitlines())
+    return len(next((row for row in rows if row), []))
 
 
 def _read_rows(path: Path, content: bytes, n_columns: int) -> tuple[FloatArray, list[str]]:
