@@ -19,6 +19,7 @@ from ase.calculators.calculator import PropertyNotImplementedError
 
 from ipi_driver.errors import UserError
 from ipi_driver.potentials.base import Potential
+from ipi_driver.rotations.chunks import out_of_memory
 from ipi_driver.structure import FloatArray, Frames, Structure
 
 
@@ -86,20 +87,40 @@ class AsePotential(Potential):
     def _one(self, atoms: ase.Atoms) -> tuple[float, FloatArray, FloatArray | None]:
         """Energy, forces and virial in the frame of ``atoms``."""
         # copies: some calculators hand out the arrays that they overwrite at the next call
-        energy = float(self.calculator.get_property("free_energy" if self._free_energy else "energy", atoms))
-        forces = np.array(self.calculator.get_property("forces", atoms), dtype=np.float64)
+        energy = float(self._property("free_energy" if self._free_energy else "energy", atoms))
+        forces = np.array(self._property("forces", atoms), dtype=np.float64)
         if not atoms.pbc.any():
             return energy, forces, forces.T @ (atoms.positions - atoms.positions.mean(axis=0))
         if not self._stress or atoms.cell.rank < 3:
             return energy, forces, None
         try:
-            stress = np.asarray(self.calculator.get_property("stress", atoms), dtype=np.float64)
+            stress = np.asarray(self._property("stress", atoms), dtype=np.float64)
         except PropertyNotImplementedError:
             return energy, forces, None
         if stress.shape == (6,):
             xx, yy, zz, yz, xz, xy = stress
             stress = np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
         return energy, forces, -atoms.get_volume() * stress.reshape(3, 3)
+
+    def _property(self, name: str, atoms: ase.Atoms) -> Any:
+        """What the calculator gives; what it raises, in one line."""
+        try:
+            return self.calculator.get_property(name, atoms)
+        except PropertyNotImplementedError:
+            if name == "stress":
+                raise
+            raise UserError(
+                f"ase: {self.name} gives no {name}; expected a calculator of energies and forces"
+            ) from None
+        except Exception as error:  # calculators raise anything
+            if out_of_memory(error):
+                raise
+            reason = " ".join(str(error).split())
+            if not reason or not isinstance(error, (RuntimeError, ValueError)):
+                reason = f"{type(error).__name__}: {reason}"
+            size = f"{len(atoms)} atom{'s' if len(atoms) > 1 else ''}"
+            formula = atoms.get_chemical_formula()
+            raise UserError(f"ase: {self.name} failed on {formula} ({size}): {reason}") from error
 
 
 def parse_value(text: str) -> Any:

@@ -63,7 +63,7 @@ class FrameChunks:
             try:
                 part = self.potential.evaluate([structure], rotations[start : start + size])
             except (MemoryError, RuntimeError) as error:
-                if not _out_of_memory(error):
+                if not out_of_memory(error):
                     raise
                 if size == 1:
                     raise UserError(
@@ -110,7 +110,8 @@ class FrameChunks:
         return CPU_EDGES * int(torch.get_num_threads())
 
 
-def _out_of_memory(error: BaseException) -> bool:
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory is short, which fewer frames at once may mend."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     message = str(error).lower()
