@@ -42,7 +42,8 @@ def load_potential(spec: str | Path, device: str = "cpu", dtype: str | None = No
         raise UserError(f"`dtype` must be float32 or float64, got {dtype!r}")
     text = str(spec)
     name, _, query = text.partition("?")
-    options = dict(parse_qsl(query, keep_blank_values=True))
+    # in a form of a web page a plus is a blank; here it stands in 1e+3 and in file names
+    options = dict(parse_qsl(query.replace("+", "%2B"), keep_blank_values=True))
     if device != "cpu" and (name.startswith("ase:") or name == "anisotropic"):
         raise UserError(
             f"--device {device} is for models in torch, and {name} is none of them; a calculator may take one as an "
