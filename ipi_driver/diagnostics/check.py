@@ -13,6 +13,7 @@ from ipi_driver.diagnostics.degrees import (
     decomposition_grid,
     mean_decomposition,
     residual_force,
+    shared_force,
 )
 from ipi_driver.diagnostics.frames import FramePool, Progress, no_progress
 from ipi_driver.diagnostics.recommend import Recommendation, recommend
@@ -161,7 +162,14 @@ def run_check(
     for name, data in sets.items():
         stage(f"{name}: finite differences", 0)
         consistency[name] = check_consistency(precise or potential, data.structures[0])
-    recommendation = recommend(errors, settings.tolerance)
+    reference = quadrature(settings.reference)
+    shared = {
+        (name, average): shared_force(found, quadrature(average), reference)
+        for name, found in decompositions.items()
+        for average in names
+        if quadrature(average).random is None
+    }
+    recommendation = recommend(errors, settings.tolerance, shared)
     stride = None
     if trajectory is not None and recommendation.average != "none":
         stride = _stride(potential, trajectory, recommendation, settings, stage)
@@ -171,10 +179,7 @@ def run_check(
         errors=tuple(errors),
         decompositions=decompositions,
         consistency=consistency,
-        reference_errors={
-            name: residual_force(found, quadrature(settings.reference))
-            for name, found in decompositions.items()
-        },
+        reference_errors={name: residual_force(found, reference) for name, found in decompositions.items()},
         recommendation=recommendation,
         stride=stride,
         has_trajectory=trajectory is not None,

@@ -152,6 +152,28 @@ def residual_force(found: Decomposition, grid: Quadrature) -> float:
     return float(np.sqrt((passed * found.forces**2).sum() + found.forces_rest**2 / n_frames))
 
 
+def shared_force(found: Decomposition, grid: Quadrature, reference: Quadrature) -> float:
+    """Root-mean-square force error (eV/Å) that an average has in common with the reference, so that their difference
+    does not show it: Ih and I keep the same invariants of even parity.
+
+    Of what lies above the resolved degrees a share as in `residual_force` is common where the proper rotations are the
+    same.
+    """
+    passed = np.minimum(transmission(grid, found.max_degree), transmission(reference, found.max_degree))
+    power = (passed * found.forces**2).sum()
+    ours, theirs = (_proper(g) for g in (grid, reference))
+    if ours == theirs:
+        power += found.forces_rest**2 / len(ours)
+    return float(np.sqrt(power))
+
+
+def _proper(grid: Quadrature) -> set[tuple[float, ...]]:
+    """The proper parts of the frames."""
+    proper = grid.rotations * np.linalg.det(grid.rotations)[:, None, None]
+    # adding zero makes -0.0 the same as 0.0
+    return {tuple(row) for row in (proper.reshape(-1, 9).round(6) + 0.0).tolist()}
+
+
 def wigner_matrices(grid: Quadrature, degree: int) -> FloatArray:
     """(n_rotations, 2l+1, 2l+1) real Wigner matrices of the proper parts of the frames, from e3nn."""
     return _wigner(grid.rotations.tobytes(), degree)
