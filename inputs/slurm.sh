@@ -5,10 +5,12 @@
 #   sbatch --job-name=water slurm.sh liquid-nvt --structure init-512.xyz --steps 200000 --device cuda
 #
 # The words after slurm.sh are those of `ipi-driver run` (without --output and --resume). The run folder is runs/ and
-# the name of the job, so that two jobs of one input do not meet. A set, such as ice or with --structures DIR, goes on
-# with the cells that are not finished. It also works without Slurm: bash slurm.sh gas-nvt
+# the name of the job, or of the input where --job-name is not given. A job goes on with the run that is in its folder:
+# give two jobs of one input, with another structure, seed or average, names of their own. That of another input is
+# refused. A set, such as ice or with --structures DIR, goes on with the cells that are not finished. It also works
+# without Slurm: bash slurm.sh gas-nvt
 
-#SBATCH --job-name=water
+# no --job-name here: all inputs would share its folder
 #SBATCH --nodes=1
 #SBATCH --ntasks=1
 #SBATCH --cpus-per-task=4
@@ -17,7 +19,7 @@
 #SBATCH --signal=B:USR1@120
 #SBATCH --requeue
 #SBATCH --open-mode=append
-#SBATCH --output=%x.log
+#SBATCH --output=%x-%j.log
 
 # --- adapt to the machine: where ipi-driver is installed -----------------------------------------------------------
 # module load python cuda
@@ -30,7 +32,13 @@ if [ $# -lt 1 ]; then
 fi
 input=$1
 shift
-folder=runs/${SLURM_JOB_NAME:-$(basename "$input")}
+name=${SLURM_JOB_NAME-}
+case $name in
+'' | *.sh | sbatch | bash | interactive) # what Slurm calls a job without --job-name
+    name=$(basename "${input%/input.xml}")
+    ;;
+esac
+folder=runs/$name
 
 # i-PI computes next to nothing: the cores are the model's
 export OMP_NUM_THREADS=${SLURM_CPUS_PER_TASK:-1}

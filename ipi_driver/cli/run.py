@@ -120,7 +120,7 @@ def main(args: argparse.Namespace) -> int:
         from ipi_driver.cli.run_set import run_set
 
         return run_set(args, found, changes, console)
-    folder, start_file = _prepare(args, changes)
+    folder, start_file = _prepare(args, changes, console)
     if args.resume and start_file == INPUT:
         console.print(
             f"{folder} has no checkpoint to go on from: it begins anew from step 0",
@@ -167,25 +167,21 @@ def _summarise(folder: Path, outcome: Outcome, console: Console) -> None:
         console.print(f"no summary: {error}", highlight=False, markup=False, soft_wrap=True)
 
 
-def _prepare(args: argparse.Namespace, changes: Changes) -> tuple[Path, str]:
+def _prepare(args: argparse.Namespace, changes: Changes, console: Console) -> tuple[Path, str]:
     """The run folder, and the file in it that i-PI starts from."""
     from ipi_driver.serving.launcher_folder import INPUT, is_run
+    from ipi_driver.serving.launcher_origin import check_origin, given_name
     from ipi_driver.serving.launcher_prepare import find_source, prepare
     from ipi_driver.serving.launcher_resume import prepare_resume
 
     given = Path(args.input)
     if args.resume:
         itself = args.output is None and is_run(given)  # the run folder, not its input
-        folder = given if itself else args.output or Path("runs") / _name(given)
+        folder = given if itself else args.output or Path("runs") / given_name(given)
+        if note := check_origin(folder, args.input):
+            console.print(note, highlight=False, markup=False, soft_wrap=True)
         return folder, prepare_resume(folder, changes)
     source = find_source(args.input, changes)
     folder = args.output or Path("runs") / source.name
     prepare(source, folder, changes)
     return folder, INPUT
-
-
-def _name(given: Path) -> str:
-    """As `Source.name`; the input itself need not exist any more."""
-    if given.suffix == ".xml":
-        return given.resolve().parent.name if given.name == "input.xml" else given.stem
-    return given.resolve().name

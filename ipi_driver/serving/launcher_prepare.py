@@ -24,6 +24,7 @@ from ipi_driver.serving.launcher_folder import (
     written_files,
 )
 from ipi_driver.serving.launcher_lock import locked
+from ipi_driver.serving.launcher_origin import input_file, input_name, write_origin
 from ipi_driver.serving.launcher_sockets import check_endpoints, endpoints_of, with_free_ports
 from ipi_driver.serving.launcher_structure import read_start, write_start
 from ipi_driver.serving.settings import ServeSettings, located_model, make_settings, read_yaml
@@ -94,8 +95,8 @@ class Source:
 
     @property
     def name(self) -> str:
-        """Of the default run folder: the input's folder, and its file where that is not input.xml."""
-        return self.folder.name if self.path.name == INPUT else self.path.stem
+        """Of the default run folder."""
+        return input_name(self.path)
 
 
 def find_source(source: str | Path, changes: Changes) -> Source:
@@ -106,10 +107,7 @@ def find_source(source: str | Path, changes: Changes) -> Source:
     UserError
         If there is no input, or no ``driver.yaml`` beside it and no model given either.
     """
-    found = find_shipped("inputs", source)
-    path = found if found.is_file() else found / INPUT
-    if not path.is_file():
-        raise UserError(f"{found} is not an input folder: it has no {INPUT}; `ipi-driver new` makes one")
+    path = input_file(source)
     settings_path = path.parent / SETTINGS
     if settings_path.is_file():
         return Source(path, read_yaml(settings_path))
@@ -178,6 +176,8 @@ def prepare(source: Source, output: Path, changes: Changes) -> None:
                 path.unlink()
     output.mkdir(parents=True, exist_ok=True)
     (output / STARTING).touch()
+    if not _in_place(source, output):
+        write_origin(source.path, output)
     for path in copied:
         (output / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source.folder / path, output / path)

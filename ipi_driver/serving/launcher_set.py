@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from ipi_driver.errors import UserError
 from ipi_driver.serving import launcher_xml as xml
 from ipi_driver.serving.launcher_ending import has_converged
 from ipi_driver.serving.launcher_folder import INPUT, SETTINGS, checkpoints, is_starting
+from ipi_driver.serving.launcher_origin import check_origin
 from ipi_driver.serving.launcher_prepare import (
     Changes,
     Source,
@@ -120,7 +122,8 @@ def open_set(runs: RunSet, output: Path, changes: Changes, resume: bool) -> Chan
     Raises
     ------
     UserError
-        If a setting is bad, the set exists and is not to be continued, or was begun with other settings.
+        If a setting is bad, the set exists and is not to be continued, or was begun from another input or with other
+        settings.
     """
     if output.exists() and not output.is_dir():
         raise UserError(f"{output} is not a folder; give another --output")
@@ -132,6 +135,9 @@ def open_set(runs: RunSet, output: Path, changes: Changes, resume: bool) -> Chan
         raise UserError(
             f"{output} has been begun ({begun[0].name}); continue it with --resume, or give another --output"
         )
+    notes = [check_origin(folder, runs.source.path) for folder in begun]
+    if any(notes):  # the same of each cell
+        print(next(filter(None, notes)), file=sys.stderr)
     if begun:
         changes = _as_begun(begun[0], runs.source, changes)
     settings = changed_settings(runs.source.settings, changes)

@@ -223,7 +223,20 @@ def with_start_file(text: str, name: str) -> str:
 
 def files_named(text: str, folder: Path) -> list[Path]:
     """Files of ``folder`` that the text names anywhere outside comments, relative to it."""
-    return [path for path in _files(text, folder) if ".." not in path.parts]
+    return [path for path in all_files_named(text, folder) if ".." not in path.parts]
+
+
+def all_files_named(text: str, folder: Path) -> list[Path]:
+    """Files that the text names anywhere outside comments, relative to ``folder``, also by a way out of it (``../a``).
+
+    A name is a word, or all of an element, which may hold spaces.
+    """
+    blank = masked(text)
+    blank += _with_systems(blank)  # a label may be a part of a name
+    names = [found[1].strip() for found in _CONTENT.finditer(blank)] + _WORD.findall(blank)
+    # arrays of numbers are longer than a name can be
+    short = [name for name in dict.fromkeys(names) if name and max(map(len, name.split("/"))) < 256]
+    return [Path(name) for name in short if not Path(name).is_absolute() and (folder / name).is_file()]
 
 
 def with_files_inside(text: str, folder: Path) -> tuple[str, dict[str, Path]]:
@@ -235,7 +248,7 @@ def with_files_inside(text: str, folder: Path) -> tuple[str, dict[str, Path]]:
         The text, and the new names with the files that they stand for.
     """
     inside: dict[str, Path] = {}
-    for path in _files(text, folder):
+    for path in all_files_named(text, folder):
         if ".." in path.parts:
             name = path.name
             while name in inside or (folder / name).exists():
@@ -257,16 +270,6 @@ def with_renamed_file(text: str, old: str, new: str) -> str:
     for place in reversed(list(found)):
         text = text[: place.start()] + new + text[place.end() :]
     return text
-
-
-def _files(text: str, folder: Path) -> list[Path]:
-    """Relative paths of files that are named: by a word, or by all of an element, which may hold spaces."""
-    blank = masked(text)
-    blank += _with_systems(blank)  # a label may be a part of a name
-    names = [found[1].strip() for found in _CONTENT.finditer(blank)] + _WORD.findall(blank)
-    # arrays of numbers are longer than a name can be
-    short = [name for name in dict.fromkeys(names) if name and max(map(len, name.split("/"))) < 256]
-    return [Path(name) for name in short if not Path(name).is_absolute() and (folder / name).is_file()]
 
 
 def _attribute(attributes: str, name: str, default: str) -> str:

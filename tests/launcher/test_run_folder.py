@@ -22,6 +22,7 @@ from ipi_driver.serving import launcher_xml as xml
 from ipi_driver.serving.launcher_ending import Statuses, read_ending
 from ipi_driver.serving.launcher_folder import STARTING, checkpoints
 from ipi_driver.serving.launcher_monitor import PropertyMonitor
+from ipi_driver.serving.launcher_origin import ORIGIN
 from ipi_driver.serving.launcher_prepare import Changes, find_source, prepare
 from ipi_driver.serving.launcher_resume import cut_after, prepare_resume
 from ipi_driver.serving.launcher_sockets import with_free_ports
@@ -155,7 +156,7 @@ def test_only_what_the_input_names_is_copied(tmp_path: Path) -> None:
     (copy / "large.dat").write_text("not named")
     prepare(find_source(copy, Changes()), tmp_path / "run", Changes(model=MODEL))
     names = {path.name for path in (tmp_path / "run").iterdir()}
-    assert names == {"input.xml", "driver.yaml", "init.xyz", "structure.extxyz", STARTING}
+    assert names == {"input.xml", "driver.yaml", "init.xyz", "structure.extxyz", STARTING, ORIGIN}
     (copy / "init.xyz").unlink()
     with pytest.raises(UserError, match=r"starts from init\.xyz, which is not there"):
         prepare(find_source(copy, Changes()), tmp_path / "other", Changes(model=MODEL))
@@ -209,7 +210,7 @@ def test_a_folder_without_a_step_keeps_the_files_of_the_user(tmp_path: Path) -> 
     (folder / "sub").mkdir()
     (folder / "sub" / "kept").touch()
     prepare(find_source("gas-nvt", changes), folder, changes)
-    names = {"input.xml", "driver.yaml", "init.xyz", "structure.extxyz", STARTING, "notes.txt", "sub"}
+    names = {"input.xml", "driver.yaml", "init.xyz", "structure.extxyz", STARTING, ORIGIN, "notes.txt", "sub"}
     assert {path.name for path in folder.iterdir()} == names
     (folder / "init.xyz").write_text((folder / "init.xyz").read_text() + "\n")
     mine = (folder / "init.xyz").read_text()

@@ -136,6 +136,34 @@ def test_what_a_continued_job_is_told_again(tmp_path: Path, environment: dict[st
     assert output.strip() == f"run gas-nve --output runs/water --resume {again}"
 
 
+def test_jobs_of_different_inputs_do_not_meet(tmp_path: Path, environment: dict[str, str]) -> None:
+    """Without --job-name Slurm gives the name of the script; under one name the second input is refused."""
+    unnamed = environment | {"SLURM_JOB_NAME": "slurm.sh"}
+    other = tmp_path / "mine" / "gas"
+    shutil.copytree(shipped_folder("inputs") / "gas-nve", other)
+    text = (other / "input.xml").read_text()
+    (other / "input.xml").write_text(text.replace("> 0.5 <", "> 0.25 <"))
+    assert (other / "input.xml").read_text() != text
+    words = ["--model", MODEL, "--steps", "20"]
+    for given, chosen, name in (
+        ("mine/gas/input.xml", unnamed, "gas"),
+        ("gas-nve", environment, "water"),
+    ):
+        job = submit([given, *words], tmp_path, chosen)
+        output, _ = job.communicate(timeout=120)
+        assert job.returncode == 0, output
+        assert Run(tmp_path / "runs" / name).properties.steps[-1] == 20
+    before = {path: path.read_bytes() for path in (tmp_path / "runs" / "water").iterdir()}
+    job = submit(["mine/gas", "--model", MODEL, "--steps", "40"], tmp_path, environment)
+    output, _ = job.communicate(timeout=60)
+    assert job.returncode == 2
+    assert (
+        f"error: runs/water was begun from the shipped gas-nve, got {other}/input.xml; give another" in output
+    )
+    assert {path: path.read_bytes() for path in (tmp_path / "runs" / "water").iterdir()} == before
+    assert "#SBATCH --job-name" not in (shipped_folder("inputs") / "slurm.sh").read_text()
+
+
 def test_failure_is_the_status_of_the_job(tmp_path: Path, environment: dict[str, str]) -> None:
     job = submit(["gas-nve", "--model", "no-such-model"], tmp_path, environment)
     output, _ = job.communicate(timeout=60)
