@@ -18,7 +18,8 @@ def shipped_folder(kind: str) -> Path:
 def shipped_names(kind: str) -> list[str]:
     """Names of the shipped inputs or models."""
     folder = shipped_folder(kind)
-    return sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
+    # pip compiles the scripts among the inputs, into a folder beside theirs
+    return sorted(p.name for p in folder.glob("[a-z]*") if p.is_dir())
 
 
 def find_shipped(kind: str, name: str | Path) -> Path:

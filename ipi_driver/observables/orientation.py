@@ -13,8 +13,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ipi_driver.errors import UserError
 from ipi_driver.observables.statistics import Blocks, Estimate
 from ipi_driver.structure import FloatArray
+
+_LEAST_VISITED = 0.5
+"""Part of the cells of a map that must have been visited: a molecule that has hardly turned comes back to few of them,
+and its visits, close to each other in time, look like independent ones."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +95,7 @@ class OrientationHistogram:
         Raises
         ------
         UserError
-            If the trajectory is too short for a block average.
+            If the trajectory is too short for a block average, or for the molecules to turn round.
         """
         density = self._cells.estimate(spacing, short_blocks=True)
         p, error = density.value, density.error
@@ -98,6 +103,11 @@ class OrientationHistogram:
             free_energy = np.where(p > 0, -np.log(p), np.nan)
             free_error = np.where(p > 0, error / p, np.nan)
         visited = p > 0
+        if visited.sum() < _LEAST_VISITED * p.size:
+            raise UserError(
+                f"too short: the orientations have visited {visited.sum()} of the {p.size} cells of the map; run longer "
+                "(molecules of a solid may never visit them)"
+            )
         weight = p[visited].sum()
         roughness = float(np.sqrt((p * free_energy**2)[visited].sum() / weight))
         noise = float(np.sqrt((p * free_error**2)[visited].sum() / weight))

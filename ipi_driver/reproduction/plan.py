@@ -223,7 +223,7 @@ def _lasting(part: Part) -> dict[str, Any]:
 def _same(output: Path, what: str, known: object, value: object) -> None:
     if known != value:
         raise UserError(
-            f"{output} was begun with {what} {known}, got {value}; choose another --output to begin anew"
+            f"{output} was begun with {what} {known}, got {value}; give the same to go on, or another --output"
         )
 
 

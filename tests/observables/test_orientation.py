@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from ipi_driver.errors import UserError
 from ipi_driver.observables.orientation import OrientationHistogram
 
 
@@ -55,11 +56,18 @@ def test_cells_are_where_they_say():
     direction = np.array([np.cos(2.0) * np.sqrt(1 - 0.36), np.sin(2.0) * np.sqrt(1 - 0.36), -0.6])
     for _ in range(40):
         histogram.add(direction[None])
-    result = histogram.result(1.0)
-    i, j = np.argwhere(result.density.value > 0)[0]
+    with pytest.raises(UserError, match="have visited 1 of the 32 cells"):
+        histogram.result(1.0)
+    half = OrientationHistogram(n_cos=4, n_phi=8)
+    others = np.random.default_rng(2).normal(size=(40, 31, 3))
+    others[:, :, 2] = np.abs(others[:, :, 2])  # the upper half of the sphere
+    for rest in others:
+        half.add(np.concatenate([direction[None], rest / np.linalg.norm(rest, axis=1, keepdims=True)]))
+    result = half.result(1.0)
+    i, j = np.argwhere(result.density.value[:2] > 0)[0]
     assert abs(result.cos_theta[i] - -0.6) <= 0.25
     assert abs(result.phi[j] - 2.0) <= np.pi / 8
-    assert result.density.value[i, j] == pytest.approx(32.0)
-    assert np.isnan(result.free_energy).sum() == 31
+    assert result.density.value[i, j] == pytest.approx(1.0)
+    assert np.isnan(result.free_energy).sum() == 15
     for pole in ([0.0, 0.0, 1.0], [0.0, 0.0, -1.0], [-1.0, -0.0, 0.0], [-1.0, 1e-17, 0.0]):
         histogram.add(np.array([pole]))  # the edges of the grid belong to a cell

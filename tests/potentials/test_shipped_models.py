@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import ase.io
 import numpy as np
 import pytest
@@ -13,6 +15,15 @@ from ipi_driver.shipped import shipped_folder, shipped_names
 from ipi_driver.structure import Structure
 
 MODELS = shipped_names("models")
+
+
+def test_names_are_those_of_what_can_be_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """pip compiles the scripts among the inputs of an installed package."""
+    for name in ("gas-nvt", "__pycache__"):
+        (tmp_path / "inputs" / name).mkdir(parents=True)
+    monkeypatch.setattr("ipi_driver.shipped.shipped_folder", lambda kind: tmp_path / kind)
+    assert shipped_names("inputs") == ["gas-nvt"]
+    assert shipped_names("models") == []
 
 
 def liquid() -> Structure:
