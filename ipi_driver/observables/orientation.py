@@ -105,8 +105,8 @@ class OrientationHistogram:
         visited = p > 0
         if visited.sum() < _LEAST_VISITED * p.size:
             raise UserError(
-                f"too short: the orientations have visited {visited.sum()} of the {p.size} cells of the map; run longer "
-                "(molecules of a solid may never visit them)"
+                f"too short: the orientations have visited {visited.sum()} of the {p.size} cells of the map; run "
+                "longer (molecules of a solid may never visit them)"
             )
         weight = p[visited].sum()
         roughness = float(np.sqrt((p * free_energy**2)[visited].sum() / weight))
