@@ -79,6 +79,12 @@ def outputs(folder: Path) -> list[Path]:
     return sorted(found)
 
 
+def swap_files(folder: Path) -> list[Path]:
+    """Files with the swaps of replica exchange that exist: a row, without a header, for each step with a swap."""
+    names = xml.swap_names((folder / INPUT).read_text(errors="replace"))
+    return [folder / name for name in dict.fromkeys(names) if (folder / name).is_file()]
+
+
 def has_rows(folder: Path) -> bool:
     """Whether i-PI has written more than the headers of its outputs."""
     for path in outputs(folder):
@@ -106,7 +112,7 @@ def _ipi_files(folder: Path) -> list[Path]:
     """Outputs and checkpoints of the run in a folder, complete or not."""
     if not (folder / INPUT).is_file():
         return []
-    found = set(_checkpoint_files(folder))
+    found = {*_checkpoint_files(folder), *swap_files(folder)}
     with suppress(UserError):  # i-PI has not run an input that cannot be read
         found |= set(outputs(folder))
     return sorted(found - _read_files(folder))

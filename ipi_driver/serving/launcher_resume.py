@@ -19,6 +19,7 @@ from ipi_driver.serving.launcher_folder import (
     is_starting,
     outputs,
     set_aside,
+    swap_files,
 )
 from ipi_driver.serving.launcher_lock import locked
 from ipi_driver.serving.launcher_prepare import (
@@ -100,6 +101,8 @@ def _prepare_resume(output: Path, changes: Changes) -> str:
                 f"{path} does not tell its steps and is not cut: it may repeat some after {done}",
                 file=sys.stderr,
             )
+    for path in swap_files(output):
+        cut_swaps_from(path, done)
     (output / STARTING).unlink(missing_ok=True)
     for path in found.values():  # i-PI would keep them as #RESTART#0# and so on
         if path.name != CONTINUE and not re.search(r"_\d+$", path.name):
@@ -132,6 +135,21 @@ def cut_after(path: Path, step: int) -> bool:
         if end is not None:
             stream.truncate(end)
     return end is not None or not first
+
+
+def cut_swaps_from(path: Path, done: int) -> None:
+    """Cut the swaps of replica exchange that a run with ``done`` steps has not made yet, and an incomplete row.
+
+    i-PI writes them with the number of steps done before, so that the first to be cut has ``done`` itself.
+    """
+    with path.open("r+b") as stream:
+        end = 0
+        for line in stream:
+            columns = line.split()
+            if not line.endswith(b"\n") or not columns or not columns[0].isdigit() or int(columns[0]) >= done:
+                break
+            end += len(line)
+        stream.truncate(end)
 
 
 def _end_of_rows(stream: BinaryIO, step: int) -> int | None:

@@ -26,6 +26,9 @@ _INITIALIZE = re.compile(r"<initialize\b[^>]*>(.*?)</initialize>", re.DOTALL)
 _TEMPLATE = re.compile(r"<system_template\b[^>]*>(.*?)</system_template>", re.DOTALL)
 _PATTERN = re.compile(r"<template\b[^>]*>(.*?)</template>", re.DOTALL)
 _INSTANCE = re.compile(r"<instance\b[^>]*>([^<]*)</instance>")
+_REPLICA_EXCHANGE = re.compile(
+    r"<smotion\b[^>]*?\bmode\s*=\s*['\"]\s*remd\s*['\"][^>]*?(?:/>|>(.*?)</smotion>)", re.DOTALL
+)
 _OUTPUT = re.compile(r"<output\b([^>]*)>(.*?)</output>", re.DOTALL)
 
 
@@ -204,6 +207,16 @@ def checkpoint_names(text: str) -> list[str]:
             name = _attribute(found, "filename", "restart")
             names.append(f"{prefix}.{name}" if prefix else name)
     return names if outputs else [*names, "i-pi.checkpoint"]
+
+
+def swap_names(text: str) -> list[str]:
+    """Names of the files to which i-PI writes the swaps of replica exchange."""
+    blank = masked(text)
+    names = [value(body, "swapfile") or "remd_idx" for body in _REPLICA_EXCHANGE.findall(blank)]
+    prefixes = [_attribute(attributes, "prefix", "i-pi") for attributes, _ in _OUTPUT.findall(blank)] or [
+        "i-pi"
+    ]
+    return [f"{prefix}.{name}" if prefix else name for prefix in prefixes for name in names]
 
 
 def is_replay(text: str) -> bool:

@@ -146,6 +146,22 @@ def test_several_systems_are_seen_and_resumed(edit, place) -> None:
     assert len(whole) == 2 * 5
 
 
+def replica_exchange(text: str) -> str:
+    """Two systems at one temperature, which are exchanged at each step."""
+    exchange = "<smotion mode='remd'><remd><stride> 1 </stride></remd></smotion></simulation>"
+    return two_systems(text).replace("</simulation>", exchange)
+
+
+def test_the_swaps_of_replica_exchange_are_resumed(place) -> None:
+    """Each step with one row in the file of the swaps, which i-PI writes beside its other outputs."""
+    place.copy("gas-nve", replica_exchange)
+    status, _, errors = place.run("my-gas-nve", "--model", ANISOTROPIC, "--steps", 30, "--output", "run")
+    assert status == 0, errors
+    swaps = (place.folder / "run" / "simulation.remd_idx").read_text().splitlines()
+    assert [int(row.split()[0]) for row in swaps] == list(range(30))
+    assert "simulation.remd_idx" in resumed_from_step_20(place, place.folder / "run", "*simulation.[!c]*")
+
+
 def test_the_outputs_of_an_input_without_any_are_cut(place) -> None:
     """i-PI has outputs and checkpoints of its own for it, which are seen and resumed as any others."""
     place.copy("gas-nve", lambda text: re.sub(r"<output.*?</output>", "", text, flags=re.DOTALL))

@@ -20,11 +20,11 @@ from ipi_driver.cli import main
 from ipi_driver.errors import UserError
 from ipi_driver.serving import launcher_xml as xml
 from ipi_driver.serving.launcher_ending import Statuses, read_ending
-from ipi_driver.serving.launcher_folder import STARTING, checkpoints
+from ipi_driver.serving.launcher_folder import STARTING, checkpoints, set_aside, written_files
 from ipi_driver.serving.launcher_monitor import PropertyMonitor
 from ipi_driver.serving.launcher_origin import ORIGIN
 from ipi_driver.serving.launcher_prepare import Changes, find_source, prepare
-from ipi_driver.serving.launcher_resume import cut_after, prepare_resume
+from ipi_driver.serving.launcher_resume import cut_after, cut_swaps_from, prepare_resume
 from ipi_driver.serving.launcher_sockets import with_free_ports
 from ipi_driver.serving.launcher_structure import read_start, write_start
 from ipi_driver.shipped import shipped_folder
@@ -458,6 +458,43 @@ def test_names_of_checkpoints() -> None:
     assert xml.checkpoint_names(text) == ["RESTART", "a b.x", "a b.restart", "restart", "restart"]
     assert xml.checkpoint_names("<simulation/>") == ["RESTART", "i-pi.checkpoint"]
     assert xml.checkpoint_names(outputs.format("", "")) == ["RESTART", "i-pi.restart", "i-pi.restart"]
+
+
+def test_names_of_swap_files() -> None:
+    exchange = "<smotion mode='{}'><remd> <!-- <swapfile>no</swapfile> --> {} </remd></smotion>"
+    text = exchange.format("remd", "<swapfile> swaps </swapfile>")
+    assert xml.swap_names(text) == ["i-pi.swaps"]
+    assert xml.swap_names(f"<output prefix='a'></output>{exchange.format('remd', '')}") == ["a.remd_idx"]
+    assert xml.swap_names(f"<output prefix=''></output><smotion mode='multi'>{text}</smotion>") == ["swaps"]
+    assert xml.swap_names("<smotion mode='remd'/>") == ["i-pi.remd_idx"]
+    assert xml.swap_names(f"<output prefix='a'></output>{exchange.format('metad', '')}") == []
+
+
+def test_swaps_are_cut_from_the_steps_that_are_done_again(tmp_path: Path) -> None:
+    """A row has the number of steps done before; what i-PI was killed in the middle of is cut, too."""
+    path = tmp_path / "swaps"
+    lines = [f"{step:10d}     1     0\n" for step in (0, 4, 5, 9)]
+    for done, n_rows in ((10, 4), (9, 3), (5, 2), (4, 1)):
+        path.write_text("".join(lines))
+        cut_swaps_from(path, done)
+        assert path.read_text() == "".join(lines[:n_rows])
+    path.write_text("".join(lines)[:-2])
+    cut_swaps_from(path, 10)
+    assert path.read_text() == "".join(lines[:3])
+
+
+def test_swaps_are_files_of_the_run(tmp_path: Path) -> None:
+    exchange = "<smotion mode='remd'><remd><swapfile>swaps</swapfile></remd></smotion></simulation>"
+    copy, folder, changes = (
+        edited(tmp_path, "</simulation>", exchange),
+        tmp_path / "run",
+        Changes(model=MODEL),
+    )
+    prepare(find_source(copy, changes), folder, changes)
+    (folder / "simulation.swaps").write_text("         0     1     0\n")
+    assert folder / "simulation.swaps" in written_files(folder)
+    set_aside(folder)
+    assert (folder / "#simulation.swaps#0#").exists()
 
 
 LOG = "!W! Soft exit has been requested with message: '{}'. Cleaning up.\n"
