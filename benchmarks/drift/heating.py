@@ -62,7 +62,7 @@ def draw(folder: Path, output: Path) -> None:
                     color=color, marker=marker, markersize=4, linestyle="none", capsize=2, label=f"{model}, {said}",
                     markerfacecolor="white" if key == "slope" else color,
                 )  # fmt: skip
-        axes.set(xscale="log", yscale="log", xlim=(1.9, 11.0), ylim=(0.5, 3e5))
+        axes.set(xscale="log", yscale="log", xlim=(1.9, 11.0), ylim=(0.5, 3e6))
         axes.set_xticks([2, 3, 4, 5, 6, 8, 10], ["2", "3", "4", "5", "6", "8", "10"])
         axes.minorticks_off()
         axes.set_xlabel("outer step / fs (dotted: random frames every 0.5 fs, predicted)")
