@@ -80,7 +80,9 @@ class TrainConfig(_Section):
     baseline: BaselineConfig = BaselineConfig()
     loss: LossConfig = LossConfig()
     augmentation: Literal["none", "so3", "o3"] = "o3"
-    start_from: Path | None = Field(None, description="model folder or shipped model to begin with")
+    start_from: Path | None = Field(
+        None, description="model folder or shipped model to begin with, shifted to the energies of the data"
+    )
     optimizer: Literal["adamw", "muon"] = "adamw"
     learning_rate: float = Field(1e-3, gt=0, description="falls as a cosine to `final_learning_rate`")
     weight_decay: float = Field(0.01, ge=0)

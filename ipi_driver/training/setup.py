@@ -26,6 +26,7 @@ from ipi_driver.training.batch import Sample, make_sample
 from ipi_driver.training.checkpoint import load_checkpoint
 from ipi_driver.training.config import TrainConfig
 from ipi_driver.training.data import LabelledStructure, Units, is_native, read_dataset
+from ipi_driver.training.energy_zero import shift_to_data
 from ipi_driver.training.fit_baseline import fit_baseline
 from ipi_driver.training.plausibility import check_lengths
 from ipi_driver.training.splits import Split, make_split, write_split
@@ -171,6 +172,10 @@ def build_trainer(config: TrainConfig, resume: bool = False) -> Trainer:
     for part, items in (("validation", validation), ("training", train)):
         _check_elements(part, [item.structure for item in items], species)
     _check_elements("unlabelled", unlabelled, species)
+    shifts: dict[int, float] = {}
+    if config.start_from is not None and not _is_begun(config, resume):
+        dtype = torch.float64 if config.dtype == "float64" else torch.float32
+        baseline, shifts = shift_to_data(train, network, baseline, torch.device(config.device), dtype)
 
     def samples(items: Sequence[LabelledStructure | Structure]) -> list[Sample]:
         return [make_sample(item, species, cutoff, baseline) for item in items]
@@ -179,6 +184,7 @@ def build_trainer(config: TrainConfig, resume: bool = False) -> Trainer:
         config, network, baseline, samples(train), samples(validation), samples(unlabelled), rank, world_size
     )
     trainer.data_digest = _digest([*train, *validation])
+    trainer.energy_shifts = {chemical_symbols[z]: shift for z, shift in shifts.items()}
     if resume:
         load_checkpoint(trainer)
     if rank == 0:
@@ -188,10 +194,15 @@ def build_trainer(config: TrainConfig, resume: bool = False) -> Trainer:
     return trainer
 
 
+def _is_begun(config: TrainConfig, resume: bool) -> bool:
+    """Whether the output folder holds the network and the baseline to go on with."""
+    return resume and (config.output / "model.yaml").is_file()
+
+
 def _network_and_baseline(
     config: TrainConfig, species: tuple[int, ...], train: list[LabelledStructure], resume: bool
 ) -> tuple[PetNetwork, Baseline]:
-    if resume and (config.output / "model.yaml").is_file():
+    if _is_begun(config, resume):
         # what it was begun from is not needed any more, and may have changed
         return load_model(config.output)
     if config.start_from is not None:

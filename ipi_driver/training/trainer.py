@@ -110,6 +110,8 @@ class Trainer:
         self.stale = 0
         self.output = config.output
         self.data_digest = ""
+        # eV by element: how far the atomic energies of the model that it starts from were shifted
+        self.energy_shifts: dict[str, float] = {}
         self._unlabelled_loss = config.loss.model_copy(
             update={"symmetry": config.loss.symmetry * config.loss.unlabelled}
         )

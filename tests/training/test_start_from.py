@@ -1,0 +1,120 @@
+"""A training that starts from a model: another energy zero of its data, and folders that hold a model already."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import ase
+import ase.io
+import numpy as np
+import pytest
+import yaml
+from ase.build import molecule
+from ase.calculators.emt import EMT
+from ase.calculators.singlepoint import SinglePointCalculator
+
+from ipi_driver.cli import main
+from ipi_driver.potentials import load_potential
+from ipi_driver.structure import Structure
+from ipi_driver.training.config import load_config
+from ipi_driver.training.setup import build_trainer
+
+ARCHITECTURE = {
+    "cutoff": 3.0,
+    "cutoff_width": 0.5,
+    "d_model": 8,
+    "n_heads": 2,
+    "d_feedforward": 12,
+    "d_head": 8,
+    "n_gnn_layers": 1,
+    "n_attention_layers": 1,
+    "norm": "pre",
+    "radial_basis": 6,
+}
+SHIFTS = {"H": -30.0, "O": -110.0}
+
+
+def molecules(names: tuple[str, ...], shifts: dict[str, float] | None = None) -> list[ase.Atoms]:
+    """Distorted molecules labelled by effective medium theory, with an energy for each atom added."""
+    rng = np.random.default_rng(0)
+    frames = []
+    for k in range(24):
+        atoms = molecule(names[k % len(names)])
+        atoms.positions += rng.normal(scale=0.06, size=(len(atoms), 3))
+        atoms.calc = EMT()
+        energy, forces = atoms.get_potential_energy(), atoms.get_forces()
+        energy += sum((shifts or {}).get(symbol, 0.0) for symbol in atoms.symbols)
+        atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=forces)
+        frames.append(atoms)
+    return frames
+
+
+def write_config(folder: Path, data: list[ase.Atoms], **changes: object) -> Path:
+    ase.io.write(folder / "data.extxyz", data)
+    config = {
+        "data": {"files": ["data.extxyz"], "validation": 4, "test": 4},
+        "output": "model",
+        "architecture": ARCHITECTURE,
+        "baseline": {"n_gaussians": 8},
+        "epochs": 30,
+        "evaluate_every": 5,
+        "warmup_steps": 5,
+        "batch_size": 4,
+        "learning_rate": 3e-3,
+        "ema": 0.9,
+        "threads": 1,
+    } | changes
+    path = folder / "train.yaml"
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
+def force_maes(folder: Path) -> np.ndarray:
+    log = np.genfromtxt(folder / "log.csv", delimiter=",", names=True)
+    return np.atleast_1d(log["val_force_mae"])
+
+
+@pytest.mark.parametrize("names", [("H2O", "H2O2"), ("H2O",)], ids=["told apart", "one composition"])
+def test_another_energy_zero_is_taken_up(
+    tmp_path: Path, names: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain, shifted = molecules(names), molecules(names, SHIFTS)
+    assert main(["train", str(write_config(tmp_path, plain)), "--quiet"]) == 0
+    before = force_maes(tmp_path / "model").min()
+    assert "shifted" not in capsys.readouterr().out
+    changes = {"start_from": "model", "output": "second", "architecture": {}, "learning_rate": 3e-3}
+    path = write_config(tmp_path, shifted, epochs=2, evaluate_every=1, **changes)
+    assert main(["train", str(path), "--quiet"]) == 0
+    assert force_maes(tmp_path / "second").max() < 1.3 * before
+    model = load_potential(tmp_path / "second")
+    for atoms in shifted[:4]:
+        assert model.predict(Structure.from_atoms(atoms)).energy == pytest.approx(
+            atoms.get_potential_energy(), abs=0.5
+        )
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "shifted" in line]
+    if len(names) > 1:
+        found = dict(zip(*[iter(line.partition(": ")[2].replace(",", "").split()[:4])] * 2, strict=True))
+        assert {symbol: float(value) for symbol, value in found.items()} == pytest.approx(SHIFTS, abs=0.5)
+    else:
+        trainer = build_trainer(load_config(write_config(tmp_path, shifted, **changes | {"output": "third"})))
+        total = 2 * trainer.energy_shifts["H"] + trainer.energy_shifts["O"]
+        assert total == pytest.approx(2 * SHIFTS["H"] + SHIFTS["O"], abs=0.5)
+
+    # what was shifted once is not shifted again
+    path = write_config(tmp_path, shifted, epochs=3, evaluate_every=1, **changes)
+    energies = load_potential(tmp_path / "second").baseline.atomic_energies
+    assert main(["train", str(path), "--quiet", "--resume"]) == 0
+    assert "shifted" not in capsys.readouterr().out
+    np.testing.assert_array_equal(load_potential(tmp_path / "second").baseline.atomic_energies, energies)
+    assert force_maes(tmp_path / "second")[-1] < 1.2 * before
+
+
+def test_the_same_data_and_elements_that_are_not_in_them(tmp_path: Path) -> None:
+    data = molecules(("H2O", "H2O2"))
+    assert main(["train", str(write_config(tmp_path, data, species=["H", "C", "O"])), "--quiet"]) == 0
+    energies = load_potential(tmp_path / "model").baseline.atomic_energies
+    path = write_config(tmp_path, data, start_from="model", output="second", architecture={})
+    trainer = build_trainer(load_config(path))
+    assert set(trainer.energy_shifts) == {"H", "O"}
+    assert np.abs(trainer.baseline.atomic_energies - energies).max() < 0.5
+    assert trainer.baseline.atomic_energies[1] == energies[1]
