@@ -163,7 +163,10 @@ def _summarise(folder: Path, outcome: Outcome, console: Console) -> None:
         summary = summarise(folder, outcome)
         write_summary(folder, summary)
         print_summary(folder, summary)
-    except UserError as error:  # a run with few steps or outputs of its own has nothing to sum up
+    except (
+        UserError,
+        OSError,
+    ) as error:  # few steps, outputs of its own, a full disk: the run itself is good
         console.print(f"no summary: {error}", highlight=False, markup=False, soft_wrap=True)
 
 

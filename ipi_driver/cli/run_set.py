@@ -94,8 +94,9 @@ def _run_cell(
     outcome = run_simulation(folder, start_file, console, one_core)
     try:
         write_summary(folder, summarise(folder, outcome))
-    except UserError as error:  # the run itself is good
-        _say(console, f"{name}: no summary: {error}")
+    except Exception as error:  # whatever it is, the run itself is good, and the other cells are waiting
+        reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        _say(console, f"{name}: no summary: {reason}")
     return outcome
 
 

@@ -52,18 +52,35 @@ def _pair(estimate: Estimate) -> dict[str, float]:
     return {"value": float(estimate.value), "error": float(estimate.error)}
 
 
-def client_counts(folder: Path) -> dict[str, Any]:
-    """``endpoints`` and ``model_seconds`` that the client counted, summed over the parts of a resumed run."""
+def client_counts(folder: Path, notes: list[str]) -> dict[str, Any]:
+    """``endpoints`` and ``model_seconds`` that the client counted, summed over the parts of a resumed run.
+
+    A part that cannot be read, as after a full disk, is left out and said in ``notes``.
+    """
     endpoints: dict[str, dict[str, Any]] = {}
-    parts = [json.loads(path.read_text()) for path in sorted(folder.glob("stats*.json"))]
-    for part in parts:
+    seconds, n_parts = 0.0, 0
+    for path in sorted(folder.glob("stats*.json")):
+        part = _client_part(path)
+        if part is None:
+            notes.append(f"{path.name} cannot be read: what the client did in that part is not counted")
+            continue
+        n_parts, seconds = n_parts + 1, seconds + part.get("model_seconds", 0.0)
         for label, counts in part.get("endpoints", {}).items():
             total = endpoints.setdefault(label, {})
             for key, number in counts.items():
                 total[key] = number if isinstance(number, str) else total.get(key, 0) + number
-    if not parts:
-        return {}
-    return {"endpoints": endpoints, "model_seconds": sum(p.get("model_seconds", 0.0) for p in parts)}
+    return {"endpoints": endpoints, "model_seconds": seconds} if n_parts else {}
+
+
+def _client_part(path: Path) -> dict[str, Any] | None:
+    """What the client counted in one part; None where that is no complete file of the client."""
+    try:
+        part = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    endpoints = part.get("endpoints", {}) if isinstance(part, dict) else None
+    good = isinstance(endpoints, dict) and all(isinstance(counts, dict) for counts in endpoints.values())
+    return part if good else None
 
 
 def run_statistics(folder: Path) -> dict[str, Any]:
@@ -86,7 +103,7 @@ def run_statistics(folder: Path) -> dict[str, Any]:
     _, spread = force_spread(run)
     if len(spread):
         summary["mean_force_spread"] = 1e3 * float(spread.mean())
-    summary |= client_counts(folder)
+    summary |= client_counts(folder, summary["notes"])
     summary["notes"] += run.notes
     return summary
 

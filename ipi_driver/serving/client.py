@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -229,9 +230,21 @@ class Client:
             "endpoints": {label: vars(counts) for label, counts in self.counts.items()},
         }
         try:
-            self.settings.stats.write_text(json.dumps(summary, indent=2) + "\n")
+            write_whole(self.settings.stats, json.dumps(summary, indent=2) + "\n")
         except OSError as error:  # how the run ended matters more
             logger.warning("no statistics: %s", error)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file that is there whole or not at all: on a full disk what it held before stays."""
+    part = path.with_name(f"{path.name}.part")
+    try:
+        part.write_text(text)
+        os.replace(part, path)
+    except OSError:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise
 
 
 def _template(settings: ServeSettings) -> Structure:

@@ -174,6 +174,27 @@ def test_a_signal_at_the_end_of_a_cell(place) -> None:
     assert "not run" in output
 
 
+def test_a_cell_without_a_summary_does_not_end_the_set(place) -> None:
+    make_cells(place.folder / "cells", a=cell(1), b=cell(1))
+    words = ("gas-nve", "--structures", "cells", "--output", "set")
+    status, _, errors = place.run(*words, "--model", MODEL, "--steps", 10)
+    assert status == 0, errors
+    first, second = (place.folder / "set" / name for name in "ab")
+    (first / "stats.json").write_text("")  # as on a full disk
+    (second / "summary.json").unlink()
+    (second / "summary.json").mkdir()
+    make_cells(place.folder / "more", c=cell(1))
+    (place.folder / "more" / "c.xyz").rename(place.folder / "cells" / "c.xyz")
+    status, _, errors = place.run(*words, "--resume", "--steps", 20)
+    assert status == 0, errors
+    assert "b: no summary: IsADirectoryError: " in errors
+    for name in "abc":
+        assert steps_of(place.folder / "set" / name) == [0, 10, 20]
+    summary = json.loads((first / "summary.json").read_text())
+    assert summary["notes"][-1].startswith("stats-to-10.json cannot be read: ")
+    assert summary["endpoints"]["unix gas-nve-model"]["evaluations"] == 11
+
+
 def test_the_seed_of_the_client_does_not_become_that_of_ipi(tmp_path: Path) -> None:
     """In cells that are begun after the set was interrupted."""
     template = tmp_path / "mine"
