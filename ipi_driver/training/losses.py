@@ -68,7 +68,7 @@ def label_loss(config: LossConfig) -> LossFunction:
         assert batch.forces is not None
         force_error = forces_from_gradients(gradients, batch) - batch.forces
         energy_error = (energies - batch.energies) / batch.n_atoms
-        # an energy per atom counts as linear from a hundredth of the scale of the forces on
+        # an energy per atom counts as linear from a twentieth of the scale of the forces on
         total = config.forces * _smooth_norm(force_error, config.smoothing).mean()
         total = total + config.energy * _smooth_norm(energy_error[:, None], 0.05 * config.smoothing).mean()
         if config.virial and batch.virials is not None:

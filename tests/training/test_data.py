@@ -114,6 +114,19 @@ def test_stress_in_atomic_units(tmp_path: Path) -> None:
     np.testing.assert_allclose(item.virial, expected, rtol=1e-6)
 
 
+def test_virial_in_atomic_units_as_ase_writes_it(tmp_path: Path) -> None:
+    """Of a matrix that is not symmetric, so that rows are told from columns."""
+    virial = np.arange(1.0, 10.0).reshape(3, 3)
+    atoms = molecule("H2O")
+    atoms.positions /= ase.units.Bohr
+    forces = 0.02 * np.array([[0.0, 0.0, 1.2], [0.0, 0.9, -0.6], [0.0, -0.9, -0.6]])
+    atoms.calc = SinglePointCalculator(atoms, energy=-1.0, forces=forces)
+    atoms.info["W"] = virial
+    ase.io.write(tmp_path / "a.extxyz", atoms)
+    (item,) = read_dataset([tmp_path / "a.extxyz"], virial_key="W", units="atomic")
+    np.testing.assert_allclose(item.virial, virial * ase.units.Hartree, rtol=1e-6)
+
+
 def _changed(old: str, new: str, line: int | None = None) -> list[str]:
     """Two frames, the second with a change in one or all lines."""
     second = water_lines()

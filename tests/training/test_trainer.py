@@ -15,8 +15,8 @@ import pytest
 import torch
 import yaml
 from ase.build import molecule
-from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
+from training_place import ARCHITECTURE, labelled_molecules, write_config
 
 from ipi_driver.cli import main
 from ipi_driver.errors import UserError
@@ -38,52 +38,6 @@ from ipi_driver.training.losses import (
 from ipi_driver.training.rotations import augmentation_rotations
 from ipi_driver.training.setup import build_trainer, read_unlabelled
 from ipi_driver.training.splits import read_split
-
-ARCHITECTURE = {
-    "cutoff": 3.0,
-    "cutoff_width": 0.5,
-    "d_model": 8,
-    "n_heads": 2,
-    "d_feedforward": 12,
-    "d_head": 8,
-    "n_gnn_layers": 2,
-    "n_attention_layers": 1,
-    "norm": "pre",
-    "radial_basis": 6,
-}
-
-
-def labelled_molecules(n: int = 24, seed: int = 0) -> list[ase.Atoms]:
-    """Distorted water molecules labelled by ASE's effective medium theory (its numbers serve as any would)."""
-    rng = np.random.default_rng(seed)
-    frames = []
-    for _ in range(n):
-        atoms = molecule("H2O")
-        atoms.positions += rng.normal(scale=0.06, size=(3, 3))
-        atoms.calc = EMT()
-        energy, forces = atoms.get_potential_energy(), atoms.get_forces()
-        atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=forces)
-        frames.append(atoms)
-    return frames
-
-
-def write_config(folder: Path, **changes: object) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    ase.io.write(folder / "data.extxyz", labelled_molecules())
-    config = {
-        "data": {"files": ["data.extxyz"], "validation": 4, "test": 4},
-        "output": "model",
-        "architecture": ARCHITECTURE,
-        "baseline": {"pair": True, "n_gaussians": 6},
-        "epochs": 4,
-        "evaluate_every": 2,
-        "warmup_steps": 5,
-        "batch_size": 4,
-        "threads": 1,
-    } | changes
-    path = folder / "train.yaml"
-    path.write_text(yaml.safe_dump(config))
-    return path
 
 
 def _samples(n: int = 3) -> tuple[PetNetwork, list]:
