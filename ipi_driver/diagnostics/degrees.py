@@ -147,7 +147,6 @@ def residual_force(found: Decomposition, grid: Quadrature) -> float:
     as the grid's degree is above `Decomposition.max_degree` or the rest decays with l.
     """
     passed = transmission(grid, found.max_degree)
-    passed[0, 0] = 0.0
     n_frames = len(grid) / (2 if grid.has_inversion else 1)
     return float(np.sqrt((passed * found.forces**2).sum() + found.forces_rest**2 / n_frames))
 

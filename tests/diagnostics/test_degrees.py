@@ -79,6 +79,18 @@ def test_difference_against_relative_angle(name: str) -> None:
     assert found.energy_by_angle[seen] == pytest.approx(expected[seen], rel=0.15)
 
 
+@pytest.mark.parametrize("degree", [1, 2])
+def test_difference_of_forces_against_relative_angle(degree: int) -> None:
+    """As of the energy, per component."""
+    found = decompose(terms(str(degree)), CRYSTAL, max_degree=3)
+    half = found.angles / 2
+    character = np.sin((2 * degree + 1) * half) / np.sin(half) / (2 * degree + 1)
+    expected = np.sqrt(2 * (1 - character)) * found.forces[degree, degree % 2]
+    seen = np.isfinite(found.forces_by_angle) & (found.angles > 0.8)
+    assert seen.sum() > 10
+    assert found.forces_by_angle[seen] == pytest.approx(expected[seen], rel=0.15)
+
+
 def test_mean_is_the_root_mean_square() -> None:
     parts = [decompose(terms(name), CRYSTAL, 3) for name in ("2", "3")]
     mean = mean_decomposition(parts)
@@ -99,3 +111,17 @@ def test_what_an_average_leaves() -> None:
     found = decompose(potential, MOLECULE, max_degree=2)
     assert residual_force(found, quadrature("D2")) == pytest.approx(np.sqrt(mean_square), rel=1e-6)
     assert residual_force(found, quadrature("T")) < 1e-9
+
+
+@pytest.mark.parametrize(("average", "n_independent"), [("none", 1), ("i", 1), ("T", 12), ("Th", 12)])
+def test_what_is_not_resolved_is_left_as_by_independent_frames(average: str, n_independent: int) -> None:
+    """Of even degree: the inverted frames of a grid repeat the others and take nothing away."""
+    potential = terms("4")
+    exact = potential.exact_average().predict(MOLECULE).forces
+    frames = Rotation.random(4800, rng=np.random.default_rng(0)).as_matrix()
+    deviations = potential.evaluate([MOLECULE], frames).forces[0] - exact
+    means = deviations.reshape(-1, n_independent, 3, 3).mean(axis=1)
+    resolved = decompose(potential, MOLECULE, max_degree=4)
+    found = replace(resolved, forces=np.zeros((5, 2)), forces_rest=resolved.forces[4, 0])
+    expected = np.sqrt((means**2).mean())
+    assert residual_force(found, quadrature(average)) == pytest.approx(expected, rel=0.1)

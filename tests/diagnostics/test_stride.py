@@ -45,6 +45,23 @@ def test_spacing_of_the_trajectory_limits() -> None:
     assert not stride_table(slow, slow, 2.0, 0.5, tolerance=1e-3).limited_by_spacing
 
 
+@pytest.mark.parametrize(("fast", "limited"), [(0.003, True), (0.002, False)])
+def test_power_at_the_edge_of_the_band_says_that_the_spacing_limits(fast: float, limited: bool) -> None:
+    """8 % of the power in the upper fifth of the frequencies, or 4 %, where the tolerance allows any stride."""
+    series = wave(40.0, 0.01, spacing=2.0) + wave(4.4, fast, spacing=2.0)
+    table = stride_table(series, series, 2.0, 0.5, tolerance=1.0)
+    assert table.recommended == 50
+    assert table.limited_by_spacing == limited
+
+
+def test_smallest_stride_that_can_be_judged_where_none_is_fine_enough() -> None:
+    noise = 0.01 * np.random.default_rng(0).normal(size=(400, 2, 3))
+    table = stride_table(noise, noise, 2.0, 0.5, tolerance=1e-6)
+    assert table.unresolved.min() > 1e-6
+    assert table.recommended == 4
+    assert table.limited_by_spacing
+
+
 def test_too_short_and_wrong_times() -> None:
     with pytest.raises(UserError, match="expected at least 36 frames, got 20"):
         stride_table(wave(20.0, 1.0, n=20), wave(20.0, 1.0, n=20), 0.5, 0.5, 1e-3)
