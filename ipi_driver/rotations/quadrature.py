@@ -28,8 +28,7 @@ A finite rotation group integrates degree l exactly if no function of angular mo
 under it: the first invariant of D2 is at l = 2, of T at 3, of O at 4, of I at 6.
 
 The frames act as ``positions @ R.T`` (as i-PI's do). The original PET code multiplies by the same matrices
-from the right, ``positions @ R``: its frames are those of `Quadrature.inverted`, as good as these but not
-the same.
+from the right, ``positions @ R``: its frames are the inverses of these, as good but not the same.
 
 References: Langer, Pozdnyakov, Ceriotti, Mach. Learn.: Sci. Technol. 5, 04LT01 (2024); Lebedev, Laikov,
 Dokl. Math. 59, 477 (1999).
@@ -96,10 +95,6 @@ class Quadrature:
 
     def __len__(self) -> int:
         return len(self.weights)
-
-    def inverted(self) -> Quadrature:
-        """The quadrature with the inverse of every frame: the original PET code's ``positions @ R``."""
-        return replace(self, rotations=np.ascontiguousarray(self.rotations.transpose(0, 2, 1)))
 
 
 def known_averages() -> str:

@@ -124,12 +124,13 @@ def test_group_averages_are_invariant_under_their_group() -> None:
 
 def test_spreads_and_raw() -> None:
     potential = terms("2")
-    grid = quadrature("2i")
+    grid = quadrature("3")
+    assert np.ptp(grid.weights) > 0.1 * grid.weights.max()  # plain means and spreads are others
     frames = potential.evaluate([CRYSTAL], grid.rotations)
-    result = RotationalAverage(potential, "2i").predict(CRYSTAL)
+    result = RotationalAverage(potential, "3").predict(CRYSTAL)
     assert frames.virials is not None
     energies, forces, virials = frames.energies[0], frames.forces[0], frames.virials[0]
-    assert result.n_frames == 36
+    assert result.n_frames == 75
     assert result.raw is None
     assert result.energy_spread == pytest.approx(
         np.sqrt(
@@ -225,6 +226,8 @@ def test_random_frame_is_a_function_of_seed_and_positions() -> None:
     assert abs(first.predict(moved).energy - result.energy) > 1e-7
     assert result.n_frames == 1
     assert np.array_equal(np.random.get_state()[1], state)  # noqa: NPY002
+    strained = Structure(CRYSTAL.numbers, CRYSTAL.positions, 1.001 * CRYSTAL.cell, CRYSTAL.pbc)
+    assert np.abs(random_frame(3, strained, "o3") - random_frame(3, CRYSTAL, "o3")).max() > 0.01
 
 
 @pytest.mark.parametrize("group", ["o3", "so3"])
@@ -255,6 +258,17 @@ def test_random_grid_removes_what_the_grid_removes_in_any_frame() -> None:
     assert_equal(average.predict(CRYSTAL), potential.exact_average().predict(CRYSTAL), 1e-12)
     fourth = RotationalAverage(terms("4"), "random-2i", seed=1).predict(CRYSTAL).energy
     assert abs(fourth - RotationalAverage(terms("4"), "2i").predict(CRYSTAL).energy) > 1e-5
+
+
+@pytest.mark.parametrize("grid", ["2", "D2"])
+def test_random_grid_is_the_grid_of_the_turned_structure(grid: str) -> None:
+    """The frames are R_k Q: the structure is turned by Q first."""
+    potential = terms("2", "4")
+    found = RotationalAverage(potential, f"random-{grid}", seed=5).predict(CRYSTAL)
+    turn = random_frame(5, CRYSTAL, "o3")
+    turned = RotationalAverage(potential, grid).predict(CRYSTAL.rotated(turn))
+    assert found.energy == pytest.approx(turned.energy, abs=1e-12)
+    assert found.forces == pytest.approx(turned.forces @ turn, abs=1e-12)
 
 
 @pytest.mark.parametrize("average", ["none", "2", "random-so3"])

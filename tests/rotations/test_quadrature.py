@@ -112,11 +112,6 @@ def test_icosahedral_frames_contain_the_smaller_groups() -> None:
             assert np.abs(everything - rotation).max(axis=(1, 2)).min() < 1e-12
 
 
-def test_inverted_frames_are_transposed() -> None:
-    grid = quadrature("2")
-    assert np.array_equal(grid.inverted().rotations[5], grid.rotations[5].T)
-
-
 def test_random_names() -> None:
     assert quadrature("random").random == "o3"
     assert quadrature("random-so3").random == "so3"
