@@ -133,6 +133,21 @@ def test_whole_curves_that_differ_are_found() -> None:
     assert ", p < 0.01" in row.verdict or ", p = 0.0" in row.verdict
 
 
+def test_of_many_pairs_the_least_likely_counts_so_many_times() -> None:
+    """Three runs are three pairs; what is rare for one of them may not be for the rarest of three."""
+    rng = np.random.default_rng(73)
+    made = {name: curve_of_blocks(rng, 12) for name in "abc"}
+    pairs = [("a", "b"), ("a", "c"), ("b", "c")]
+    rarest = min(chance_of_difference(made[one], made[other]) for one, other in pairs)
+    assert 0.02 < rarest < 0.045
+    runs = {name: analysis(name) for name in made}
+    for name, curve in made.items():
+        runs[name].curves["msd"] = curve
+    (row,) = compare_runs(runs)
+    assert row.verdict.startswith("agree: ")
+    assert row.verdict.endswith(f", p = {3 * rarest:.2g}")
+
+
 def test_a_run_that_does_not_see_its_slow_mode_is_blocked_as_the_other() -> None:
     """Blocks of 1 ps correlated over several of them claim too small an error, beside a run whose blocks are longer."""
     rng = np.random.default_rng(8)
