@@ -158,10 +158,8 @@ def build_trainer(config: TrainConfig, resume: bool = False) -> Trainer:
         torch.set_num_threads(config.threads)
     torch_device(config.device)  # said before the data are read
     config.output.mkdir(parents=True, exist_ok=True)
-    if not resume and (config.output / "checkpoint.pt").exists():
-        raise UserError(
-            f"{config.output} holds a training already; continue it with --resume or choose another output"
-        )
+    if not resume:
+        _check_free(config.output)
     train, validation, split = read_labelled(config)
     unlabelled = read_unlabelled(config.data.unlabelled_files, config.data.units)
     species = config.species_numbers() or tuple(sorted({int(z) for s in train for z in s.structure.numbers}))
@@ -192,6 +190,19 @@ def build_trainer(config: TrainConfig, resume: bool = False) -> Trainer:
         text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
         (config.output / "training.yaml").write_text(text)
     return trainer
+
+
+def _check_free(output: Path) -> None:
+    """A model that was imported or copied here would be overwritten, and its log gone on with."""
+    if (output / "checkpoint.pt").exists():
+        raise UserError(
+            f"{output} holds a training already; continue it with --resume or choose another output"
+        )
+    for name in ("model.yaml", "weights.safetensors", "log.csv"):
+        if (output / name).exists():
+            raise UserError(
+                f"{output} holds a model already ({name}); choose another output, `start_from` goes on from a model"
+            )
 
 
 def _is_begun(config: TrainConfig, resume: bool) -> bool:

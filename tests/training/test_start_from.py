@@ -118,3 +118,17 @@ def test_the_same_data_and_elements_that_are_not_in_them(tmp_path: Path) -> None
     assert set(trainer.energy_shifts) == {"H", "O"}
     assert np.abs(trainer.baseline.atomic_energies - energies).max() < 0.5
     assert trainer.baseline.atomic_energies[1] == energies[1]
+
+
+@pytest.mark.parametrize("kept", ["model.yaml", "weights.safetensors", "log.csv"])
+def test_a_model_is_not_overwritten(tmp_path: Path, kept: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Also where no checkpoint lies beside it, as one that was imported or copied."""
+    path = write_config(tmp_path, molecules(("H2O",)), epochs=1)
+    file = tmp_path / "model" / kept
+    file.parent.mkdir()
+    file.write_text("what was there")
+    assert main(["train", str(path), "--quiet"]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert f"holds a model already ({kept}); choose another output" in line
+    assert file.read_text() == "what was there"
+    assert [item.name for item in file.parent.iterdir()] == [kept]
