@@ -35,8 +35,8 @@ An input folder with a folder cells/ is a set: every cell is run in a folder of 
 other; a cell that fails is reported and does not stop the others. --structure runs one structure only.
 
 exit status: 0 finished; 1 stopped early as asked (file EXIT, <total_time>); 2 error; 130 interrupted
-(SIGINT, SIGTERM, SIGHUP). All but 0 can be continued with --resume, which begins anew where
-there is no checkpoint yet.
+(SIGINT, SIGTERM, SIGHUP, and SIGUSR1 or SIGUSR2, as queues send them). All but 0 can be continued with --resume,
+which begins anew where there is no checkpoint yet.
 """
 
 

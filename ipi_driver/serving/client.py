@@ -1,7 +1,7 @@
 """The client: one process, one model, a thread for each endpoint.
 
-It ends when i-PI has ended all connections, when something fails (`UserError`), or on SIGTERM and SIGINT; in
-every case i-PI sees an end of connection, and the statistics are written.
+It ends when i-PI has ended all connections, when something fails (`UserError`), or on a signal that asks it to;
+in every case i-PI sees an end of connection, and the statistics are written.
 """
 
 from __future__ import annotations

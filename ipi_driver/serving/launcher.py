@@ -28,9 +28,9 @@ from ipi_driver.serving.launcher_ending import Ending, Statuses, clean_restart, 
 from ipi_driver.serving.launcher_folder import STARTING, has_rows, is_starting
 from ipi_driver.serving.launcher_lock import locked
 from ipi_driver.serving.launcher_monitor import PropertyMonitor
-from ipi_driver.serving.launcher_orphans import ending_with_parent
+from ipi_driver.serving.launcher_orphans import deaf_to_queues, ending_with_parent
 from ipi_driver.serving.launcher_progress import ProgressDisplay
-from ipi_driver.serving.signals import heeded_signals
+from ipi_driver.serving.signals import OF_QUEUES, heeded_signals
 
 _POLL = 0.1
 _PATIENCE = 60.0
@@ -88,7 +88,8 @@ class Interruption:
 
     @property
     def impatient(self) -> bool:
-        return len(self.received) > 1
+        """Whether it was said twice; what a queue sends some time before its SIGTERM is not the first time."""
+        return sum(number not in OF_QUEUES for number in self.received) > 1
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         self.received.append(number)
@@ -106,10 +107,11 @@ class _Pair:
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._stopped: set[str] = set()
         client = [sys.executable, "-m", "ipi_driver", "serve", "--config", "driver.yaml", "-S", prefix]
+        client += ["--stats", "stats.json", *(() if core is None else ("--threads", "1"))]
         commands = {
             # i-PI alone: it may need the client to finish its step, and tells it to exit
             "i-pi": ending_with_parent([ipi_command(), "-S", prefix, "-V", "low", start_file]),
-            "client": [*client, "--stats", "stats.json", *(() if core is None else ("--threads", "1"))],
+            "client": deaf_to_queues(client),
         }
         for name, command in commands.items():
             with (folder / f"{name}.log").open("ab") as log:
@@ -204,7 +206,8 @@ def run_simulation(
 
     Both are kept on one core that no other run holds if ``one_core`` says so, or, where it is None, if the run is
     faster then (`one_core_suits`).
-    SIGINT, SIGTERM and SIGHUP end the run with a RESTART; a second one does not wait for it.
+    SIGINT, SIGTERM, SIGHUP, SIGUSR1 and SIGUSR2 end the run with a RESTART; a second one of the first three does not
+    wait for it.
 
     Raises
     ------

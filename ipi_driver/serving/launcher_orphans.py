@@ -1,4 +1,5 @@
-"""A process that ends with the one that started it, also where that one is killed and cannot stop it.
+"""How the launcher starts i-PI and the client: i-PI ends with the launcher, also where that is killed and cannot stop
+it, and neither hears the signals of a queue, which may send them to all processes of a job.
 
 Run as a script it asks the kernel for that, and becomes the command that it is given. (A ``preexec_fn`` would do the
 same between fork and exec, where a process with threads must not run Python.)
@@ -16,15 +17,21 @@ _PR_SET_PDEATHSIG = 1
 
 
 def ending_with_parent(command: Sequence[str]) -> list[str]:
-    """The command, which gets SIGTERM when this process dies (on Linux; elsewhere as it is)."""
-    if not sys.platform.startswith("linux"):
-        return list(command)
+    """The command, which gets SIGTERM when this process dies (on Linux), and ignores SIGUSR1 and SIGUSR2."""
     return [sys.executable, "-I", __file__, str(os.getpid()), *command]
 
 
+def deaf_to_queues(command: Sequence[str]) -> list[str]:
+    """The command, which ignores SIGUSR1 and SIGUSR2: the launcher heeds them, and ends it in its turn."""
+    return [sys.executable, "-I", __file__, "0", *command]
+
+
 def _become(parent: int, command: Sequence[str]) -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
-    if os.getppid() == parent:  # else it died before the kernel knew
+    for number in (signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
+    if parent and sys.platform.startswith("linux"):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
+    if parent in (0, os.getppid()):  # else it died before the kernel knew
         os.execvp(command[0], list(command))
 
 

@@ -22,6 +22,7 @@ from ipi_driver.cli import main
 from ipi_driver.observables.reading.folder import Run
 from ipi_driver.serving import launcher_xml as xml
 from ipi_driver.serving.launcher_folder import STARTING, checkpoints
+from ipi_driver.serving.signals import OF_QUEUES
 from ipi_driver.shipped import shipped_folder
 
 
@@ -268,13 +269,17 @@ def test_a_start_from_the_checkpoint_of_another_run(place) -> None:
     assert (mine / "init.chk").read_bytes() == start
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 def test_interruption_leaves_nothing_behind(number: signal.Signals, place) -> None:
     process = place.start("gas-nve", "--model", MODEL, "--steps", 1000000, "--output", "run")
     folder = place.folder / "run"
     wait_for(lambda: len(rows(folder)) > 3)
     sockets = sockets_of(children(folder)["i-PI"])
     assert sockets.is_dir()
+    if number in OF_QUEUES:  # which may send them to every process of a job
+        for running in children(folder).values():
+            os.kill(running, signal.SIGUSR2)
+            os.kill(running, number)
     process.send_signal(number)
     output, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
