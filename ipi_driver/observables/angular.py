@@ -50,6 +50,42 @@ def torque(masses: ArrayLike, positions: FloatArray, forces: FloatArray) -> Floa
     return np.asarray(np.cross(positions - centre[..., None, :], forces).sum(axis=-2))
 
 
+def torque_of_rounding(masses: ArrayLike, positions: FloatArray, forces: FloatArray) -> FloatArray:
+    """Mean modulus of the torque that positions and forces of a file have because they are rounded.
+
+    i-PI prints six digits, of which the last is off by up to a half: by 1/sqrt(12) in the root mean square. Of a
+    vector with a normal distribution the mean modulus is sqrt(8 / 3 pi) of the root mean square.
+
+    Parameters
+    ----------
+    masses, positions, forces
+        As of `torque`, in the units of the file or others: the digits are nearly the same.
+
+    Returns
+    -------
+    (...) in eV.
+    """
+    weights = np.asarray(masses, dtype=np.float64)
+    centre = np.einsum("i,...ix->...x", weights / weights.sum(), positions)
+    arms = (positions - centre[..., None, :]) ** 2
+    variance = _turned(arms, _rounding(forces)) + _turned(_rounding(positions), forces**2)
+    return np.asarray(np.sqrt(8.0 / (3.0 * np.pi) * variance.sum(axis=(-2, -1))))
+
+
+def _rounding(values: FloatArray) -> FloatArray:
+    """Variance of numbers printed with six digits."""
+    with np.errstate(divide="ignore"):
+        last = 10.0 ** (np.floor(np.log10(np.abs(values))) - 5.0)
+    return np.asarray(last**2 / 12.0)
+
+
+def _turned(a: FloatArray, b: FloatArray) -> FloatArray:
+    """The squares of the terms of a cross product, from the squares of its factors."""
+    return np.asarray(
+        np.roll(a, -1, axis=-1) * np.roll(b, -2, axis=-1) + np.roll(a, -2, axis=-1) * np.roll(b, -1, axis=-1)
+    )
+
+
 def precession_vector(momenta: FloatArray, spacing: float) -> FloatArray:
     """Rotation that explains the motion of the angular momentum best.
 

@@ -14,6 +14,7 @@ from ipi_driver.observables.angular import (
     precession_rate,
     precession_vector,
     torque,
+    torque_of_rounding,
     turning_angle,
 )
 from ipi_driver.observables.spectra import coherence, power_spectrum
@@ -114,6 +115,25 @@ def test_precession_error_is_the_spread_under_random_torques():
     assert np.sqrt(np.mean(np.square(pulls))) == pytest.approx(1.0, abs=0.35)
     with pytest.raises(UserError, match="needs 24 frames"):
         precession_rate(np.ones((10, 3)), 1.0)
+
+
+def test_torque_of_printed_digits():
+    """Forces without a torque, and positions, written and read as i-PI prints them."""
+    rng = np.random.default_rng(11)
+    found = []
+    expected = []
+    for _ in range(400):
+        positions = rng.uniform(2.0, 6.0, size=(3, 3))
+        forces = np.zeros((3, 3))
+        for i, j, strength in ((0, 1, 1.3), (1, 2, -0.4), (0, 2, 2.1)):
+            along = strength * (positions[j] - positions[i])
+            forces[i] += along
+            forces[j] -= along
+        assert np.linalg.norm(torque(MASSES, positions, forces)) < 1e-12
+        printed = [np.array([[float(f"{x:12.5e}") for x in row] for row in a]) for a in (positions, forces)]
+        found.append(np.linalg.norm(torque(MASSES, *printed)))
+        expected.append(float(torque_of_rounding(MASSES, positions, forces)))
+    assert np.mean(expected) == pytest.approx(np.mean(found), rel=0.1)
 
 
 def test_mean_torque_of_a_maxwell_distribution():

@@ -22,6 +22,7 @@ from ipi_driver.observables.angular import (
     mean_torque,
     precession_rate,
     torque,
+    torque_of_rounding,
     turning_angle,
 )
 from ipi_driver.observables.molecules import vanishing
@@ -130,12 +131,17 @@ def _add_torque(analysis: Analysis, system: System, options: Options, progress: 
         run = run.of_one_bead()
         analysis.note("the torque is that of one bead")
     spacing = sampling_of(run, ["positions", "forces"], options.skip).spacing
-    series = []
+    series, digits = [], []
     for frame in used_frames(run, ["positions", "forces"], options.skip, progress):
         whole = system.molecules.whole(frame.positions, frame.cell)[0]
         series.append(torque(run.masses[atoms], whole, frame.forces[atoms]))
+        digits.append(torque_of_rounding(run.masses[atoms], whole, frame.forces[atoms]))
     torques = np.array(series)
     analysis.scalars["torque"] = Scalar.of("mean torque |T|", mean_torque(torques, spacing), "meV", 1e3)
+    floor = 1e3 * float(np.mean(digits))
+    analysis.scalars["torque_digits"] = Scalar(
+        "... that the digits of the files explain", floor, float("nan"), "meV"
+    )
     with optional(analysis, "modulus of the mean torque"):
         norm = block_average(torques, spacing).derived(lambda mean: np.linalg.norm(mean))
         analysis.scalars["torque_vector"] = Scalar.of("modulus of the mean torque |<T>|", norm, "meV", 1e3)
