@@ -42,10 +42,10 @@ def largest_forces(run: Run) -> tuple[FloatArray, FloatArray]:
 
 
 def n_molecules(run: Run) -> int:
-    """Molecules of the first frame (at least 1)."""
+    """Molecules of all kinds in the first frame (at least 1)."""
     frame = next(iter(run.frames(["positions"])))
     molecules = find_molecules(Structure(run.numbers, frame.positions, frame.cell, np.ones(3, dtype=bool)))
-    return molecules.n_molecules
+    return molecules.n_all
 
 
 def _pair(estimate: Estimate) -> dict[str, float]:
