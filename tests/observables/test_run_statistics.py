@@ -82,3 +82,19 @@ def test_a_part_of_the_client_that_cannot_be_read(text: str, tmp_path: Path) -> 
     found = run_statistics(folder)
     assert (found["model_seconds"], found["endpoints"]) == (2.0, {"unix e": {"evaluations": 5}})
     assert [note.partition(":")[0] for note in found["notes"]] == ["stats-to-100.json cannot be read"]
+
+
+def test_rows_of_a_stride_that_changes(tmp_path: Path) -> None:
+    """Averages of them are left out and it is said; a row that is lost changes nothing."""
+    steps = np.concatenate([200 * np.arange(100), 20000 + 50 * np.arange(100)])
+    found = run_statistics(write_run(tmp_path / "changed", steps, temperatures(200)))
+    assert "temperature" not in found
+    assert "drift" not in found
+    assert found["simulated_ps"] == pytest.approx(0.5e-3 * steps[-1])
+    assert found["notes"] == [
+        "temperature and drift: rows 200 steps apart in one part and 50 in another, left out"
+    ]
+    kept = np.delete(200 * np.arange(200), 60)
+    found = run_statistics(write_run(tmp_path / "lost", kept, temperatures(199)))
+    assert found["drift"]["value"] == pytest.approx(DRIFT, rel=1e-5)
+    assert found["notes"] == []
