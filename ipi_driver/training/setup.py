@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import ase.io
@@ -29,7 +30,7 @@ from ipi_driver.training.data import LabelledStructure, Units, is_native, read_d
 from ipi_driver.training.energy_zero import shift_to_data
 from ipi_driver.training.fit_baseline import fit_baseline
 from ipi_driver.training.plausibility import check_lengths
-from ipi_driver.training.splits import Split, make_split, write_split
+from ipi_driver.training.splits import DataOrder, Split, make_split, write_split
 from ipi_driver.training.trainer import Trainer
 from ipi_driver.units import BOHR
 
@@ -45,7 +46,8 @@ def read_labelled(
             paths, data.energy_key, data.forces_key, data.stress_key, data.virial_key, data.units
         )
 
-    structures = read(data.files)
+    by_file = [read([path]) for path in data.files]
+    structures = [item for part in by_file for item in part]
     split = make_split(
         len(structures),
         train=data.train,
@@ -54,6 +56,8 @@ def read_labelled(
         index_file=data.split_file,
         seed=data.split_seed,
     )
+    order = DataOrder.of(data.files, [[item.structure for item in part] for part in by_file])
+    split = replace(split, data=order)
     train = _take(structures, split.train)
     if data.validation_files:
         validation = read(data.validation_files)

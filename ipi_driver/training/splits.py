@@ -2,16 +2,48 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
 
 from ipi_driver.errors import UserError
-from ipi_driver.structure import IntArray
+from ipi_driver.structure import IntArray, Structure
 
 PARTS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class DataOrder:
+    """The structures that indices count, in their order.
+
+    Attributes
+    ----------
+    files, counts
+        Names of the data files, and the structures in each.
+    digest
+        Of the elements and positions (to 1e-4 Å) of all of them; labels do not count.
+    """
+
+    files: tuple[str, ...]
+    counts: tuple[int, ...]
+    digest: str
+
+    @classmethod
+    def of(cls, paths: Sequence[Path], structures: Sequence[Sequence[Structure]]) -> DataOrder:
+        """Of the structures read from each file."""
+        digest = hashlib.sha256()
+        for structure in (s for part in structures for s in part):
+            digest.update(structure.numbers.tobytes())
+            digest.update((structure.positions.round(4) + 0.0).tobytes())
+        return cls(tuple(path.name for path in paths), tuple(map(len, structures)), digest.hexdigest()[:16])
+
+    def __str__(self) -> str:
+        return ", ".join(f"{file} ({n})" for file, n in zip(self.files, self.counts, strict=True))
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,6 +54,8 @@ class Split:
     ----------
     train, validation, test
         Index arrays; the validation and the test part are empty where they stand in files of their own.
+    data
+        What the indices count; None where that is not known.
 
     Raises
     ------
@@ -32,6 +66,7 @@ class Split:
     train: IntArray
     validation: IntArray
     test: IntArray
+    data: DataOrder | None = None
 
     def __post_init__(self) -> None:
         seen: dict[int, str] = {}
@@ -60,6 +95,14 @@ class Split:
         if len(indices) == 0:
             raise UserError(f"the {name} part of the split is empty; the data may be in a file of their own")
         return indices
+
+    def check_data(self, data: DataOrder) -> None:
+        """Raise `UserError` where the indices count other structures, or the same ones in another order."""
+        if self.data is not None and data.digest != self.data.digest:
+            raise UserError(
+                "the split was made of other structures, or of these in another order; expected (with the number of "
+                f"structures) {self.data}, in this order, got {data}"
+            )
 
     def check_range(self, n_structures: int) -> None:
         """Raise `UserError` where an index does not exist among ``n_structures``."""
@@ -174,8 +217,12 @@ def read_order(path: Path, n_structures: int) -> IntArray:
 def write_split(split: Split, path: Path) -> None:
     """Write a small YAML file that `read_split` reads."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    content = {name: getattr(split, name).tolist() for name in PARTS}
+    content: dict[str, Any] = {name: getattr(split, name).tolist() for name in PARTS}
     head = "# indices of the structures, counted from 0 in the order of the data files\n"
+    if split.data is not None:
+        head += "# `data` is what they count; without it they are taken for any data\n"
+        known = {"files": list(split.data.files), "structures": list(split.data.counts)}
+        content = {"data": known | {"digest": split.data.digest}} | content
     path.write_text(head + yaml.safe_dump(content, sort_keys=False, width=110, default_flow_style=None))
 
 
@@ -191,6 +238,10 @@ def read_split(path: Path) -> Split:
         raise UserError(f"no split file {path}")
     try:
         content = yaml.safe_load(path.read_text())
-        return Split(*(np.array(content[name], dtype=np.int64) for name in PARTS))
+        train, validation, test = (np.array(content[name], dtype=np.int64) for name in PARTS)
+        data = None
+        if (known := content.get("data")) is not None:
+            data = DataOrder(tuple(known["files"]), tuple(known["structures"]), str(known["digest"]))
+        return Split(train, validation, test, data)
     except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path} must hold lists of indices `train`, `validation` and `test`") from error
