@@ -110,7 +110,7 @@ def read_unlabelled(paths: Sequence[Path], units: Units = "auto") -> list[Struct
                 Structure(atoms.numbers, length * atoms.positions, length * np.array(atoms.cell), atoms.pbc)
                 for atoms, length in zip(images, lengths, strict=True)
             ]
-        check_lengths(path, structures, atomic)
+        check_lengths(path, structures, atomic, units != "auto")
         found += structures
     return found
 
