@@ -51,9 +51,6 @@ FS_PER_PS = 1.0e3
 FS_PER_NS = 1.0e6
 """fs per ns."""
 
-DEBYE = 0.20819433
-"""e Å per debye."""
-
 
 def ipi_factor(dimension: str, unit: str) -> float:
     """Factor from a number that i-PI printed to the unit of this package.

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.signal import csd, get_window
+from scipy.signal import get_window
 
 from ipi_driver.errors import UserError
 from ipi_driver.structure import FloatArray
@@ -74,21 +74,6 @@ def power_spectrum(series: ArrayLike, spacing: float, n_windows: int = 15) -> Sp
     # half-overlapping Hann windows correlate by about 1/36 in power: neighbours count as independent
     error: FloatArray = densities.std(axis=0, ddof=1) / np.sqrt(n_windows) * SPEED_OF_LIGHT
     return Spectrum(np.asarray(wavenumbers, dtype=np.float64), density, error, n_windows)
-
-
-def coherence(
-    first: ArrayLike, second: ArrayLike, spacing: float, n_windows: int = 15
-) -> tuple[FloatArray, FloatArray]:
-    """Wavenumbers (cm-1) and the squared coherence of two series (0: unrelated, 1: one follows the other)."""
-    a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
-    length = 2 * len(a) // (n_windows + 1)
-    frequencies, cross = csd(a, b, fs=1.0 / spacing, nperseg=length)
-    power = (
-        csd(a, a, fs=1.0 / spacing, nperseg=length)[1].real
-        * csd(b, b, fs=1.0 / spacing, nperseg=length)[1].real
-    )
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return frequencies / SPEED_OF_LIGHT, np.where(power > 0, np.abs(cross) ** 2 / power, 0.0)
 
 
 def _periodogram(samples: FloatArray, window: FloatArray, spacing: float) -> FloatArray:

@@ -324,12 +324,7 @@ class Blocks:
         self._filled = (self._filled + 1) % self.per_piece
         self.n_samples += 1
         if self._filled == 0 and len(self._numerators) == 2 * self.n_pieces:
-            self._numerators = [
-                a + b for a, b in zip(self._numerators[::2], self._numerators[1::2], strict=True)
-            ]
-            self._denominators = [
-                a + b for a, b in zip(self._denominators[::2], self._denominators[1::2], strict=True)
-            ]
+            self._numerators, self._denominators = _merged(self._numerators), _merged(self._denominators)
             self.per_piece *= 2
 
     def mean(self) -> FloatArray:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
 
 import numpy as np
 
@@ -18,10 +17,7 @@ from ipi_driver.errors import UserError
 from ipi_driver.structure import FloatArray, Prediction, Structure
 from ipi_driver.units import BOHR, FORCE, HARTREE
 
-VIRIAL_POLICIES = ("required", "nan")
 _NO_VIRIAL = np.full((3, 3), np.nan)
-
-Converter = Callable[[FloatArray, FloatArray], Structure]
 
 
 def structure_from_ipi(template: Structure, h: FloatArray, positions: FloatArray) -> Structure:
