@@ -45,6 +45,9 @@ MOMENTUM = ELECTRON_MASS * VELOCITY
 MILLIPASCAL_SECOND = 1.0e3 / GPA
 """eV fs/Å³ per mPa s (1 mPa s = 1e3 GPa fs)."""
 
+MILLI = 1.0e3
+"""meV per eV, and the like: for what is shown to people."""
+
 FS_PER_PS = 1.0e3
 """fs per ps."""
 

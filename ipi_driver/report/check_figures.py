@@ -15,9 +15,8 @@ from matplotlib.ticker import NullFormatter
 from ipi_driver.diagnostics.check import CheckResult
 from ipi_driver.diagnostics.stride import StrideTable
 from ipi_driver.report.figures import shown
-from ipi_driver.units import FS_PER_NS, SPEED_OF_LIGHT
+from ipi_driver.units import FS_PER_NS, MILLI, SPEED_OF_LIGHT
 
-MILLI = 1000.0
 STYLE: dict[Any, Any] = {
     "font.size": 8,
     "axes.labelsize": 8,

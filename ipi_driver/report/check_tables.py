@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,11 +20,11 @@ from ipi_driver.diagnostics.consistency import Consistency
 from ipi_driver.diagnostics.degrees import PARITIES, Decomposition, transmission
 from ipi_driver.diagnostics.stride import StrideTable
 from ipi_driver.diagnostics.symmetry_error import AverageError
+from ipi_driver.report.plain_files import plain, write_csv
 from ipi_driver.report.tables import formatted
 from ipi_driver.rotations.quadrature import quadrature
-from ipi_driver.units import FS_PER_NS
+from ipi_driver.units import FS_PER_NS, MILLI
 
-MILLI = 1000.0
 _SHOWN_AVERAGES = ("i", "D2", "T", "Th", "2i", "I")
 
 
@@ -190,17 +189,17 @@ def write_check(result: CheckResult, folder: Path) -> list[Path]:
     """Write ``errors.csv``, ``degrees.csv``, ``angles.csv``, ``stride.csv``, ``check.json``; their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     written = [
-        _csv(folder / "errors.csv", [asdict(row) for row in result.errors]),
-        _csv(folder / "degrees.csv", _degree_rows(result)),
-        _csv(folder / "angles.csv", _angle_rows(result)),
+        write_csv(folder / "errors.csv", [asdict(row) for row in result.errors]),
+        write_csv(folder / "degrees.csv", _degree_rows(result)),
+        write_csv(folder / "angles.csv", _angle_rows(result)),
     ]
     if result.stride is not None:
-        written.append(_csv(folder / "stride.csv", _stride_rows(result)))
+        written.append(write_csv(folder / "stride.csv", _stride_rows(result)))
     else:  # those of an earlier check
         for name in ("stride.csv", "stride.png"):
             (folder / name).unlink(missing_ok=True)
     path = folder / "check.json"
-    path.write_text(json.dumps(_plain(as_dictionary(result)), indent=1) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(plain(as_dictionary(result)), indent=1) + "\n", encoding="utf-8")
     return [*written, path]
 
 
@@ -269,27 +268,6 @@ def _stride_rows(result: CheckResult) -> list[dict[str, Any]]:
             row[name] = float(value) if np.isfinite(value) else None
         rows.append(row)
     return rows
-
-
-def _csv(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
-    with path.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    return path
-
-
-def _plain(value: Any) -> Any:
-    """What JSON can hold: numpy scalars as numbers, NaN as null."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Iterable) and not isinstance(value, str):
-        return [_plain(item) for item in value]
-    return value
 
 
 def _number(value: float | None) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -13,9 +12,9 @@ import numpy as np
 from rich.table import Table
 
 from ipi_driver import __version__
+from ipi_driver.report.plain_files import write_csv
 from ipi_driver.training.evaluation import Evaluation, Metrics
-
-MILLI = 1000.0
+from ipi_driver.units import MILLI
 
 
 @dataclass(frozen=True)
@@ -125,8 +124,8 @@ def write_evaluation(result: Evaluation, source: Source, folder: Path) -> list[P
         rows.append(row | {f"force_mae_{symbol}": value for symbol, value in by_element.items()})
     return [
         path,
-        _write_csv(folder / "errors.csv", rows),
-        _write_csv(folder / "structures.csv", _structure_rows(result, source)),
+        write_csv(folder / "errors.csv", rows),
+        write_csv(folder / "structures.csv", _structure_rows(result, source)),
     ]
 
 
@@ -155,11 +154,3 @@ def _structure_rows(result: Evaluation, source: Source) -> list[dict[str, Any]]:
             row[f"force_mae_{metrics.average}"] = float(np.abs(predictions[k].forces - item.forces).mean())
         rows.append(row)
     return rows
-
-
-def _write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
-    with path.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    return path

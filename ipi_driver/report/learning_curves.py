@@ -19,8 +19,7 @@ from matplotlib.ticker import MaxNLocator, NullFormatter, ScalarFormatter
 from ipi_driver.errors import UserError
 from ipi_driver.report.figures import COLORS, STYLE
 from ipi_driver.structure import FloatArray
-
-MILLI = 1000.0
+from ipi_driver.units import MILLI
 
 COLUMNS = (
     "epoch",

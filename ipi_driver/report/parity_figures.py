@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from ipi_driver.report.figures import COLORS, STYLE
 from ipi_driver.structure import FloatArray
 from ipi_driver.training.evaluation import Evaluation
+from ipi_driver.units import MILLI
 
-MILLI = 1000.0
 _MAX_POINTS = 20_000  # per element: more only make the file large
 
 

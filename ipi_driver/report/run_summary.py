@@ -27,9 +27,8 @@ from ipi_driver.report.tables import formatted
 from ipi_driver.serving.launcher import Outcome
 from ipi_driver.serving.launcher_ending import has_converged
 from ipi_driver.structure import FloatArray
-from ipi_driver.units import FS_PER_PS
+from ipi_driver.units import FS_PER_PS, MILLI
 
-_MEV = 1.0e3
 _RELAXATION = (
     ("energy_per_molecule", "potential energy", "{:.6f} eV/molecule"),
     ("relaxation_energy", "energy of relaxation", "{:.3f} meV/molecule"),
@@ -136,10 +135,10 @@ def _plot_relaxation(run: Run) -> Path:
         figure, grid = _stack(n_panels)
         if "potential" in table:
             # on a linear scale nothing is seen of all but the first steps
-            above = _MEV * (table["potential"] - table["potential"].min())
+            above = MILLI * (table["potential"] - table["potential"].min())
             _decay(grid[0], table["step"], above, "potential above\nits minimum / meV", COLORS[1])
         if len(forces):
-            _decay(grid[-1], force_steps, _MEV * forces, "largest force\ncomponent / meV Å⁻¹", COLORS[2])
+            _decay(grid[-1], force_steps, MILLI * forces, "largest force\ncomponent / meV Å⁻¹", COLORS[2])
         return _save(run, figure, grid, "step of the optimiser")
 
 
@@ -180,13 +179,13 @@ def _temperature(axes: Axes, times: FloatArray, temperature: FloatArray, target:
 
 def _conserved(axes: Axes, times: FloatArray, conserved: FloatArray) -> None:
     axes.axhline(0.0, color="0.8", linewidth=0.6)
-    axes.plot(times, _MEV * (conserved - conserved[0]), color=COLORS[1], linewidth=0.9)
+    axes.plot(times, MILLI * (conserved - conserved[0]), color=COLORS[1], linewidth=0.9)
     axes.set_ylabel("change of conserved\nquantity / meV")
 
 
 def _spread(axes: Axes, times: FloatArray, spread: FloatArray) -> None:
-    axes.plot(times, _MEV * spread, color=COLORS[2], linewidth=0.7)
-    axes.axhline(_MEV * spread.mean(), color=COLORS[6], linewidth=0.6, linestyle=":", label="mean")
+    axes.plot(times, MILLI * spread, color=COLORS[2], linewidth=0.7)
+    axes.axhline(MILLI * spread.mean(), color=COLORS[6], linewidth=0.6, linestyle=":", label="mean")
     axes.set_ylabel("force spread over\nframes / meV Å⁻¹")
     axes.set_ylim(bottom=0.0)
     axes.legend(loc="lower right")

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from ipi_driver.report.plain_files import plain
 from ipi_driver.report.tables import formatted
 from ipi_driver.reproduction.compare import Comparison
 from ipi_driver.reproduction.plan import Settings
@@ -75,9 +74,9 @@ def write_tables(result: Reproduction, settings: Settings, notes: Sequence[str],
         csv.writer(file).writerows([header, *rows])
     content: dict[str, Any] = {
         "settings": asdict(settings),
-        "published": [_plain(asdict(row)) for row in result.rows],
-        "comparisons": [_plain(asdict(row)) for row in result.comparisons],
-        "stability": [_plain(asdict(row) | {"whole": row.whole}) for row in result.stability],
+        "published": [plain(asdict(row)) for row in result.rows],
+        "comparisons": [plain(asdict(row)) for row in result.comparisons],
+        "stability": [plain(asdict(row) | {"whole": row.whole}) for row in result.stability],
         "notes": list(notes),
     }
     (folder / "table.json").write_text(
@@ -97,19 +96,6 @@ def write_tables(result: Reproduction, settings: Settings, notes: Sequence[str],
 def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     cells = [[cell.replace("|", "\\|") for cell in row] for row in [header, ["---"] * len(header), *rows]]
     return [f"| {' | '.join(row)} |" for row in cells]
-
-
-def _plain(content: dict[str, Any]) -> dict[str, Any]:
-    """NaN becomes null, tuples lists."""
-
-    def value(x: Any) -> Any:
-        if isinstance(x, dict):
-            return {k: value(v) for k, v in x.items()}
-        if isinstance(x, (tuple, list)):
-            return [value(v) for v in x]
-        return None if isinstance(x, (float, np.floating)) and not math.isfinite(x) else x
-
-    return {k: value(v) for k, v in content.items()}
 
 
 def print_tables(result: Reproduction) -> None:
