@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from ipi_driver.errors import UserError
 from ipi_driver.potentials.pet.config import PetConfig
+from ipi_driver.shipped import shipped_names
 from ipi_driver.yaml_file import load_yaml
 
 
@@ -190,6 +191,9 @@ def load_config(path: Path) -> TrainConfig:
     if data.split_file is not None:
         data.split_file = base / data.split_file
     config.output = base / config.output
-    if config.start_from is not None and (base / config.start_from).exists():
+    shipped = shipped_names("models")
+    if config.start_from is not None and (
+        (base / config.start_from).exists() or config.start_from.name not in shipped
+    ):
         config.start_from = base / config.start_from
     return config

@@ -132,3 +132,18 @@ def test_a_model_is_not_overwritten(tmp_path: Path, kept: str, capsys: pytest.Ca
     assert f"holds a model already ({kept}); choose another output" in line
     assert file.read_text() == "what was there"
     assert [item.name for item in file.parent.iterdir()] == [kept]
+
+
+def test_the_model_to_start_from_lies_beside_the_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As all paths of the file, wherever the command is given; shipped models have their names."""
+    (tmp_path / "here" / "my-model").mkdir(parents=True)
+    (tmp_path / "there").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    path = write_config(tmp_path / "there", molecules(("H2O",)), start_from="my-model", architecture={})
+    assert load_config(path).start_from == tmp_path / "there" / "my-model"
+    assert main(["train", str(path)]) == 2
+    assert f"no model '{tmp_path / 'there' / 'my-model'}'" in capsys.readouterr().err
+    shipped = write_config(tmp_path / "there", molecules(("H2O",)), start_from="pet-water-s", architecture={})
+    assert load_config(shipped).start_from == Path("pet-water-s")
