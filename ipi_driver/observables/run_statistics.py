@@ -14,15 +14,13 @@ from ipi_driver.errors import UserError
 from ipi_driver.observables.molecules import find_molecules
 from ipi_driver.observables.reading.extras import iterate_extras
 from ipi_driver.observables.reading.folder import Run
+from ipi_driver.observables.reading.properties import row_spacing
 from ipi_driver.observables.statistics import Estimate, block_average
 from ipi_driver.observables.thermodynamics import drift
 from ipi_driver.structure import FloatArray, Structure
 
 # A molecule is whole while every hydrogen is this close to its oxygen, Å.
 BROKEN_BOND = 1.4
-
-_LOST = 0.02
-"""Part of the time of a run that may lie in longer intervals between rows, where rows are lost."""
 
 
 def force_spread(run: Run) -> tuple[FloatArray, FloatArray]:
@@ -121,9 +119,9 @@ def _dynamics(run: Run, notes: list[str]) -> dict[str, Any]:
     times = table["step"] * run.timestep
     summary: dict[str, Any] = {"simulated_ps": 1e-3 * float(times[-1])}
     try:
-        spacing = _row_spacing(table["step"]) * run.timestep
+        spacing = row_spacing(table["step"]) * run.timestep
     except UserError as error:
-        notes.append(f"temperature and drift: {error}")
+        notes.append(f"temperature and drift left out: {error}")
         return summary
     if "temperature" in table:
         try:
@@ -137,20 +135,6 @@ def _dynamics(run: Run, notes: list[str]) -> dict[str, Any]:
         except UserError as error:
             notes.append(f"drift: {error}")
     return summary
-
-
-def _row_spacing(steps: FloatArray) -> float:
-    """Steps between rows; `UserError` where they change on the way, beyond a row that is lost here and there."""
-    intervals = np.diff(steps)
-    if not len(intervals):
-        return 1.0
-    lengths, counts = np.unique(intervals, return_counts=True)
-    usual = float(lengths[counts.argmax()])
-    others = intervals[intervals != usual]
-    if np.abs(others).sum() > _LOST * np.abs(intervals).sum():
-        found = ", ".join(f"{n:g}" for n in lengths[lengths != usual][:3])
-        raise UserError(f"rows {usual:g} steps apart in one part and {found} in another, left out")
-    return usual
 
 
 def energies_and_forces(run: Run, notes: list[str]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from ipi_driver.observables.analyses.result import Analysis, Curve, Options, Sca
 from ipi_driver.observables.dissipation import dissipation, heating_spectrum
 from ipi_driver.observables.molecules import Molecules, find_molecules
 from ipi_driver.observables.reading import Run, RunFrame
+from ipi_driver.observables.reading.properties import row_spacing
 from ipi_driver.observables.recognition import recognise
 from ipi_driver.observables.spectra import power_spectrum
 from ipi_driver.observables.thermodynamics import drift
@@ -23,9 +24,6 @@ from ipi_driver.units import FS_PER_PS, SPEED_OF_LIGHT
 
 _JUST_BELOW = 1.0 - 1e-6
 """i-PI's own constants put a step of 0.5 fs 1e-8 below: the frame at exactly ``skip`` is used."""
-
-_LOST = 0.02
-"""Part of the time of a property file that may lie in longer intervals, where rows are lost."""
 
 Progress = Callable[[int], None]
 """Called with the number of frames done since the last call."""
@@ -176,15 +174,10 @@ def _used_columns(run: Run, options: Options, *names: str) -> tuple[FloatArray, 
     """
     table = run.properties_with(*names)
     used = _is_used(run, table["step"], options.skip)
-    intervals = np.diff(table["step"][used])
-    if len(intervals):
-        usual = np.median(intervals)
-        if intervals[intervals != usual].sum() > _LOST * intervals.sum():
-            others = ", ".join(f"{n:g}" for n in np.unique(intervals[intervals != usual])[:3])
-            raise UserError(
-                f"{table.source}: rows {usual:g} steps apart in one part and {others} in another: analyse the parts "
-                "with different strides on their own"
-            )
+    try:
+        row_spacing(table["step"][used])
+    except UserError as error:
+        raise UserError(f"{table.source}: {error}") from None
     return table["step"][used] * run.timestep, *(table[name][used] for name in names)
 
 

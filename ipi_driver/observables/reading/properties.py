@@ -21,6 +21,9 @@ from ipi_driver.units import ipi_factor
 _COLUMN = re.compile(rb"#\s*(?:column|cols\.)\s+(\d+)(?:\s*-\s*(\d+))?\s*-->\s*(\S+)")
 _NAME = re.compile(r"([^{(]+)(?:\{([^}]*)\})?(\([^)]*\))?(?:\{([^}]*)\})?")
 
+_LOST = 0.02
+"""Part of the time of a property file that may lie in longer intervals, where rows are lost."""
+
 # dimension of the properties that are converted; every other column stays as printed
 _DIMENSIONS = {
     "time": "time",
@@ -113,6 +116,29 @@ def read_properties(path: str | Path, names: Sequence[str] = ()) -> PropertyTabl
             notes.append(f"{path.name}: {int((~fresh).sum())} rows repeated by a restart were skipped")
             columns = {name: values[fresh] for name, values in columns.items()}
     return PropertyTable(columns, str(path), tuple(notes))
+
+
+def row_spacing(steps: FloatArray) -> float:
+    """Steps between the rows of a property file, but for rows that are lost here and there; 1 of a single row.
+
+    Raises
+    ------
+    UserError
+        If it changes on the way.
+    """
+    intervals = np.diff(steps)
+    if not len(intervals):
+        return 1.0
+    lengths, counts = np.unique(intervals, return_counts=True)
+    usual = float(lengths[counts.argmax()])
+    others = intervals[intervals != usual]
+    if np.abs(others).sum() > _LOST * np.abs(intervals).sum():
+        found = ", ".join(f"{n:g}" for n in np.unique(others)[:3])
+        raise UserError(
+            f"rows {usual:g} steps apart in one part and {found} in another: analyse parts with different strides on "
+            "their own"
+        )
+    return usual
 
 
 def _n_columns(content: bytes) -> int:
