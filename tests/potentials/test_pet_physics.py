@@ -291,7 +291,7 @@ def test_neighbor_list_is_reused_with_the_same_result() -> None:
         positions = positions + rng.normal(scale=0.04, size=positions.shape)
         now = moved(structure, positions)
         a, b = reused.edges(now), NeighborList(3.0, skin=0.0).edges(now)
-        # the same edges in the same order, so that a run continued is, bit for bit, the one that was not stopped
+        # in the same order: a client that was started later rounds every sum as one that has seen the steps before
         np.testing.assert_array_equal(a.vectors, b.vectors)
         np.testing.assert_array_equal(a.neighbors, b.neighbors)
         np.testing.assert_array_equal(a.vectors[a.reverse], -a.vectors)
