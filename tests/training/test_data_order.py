@@ -5,13 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import ase.io
-import numpy as np
 import pytest
 import yaml
-from ase import Atoms
-from ase.build import molecule
-from ase.calculators.emt import EMT
-from ase.calculators.singlepoint import SinglePointCalculator
+from training_place import labelled_molecules
 
 from ipi_driver.cli import main
 from ipi_driver.training.config import load_config
@@ -21,24 +17,11 @@ NAMES = ("first.extxyz", "second.extxyz")
 EMT_SPEC = "ase:ase.calculators.emt.EMT"
 
 
-def molecules(n: int, seed: int) -> list[Atoms]:
-    rng = np.random.default_rng(seed)
-    frames = []
-    for _ in range(n):
-        atoms = molecule("H2O")
-        atoms.positions += rng.normal(scale=0.05, size=(3, 3))
-        atoms.calc = EMT()
-        labels = {"energy": atoms.get_potential_energy(), "forces": atoms.get_forces()}
-        atoms.calc = SinglePointCalculator(atoms, **labels)
-        frames.append(atoms)
-    return frames
-
-
 @pytest.fixture
 def split(tmp_path: Path) -> Path:
     """What a training writes before its first step."""
     for k, name in enumerate(NAMES):
-        ase.io.write(tmp_path / name, molecules(4 + k, seed=k))
+        ase.io.write(tmp_path / name, labelled_molecules(4 + k, seed=k))
     config = {
         "data": {"files": list(NAMES), "validation": 2, "test": 3},
         "output": "model",
@@ -68,7 +51,7 @@ def test_other_data_and_another_order_are_refused(
     assert evaluate(split, files) == 0
     capsys.readouterr()
     other = tmp_path / "other.extxyz"
-    ase.io.write(other, molecules(9, seed=2))
+    ase.io.write(other, labelled_molecules(9, seed=2))
     for given, got in (
         (files[::-1], "second.extxyz (5), first.extxyz (4)"),
         ([other], "other.extxyz (9)"),

@@ -8,7 +8,7 @@ import ase
 import ase.io
 import numpy as np
 import pytest
-import yaml
+import training_place
 from ase.build import molecule
 from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
@@ -19,18 +19,7 @@ from ipi_driver.structure import Structure
 from ipi_driver.training.config import load_config
 from ipi_driver.training.setup import build_trainer
 
-ARCHITECTURE = {
-    "cutoff": 3.0,
-    "cutoff_width": 0.5,
-    "d_model": 8,
-    "n_heads": 2,
-    "d_feedforward": 12,
-    "d_head": 8,
-    "n_gnn_layers": 1,
-    "n_attention_layers": 1,
-    "norm": "pre",
-    "radial_basis": 6,
-}
+ARCHITECTURE = training_place.ARCHITECTURE | {"n_gnn_layers": 1}
 SHIFTS = {"H": -30.0, "O": -110.0}
 
 
@@ -50,22 +39,11 @@ def molecules(names: tuple[str, ...], shifts: dict[str, float] | None = None) ->
 
 
 def write_config(folder: Path, data: list[ase.Atoms], **changes: object) -> Path:
+    """A configuration for these data, with enough epochs to learn."""
+    longer = {"epochs": 30, "evaluate_every": 5, "learning_rate": 3e-3, "ema": 0.9}
+    settings = {"architecture": ARCHITECTURE, "baseline": {"n_gaussians": 8}} | longer | changes
+    path = training_place.write_config(folder, **settings)
     ase.io.write(folder / "data.extxyz", data)
-    config = {
-        "data": {"files": ["data.extxyz"], "validation": 4, "test": 4},
-        "output": "model",
-        "architecture": ARCHITECTURE,
-        "baseline": {"n_gaussians": 8},
-        "epochs": 30,
-        "evaluate_every": 5,
-        "warmup_steps": 5,
-        "batch_size": 4,
-        "learning_rate": 3e-3,
-        "ema": 0.9,
-        "threads": 1,
-    } | changes
-    path = folder / "train.yaml"
-    path.write_text(yaml.safe_dump(config))
     return path
 
 
