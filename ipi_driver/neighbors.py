@@ -77,12 +77,11 @@ def _roomy_cell(structure: Structure, cutoff: float) -> FloatArray:
 
 
 def reverse_index(centers: IntArray, neighbors: IntArray, shifts: IntArray) -> IntArray:
-    """(n_edges,) position of (j, i, -S) for each (i, j, S)."""
-    forward = np.lexsort((shifts[:, 2], shifts[:, 1], shifts[:, 0], neighbors, centers))
+    """(n_edges,) position of (j, i, -S) for each (i, j, S), of edges sorted by these."""
     backward = np.lexsort((-shifts[:, 2], -shifts[:, 1], -shifts[:, 0], centers, neighbors))
     reverse = np.empty(len(centers), dtype=np.int64)
-    # the k-th smallest key of the forward edges equals the k-th smallest key of the reversed ones
-    reverse[backward] = forward
+    # the k-th edge equals the k-th smallest key of the reversed ones
+    reverse[backward] = np.arange(len(centers))
     return reverse
 
 

@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     default = Options()
     add = parser.add_argument
     add("runs", nargs="+", type=Path, metavar="RUN", help="run folder, or folder of relaxations")
-    add("-o", "--output", type=Path, default=Path("analysis"), help="folder to write (default: analysis)")
+    add("-o", "--output", type=Path, help="folder to write (default: analysis)")
     add(
         "--skip",
         type=float,
@@ -101,7 +101,7 @@ def main(args: argparse.Namespace) -> int:
     from ipi_driver.report.writer import write_report
 
     options = _options(args)
-    output_folder(args.output, "analysis")
+    folder = output_folder(args.output, "analysis")
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as progress:
@@ -112,7 +112,7 @@ def main(args: argparse.Namespace) -> int:
 
         analyses = analyse_folders(args.runs, options, start)
     command = shlex.join(["ipi-driver", *sys.argv[1:]]) if sys.argv[1:] else "ipi-driver analyze"
-    page = write_report(analyses, args.output, command, with_viewer=not args.no_viewer)
+    page = write_report(analyses, folder, command, with_viewer=not args.no_viewer)
     _print(analyses)
     for analysis in analyses:
         for note in analysis.notes:

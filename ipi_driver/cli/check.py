@@ -113,7 +113,7 @@ def main(args: argparse.Namespace) -> int:
         trajectory = (data, spacing_of(data, args.trajectory, args.spacing))
     potential = load_potential(args.model, args.device, args.dtype)
     folder = output_folder(args.output, f"check-{potential.name}")
-    precise = potential if args.dtype == "float64" else load_precise(args.model, args.device)
+    precise = potential if args.dtype == "float64" else load_precise(args.model, potential, args.device)
     settings = CheckSettings(
         averages=tuple(args.average or DEFAULT_AVERAGES),
         reference=args.reference,

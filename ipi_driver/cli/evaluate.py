@@ -96,17 +96,16 @@ def _read(args: argparse.Namespace) -> tuple[list[LabelledStructure], Source]:
     import numpy as np
 
     from ipi_driver.report.evaluation_tables import Source
-    from ipi_driver.training.data import read_dataset
-    from ipi_driver.training.splits import DataOrder, read_split
+    from ipi_driver.training.data import read_ordered
+    from ipi_driver.training.splits import read_split
 
     split = None if args.indices is None else read_split(args.indices)
     keys = (args.energy_key, args.forces_key, args.stress_key, args.virial_key, args.units)
-    by_file = [read_dataset([path], *keys) for path in args.data]
-    data = [item for part in by_file for item in part]
+    data, order = read_ordered(args.data, *keys)
     indices = np.arange(len(data))
     part = n_train = None
     if split is not None:
-        split.check_data(DataOrder.of(args.data, [[item.structure for item in part] for part in by_file]))
+        split.check_data(order)
         split.check_range(len(data))
         part, n_train = args.part or "test", len(split.train)
         indices = split.part(part)

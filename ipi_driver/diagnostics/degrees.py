@@ -146,9 +146,7 @@ def residual_force(found: Decomposition, grid: Quadrature) -> float:
     most the share of a grid of as many independent frames, 1/n_rotations, is taken: from above as long
     as the grid's degree is above `Decomposition.max_degree` or the rest decays with l.
     """
-    passed = transmission(grid, found.max_degree)
-    n_frames = len(grid) / (2 if grid.has_inversion else 1)
-    return float(np.sqrt((passed * found.forces**2).sum() + found.forces_rest**2 / n_frames))
+    return shared_force(found, grid, grid)
 
 
 def shared_force(found: Decomposition, grid: Quadrature, reference: Quadrature) -> float:

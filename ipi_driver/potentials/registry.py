@@ -76,13 +76,15 @@ def load_potential(spec: str | Path, device: str = "cpu", dtype: str | None = No
     return PetPotential.load(find_shipped("models", name), device=device, dtype=dtype or "float32")
 
 
-def load_precise(spec: str | Path, device: str = "cpu") -> Potential:
-    """The potential in float64 where its precision can be chosen, in its own where not.
+def load_precise(spec: str | Path, potential: Potential, device: str = "cpu") -> Potential:
+    """The potential in float64 where its precision can be chosen, else the one that is there.
 
     Parameters
     ----------
     spec, device
         As of `load_potential`.
+    potential
+        What was loaded from them.
 
     Raises
     ------
@@ -90,5 +92,6 @@ def load_precise(spec: str | Path, device: str = "cpu") -> Potential:
         As `load_potential`.
     """
     name = str(spec).partition("?")[0]
-    fixed = name.startswith("ase:") or name == "anisotropic" or name.endswith(".pt")
-    return load_potential(spec, device, None if fixed else "float64")
+    if name.startswith("ase:") or name == "anisotropic" or name.endswith(".pt"):
+        return potential
+    return load_potential(spec, device, "float64")

@@ -1,4 +1,4 @@
-"""Torch devices by their names."""
+"""Torch devices and precisions by their names."""
 
 from __future__ import annotations
 
@@ -24,3 +24,8 @@ def torch_device(name: str) -> torch.device:
         reason = str(error).splitlines()[0]
         raise UserError(f"`device` {name!r} cannot be used ({reason}); use --device cpu") from error
     return device
+
+
+def torch_dtype(name: str) -> torch.dtype:
+    """The precision called "float32" or "float64"."""
+    return torch.float64 if name == "float64" else torch.float32

@@ -42,8 +42,8 @@ def symmetry_errors(runs: Runs, parts: Sequence[Part], folder: Path, start: Star
     if not (path.is_file() and list(json.loads(path.read_text())["consistency"]) == names):
         model = runs.settings.model
         settings = CheckSettings(averages=DEFAULT_AVERAGES, seed=runs.settings.seed)
-        precise = load_precise(model)
-        result = run_check(load_potential(model), found, settings, None, precise, start)
+        potential = load_potential(model)
+        result = run_check(potential, found, settings, None, load_precise(model, potential), start)
         write_figures(result, folder)
         write_check(result, folder)  # last: it says that the check is complete
     errors = json.loads(path.read_text())["errors"]

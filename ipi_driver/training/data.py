@@ -21,6 +21,7 @@ from ase.stress import voigt_6_to_full_3x3_stress
 from ipi_driver.errors import UserError
 from ipi_driver.structure import FloatArray, Structure
 from ipi_driver.training.plausibility import check_units
+from ipi_driver.training.splits import DataOrder
 from ipi_driver.units import BOHR, FORCE, HARTREE
 
 Units = Literal["auto", "ev-angstrom", "atomic"]
@@ -115,6 +116,21 @@ def read_dataset(
     if not data:
         raise UserError("no data files were given; expected at least one extended XYZ file")
     return data
+
+
+def read_ordered(
+    paths: Sequence[Path],
+    energy_key: str = "energy",
+    forces_key: str = "forces",
+    stress_key: str | None = None,
+    virial_key: str | None = None,
+    units: Units = "auto",
+) -> tuple[list[LabelledStructure], DataOrder]:
+    """As `read_dataset`, with what a split remembers of the files."""
+    keys = (energy_key, forces_key, stress_key, virial_key, units)
+    by_file = [read_dataset([path], *keys) for path in paths]
+    order = DataOrder.of(paths, [[item.structure for item in part] for part in by_file])
+    return [item for part in by_file for item in part], order
 
 
 def is_native(atoms: ase.Atoms) -> bool:

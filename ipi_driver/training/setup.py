@@ -20,17 +20,17 @@ from ipi_driver.errors import UserError
 from ipi_driver.potentials.pet.baseline import Baseline
 from ipi_driver.potentials.pet.network import PetNetwork
 from ipi_driver.potentials.pet.storage import load_model
-from ipi_driver.potentials.torch_device import torch_device
+from ipi_driver.potentials.torch_device import torch_device, torch_dtype
 from ipi_driver.shipped import find_shipped
 from ipi_driver.structure import Structure
 from ipi_driver.training.batch import Sample, make_sample
 from ipi_driver.training.checkpoint import load_checkpoint
 from ipi_driver.training.config import TrainConfig
-from ipi_driver.training.data import LabelledStructure, Units, is_native, read_dataset
+from ipi_driver.training.data import LabelledStructure, Units, is_native, read_dataset, read_ordered
 from ipi_driver.training.energy_zero import shift_to_data
 from ipi_driver.training.fit_baseline import fit_baseline
 from ipi_driver.training.plausibility import check_lengths
-from ipi_driver.training.splits import DataOrder, Split, make_split, write_split
+from ipi_driver.training.splits import Split, make_split, write_split
 from ipi_driver.training.trainer import Trainer
 from ipi_driver.units import BOHR
 
@@ -41,13 +41,8 @@ def read_labelled(
     """Training and validation structures, and the split; the test part stays unread by the training."""
     data = config.data
 
-    def read(paths: Sequence[Path]) -> list[LabelledStructure]:
-        return read_dataset(
-            paths, data.energy_key, data.forces_key, data.stress_key, data.virial_key, data.units
-        )
-
-    by_file = [read([path]) for path in data.files]
-    structures = [item for part in by_file for item in part]
+    keys = (data.energy_key, data.forces_key, data.stress_key, data.virial_key, data.units)
+    structures, order = read_ordered(data.files, *keys)
     split = make_split(
         len(structures),
         train=data.train,
@@ -56,11 +51,10 @@ def read_labelled(
         index_file=data.split_file,
         seed=data.split_seed,
     )
-    order = DataOrder.of(data.files, [[item.structure for item in part] for part in by_file])
     split = replace(split, data=order)
     train = _take(structures, split.train)
     if data.validation_files:
-        validation = read(data.validation_files)
+        validation = read_dataset(data.validation_files, *keys)
         _check_distinct(train, validation)
     else:
         validation = _take(structures, split.validation)
@@ -176,8 +170,8 @@ def build_trainer(config: TrainConfig, resume: bool = False) -> Trainer:
     _check_elements("unlabelled", unlabelled, species)
     shifts: dict[int, float] = {}
     if config.start_from is not None and not _is_begun(config, resume):
-        dtype = torch.float64 if config.dtype == "float64" else torch.float32
-        baseline, shifts = shift_to_data(train, network, baseline, torch.device(config.device), dtype)
+        device, dtype = torch.device(config.device), torch_dtype(config.dtype)
+        baseline, shifts = shift_to_data(train, network, baseline, device, dtype)
 
     def samples(items: Sequence[LabelledStructure | Structure]) -> list[Sample]:
         return [make_sample(item, species, cutoff, baseline) for item in items]

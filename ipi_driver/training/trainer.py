@@ -18,6 +18,7 @@ from ipi_driver.errors import UserError
 from ipi_driver.potentials.pet.baseline import Baseline
 from ipi_driver.potentials.pet.network import PetNetwork
 from ipi_driver.potentials.pet.storage import save_model
+from ipi_driver.potentials.torch_device import torch_dtype
 from ipi_driver.training.batch import Batch, Sample, collate
 from ipi_driver.training.checkpoint import save_checkpoint
 from ipi_driver.training.config import TrainConfig
@@ -93,7 +94,7 @@ class Trainer:
     ) -> None:
         self.config = config
         self.device = torch.device(config.device)
-        self.dtype = torch.float64 if config.dtype == "float64" else torch.float32
+        self.dtype = torch_dtype(config.dtype)
         self.network = network.to(self.device, self.dtype)
         self.baseline = baseline
         self.train_samples, self.validation_samples = list(train), list(validation)

@@ -137,5 +137,6 @@ def test_device_and_precision_are_options_of_the_calculator() -> None:
     with pytest.raises(UserError, match=r"--dtype float64 is for models in torch.*EMT\?dtype=float64"):
         load_potential("ase:ase.calculators.emt.EMT", dtype="float64")
     atoms = ase.Atoms("Au2", [[0.0, 0.0, 0.0], [0.0, 0.1, 2.6]], calculator=EMT())
-    found = load_precise("ase:ase.calculators.emt.EMT").predict(Structure(atoms.numbers, atoms.positions))
+    emt = "ase:ase.calculators.emt.EMT"
+    found = load_precise(emt, load_potential(emt)).predict(Structure(atoms.numbers, atoms.positions))
     assert found.energy == pytest.approx(atoms.get_potential_energy(), abs=1e-12)

@@ -73,7 +73,8 @@ def test_another_precision_than_that_of_the_export_is_refused(exported: Path) ->
     structure = Structure(np.array([8, 1, 1]), positions)
     expected = pytest.approx(energy_of(structure), abs=1e-10)
     assert load_potential(str(exported), dtype="float64").predict(structure).energy == expected
-    assert load_precise(str(exported)).predict(structure).energy == expected
+    precise = load_precise(str(exported), load_potential(str(exported)))
+    assert precise.predict(structure).energy == expected
 
 
 @pytest.mark.parametrize("periodic", [False, True])

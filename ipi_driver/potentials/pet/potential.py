@@ -20,7 +20,7 @@ from ipi_driver.potentials.base import Potential
 from ipi_driver.potentials.pet.baseline import Baseline
 from ipi_driver.potentials.pet.graph import Graph, build_graph
 from ipi_driver.potentials.pet.network import PetNetwork
-from ipi_driver.potentials.torch_device import torch_device
+from ipi_driver.potentials.torch_device import torch_device, torch_dtype
 from ipi_driver.structure import FloatArray, Frames, IntArray, Structure
 
 # Threads pay only above this many numbers (tokens × width): below, starting them costs more than the work.
@@ -62,7 +62,7 @@ class PetPotential(Potential):
         self.baseline = baseline
         self.skin = skin
         self.device = torch_device(device)
-        self.dtype = torch.float64 if dtype == "float64" else torch.float32
+        self.dtype = torch_dtype(dtype)
         self.network = network.to(self.device, self.dtype).eval().requires_grad_(False)
         self._lists: dict[bytes, NeighborList] = {}
         self._graphs: dict[tuple[tuple[int, int], int], Graph] = {}
