@@ -35,10 +35,10 @@ import torch
 import yaml
 from ase.build import molecule
 
+from ipi_driver.networks.baseline import Baseline
+from ipi_driver.networks.pet import PetConfig, PetNetwork
+from ipi_driver.networks.storage import save_model
 from ipi_driver.potentials import Potential, load_potential
-from ipi_driver.potentials.pet import PetConfig, PetNetwork
-from ipi_driver.potentials.pet.baseline import Baseline
-from ipi_driver.potentials.pet.storage import save_model
 from ipi_driver.rotations.average import RotationalAverage
 from ipi_driver.structure import Structure
 

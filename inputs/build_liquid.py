@@ -23,8 +23,8 @@ import numpy as np
 from ase.build import molecule
 from scipy.spatial.transform import Rotation
 
-from ipi_driver.observables.reading.folder import Run
-from ipi_driver.serving.launcher_structure import read_start
+from ipi_driver.ipi_files.outputs import Run
+from ipi_driver.ipi_files.start import read_start
 
 # g/cm³ at 300 K; the published box of 512 molecules has an edge of 24.861 Å
 DENSITY = 0.9965

@@ -1,4 +1,4 @@
-"""What goes into a potential and what comes out: `Structure`, `Frames`, `Prediction`.
+"""What goes into a potential and what comes out: `Structure`, `RotatedResults`, `Prediction`.
 
 Units: Å, eV. Cell vectors are rows. ``virial = -dE/dstrain`` with ``strain`` acting as
 ``positions @ (1 + strain).T``; ``stress = -virial / volume``.
@@ -6,6 +6,7 @@ Units: Å, eV. Cell vectors are rows. ``virial = -dE/dstrain`` with ``strain`` a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import ase
@@ -96,8 +97,8 @@ class Structure:
 
 
 @dataclass(frozen=True, eq=False)
-class Frames:
-    """Results of structures in many frames, all turned back to the laboratory frame.
+class RotatedResults:
+    """Results of structures under many rotations, all turned back to the laboratory frame.
 
     Attributes
     ----------
@@ -113,6 +114,72 @@ class Frames:
     forces: tuple[FloatArray, ...]
     virials: FloatArray | None
 
+    @property
+    def n_rotations(self) -> int:
+        return self.energies.shape[1]
+
+    def select(self, rotations: IntArray | slice) -> RotatedResults:
+        """The results of some rotations, by their indices."""
+        return RotatedResults(
+            self.energies[:, rotations],
+            tuple(forces[rotations] for forces in self.forces),
+            None if self.virials is None else self.virials[:, rotations],
+        )
+
+    def of_structure(self, index: int) -> RotatedResults:
+        """The results of one structure."""
+        virials = None if self.virials is None else self.virials[index : index + 1]
+        return RotatedResults(self.energies[index : index + 1], (self.forces[index],), virials)
+
+    def prediction(self, rotation: int = 0, structure: int = 0) -> Prediction:
+        """The result of one structure under one rotation."""
+        virial = None if self.virials is None else self.virials[structure, rotation]
+        return Prediction(float(self.energies[structure, rotation]), self.forces[structure][rotation], virial)
+
+    def inserted(self, rotation: int, known: Prediction) -> RotatedResults:
+        """The results of one structure with a known one put in at index ``rotation``.
+
+        Raises
+        ------
+        UserError
+            If the known result has no virial and the others have one.
+        """
+        virials = None
+        if self.virials is not None:
+            if known.virial is None:
+                raise UserError(
+                    "the known result has no virial, but the potential gives one under other rotations"
+                )
+            virials = np.insert(self.virials, rotation, known.virial, axis=1)
+        return RotatedResults(
+            np.insert(self.energies, rotation, known.energy, axis=1),
+            (np.insert(self.forces[0], rotation, known.forces, axis=0),),
+            virials,
+        )
+
+    @staticmethod
+    def concatenate(parts: Sequence[RotatedResults]) -> RotatedResults:
+        """The results of the same structures under the rotations of all parts, in their order."""
+        if len(parts) == 1:
+            return parts[0]
+        virials = [part.virials for part in parts if part.virials is not None]
+        return RotatedResults(
+            np.concatenate([part.energies for part in parts], axis=1),
+            tuple(np.concatenate(forces) for forces in zip(*(part.forces for part in parts), strict=True)),
+            np.concatenate(virials, axis=1) if len(virials) == len(parts) else None,
+        )
+
+    @staticmethod
+    def from_predictions(rows: Sequence[Sequence[Prediction]]) -> RotatedResults:
+        """From one row of predictions (one per rotation) for each structure."""
+        virials = [[p.virial for p in row if p.virial is not None] for row in rows]
+        complete = all(len(found) == len(row) for found, row in zip(virials, rows, strict=True))
+        return RotatedResults(
+            np.array([[p.energy for p in row] for row in rows]),
+            tuple(np.array([p.forces for p in row]) for row in rows),
+            np.array(virials) if complete else None,
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
@@ -126,16 +193,16 @@ class Prediction:
         (n_atoms, 3), eV/Å.
     virial
         (3, 3), eV, or None where the potential has none.
-    n_frames
-        Number of frames averaged.
-    energy_spread
-        Weighted standard deviation of the energy over the frames, eV.
-    forces_spread
-        Root-mean-square (over frames, atoms, components) deviation of the forces from their mean, eV/Å.
-    virial_spread
+    n_rotations
+        Number of rotations averaged.
+    energy_std
+        Weighted standard deviation of the energy over the rotations, eV.
+    forces_std
+        Root-mean-square (over rotations, atoms, components) deviation of the forces from their mean, eV/Å.
+    virial_std
         Root-mean-square deviation of the virial from its mean, eV; None without virial.
     raw
-        Result in the unrotated frame, where the identity is among the frames.
+        Result of the unrotated structure, where the identity is among the rotations.
     net_force
         (3,), eV/Å.
     net_torque
@@ -145,10 +212,10 @@ class Prediction:
     energy: float
     forces: FloatArray
     virial: FloatArray | None
-    n_frames: int = 1
-    energy_spread: float = 0.0
-    forces_spread: float = 0.0
-    virial_spread: float | None = None
+    n_rotations: int = 1
+    energy_std: float = 0.0
+    forces_std: float = 0.0
+    virial_std: float | None = None
     raw: Prediction | None = None
     net_force: FloatArray | None = None
     net_torque: FloatArray | None = None

@@ -13,9 +13,9 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from ipi_driver.analysis.result import Analysis, Options
 from ipi_driver.cli.output_folder import output_folder
 from ipi_driver.errors import UserError
-from ipi_driver.observables.analyses.result import Analysis, Options
 
 EPILOG = """\
 RUN is a folder in which i-PI ran (its input .xml and what <output> names), or a folder of relaxations.
@@ -97,7 +97,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Analyse, write, print the table."""
-    from ipi_driver.observables.analyses.dispatch import analyse_folders
+    from ipi_driver.analysis.dispatch import analyse_folders
     from ipi_driver.report.writer import write_report
 
     options = _options(args)

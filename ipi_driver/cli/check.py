@@ -11,8 +11,8 @@ from ipi_driver.errors import UserError
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
-    from ipi_driver.diagnostics.check import Stage
-    from ipi_driver.diagnostics.frames import Progress
+    from ipi_driver.rotations.pool import Progress
+    from ipi_driver.symmetry.check import Stage
 
 EPILOG = """\
 Averages: none; the Euler-angle grids 2, 2i, 3, 3i, ...; i (inversion); the groups D2, D2h, T, Th, O, Oh, I,
@@ -94,11 +94,11 @@ def main(args: argparse.Namespace) -> int:
     from rich.console import Console
 
     from ipi_driver.cli.output_folder import output_folder
-    from ipi_driver.diagnostics.check import DEFAULT_AVERAGES, CheckSettings, run_check
-    from ipi_driver.diagnostics.data import read_data_set, spacing_of
+    from ipi_driver.ipi_files.structures import read_data_set, spacing_of
     from ipi_driver.potentials import load_potential, load_precise
     from ipi_driver.report.check_figures import write_figures
     from ipi_driver.report.check_tables import print_check, write_check
+    from ipi_driver.symmetry.check import DEFAULT_AVERAGES, CheckSettings, run_check
 
     for option, least in (("max_structures", 1), ("max_frames", 1), ("skip_frames", 0)):
         if getattr(args, option) < least:

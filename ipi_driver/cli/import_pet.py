@@ -29,8 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Convert, and say what was converted."""
-    from ipi_driver.potentials.pet.original import import_original
-    from ipi_driver.potentials.pet.storage import save_model
+    from ipi_driver.networks.pet.original import import_original
+    from ipi_driver.networks.storage import save_model
 
     if (args.output / "model.yaml").exists() and not args.force:
         raise UserError(f"{args.output} holds a model already; choose another folder or add --force")

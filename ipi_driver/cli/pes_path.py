@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Print the path."""
-    from ipi_driver import serving
+    from ipi_driver import client
 
-    print(Path(serving.__file__).resolve().parent / "ipi_plugin.py")
+    print(Path(client.__file__).resolve().parent / "ipi_plugin.py")
     return 0

@@ -16,8 +16,8 @@ from ipi_driver.errors import UserError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from ipi_driver.reproduction.plan import Part
-    from ipi_driver.reproduction.runner import Failure, Runs
+    from ipi_driver.studies.langer2024.plan import Part
+    from ipi_driver.studies.langer2024.runner import Failure, Runs
 
 EPILOG = """\
 Runs one molecule at constant energy and temperature, liquid water (raw; averaged with multiple time stepping; in
@@ -102,9 +102,9 @@ def main(args: argparse.Namespace) -> int:
     """Run what is not complete, analyse, print the table; 2 if a run failed."""
     from rich.console import Console
 
-    from ipi_driver.observables.analyses.dispatch import find_runs
-    from ipi_driver.reproduction.plan import Settings, fingerprint, open_plan, parts_of
-    from ipi_driver.reproduction.runner import Runs
+    from ipi_driver.analysis.dispatch import find_runs
+    from ipi_driver.studies.langer2024.plan import Settings, fingerprint, open_plan, parts_of
+    from ipi_driver.studies.langer2024.runner import Runs
 
     for name in ("jobs", "threads"):
         value = getattr(args, name)
@@ -232,7 +232,7 @@ def _report(
 ) -> Path:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from ipi_driver.reproduction.report import print_tables, write_reproduction
+    from ipi_driver.studies.langer2024.report import print_tables, write_reproduction
 
     complete = [part for part in parts if runs.complete(part)]
     if not complete:

@@ -13,8 +13,8 @@ from ipi_driver.shipped import shipped_names
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from ipi_driver.serving.launcher import Outcome
-    from ipi_driver.serving.launcher_prepare import Changes
+    from ipi_driver.runs.execute import Outcome
+    from ipi_driver.runs.prepare import Changes
 
 EPILOG = """\
 examples:
@@ -106,10 +106,10 @@ def main(args: argparse.Namespace) -> int:
     from rich.console import Console
 
     from ipi_driver.errors import UserError
-    from ipi_driver.serving.launcher import run_simulation
-    from ipi_driver.serving.launcher_folder import INPUT
-    from ipi_driver.serving.launcher_prepare import Changes
-    from ipi_driver.serving.launcher_set import find_set
+    from ipi_driver.runs.execute import run_simulation
+    from ipi_driver.runs.folder import INPUT
+    from ipi_driver.runs.prepare import Changes
+    from ipi_driver.runs.sets import find_set
 
     console = Console(stderr=True)
     if args.one_core and (args.threads or 1) > 1:
@@ -117,7 +117,7 @@ def main(args: argparse.Namespace) -> int:
     changes = Changes(**{name: getattr(args, name) for name in Changes.__dataclass_fields__})
     alone = args.resume and args.output is not None and (args.output / INPUT).is_file()
     if not alone and (found := find_set(args.input, changes, args.structures)):
-        from ipi_driver.cli.run_set import run_set
+        from ipi_driver.runs.run_set import run_set
 
         return run_set(args, found, changes, console)
     folder, start_file = _prepare(args, changes, console)
@@ -146,8 +146,8 @@ def main(args: argparse.Namespace) -> int:
 
 def _summarise(folder: Path, outcome: Outcome, console: Console) -> None:
     from ipi_driver.errors import UserError
-    from ipi_driver.observables.reading.input_xml import read_input
-    from ipi_driver.serving.launcher_folder import INPUT
+    from ipi_driver.ipi_files.input import read_input
+    from ipi_driver.runs.folder import INPUT
 
     try:
         if read_input(folder / INPUT).motion == "replay":  # frames, and no time over which to average
@@ -172,10 +172,10 @@ def _summarise(folder: Path, outcome: Outcome, console: Console) -> None:
 
 def _prepare(args: argparse.Namespace, changes: Changes, console: Console) -> tuple[Path, str]:
     """The run folder, and the file in it that i-PI starts from."""
-    from ipi_driver.serving.launcher_folder import INPUT, is_run
-    from ipi_driver.serving.launcher_origin import check_origin, given_name
-    from ipi_driver.serving.launcher_prepare import find_source, prepare
-    from ipi_driver.serving.launcher_resume import prepare_resume
+    from ipi_driver.runs.folder import INPUT, is_run
+    from ipi_driver.runs.origin import check_origin, given_name
+    from ipi_driver.runs.prepare import find_source, prepare
+    from ipi_driver.runs.resume import prepare_resume
 
     given = Path(args.input)
     if args.resume:

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from ipi_driver.client.settings import make_settings, read_yaml
 from ipi_driver.errors import UserError
-from ipi_driver.serving.settings import make_settings, read_yaml
 
 CONFIG = "driver.yaml"
 
@@ -135,7 +135,7 @@ def main(args: argparse.Namespace) -> int:
         raise UserError("give the structure with --structure or with --input, not with both")
     values, source = collect_settings(args)
     settings = make_settings(values, source)
-    from ipi_driver.serving.client import (
+    from ipi_driver.client.client import (
         serve,
     )  # loads ASE and the averages: only once the settings are right
 

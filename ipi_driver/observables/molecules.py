@@ -21,7 +21,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from ipi_driver.errors import UserError
-from ipi_driver.observables.reading.isotopes import element_of
+from ipi_driver.ipi_files.isotopes import element_of
 from ipi_driver.structure import FloatArray, IntArray, Structure
 
 BOND_TOLERANCE = 1.25

@@ -30,7 +30,7 @@ from scipy.sparse import csr_matrix
 from ipi_driver.errors import UserError
 from ipi_driver.neighbors import Edges, NeighborList
 from ipi_driver.potentials.base import Potential
-from ipi_driver.structure import FloatArray, Frames, Structure
+from ipi_driver.structure import FloatArray, RotatedResults, Structure
 
 ComplexArray = NDArray[np.complex128]
 
@@ -137,10 +137,10 @@ class AnisotropicPotential(Potential):
         """Number of edges of one frame."""
         return len(self._neighbors.edges(structure).centers)
 
-    def _evaluate(self, structures: list[Structure], rotations: FloatArray) -> Frames:
+    def _evaluate(self, structures: list[Structure], rotations: FloatArray) -> RotatedResults:
         results = [self._one(structure, rotations) for structure in structures]
         shape = (len(structures), len(rotations))
-        return Frames(
+        return RotatedResults(
             np.array([energies for energies, _, _ in results]).reshape(shape),
             tuple(forces for _, forces, _ in results),
             np.array([virials for _, _, virials in results]).reshape(*shape, 3, 3),

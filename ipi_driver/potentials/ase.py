@@ -19,8 +19,8 @@ from ase.calculators.calculator import PropertyNotImplementedError
 
 from ipi_driver.errors import UserError
 from ipi_driver.potentials.base import Potential
-from ipi_driver.rotations.chunks import out_of_memory
-from ipi_driver.structure import FloatArray, Frames, Structure
+from ipi_driver.potentials.chunks import out_of_memory
+from ipi_driver.structure import FloatArray, RotatedResults, Structure
 
 
 class AsePotential(Potential):
@@ -67,7 +67,7 @@ class AsePotential(Potential):
             raise UserError(f"ase: {path} is not an ASE calculator (it has no `get_property`)")
         return cls(calculator, attribute)
 
-    def _evaluate(self, structures: list[Structure], rotations: FloatArray) -> Frames:
+    def _evaluate(self, structures: list[Structure], rotations: FloatArray) -> RotatedResults:
         n_rotations = len(rotations)
         energies = np.zeros((len(structures), n_rotations))
         forces = tuple(np.zeros((n_rotations, s.n_atoms, 3)) for s in structures)
@@ -82,7 +82,7 @@ class AsePotential(Potential):
                     complete = False
                 else:
                     virials[s, k] = rotation.T @ virial @ rotation
-        return Frames(energies, forces, virials if complete else None)
+        return RotatedResults(energies, forces, virials if complete else None)
 
     def _one(self, atoms: ase.Atoms) -> tuple[float, FloatArray, FloatArray | None]:
         """Energy, forces and virial in the frame of ``atoms``."""

@@ -14,11 +14,11 @@ from ase.data import chemical_symbols
 from numpy.typing import ArrayLike
 
 from ipi_driver.errors import UserError
-from ipi_driver.structure import FloatArray, Frames, Prediction, Structure
+from ipi_driver.structure import FloatArray, Prediction, RotatedResults, Structure
 
 
 class Potential(ABC):
-    """An energy function of atoms, evaluated in many frames at once.
+    """An energy function of atoms, evaluated under many rotations at once.
 
     Attributes
     ----------
@@ -34,8 +34,8 @@ class Potential(ABC):
     cutoff: float | None = None
     species: tuple[int, ...] | None = None
 
-    def evaluate(self, structures: Sequence[Structure], rotations: ArrayLike) -> Frames:
-        """Energies, forces and virials of every structure in every frame, turned back to the laboratory frame.
+    def evaluate(self, structures: Sequence[Structure], rotations: ArrayLike) -> RotatedResults:
+        """Energies, forces and virials of every structure under every rotation, turned back to the laboratory frame.
 
         Parameters
         ----------
@@ -46,7 +46,7 @@ class Potential(ABC):
 
         Returns
         -------
-        Frames
+        RotatedResults
             energies (n_structures, n_rotations) in eV, forces n_structures × (n_rotations, n_atoms, 3) in eV/Å,
             virials (n_structures, n_rotations, 3, 3) in eV.
 
@@ -65,15 +65,13 @@ class Potential(ABC):
         return self._evaluate(list(structures), matrices)
 
     @abstractmethod
-    def _evaluate(self, structures: list[Structure], rotations: FloatArray) -> Frames:
+    def _evaluate(self, structures: list[Structure], rotations: FloatArray) -> RotatedResults:
         """`evaluate` after validation."""
 
     def predict(self, structure: Structure) -> Prediction:
         """Result for one structure as it stands (for a wrapper: with its averaging)."""
         self.check_species(structure)
-        frames = self._evaluate([structure], np.eye(3)[None])
-        virial = None if frames.virials is None else frames.virials[0, 0]
-        return Prediction(float(frames.energies[0, 0]), frames.forces[0][0], virial)
+        return self._evaluate([structure], np.eye(3)[None]).prediction()
 
     def check_species(self, structure: Structure) -> None:
         """Raise `UserError` where the structure holds an element that the potential does not know."""

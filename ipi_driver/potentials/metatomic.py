@@ -17,7 +17,7 @@ import numpy as np
 from ipi_driver.errors import UserError
 from ipi_driver.neighbors import all_pairs
 from ipi_driver.potentials.base import Potential
-from ipi_driver.structure import FloatArray, Frames, IntArray, Structure
+from ipi_driver.structure import FloatArray, IntArray, RotatedResults, Structure
 
 
 class MetatomicPotential(Potential):
@@ -96,7 +96,7 @@ class MetatomicPotential(Potential):
             )
         return cls(model, device, file.stem)
 
-    def _evaluate(self, structures: list[Structure], rotations: FloatArray) -> Frames:
+    def _evaluate(self, structures: list[Structure], rotations: FloatArray) -> RotatedResults:
         import torch
 
         systems, positions, strains = [], [], []
@@ -170,7 +170,7 @@ def _laboratory(
     gradients: list[FloatArray],
     strain_gradients: list[FloatArray],
     rotations: FloatArray,
-) -> Frames:
+) -> RotatedResults:
     """Forces and virials in the laboratory from the derivatives in the frames."""
     n_structures, n_rotations = energies.shape
     forces = []
@@ -181,4 +181,4 @@ def _laboratory(
         # the strain multiplies row vectors from the right: it is the transpose of dE/dstrain
         in_frame = -np.array(strain_gradients[chosen]).transpose(0, 2, 1)
         virials[s] = rotations.transpose(0, 2, 1) @ in_frame @ rotations
-    return Frames(energies, tuple(forces), virials)
+    return RotatedResults(energies, tuple(forces), virials)

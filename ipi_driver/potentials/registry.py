@@ -71,7 +71,7 @@ def load_potential(spec: str | Path, device: str = "cpu", dtype: str | None = No
         from ipi_driver.potentials.metatomic import MetatomicPotential
 
         return MetatomicPotential.load(name, device=device, dtype=dtype)
-    from ipi_driver.potentials.pet import PetPotential
+    from ipi_driver.potentials.network import PetPotential
 
     return PetPotential.load(find_shipped("models", name), device=device, dtype=dtype or "float32")
 

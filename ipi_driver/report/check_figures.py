@@ -12,9 +12,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.ticker import NullFormatter
 
-from ipi_driver.diagnostics.check import CheckResult
-from ipi_driver.diagnostics.stride import StrideTable
 from ipi_driver.report.figures import shown
+from ipi_driver.symmetry.check import CheckResult
+from ipi_driver.symmetry.outer_step import StrideTable
 from ipi_driver.units import FS_PER_NS, MILLI, SPEED_OF_LIGHT
 
 STYLE: dict[Any, Any] = {

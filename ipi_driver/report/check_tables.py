@@ -15,14 +15,14 @@ from rich.console import Console
 from rich.table import Table
 
 from ipi_driver import __version__
-from ipi_driver.diagnostics.check import CheckResult
-from ipi_driver.diagnostics.consistency import Consistency
-from ipi_driver.diagnostics.degrees import PARITIES, Decomposition, transmission
-from ipi_driver.diagnostics.stride import StrideTable
-from ipi_driver.diagnostics.symmetry_error import AverageError
 from ipi_driver.report.plain_files import plain, write_csv
 from ipi_driver.report.tables import formatted
 from ipi_driver.rotations.quadrature import quadrature
+from ipi_driver.symmetry.check import CheckResult
+from ipi_driver.symmetry.consistency import Consistency
+from ipi_driver.symmetry.degrees import PARITIES, Decomposition, transmission
+from ipi_driver.symmetry.errors import AverageError
+from ipi_driver.symmetry.outer_step import StrideTable
 from ipi_driver.units import FS_PER_NS, MILLI
 
 _SHOWN_AVERAGES = ("i", "D2", "T", "Th", "2i", "I")

@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from ipi_driver.observables.analyses.result import Analysis, Curve, Map
+from ipi_driver.analysis.result import Analysis, Curve, Map
 
 # Okabe and Ito's colours: told apart by everybody, and in print
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")

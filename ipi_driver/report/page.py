@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 
 from ipi_driver import __version__
-from ipi_driver.observables.analyses.result import Analysis
+from ipi_driver.analysis.result import Analysis
 from ipi_driver.report.tables import formatted, in_one_row
 
 TITLES = {"gas": "Gas: one molecule", "liquid": "Liquid", "ice": "Ice"}

@@ -15,17 +15,17 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ipi_driver.observables.reading.folder import Run
-from ipi_driver.observables.run_statistics import (
+from ipi_driver.analysis.run_statistics import (
     force_spread,
     is_minimisation,
     largest_forces,
     run_statistics,
 )
+from ipi_driver.ipi_files.outputs import Run
 from ipi_driver.report.figures import COLORS, STYLE, shown
 from ipi_driver.report.tables import formatted
-from ipi_driver.serving.launcher import Outcome
-from ipi_driver.serving.launcher_ending import has_converged
+from ipi_driver.runs.ending import has_converged
+from ipi_driver.runs.execute import Outcome
 from ipi_driver.structure import FloatArray
 from ipi_driver.units import FS_PER_PS, MILLI
 

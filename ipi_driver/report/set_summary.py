@@ -11,11 +11,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ipi_driver.analysis.run_statistics import energies_and_forces, is_minimisation
 from ipi_driver.errors import UserError
-from ipi_driver.observables.reading.folder import Run
-from ipi_driver.observables.run_statistics import energies_and_forces, is_minimisation
-from ipi_driver.serving.launcher_ending import has_converged
-from ipi_driver.serving.launcher_folder import is_starting
+from ipi_driver.ipi_files.outputs import Run
+from ipi_driver.runs.ending import has_converged
+from ipi_driver.runs.folder import is_starting
 
 
 def set_row(name: str, folder: Path, state: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ipi_driver.observables.analyses.result import Analysis, Scalar
+from ipi_driver.analysis.result import Analysis, Scalar
 
 
 def formatted(value: float, error: float) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from importlib import metadata, util
 from pathlib import Path
 
-from ipi_driver.observables.analyses.result import Analysis
+from ipi_driver.analysis.result import Analysis
 
 _PAGE = """
 <div id="viewer-meta"></div>

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ipi_driver.observables.analyses.result import Analysis
+from ipi_driver.analysis.result import Analysis
 from ipi_driver.report.figures import draw_curves, draw_maps, layouts_of, save
 from ipi_driver.report.page import write_page
 from ipi_driver.report.tables import write_tables

@@ -18,12 +18,11 @@ import numpy as np
 from ase.data import atomic_masses
 from numpy.typing import NDArray
 
-from ipi_driver.errors import UserError
 from ipi_driver.potentials.base import Potential
-from ipi_driver.rotations.chunks import FrameChunks
+from ipi_driver.potentials.chunks import RotationChunks
 from ipi_driver.rotations.quadrature import Quadrature, quadrature
 from ipi_driver.rotations.random import random_frame
-from ipi_driver.structure import FloatArray, Frames, Prediction, Structure
+from ipi_driver.structure import FloatArray, Prediction, RotatedResults, Structure
 
 
 def net_force_and_torque(structure: Structure, forces: FloatArray) -> tuple[FloatArray, FloatArray | None]:
@@ -38,46 +37,42 @@ def net_force_and_torque(structure: Structure, forces: FloatArray) -> tuple[Floa
     return net_force, torque
 
 
-def weighted_mean(
-    structure: Structure,
-    energies: FloatArray,
-    forces: FloatArray,
-    virials: FloatArray | None,
-    weights: FloatArray,
-) -> Prediction:
-    """Means and spreads over frames that are already turned back to the laboratory.
+def weighted_mean(structure: Structure, results: RotatedResults, weights: FloatArray) -> Prediction:
+    """Means and standard deviations over the rotations of one structure.
 
     Parameters
     ----------
     structure
         The atoms, for the torque.
-    energies, forces, virials
-        (n_rotations,) in eV, (n_rotations, n_atoms, 3) in eV/Å, (n_rotations, 3, 3) in eV or None.
+    results
+        Of this structure alone.
     weights
         (n_rotations,), sum 1.
     """
+    energies, forces = results.energies[0], results.forces[0]
+    virials = None if results.virials is None else results.virials[0]
     energy = float(weights @ energies)
-    mean_forces, forces_spread = _mean_and_spread(forces, weights)
-    virial, virial_spread = (None, None) if virials is None else _mean_and_spread(virials, weights)
+    mean_forces, forces_std = _mean_and_std(forces, weights)
+    virial, virial_std = (None, None) if virials is None else _mean_and_std(virials, weights)
     net_force, net_torque = net_force_and_torque(structure, mean_forces)
     return Prediction(
         energy=energy,
         forces=mean_forces,
         virial=virial,
-        n_frames=len(weights),
-        energy_spread=float(np.sqrt(weights @ (energies - energy) ** 2)),
-        forces_spread=forces_spread,
-        virial_spread=virial_spread,
+        n_rotations=len(weights),
+        energy_std=float(np.sqrt(weights @ (energies - energy) ** 2)),
+        forces_std=forces_std,
+        virial_std=virial_std,
         net_force=net_force,
         net_torque=net_torque,
     )
 
 
-def _mean_and_spread(values: FloatArray, weights: FloatArray) -> tuple[FloatArray, float]:
+def _mean_and_std(values: FloatArray, weights: FloatArray) -> tuple[FloatArray, float]:
     flat = values.reshape(len(values), -1)
     mean = weights @ flat
-    spread = float(np.sqrt(weights @ ((flat - mean) ** 2).mean(axis=1))) if flat.shape[1] else 0.0
-    return mean.reshape(values.shape[1:]), spread
+    std = float(np.sqrt(weights @ ((flat - mean) ** 2).mean(axis=1))) if flat.shape[1] else 0.0
+    return mean.reshape(values.shape[1:]), std
 
 
 class RotationalAverage(Potential):
@@ -113,7 +108,7 @@ class RotationalAverage(Potential):
         self.name = potential.name
         self.cutoff = potential.cutoff
         self.species = potential.species
-        self._chunks = FrameChunks(potential, rotation_batch)
+        self._chunks = RotationChunks(potential, rotation_batch)
         self._others: NDArray[np.int64] = np.array(
             [k for k in range(len(self.quadrature)) if k != self.quadrature.identity], dtype=np.int64
         )
@@ -146,27 +141,22 @@ class RotationalAverage(Potential):
         Returns
         -------
         Prediction
-            With spreads, net force, torque; and `raw` where the identity is among the frames or it was given.
+            With standard deviations, net force, torque; and `raw` where the identity is among the rotations
+            or it was given.
         """
         identity = self.quadrature.identity
         if self.n_rotations == 1 and identity == 0:
             return self._unrotated(structure, raw)
         if raw is not None and identity is not None:
-            frames = self._join(
-                raw, self._chunks.evaluate(structure, self.quadrature.rotations[self._others])
-            )
+            others = self._chunks.evaluate(structure, self.quadrature.rotations[self._others])
+            results = others.inserted(identity, raw)
         else:
-            frames = self._chunks.evaluate(structure, self._rotations(structure))
-        virials = None if frames.virials is None else frames.virials[0]
-        result = weighted_mean(
-            structure, frames.energies[0], frames.forces[0], virials, self.quadrature.weights
-        )
+            results = self._chunks.evaluate(structure, self._rotations(structure))
+        result = weighted_mean(structure, results, self.quadrature.weights)
         if raw is None and identity is not None:
-            forces = frames.forces[0][identity]
-            net_force, net_torque = net_force_and_torque(structure, forces)
-            virial = None if virials is None else virials[identity]
-            energy = float(frames.energies[0, identity])
-            raw = Prediction(energy, forces, virial, net_force=net_force, net_torque=net_torque)
+            raw = results.prediction(identity)
+            net_force, net_torque = net_force_and_torque(structure, raw.forces)
+            raw = replace(raw, net_force=net_force, net_torque=net_torque)
         return result if raw is None else replace(result, raw=raw)
 
     def _unrotated(self, structure: Structure, raw: Prediction | None) -> Prediction:
@@ -180,7 +170,7 @@ class RotationalAverage(Potential):
             raw.energy,
             raw.forces,
             raw.virial,
-            virial_spread=None if raw.virial is None else 0.0,
+            virial_std=None if raw.virial is None else 0.0,
             raw=raw,
             net_force=net_force,
             net_torque=net_torque,
@@ -191,37 +181,15 @@ class RotationalAverage(Potential):
             return self.quadrature.rotations
         return self.quadrature.rotations @ random_frame(self.seed, structure, self.quadrature.random)
 
-    def _join(self, raw: Prediction, others: Frames) -> Frames:
-        """The frames with the known raw result put in its place."""
-        at = int(self.quadrature.identity or 0)
-        virials = None
-        if others.virials is not None:
-            if raw.virial is None:
-                raise UserError("`raw` has no virial, but the potential gives one in the other frames")
-            virials = np.insert(others.virials, at, raw.virial, axis=1)
-        return Frames(
-            np.insert(others.energies, at, raw.energy, axis=1),
-            (np.insert(others.forces[0], at, raw.forces, axis=0),),
-            virials,
-        )
-
-    def _evaluate(self, structures: list[Structure], rotations: FloatArray) -> Frames:
+    def _evaluate(self, structures: list[Structure], rotations: FloatArray) -> RotatedResults:
         """The averaged potential seen from outer frames Q: the average over R_k of the frames R_k Q."""
-        predictions = [[self._in_frame(structure, frame) for frame in rotations] for structure in structures]
-        energies = np.array([[p.energy for p in row] for row in predictions]).reshape(
-            len(structures), len(rotations)
+        return RotatedResults.from_predictions(
+            [[self._in_frame(structure, frame) for frame in rotations] for structure in structures]
         )
-        forces = tuple(np.array([p.forces for p in row]) for row in predictions)
-        virials = [[p.virial for p in row if p.virial is not None] for row in predictions]
-        complete = all(len(row) == len(rotations) for row in virials)
-        return Frames(energies, forces, np.array(virials) if complete else None)
 
     def _in_frame(self, structure: Structure, frame: FloatArray) -> Prediction:
         rotations = self.quadrature.rotations
         if self.quadrature.random is not None:
             rotations = self._rotations(structure.rotated(frame))
-        frames = self._chunks.evaluate(structure, rotations @ frame)
-        virials = None if frames.virials is None else frames.virials[0]
-        return weighted_mean(
-            structure, frames.energies[0], frames.forces[0], virials, self.quadrature.weights
-        )
+        results = self._chunks.evaluate(structure, rotations @ frame)
+        return weighted_mean(structure, results, self.quadrature.weights)

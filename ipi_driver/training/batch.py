@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from ipi_driver.neighbors import Edges, NeighborList
-from ipi_driver.potentials.pet.baseline import Baseline
-from ipi_driver.potentials.pet.graph import Graph, build_graph
+from ipi_driver.networks.baseline import Baseline
+from ipi_driver.networks.graph import Graph, build_graph
 from ipi_driver.structure import FloatArray, IntArray, Structure
 from ipi_driver.training.data import LabelledStructure
 

@@ -10,7 +10,7 @@ from ase.data import atomic_numbers
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ipi_driver.errors import UserError
-from ipi_driver.potentials.pet.config import PetConfig
+from ipi_driver.networks.pet.config import PetConfig
 from ipi_driver.shipped import shipped_names
 from ipi_driver.yaml_file import load_yaml
 

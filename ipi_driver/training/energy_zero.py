@@ -10,8 +10,8 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from ipi_driver.potentials.pet.baseline import Baseline
-from ipi_driver.potentials.pet.network import PetNetwork
+from ipi_driver.networks.baseline import Baseline
+from ipi_driver.networks.pet.network import PetNetwork
 from ipi_driver.structure import FloatArray
 from ipi_driver.training.batch import collate, make_sample
 from ipi_driver.training.data import LabelledStructure

@@ -15,10 +15,10 @@ from math import gcd
 import numpy as np
 from ase.data import chemical_symbols
 
-from ipi_driver.diagnostics.frames import FramePool, Progress, no_progress
 from ipi_driver.errors import UserError
 from ipi_driver.potentials.base import Potential
-from ipi_driver.rotations.chunks import FrameChunks
+from ipi_driver.potentials.chunks import RotationChunks
+from ipi_driver.rotations.pool import Progress, RotationPool, no_progress
 from ipi_driver.rotations.quadrature import Quadrature, quadrature
 from ipi_driver.structure import FloatArray, Prediction, Structure
 from ipi_driver.training.data import LabelledStructure
@@ -154,8 +154,8 @@ def evaluate_model(
     if not averages:
         raise UserError("nothing to evaluate: give at least one average, such as none")
     names = list(dict.fromkeys(averages))
-    pool = FramePool(_quadratures(names, reference), seed)
-    chunks = FrameChunks(potential, rotation_batch)
+    pool = RotationPool(_quadratures(names, reference), seed)
+    chunks = RotationChunks(potential, rotation_batch)
     rows = [pool.averages(chunks, item.structure, progress) for item in data]
     columns = [tuple(row[k] for row in rows) for k in range(len(pool.quadratures))]
     units = [formula_unit(item.structure) for item in data]
@@ -171,7 +171,7 @@ def evaluate_model(
 
 def n_evaluations(n_structures: int, averages: Sequence[str], reference: str | None) -> int:
     """Evaluations of the potential that `evaluate_model` makes, for a progress bar."""
-    return n_structures * FramePool(_quadratures(list(dict.fromkeys(averages)), reference)).n_evaluations
+    return n_structures * RotationPool(_quadratures(list(dict.fromkeys(averages)), reference)).n_evaluations
 
 
 def _quadratures(names: list[str], reference: str | None) -> list[Quadrature]:
@@ -221,7 +221,7 @@ def error_metrics(
         )
     return Metrics(
         average=average,
-        n_frames=predictions[0].n_frames,
+        n_frames=predictions[0].n_rotations,
         energy_mae=_mae(energy),
         energy_rmse=_rmse(energy),
         energy_mae_per_atom=_mae(energy / n_atoms),

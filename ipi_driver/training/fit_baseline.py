@@ -23,7 +23,7 @@ from scipy.sparse import csr_array
 
 from ipi_driver.errors import UserError
 from ipi_driver.neighbors import Edges, NeighborList
-from ipi_driver.potentials.pet.baseline import Baseline, zbl
+from ipi_driver.networks.baseline import Baseline, zbl
 from ipi_driver.structure import FloatArray, IntArray
 from ipi_driver.training.data import LabelledStructure
 

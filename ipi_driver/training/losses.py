@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ipi_driver.potentials.pet.network import PetNetwork
+from ipi_driver.networks.pet.network import PetNetwork
 from ipi_driver.training.batch import Batch
 from ipi_driver.training.config import LossConfig
 

@@ -15,11 +15,11 @@ import torch.distributed as dist
 import yaml
 from ase.data import chemical_symbols
 
-from ipi_driver.diagnostics.data import is_ipi_trajectory, read_data_set
 from ipi_driver.errors import UserError
-from ipi_driver.potentials.pet.baseline import Baseline
-from ipi_driver.potentials.pet.network import PetNetwork
-from ipi_driver.potentials.pet.storage import load_model
+from ipi_driver.ipi_files.structures import is_ipi_trajectory, read_data_set
+from ipi_driver.networks.baseline import Baseline
+from ipi_driver.networks.pet.network import PetNetwork
+from ipi_driver.networks.storage import load_model
 from ipi_driver.potentials.torch_device import torch_device, torch_dtype
 from ipi_driver.shipped import find_shipped
 from ipi_driver.structure import Structure

@@ -15,10 +15,11 @@ import torch.distributed as dist
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ipi_driver.errors import UserError
-from ipi_driver.potentials.pet.baseline import Baseline
-from ipi_driver.potentials.pet.network import PetNetwork
-from ipi_driver.potentials.pet.storage import save_model
+from ipi_driver.networks.baseline import Baseline
+from ipi_driver.networks.pet.network import PetNetwork
+from ipi_driver.networks.storage import save_model
 from ipi_driver.potentials.torch_device import torch_dtype
+from ipi_driver.rotations.augmentation import augmentation_rotations
 from ipi_driver.training.batch import Batch, Sample, collate
 from ipi_driver.training.checkpoint import save_checkpoint
 from ipi_driver.training.config import TrainConfig
@@ -32,7 +33,6 @@ from ipi_driver.training.losses import (
     structure_energies,
     symmetry_loss,
 )
-from ipi_driver.training.rotations import augmentation_rotations
 from ipi_driver.training.schedule import MovingAverage, Optimizers, learning_rate_factor
 
 _UNLABELLED_LOOKED_AT = 25

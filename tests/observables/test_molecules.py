@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from ase.build import bulk, molecule
 
+from ipi_driver.analysis.recognition import recognise
 from ipi_driver.errors import UserError
 from ipi_driver.observables.molecules import find_molecules, largest_radius, minimum_image
-from ipi_driver.observables.recognition import recognise
 from ipi_driver.structure import Structure
 
 TRICLINIC = np.array([[9.0, 0.0, 0.0], [2.5, 8.0, 0.0], [-1.5, 2.0, 10.0]])

@@ -9,11 +9,11 @@ import pytest
 from ase.data import atomic_masses
 from rich.console import Console
 
-from ipi_driver.diagnostics.check import CheckResult, CheckSettings, run_check
-from ipi_driver.diagnostics.data import DataSet
+from ipi_driver.ipi_files.structures import DataSet
 from ipi_driver.potentials.anisotropic import AnisotropicPotential, Term
 from ipi_driver.report.check_tables import as_dictionary, print_check
 from ipi_driver.structure import Structure
+from ipi_driver.symmetry.check import CheckResult, CheckSettings, run_check
 
 POSITIONS = np.array([[0.0, 0.0, 0.0], [0.97, 0.02, 0.1], [-0.24, 0.93, 0.05]])
 NUMBERS = np.array([8, 1, 1])

@@ -12,7 +12,7 @@ from ipi_driver.potentials.anisotropic import AnisotropicPotential, Term
 from ipi_driver.potentials.base import Potential
 from ipi_driver.rotations import RotationalAverage, quadrature
 from ipi_driver.rotations.random import random_frame
-from ipi_driver.structure import FloatArray, Frames, Prediction, Structure
+from ipi_driver.structure import FloatArray, Prediction, RotatedResults, Structure
 
 POSITIONS = np.array([[0.0, 0.0, 0.0], [0.97, 0.02, 0.1], [-0.24, 0.93, 0.05]])
 CELL = np.array([[3.0, 0.0, 0.0], [0.4, 3.2, 0.0], [0.1, -0.3, 2.9]])
@@ -29,7 +29,7 @@ class Counting(Potential):
         self.frames = 0
         self.sizes: list[int] = []
 
-    def _evaluate(self, structures: list[Structure], rotations: FloatArray) -> Frames:
+    def _evaluate(self, structures: list[Structure], rotations: FloatArray) -> RotatedResults:
         self.sizes.append(len(rotations))
         if len(rotations) > self.most and self.error is not None:
             raise self.error
@@ -130,17 +130,17 @@ def test_spreads_and_raw() -> None:
     result = RotationalAverage(potential, "3").predict(CRYSTAL)
     assert frames.virials is not None
     energies, forces, virials = frames.energies[0], frames.forces[0], frames.virials[0]
-    assert result.n_frames == 75
+    assert result.n_rotations == 75
     assert result.raw is None
-    assert result.energy_spread == pytest.approx(
+    assert result.energy_std == pytest.approx(
         np.sqrt(
             np.average((energies - np.average(energies, weights=grid.weights)) ** 2, weights=grid.weights)
         )
     )
     variance = np.average((forces - result.forces) ** 2, axis=0, weights=grid.weights).mean()
-    assert result.forces_spread == pytest.approx(np.sqrt(variance))
+    assert result.forces_std == pytest.approx(np.sqrt(variance))
     variance = np.average((virials - result.virial) ** 2, axis=0, weights=grid.weights).mean()
-    assert result.virial_spread == pytest.approx(np.sqrt(variance))
+    assert result.virial_std == pytest.approx(np.sqrt(variance))
     assert result.net_torque is None
     group = RotationalAverage(potential, "Th").predict(CRYSTAL)
     assert group.raw is not None
@@ -224,7 +224,7 @@ def test_random_frame_is_a_function_of_seed_and_positions() -> None:
     assert first.predict(MOLECULE).energy == result.energy == again.predict(MOLECULE).energy
     assert other.predict(MOLECULE).energy != result.energy
     assert abs(first.predict(moved).energy - result.energy) > 1e-7
-    assert result.n_frames == 1
+    assert result.n_rotations == 1
     assert np.array_equal(np.random.get_state()[1], state)  # noqa: NPY002
     strained = Structure(CRYSTAL.numbers, CRYSTAL.positions, 1.001 * CRYSTAL.cell, CRYSTAL.pbc)
     assert np.abs(random_frame(3, strained, "o3") - random_frame(3, CRYSTAL, "o3")).max() > 0.01

@@ -12,7 +12,7 @@ from scipy.optimize import LinearConstraint, minimize
 
 from ipi_driver.errors import UserError
 from ipi_driver.neighbors import NeighborList
-from ipi_driver.potentials.pet.baseline import Baseline
+from ipi_driver.networks.baseline import Baseline
 from ipi_driver.structure import FloatArray, Structure
 from ipi_driver.training.data import LabelledStructure
 from ipi_driver.training.fit_baseline import fit_baseline, force_rms, least_squares_above

@@ -13,10 +13,10 @@ from training_place import labelled_molecules, write_config
 
 from ipi_driver.potentials import load_potential
 from ipi_driver.potentials.base import Potential
+from ipi_driver.rotations.augmentation import augmentation_rotations
 from ipi_driver.structure import Structure
 from ipi_driver.training.checkpoint import load_checkpoint, save_checkpoint
 from ipi_driver.training.config import load_config
-from ipi_driver.training.rotations import augmentation_rotations
 from ipi_driver.training.setup import build_trainer
 from ipi_driver.training.trainer import Trainer
 

@@ -7,13 +7,13 @@ import pytest
 import torch
 from training_place import labelled_molecules
 
-from ipi_driver.potentials.pet.baseline import Baseline
+from ipi_driver.networks.baseline import Baseline
+from ipi_driver.rotations.augmentation import augmentation_rotations
 from ipi_driver.structure import FloatArray, Structure
 from ipi_driver.training.batch import Batch, Sample, collate, make_sample
 from ipi_driver.training.config import LossConfig
 from ipi_driver.training.data import LabelledStructure
 from ipi_driver.training.losses import joint_loss, label_loss, symmetry_loss
-from ipi_driver.training.rotations import augmentation_rotations
 
 
 def batch_of(copies: int) -> tuple[list[Sample], FloatArray, Batch]:

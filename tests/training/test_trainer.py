@@ -20,10 +20,12 @@ from training_place import ARCHITECTURE, labelled_molecules, write_config
 
 from ipi_driver.cli import main
 from ipi_driver.errors import UserError
+from ipi_driver.networks.baseline import Baseline
+from ipi_driver.networks.pet import PetConfig, PetNetwork
 from ipi_driver.potentials import load_potential
-from ipi_driver.potentials.pet import PetConfig, PetNetwork, PetPotential
-from ipi_driver.potentials.pet.baseline import Baseline
+from ipi_driver.potentials.network import PetPotential
 from ipi_driver.report.learning_curves import read_log
+from ipi_driver.rotations.augmentation import augmentation_rotations
 from ipi_driver.structure import Structure
 from ipi_driver.training.batch import collate, make_sample
 from ipi_driver.training.config import LossConfig, load_config
@@ -35,7 +37,6 @@ from ipi_driver.training.losses import (
     label_loss,
     symmetry_loss,
 )
-from ipi_driver.training.rotations import augmentation_rotations
 from ipi_driver.training.setup import build_trainer, read_unlabelled
 from ipi_driver.training.splits import read_split
 

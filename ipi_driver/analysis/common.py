@@ -1,0 +1,243 @@
+"""What every analysis starts from: the first frame, its molecules, the label; the drift; the spectra."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ipi_driver.analysis.recognition import recognise
+from ipi_driver.analysis.result import Analysis, Curve, Options, Scalar
+from ipi_driver.errors import UserError
+from ipi_driver.ipi_files import Run, RunFrame
+from ipi_driver.ipi_files.properties import row_spacing
+from ipi_driver.observables.dissipation import dissipation, heating_spectrum
+from ipi_driver.observables.molecules import Molecules, find_molecules
+from ipi_driver.observables.spectra import power_spectrum
+from ipi_driver.observables.thermodynamics import drift
+from ipi_driver.structure import FloatArray, Structure
+from ipi_driver.units import FS_PER_PS, SPEED_OF_LIGHT
+
+_JUST_BELOW = 1.0 - 1e-6
+"""i-PI's own constants put a step of 0.5 fs 1e-8 below: the frame at exactly ``skip`` is used."""
+
+Progress = Callable[[int], None]
+"""Called with the number of frames done since the last call."""
+
+
+@dataclass(frozen=True, eq=False)
+class System:
+    """First frame of a run and the molecules in it."""
+
+    run: Run
+    structure: Structure
+    molecules: Molecules
+    kind: str
+
+
+def open_system(run: Run, options: Options) -> System:
+    """Read the first frame, find the molecules, recognise the kind.
+
+    Raises
+    ------
+    UserError
+        If there is no position trajectory or no such molecule.
+    """
+    frames = run.frames(["positions"])
+    first = next(frames)
+    if (
+        run.settings.motion == "replay"
+    ):  # what i-PI starts from need not be a frame: it may be a mean over the file
+        first = next(frames, first)
+    frames.close()
+    cell = first.cell
+    structure = Structure(run.numbers, first.positions, cell, np.full(3, bool(cell.any())))
+    molecules = find_molecules(structure, options.molecule)
+    n_others = structure.n_atoms - molecules.indices.size
+    if n_others:
+        run.note(
+            f"{n_others} atoms do not belong to the {molecules.n_molecules} {molecules.formula} analysed"
+        )
+    return System(run, structure, molecules, recognise(structure, molecules))
+
+
+def new_analysis(system: System, kind: str) -> Analysis:
+    """An empty analysis that names the run and its settings."""
+    run, settings = system.run, system.run.settings
+    average = average_of(run)
+    described = {
+        "folder": str(run.path),
+        "motion": settings.motion,
+        "ensemble": settings.ensemble or "-",
+        "thermostat": settings.thermostat or "-",
+        "temperature": "-" if settings.temperature is None else f"{settings.temperature:.1f} K",
+        "time step": "-" if settings.timestep is None else f"{settings.timestep:.3f} fs",
+        "force fields": ", ".join(f"{name} {weights}".strip() for name, weights in settings.forces) or "-",
+        "model": str(run.driver.get("model", "-")),
+        "average": average or "-",
+    }
+    label = label_of(run.name, average)
+    size = f"{system.molecules.n_molecules} {system.molecules.formula}"
+    return Analysis(label, kind, str(run.path), size, described, structure=system.structure)
+
+
+def label_of(name: str, average: str) -> str:
+    """Folder and average, without saying the average twice."""
+    return name if not average or average in name.split("-") else f"{name} ({average})"
+
+
+def average_of(run: Run) -> str:
+    """The averages named in driver.yaml, in the order of its endpoints; empty without one."""
+    endpoints = run.driver.get("endpoints")
+    if isinstance(endpoints, list):
+        names = [str(e.get("average", "none")) for e in endpoints if isinstance(e, dict)]
+        return " + ".join(names)
+    return str(run.driver.get("average", ""))
+
+
+def _is_used(run: Run, step: ArrayLike, skip: float) -> NDArray[np.bool_]:
+    """Whether steps lie beyond the first ``skip`` ps."""
+    return np.asarray(np.asarray(step) * run.timestep >= skip * FS_PER_PS * _JUST_BELOW)
+
+
+def used_frames(run: Run, quantities: list[str], skip: float, progress: Progress) -> Iterator[RunFrame]:
+    """Frames after the first ``skip`` ps, at equal spacing, counted by ``progress``."""
+    step_range: list[int] = []
+    for frame in run.frames(quantities):
+        progress(1)
+        if not _is_used(run, frame.step, skip):
+            continue
+        step_range = [*step_range[-2:], frame.step]
+        if len(step_range) == 3 and step_range[2] - step_range[1] != step_range[1] - step_range[0]:
+            raise UserError(
+                f"{run.path}: frames at steps {', '.join(map(str, step_range))} are not equally spaced: "
+                "analyse the parts with different strides on their own"
+            )
+        yield frame
+
+
+class Sampling(NamedTuple):
+    """Time between common frames in fs beyond the time left out, and how many frames lie before."""
+
+    spacing: float
+    n_skipped: int
+
+
+def sampling_of(run: Run, quantities: list[str], skip: float) -> Sampling:
+    """How `used_frames` are spaced: what is left out may have another stride.
+
+    Raises
+    ------
+    UserError
+        If fewer than two are used.
+    """
+    steps: list[int] = []
+    n_skipped = 0
+    frames = run.frames(quantities)
+    for frame in frames:
+        if _is_used(run, frame.step, skip):
+            steps.append(frame.step)
+        else:
+            n_skipped += 1
+        if len(steps) == 2:
+            break
+    frames.close()
+    if len(steps) < 2:
+        after = f" after the first {skip:g} ps" if n_skipped else ""
+        got = "one frame" if steps else "no frame"
+        raise UserError(
+            f"{run.path}: too short for a block average: {got} of {', '.join(quantities)}{after}; run longer"
+        )
+    return Sampling((steps[1] - steps[0]) * run.timestep, n_skipped)
+
+
+@contextmanager
+def optional(analysis: Analysis, what: str) -> Iterator[None]:
+    """Leave out a quantity that cannot be had, and say so in the notes."""
+    try:
+        yield
+    except UserError as error:
+        analysis.note(f"{what} left out: {error}")
+
+
+def _used_columns(run: Run, options: Options, *names: str) -> tuple[FloatArray, ...]:
+    """Times in fs and columns of the properties, of the rows beyond the time left out.
+
+    Raises
+    ------
+    UserError
+        If they are not equally spaced, but for rows that are lost here and there.
+    """
+    table = run.properties_with(*names)
+    used = _is_used(run, table["step"], options.skip)
+    try:
+        row_spacing(table["step"][used])
+    except UserError as error:
+        raise UserError(f"{table.source}: {error}") from None
+    return table["step"][used] * run.timestep, *(table[name][used] for name in names)
+
+
+def add_drift(analysis: Analysis, system: System, options: Options) -> None:
+    """Drift of the conserved quantity, and its time series."""
+    times, conserved = _used_columns(system.run, options, "conserved")
+    n = system.molecules.n_all
+    estimate = drift(conserved, times, n)
+    analysis.scalars["drift"] = Scalar.of("drift of the conserved quantity", estimate, "meV/molecule/ns", 1e3)
+    per_molecule = 1e3 * (conserved - conserved[0]) / n
+    thin = max(1, len(times) // 2000)
+    analysis.curves["conserved"] = Curve(
+        times[::thin] / FS_PER_PS,
+        per_molecule[::thin],
+        np.full(len(per_molecule[::thin]), np.nan),
+        "time / ps",
+        "conserved quantity / meV per molecule",
+    )
+
+
+def add_dissipation(analysis: Analysis, system: System, options: Options) -> None:
+    """Drift that the fluctuations of the conserved quantity imply, and their spectrum.
+
+    Raises
+    ------
+    UserError
+        If the run is too short, or its temperature unknown.
+    """
+    times, conserved = _used_columns(system.run, options, "conserved")
+    temperature = system.run.settings.temperature
+    if temperature is None:
+        temperature = float(_used_columns(system.run, options, "temperature")[1].mean())
+    spectrum = heating_spectrum(conserved, times, system.molecules.n_all, temperature)
+    frequencies, density, error = spectrum.bands()
+    analysis.curves["heating_spectrum"] = Curve(
+        frequencies / SPEED_OF_LIGHT,
+        1e3 * density,
+        1e3 * error,
+        "wavenumber / cm-1",
+        "spectrum of the heating\n/ meV per molecule and ns",
+    )
+    label = "drift that its fluctuations imply"
+    analysis.scalars["dissipation"] = Scalar.of(label, dissipation(spectrum), "meV/molecule/ns", 1e3)
+
+
+def add_spectra(analysis: Analysis, run: Run, options: Options) -> None:
+    """Spectra of the potential energy and of what is not equivariant in it, from the property files.
+
+    With multiple time stepping i-PI evaluates the raw and the averaged potential; written as
+    ``pot_component_raw(0)`` and ``pot_component_raw(1)`` their difference is what the average removes.
+    """
+    times, potential = _used_columns(run, options, "potential")
+    add_spectrum(analysis, "spectrum_potential", potential, times)
+    with suppress(UserError):  # written by runs with two force components alone
+        times, raw, averaged = _used_columns(run, options, "pot_component_raw(0)", "pot_component_raw(1)")
+        add_spectrum(analysis, "spectrum_non_equivariant", raw - averaged, times)
+
+
+def add_spectrum(analysis: Analysis, key: str, series: FloatArray, times: FloatArray) -> None:
+    spectrum = power_spectrum(series, float(times[1] - times[0]) if len(times) > 1 else 0.0)
+    analysis.curves[key] = Curve(
+        spectrum.wavenumbers[1:], spectrum.density[1:], spectrum.error[1:], "wavenumber / cm-1", "S / eV² cm"
+    )

@@ -1,0 +1,138 @@
+"""Recognising what each folder is, and analysing it accordingly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from ipi_driver.analysis.common import open_system
+from ipi_driver.analysis.gas import analyse_gas
+from ipi_driver.analysis.ice import (
+    RelaxedSet,
+    analyse_relaxations,
+    compare_relaxations,
+    number_cells,
+)
+from ipi_driver.analysis.liquid import analyse_liquid
+from ipi_driver.analysis.replay import analyse_replay
+from ipi_driver.analysis.result import Analysis, Options
+from ipi_driver.errors import UserError
+from ipi_driver.ipi_files import Run
+from ipi_driver.runs.folder import is_starting
+
+StartProgress = Callable[[str, int], Callable[[int], None]]
+"""(description, number of frames) -> a function that is called with frames done."""
+
+
+def find_runs(folder: Path) -> list[Run]:
+    """The run in a folder, or the runs in its subfolders.
+
+    Raises
+    ------
+    UserError
+        If there is none.
+    """
+    if not folder.is_dir():
+        raise UserError(f"no run folder {folder}: give the folder in which i-PI wrote its output")
+    if list(folder.glob("*.xml")):
+        return [Run(folder)]
+    inside = [
+        Run(child)
+        for child in sorted(folder.iterdir())
+        # a cell that failed before its first step holds an input and nothing else
+        if child.is_dir() and list(child.glob("*.xml")) and not is_starting(child)
+    ]
+    if not inside:
+        raise UserError(
+            f"{folder} is not a run folder: expected i-PI's input.xml in it or in its subfolders, found none"
+        )
+    return inside
+
+
+def analyse_folders(
+    folders: Sequence[Path], options: Options, start: StartProgress = lambda text, total: lambda n: None
+) -> list[Analysis]:
+    """Analyse every folder; relaxations of the same cells are compared with the first set.
+
+    A folder is one run, or holds the relaxations of several cells.
+
+    Raises
+    ------
+    UserError
+        If a folder is not a run, or runs of one kind are of different systems.
+    """
+    analyses: list[Analysis] = []
+    relaxed: list[RelaxedSet] = []
+    for folder in folders:
+        runs = find_runs(folder)
+        if all(run.settings.motion == "minimize" for run in runs):
+            tick = start(folder.name, sum(run.n_frames() for run in runs))
+            relaxed.append(analyse_relaxations(folder, runs, options, tick))
+            analyses.append(relaxed[-1].analysis)
+            continue
+        for run in runs:
+            analyses.append(_analyse(run, options, start))
+    _make_labels_unique(analyses)
+    number_cells(relaxed)
+    for other in relaxed[1:]:
+        compare_relaxations(relaxed[0], other)
+    _check_same_systems(analyses)
+    return analyses
+
+
+def _analyse(run: Run, options: Options, start: StartProgress) -> Analysis:
+    system = open_system(run, options)
+    if run.settings.motion == "replay":
+        return analyse_replay(system, options, start(run.name, run.n_frames()))
+    total = 0
+    for name in ("positions", "velocities", "forces"):
+        with suppress(UserError):  # no file, or no complete frame in it: what needs it is left out
+            total += run.n_frames("momenta" if _only_momenta(run, name) else name)
+    tick = start(run.name, total)
+    return (
+        analyse_gas(system, options, tick) if system.kind == "gas" else analyse_liquid(system, options, tick)
+    )
+
+
+def _only_momenta(run: Run, quantity: str) -> bool:
+    return quantity == "velocities" and run.trajectory("velocities") is None
+
+
+def _check_same_systems(analyses: Sequence[Analysis]) -> None:
+    """Runs of one kind are drawn over each other: they must be of the same system.
+
+    Relaxations are compared cell by cell, by name, and need not hold the same number of cells.
+    """
+    first: dict[str, Analysis] = {}
+    for analysis in analyses:
+        if "ice_relaxed" in analysis.curves:
+            continue
+        known = first.setdefault(analysis.kind, analysis)
+        if _composition(known) != _composition(analysis):
+            raise UserError(
+                f"runs of different systems cannot be overlaid: {known.source} is {known.system}, "
+                f"{analysis.source} is {analysis.system}; analyse them one by one"
+            )
+
+
+def _composition(analysis: Analysis) -> list[int]:
+    return [] if analysis.structure is None else sorted(analysis.structure.numbers.tolist())
+
+
+def _make_labels_unique(analyses: Sequence[Analysis]) -> None:
+    """Put as many parents of the folder before equal labels as it takes; the same folder twice gets a number."""
+    parents = {id(analysis): list(Path(analysis.source).resolve().parent.parts) for analysis in analyses}
+    while same := _with_equal_labels(analyses):
+        if not any(parents[id(analysis)] for analysis in same):
+            break
+        for analysis in same:
+            if parents[id(analysis)]:
+                analysis.label = f"{parents[id(analysis)].pop().strip('/')}/{analysis.label}"
+    for number, analysis in enumerate(_with_equal_labels(analyses), start=1):
+        analysis.label = f"{analysis.label} #{number}"
+
+
+def _with_equal_labels(analyses: Sequence[Analysis]) -> list[Analysis]:
+    labels = [analysis.label for analysis in analyses]
+    return [analysis for analysis in analyses if labels.count(analysis.label) > 1]

@@ -1,0 +1,210 @@
+"""Observables of one molecule."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ipi_driver.analysis.common import (
+    Progress,
+    System,
+    add_drift,
+    add_spectra,
+    new_analysis,
+    optional,
+    sampling_of,
+    used_frames,
+)
+from ipi_driver.analysis.result import Analysis, Curve, Map, Options, Scalar
+from ipi_driver.errors import UserError
+from ipi_driver.observables.angular import (
+    angular_momentum,
+    dominant_frequency,
+    mean_torque,
+    precession_rate,
+    torque,
+    torque_of_rounding,
+    turning_angle,
+)
+from ipi_driver.observables.molecules import vanishing
+from ipi_driver.observables.orientation import OrientationHistogram
+from ipi_driver.observables.statistics import block_average
+from ipi_driver.observables.thermodynamics import KineticTemperature
+from ipi_driver.structure import FloatArray, Structure
+from ipi_driver.symmetry.torques import torque_against_average
+from ipi_driver.units import FS_PER_PS, HBAR
+
+_CONSERVED = 1e-3
+"""Relative change of L below which its motion is integration error and printed digits."""
+
+_POINTS = 4000
+"""Most points of a time series in the report."""
+
+
+def analyse_gas(system: System, options: Options, progress: Progress = lambda n: None) -> Analysis:
+    """All observables of a run of one molecule that its files allow.
+
+    Angular momentum and precession of a run without thermostat, orientational free energy of one with; torque,
+    temperature, spectra and drift of both. What a file lacks is left out and noted.
+    """
+    analysis = new_analysis(system, "gas")
+    constant_energy = system.run.settings.ensemble == "nve"
+    if constant_energy:
+        with optional(analysis, "angular momentum"):
+            _add_angular_momentum(analysis, system, options, progress)
+    else:
+        with optional(analysis, "orientational free energy"):
+            _add_orientation(analysis, system, options, progress)
+        with optional(analysis, "kinetic temperature"):
+            add_temperature(analysis, system, options, progress)
+    with optional(analysis, "torque"):
+        _add_torque(analysis, system, options, progress)
+    if options.model is not None:
+        _add_torque_against_average(analysis, system, options)
+    with optional(analysis, "drift"):
+        add_drift(analysis, system, options)
+    with optional(analysis, "power spectra"):
+        add_spectra(analysis, system.run, options)
+    for text in system.run.notes:
+        analysis.note(text)
+    return analysis
+
+
+def add_temperature(analysis: Analysis, system: System, options: Options, progress: Progress) -> None:
+    """Kinetic temperature of each element, of the atoms that are free to move."""
+    run = system.run
+    mobile = run.mobile
+    spacing = sampling_of(run, ["velocities"], options.skip).spacing
+    temperature = KineticTemperature(run.numbers[mobile], run.masses[mobile])
+    for frame in used_frames(run, ["velocities"], options.skip, progress):
+        temperature.add(frame.velocities[mobile])
+    for symbol, estimate in temperature.result(spacing).items():
+        analysis.scalars[f"temperature_{symbol}"] = Scalar.of(
+            f"kinetic temperature of {symbol}", estimate, "K"
+        )
+    if not mobile.all():
+        analysis.note(f"kinetic temperatures of the {mobile.sum()} atoms that are free to move")
+
+
+def _add_angular_momentum(analysis: Analysis, system: System, options: Options, progress: Progress) -> None:
+    run, atoms = system.run, system.molecules.indices[0]
+    if run.settings.n_beads > 1:
+        raise UserError("with several beads no symmetry conserves that of the centroids")
+    spacing = sampling_of(run, ["positions", "velocities"], options.skip).spacing
+    series, steps = [], []
+    for frame in used_frames(run, ["positions", "velocities"], options.skip, progress):
+        steps.append(frame.step)
+        whole = system.molecules.whole(frame.positions, frame.cell)[0]
+        series.append(angular_momentum(run.masses[atoms], whole, frame.velocities[atoms]))
+    momenta = np.array(series)
+    in_hbar = momenta / HBAR
+    times = np.array(steps) * (run.timestep / FS_PER_PS)
+    thin = max(1, len(momenta) // _POINTS)
+    for k, axis in enumerate("xyz"):
+        _add_series(analysis, f"L_{axis}", times, in_hbar[:, k], thin, f"L{axis} / ħ")
+    _add_series(analysis, "L", times, np.linalg.norm(in_hbar, axis=1), thin, "|L| / ħ")
+    _add_series(analysis, "L_angle", times, np.degrees(turning_angle(momenta)), thin, "angle to L(0) / °")
+    rate = precession_rate(momenta, spacing)
+    modulus = rate.derived(lambda omega: np.linalg.norm(omega))
+    analysis.scalars["precession"] = Scalar.of("mean precession rate |Ω| of L", modulus, "rad/ps", FS_PER_PS)
+    deviation, first = in_hbar - in_hbar[0], float(np.linalg.norm(in_hbar[0]))
+    if first == 0.0:
+        analysis.note("the molecule starts without angular momentum: no relative change of it")
+        return
+    largest = float(np.linalg.norm(deviation, axis=1).max() / first)
+    if largest > _CONSERVED:
+        frequency, resolution = (FS_PER_PS * value for value in dominant_frequency(momenta, spacing))
+        label = "dominant angular frequency of L"
+        analysis.scalars["L_frequency"] = Scalar(label, frequency, resolution, "rad/ps")
+    analysis.scalars["L_change"] = Scalar("largest |L(t) - L(0)| / |L(0)|", largest, float("nan"), "")
+
+
+def _add_series(
+    analysis: Analysis, key: str, times: FloatArray, values: FloatArray, thin: int, label: str
+) -> None:
+    no_error = np.full(len(times[::thin]), np.nan)
+    analysis.curves[key] = Curve(times[::thin], values[::thin], no_error, "time / ps", label)
+
+
+def _add_torque(analysis: Analysis, system: System, options: Options, progress: Progress) -> None:
+    run, atoms = system.run, system.molecules.indices[0]
+    if run.settings.n_beads > 1:  # the mean of r x F over the beads is not that of the centroids
+        run = run.of_one_bead()
+        analysis.note("the torque is that of one bead")
+    spacing = sampling_of(run, ["positions", "forces"], options.skip).spacing
+    series, digits = [], []
+    for frame in used_frames(run, ["positions", "forces"], options.skip, progress):
+        whole = system.molecules.whole(frame.positions, frame.cell)[0]
+        series.append(torque(run.masses[atoms], whole, frame.forces[atoms]))
+        digits.append(torque_of_rounding(run.masses[atoms], whole, frame.forces[atoms]))
+    torques = np.array(series)
+    analysis.scalars["torque"] = Scalar.of("mean torque |T|", mean_torque(torques, spacing), "meV", 1e3)
+    floor = 1e3 * float(np.mean(digits))
+    analysis.scalars["torque_digits"] = Scalar(
+        "... that the digits of the files explain", floor, float("nan"), "meV"
+    )
+    with optional(analysis, "modulus of the mean torque"):
+        norm = block_average(torques, spacing).derived(lambda mean: np.linalg.norm(mean))
+        analysis.scalars["torque_vector"] = Scalar.of("modulus of the mean torque |<T>|", norm, "meV", 1e3)
+
+
+def _add_torque_against_average(analysis: Analysis, system: System, options: Options) -> None:
+    """Mean torque of a potential under each average, on frames of the run (at equal distances)."""
+    from ipi_driver.potentials.registry import load_potential
+
+    run, molecule = system.run, system.molecules
+    potential = load_potential(str(options.model))
+    atoms = molecule.indices[0]
+    stride = max(1, run.n_frames() // options.torque_frames)
+    structures = [
+        Structure(run.numbers[atoms], molecule.whole(frame.positions, frame.cell)[0])
+        for frame in run.frames(["positions"], stride)
+        if frame.step * run.timestep >= options.skip * FS_PER_PS
+    ][: options.torque_frames]
+    results = torque_against_average(potential, structures, options.averages)
+    for result in results:
+        label = f"mean torque, {potential.name}, average {result.average} ({result.n_rotations} evaluations)"
+        scalar = Scalar(label, 1e3 * result.mean, 1e3 * result.error, "meV")
+        analysis.scalars[f"torque_{result.average}"] = scalar
+    counts = np.array([float(result.n_rotations) for result in results])
+    order = np.argsort(counts, kind="stable")
+    analysis.curves["torque_average"] = Curve(
+        counts[order],
+        np.array([1e3 * results[k].mean for k in order]),
+        np.array([1e3 * results[k].error for k in order]),
+        "evaluations per step",
+        "mean torque / meV",
+    )
+
+
+def _add_orientation(analysis: Analysis, system: System, options: Options, progress: Progress) -> None:
+    run, molecules = system.run, system.molecules
+    weights = molecules.weights(options.vector)
+    if not molecules.have_orientation(system.structure, weights):
+        raise UserError(vanishing(molecules))
+    spacing = sampling_of(run, ["positions"], options.skip).spacing
+    histogram = OrientationHistogram()
+    for frame in used_frames(run, ["positions"], options.skip, progress):
+        histogram.add(molecules.orientations(frame.positions, frame.cell, weights))
+    add_orientation_result(analysis, histogram, spacing)
+
+
+def add_orientation_result(analysis: Analysis, histogram: OrientationHistogram, spacing: float) -> None:
+    """The map of the orientational free energy and how rough it is."""
+    result = histogram.result(spacing)
+    analysis.maps["orientation"] = Map(
+        result.cos_theta, result.phi, result.free_energy, result.error, "cos θ", "φ / rad", "F / kT"
+    )
+    tau, length = result.density.correlation_time / FS_PER_PS, result.density.block_length / FS_PER_PS
+    details = (tau, length, result.density.n_blocks)
+    nan = float("nan")
+    analysis.scalars["roughness"] = Scalar(
+        "orientational free energy, rms", result.roughness, nan, "kT", *details
+    )
+    analysis.scalars["roughness_noise"] = Scalar(
+        "... of which noise explains", result.noise, nan, "kT", *details
+    )
+    analysis.scalars["roughness_chi2"] = Scalar(
+        "... chi² per cell (flat: 1 of many blocks, 3 of four)", result.significance, nan, "", *details
+    )
+    norm = result.dipole.derived(lambda mean: np.linalg.norm(mean))
+    analysis.scalars["mean_orientation"] = Scalar.of("modulus of the mean orientation |<u>|", norm, "")

@@ -1,0 +1,279 @@
+"""Observables of many molecules in a periodic cell."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import combinations_with_replacement
+
+import numpy as np
+from ase.data import chemical_symbols
+
+from ipi_driver.analysis.common import (
+    Progress,
+    System,
+    add_dissipation,
+    add_drift,
+    new_analysis,
+    optional,
+    sampling_of,
+    used_frames,
+)
+from ipi_driver.analysis.gas import add_orientation_result, add_temperature
+from ipi_driver.analysis.result import Analysis, Curve, Options, Scalar
+from ipi_driver.errors import UserError
+from ipi_driver.observables.dynamics import (
+    MeanSquareDisplacement,
+    OrientationCorrelation,
+    diffusion_coefficient,
+    finite_size_correction,
+    relaxation_time,
+)
+from ipi_driver.observables.molecules import farthest_within, largest_radius, minimum_image, vanishing
+from ipi_driver.observables.orientation import OrientationHistogram
+from ipi_driver.observables.pairs import DipoleCorrelation, PairDistances, RadialCurve
+from ipi_driver.observables.statistics import Estimate
+from ipi_driver.structure import FloatArray, IntArray
+from ipi_driver.units import FS_PER_PS
+
+_LAGS = 200
+"""Most lags of a time correlation: frames in between are not used for it."""
+
+_VIBRATION, _PEAK_WIDTH = 1.1, 0.3
+"""Distances within a molecule reach this factor times, plus this many Å, those in the first frame."""
+
+
+class _Pass:
+    """Everything that one pass over the positions of a liquid feeds."""
+
+    def __init__(self, system: System, options: Options, spacing: float, n_frames: int) -> None:
+        self.system, self.spacing = system, spacing
+        run, molecules = system.run, system.molecules
+        self.weights = molecules.weights(options.vector) if molecules.n_sites > 1 else np.zeros(1)
+        self.oriented = bool(self.weights.any())
+        if self.oriented and not molecules.have_orientation(system.structure, self.weights):
+            self.oriented = False
+            run.note(f"no orientations: {vanishing(molecules)}")
+        self.fractions = run.masses / run.masses.sum()
+        self.histogram = OrientationHistogram()
+        largest = largest_radius(system.structure.cell)
+        if options.r_max is not None and options.r_max > largest * (1.0 + 1e-9):
+            raise UserError(
+                f"{run.path}: --r-max must not exceed half the smallest height of the cell, {largest:.3f} Å, got "
+                f"{options.r_max:g}"
+            )
+        # a little inside the first cell, so that one that breathes does not cost many shells
+        self.r_max = options.r_max or 0.98 * largest
+        self.pair_stride = max(1, -(-n_frames // options.pair_frames))
+        self.pairs = PairDistances(run.numbers, _pairs_of(run.numbers), self.r_max)
+        self.dipoles = DipoleCorrelation(self.r_max)
+        # at most a quarter of the run, so that there are origins for blocks
+        longest = min(options.longest_lag * FS_PER_PS, n_frames * spacing / 4.0)
+        self.lag_stride = max(1, int(np.ceil(longest / spacing / _LAGS)))
+        n_lags = max(1, int(longest / (spacing * self.lag_stride)))
+        self.msd, self.correlation = MeanSquareDisplacement(n_lags), OrientationCorrelation(n_lags)
+        self.lags = np.asarray(np.arange(n_lags + 1) * (spacing * self.lag_stride), dtype=np.float64)
+        self.n_seen = 0
+        self._last: FloatArray | None = None
+        self._centre = np.zeros(3)
+
+    def _centre_of_mass(self, positions: FloatArray, cell: FloatArray) -> FloatArray:
+        """How far the centre of mass has moved, (3,) Å, of coordinates that may be wrapped into the cell."""
+        if self._last is not None:
+            self._centre = self._centre + self.fractions @ minimum_image(positions - self._last, cell)
+        self._last = positions
+        return self._centre
+
+    def add(self, positions: FloatArray, cell: FloatArray) -> None:
+        molecules = self.system.molecules
+        centres = positions[molecules.indices[:, 0]]
+        with_pairs = self.n_seen % self.pair_stride == 0
+        if self.oriented:
+            orientations = molecules.orientations(positions, cell, self.weights)
+            self.histogram.add(orientations)
+            if with_pairs:
+                self.dipoles.add(centres, orientations, cell)
+        if with_pairs:
+            self.pairs.add(positions, cell)
+        if self.n_seen % self.lag_stride == 0:
+            self.msd.add(centres, cell, self._centre_of_mass(positions, cell))
+            if self.oriented:
+                self.correlation.add(orientations)
+        self.n_seen += 1
+
+
+def analyse_liquid(system: System, options: Options, progress: Progress = lambda n: None) -> Analysis:
+    """All observables of a run of many molecules that its files allow.
+
+    Raises
+    ------
+    UserError
+        If the run has no cell or fewer than two frames of positions.
+    """
+    analysis = new_analysis(system, system.kind)
+    run = system.run
+    if not system.structure.periodic:
+        raise UserError(f"{run.path}: a liquid needs a periodic cell, the trajectory has none")
+    spacing, n_skipped = sampling_of(run, ["positions"], options.skip)
+    n_frames = max(1, run.n_frames() - n_skipped)
+    streamed = _Pass(system, options, spacing, n_frames)
+    for frame in used_frames(run, ["positions"], options.skip, progress):
+        streamed.add(frame.positions, frame.cell)
+    if streamed.oriented:
+        with optional(analysis, "orientational free energy"):
+            add_orientation_result(analysis, streamed.histogram, spacing)
+    with optional(analysis, "pair correlations"):
+        _add_pairs(analysis, streamed)
+    with optional(analysis, "mean-square displacement"):
+        _add_diffusion(analysis, streamed, options)
+    if streamed.oriented:
+        with optional(analysis, "dipole autocorrelation"):
+            _add_relaxation(analysis, streamed, options)
+        with optional(analysis, "dipole autocorrelation of the cell"):
+            _add_collective(analysis, streamed)
+    with optional(analysis, "kinetic temperature"):
+        add_temperature(analysis, system, options, progress)
+    with optional(analysis, "drift"):
+        add_drift(analysis, system, options)
+    with optional(analysis, "drift from the fluctuations of the conserved quantity"):
+        add_dissipation(analysis, system, options)
+    for text in run.notes:
+        analysis.note(text)
+    return analysis
+
+
+def _pairs_of(numbers: IntArray) -> list[tuple[str, str]]:
+    """Pairs of elements, the heavier first: O-O, O-H, H-H."""
+    elements = sorted({int(z) for z in numbers}, reverse=True)
+    return list(combinations_with_replacement([chemical_symbols[z] for z in elements], 2))
+
+
+def _add_pairs(analysis: Analysis, streamed: _Pass) -> None:
+    spacing = streamed.spacing * streamed.pair_stride
+    structure = streamed.system.structure
+    for (first, second), curve in streamed.pairs.result(spacing).items():
+        found = Curve.of(curve.r, curve.estimate, "r / Å", f"g {first}–{second}")
+        farthest = farthest_within(structure, first, second)
+        beyond = _VIBRATION * farthest + _PEAK_WIDTH if farthest else 0.0
+        analysis.curves[f"g_{first}{second}"] = replace(found, scale_from=beyond)
+    heaviest = next(key for key in analysis.curves if key.startswith("g_"))
+    r = analysis.curves[heaviest].x
+    end = 1.5 * r[-1] - 0.5 * r[-2] if len(r) > 1 else 2.0 * r[-1]
+    if end < streamed.r_max * (1.0 - 1e-9):
+        analysis.note(
+            f"pair correlations up to {end:.2f} instead of {streamed.r_max:.2f} Å, half the smallest height of the cell"
+        )
+    _add_first_maximum(analysis, analysis.curves[heaviest], heaviest)
+    if streamed.oriented:
+        longitudinal, transverse = streamed.dipoles.result(spacing)
+        analysis.curves["cuu_longitudinal"] = _radial(longitudinal, "c_uu longitudinal")
+        analysis.curves["cuu_transverse"] = _radial(transverse, "c_uu transverse")
+
+
+def _radial(curve: RadialCurve, label: str) -> Curve:
+    return Curve.of(curve.r, curve.estimate, "r / Å", label)
+
+
+def _add_first_maximum(analysis: Analysis, curve: Curve, key: str) -> None:
+    """Height and place of the maximum between molecules, from a parabola through the highest bin and its neighbours."""
+    between = np.where(curve.x > curve.scale_from, np.nan_to_num(curve.y), 0.0)
+    top = int(np.argmax(between))
+    if not 0 < top < len(curve.y) - 1:
+        return
+    left, middle, right = curve.y[top - 1 : top + 2]
+    bend = left - 2 * middle + right
+    offset = 0.5 * (left - right) / bend if bend < 0 else 0.0
+    place = curve.x[top] + offset * (curve.x[1] - curve.x[0])
+    name = curve.y_label
+    tau, length = curve.correlation_time, curve.block_length
+    height = float(middle - 0.25 * (left - right) * offset)
+    error = float(curve.error[top])
+    analysis.scalars[f"{key}_height"] = Scalar(f"{name}: maximum", height, error, "", tau, length)
+    half_bin = float(curve.x[1] - curve.x[0]) / 2
+    analysis.scalars[f"{key}_place"] = Scalar(f"{name}: place of the maximum", float(place), half_bin, "Å")
+
+
+def _add_diffusion(analysis: Analysis, streamed: _Pass, options: Options) -> None:
+    step = streamed.spacing * streamed.lag_stride
+    symbol = chemical_symbols[streamed.system.molecules.numbers[0]]
+    msd = streamed.msd.result(step)
+    times = _picoseconds(analysis, streamed, msd, "mean-square displacement")
+    analysis.curves["msd"] = Curve.of(times, msd, "t / ps", f"MSD of {symbol} / Å²")
+    if _cut_short(times, streamed, options):
+        analysis.note(
+            f"no diffusion coefficient: the lags end at {times[-1]:.2g} ps, before the motion is diffusive"
+        )
+        return
+    start, stop = _fit_window(times, options)
+    estimate = diffusion_coefficient(msd, step, start, stop)
+    analysis.scalars["diffusion"] = Scalar.of(
+        f"diffusion coefficient D of {symbol} ({_window_label(start, stop)})", estimate, "Å²/ps"
+    )
+    temperature = streamed.system.run.settings.temperature
+    cell = streamed.system.structure.cell
+    lengths = np.linalg.norm(cell, axis=1)
+    if (
+        temperature is None
+        or np.ptp(lengths) > 1e-3 * lengths.mean()
+        or (cell - np.diag(np.diag(cell))).any()
+    ):
+        analysis.note("no finite-size correction of D: it needs a temperature in the input and a cubic cell")
+        return
+    correction = finite_size_correction(temperature, float(lengths[0]), options.viscosity)
+    corrected = Estimate(
+        estimate.value + correction,
+        estimate.error,
+        estimate.correlation_time,
+        estimate.block_length,
+        estimate.n_blocks,
+        estimate.blocks + correction,
+    )
+    label = f"D + Yeh–Hummer correction ({correction:.4f} Å²/ps at {options.viscosity:g} mPa s)"
+    analysis.scalars["diffusion_corrected"] = Scalar.of(label, corrected, "Å²/ps")
+
+
+def _add_relaxation(analysis: Analysis, streamed: _Pass, options: Options) -> None:
+    step = streamed.spacing * streamed.lag_stride
+    single = streamed.correlation.single(step)
+    times = _picoseconds(analysis, streamed, single, "dipole autocorrelation")
+    analysis.curves["dipole_single"] = Curve.of(times, single, "t / ps", "⟨u(0)·u(t)⟩ of a molecule")
+    if _cut_short(times, streamed, options):
+        analysis.note(
+            f"no dipole relaxation time: the lags end at {times[-1]:.2g} ps, in the fast librations"
+        )
+        return
+    start, stop = _fit_window(times, options)
+    estimate = relaxation_time(single, step, start, stop)
+    label = f"dipole relaxation time of a molecule ({_window_label(start, stop)})"
+    analysis.scalars["relaxation"] = Scalar.of(label, estimate, "ps")
+
+
+def _add_collective(analysis: Analysis, streamed: _Pass) -> None:
+    collective = streamed.correlation.collective(streamed.spacing * streamed.lag_stride)
+    times = _picoseconds(analysis, streamed, collective, "dipole autocorrelation of the cell")
+    analysis.curves["dipole_total"] = Curve.of(times, collective, "t / ps", "⟨M(0)·M(t)⟩ of the cell")
+
+
+def _picoseconds(analysis: Analysis, streamed: _Pass, estimate: Estimate, what: str) -> FloatArray:
+    """Lags of an estimate, which may end before the longest."""
+    times = np.asarray(streamed.lags[: len(estimate.value)] / FS_PER_PS, dtype=np.float64)
+    if len(times) < len(streamed.lags):
+        longest = streamed.lags[-1] / FS_PER_PS
+        analysis.note(
+            f"{what} up to {times[-1]:.3g} ps of {longest:.3g}: the run is too short for block averages of longer lags"
+        )
+    return times
+
+
+def _cut_short(times: FloatArray, streamed: _Pass, options: Options) -> bool:
+    """Whether fewer lags are left than asked for, and all of them before the start of the fits."""
+    return len(times) < len(streamed.lags) and bool(times[-1] < options.fit_start)
+
+
+def _window_label(start: float, stop: float) -> str:
+    return f"fit {start / FS_PER_PS:.2g} to {stop / FS_PER_PS:.2g} ps"
+
+
+def _fit_window(times: FloatArray, options: Options) -> tuple[float, float]:
+    """Start and end of the fits in fs for lags in ps; the start is at most a third of the longest lag."""
+    stop = float(times[-1]) * FS_PER_PS
+    return min(options.fit_start * FS_PER_PS, stop / 3.0), stop

@@ -1,0 +1,157 @@
+"""Numbers that say whether a run went as it should: temperature, drift, spread of the averaged forces; of a
+minimisation, which has no time, the energy and the largest force instead.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ipi_driver.errors import UserError
+from ipi_driver.ipi_files.extras import iterate_extras
+from ipi_driver.ipi_files.outputs import Run
+from ipi_driver.ipi_files.properties import row_spacing
+from ipi_driver.observables.molecules import find_molecules
+from ipi_driver.observables.statistics import Estimate, block_average
+from ipi_driver.observables.thermodynamics import drift
+from ipi_driver.structure import FloatArray, Structure
+
+# A molecule is whole while every hydrogen is this close to its oxygen, Å.
+BROKEN_BOND = 1.4
+
+
+def force_spread(run: Run) -> tuple[FloatArray, FloatArray]:
+    """Steps (n,) and root-mean-square spread of the forces over the frames (n,), eV/Å; empty where not written."""
+    for path in run.extras():
+        entries = [(step, content) for step, content in iterate_extras(path) if not isinstance(content, str)]
+        values = [c["forces_spread"] if isinstance(c, dict) else c for _, c in entries]
+        numbers = [float(np.ravel(v)[0]) for v in values if np.size(v)]
+        if "spread" in path.name and len(numbers) == len(entries):
+            return np.array([step for step, _ in entries]), np.array(numbers)
+    return np.zeros(0), np.zeros(0)
+
+
+def largest_forces(run: Run) -> tuple[FloatArray, FloatArray]:
+    """Steps (n,) and largest force component (n,) of each frame, eV/Å; empty where the run wrote no forces."""
+    if not run.has("forces"):
+        return np.zeros(0), np.zeros(0)
+    found = [(frame.step, float(np.abs(frame.forces).max())) for frame in run.frames(["forces"])]
+    return np.array([step for step, _ in found], dtype=float), np.array([largest for _, largest in found])
+
+
+def n_molecules(run: Run) -> int:
+    """Molecules of all kinds in the first frame (at least 1)."""
+    frame = next(iter(run.frames(["positions"])))
+    molecules = find_molecules(Structure(run.numbers, frame.positions, frame.cell, np.ones(3, dtype=bool)))
+    return molecules.n_all
+
+
+def _pair(estimate: Estimate) -> dict[str, float]:
+    return {"value": float(estimate.value), "error": float(estimate.error)}
+
+
+def client_counts(folder: Path, notes: list[str]) -> dict[str, Any]:
+    """``endpoints`` and ``model_seconds`` that the client counted, summed over the parts of a resumed run.
+
+    A part that cannot be read, as after a full disk, is left out and said in ``notes``.
+    """
+    endpoints: dict[str, dict[str, Any]] = {}
+    seconds, n_parts = 0.0, 0
+    for path in sorted(folder.glob("stats*.json")):
+        part = _client_part(path)
+        if part is None:
+            notes.append(f"{path.name} cannot be read: what the client did in that part is not counted")
+            continue
+        n_parts, seconds = n_parts + 1, seconds + part.get("model_seconds", 0.0)
+        for label, counts in part.get("endpoints", {}).items():
+            total = endpoints.setdefault(label, {})
+            for key, number in counts.items():
+                total[key] = number if isinstance(number, str) else total.get(key, 0) + number
+    return {"endpoints": endpoints, "model_seconds": seconds} if n_parts else {}
+
+
+def _client_part(path: Path) -> dict[str, Any] | None:
+    """What the client counted in one part; None where that is no complete file of the client."""
+    try:
+        part = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    endpoints = part.get("endpoints", {}) if isinstance(part, dict) else None
+    good = isinstance(endpoints, dict) and all(isinstance(counts, dict) for counts in endpoints.values())
+    return part if good else None
+
+
+def run_statistics(folder: Path) -> dict[str, Any]:
+    """Summary of a run folder; what a short run cannot tell is left out and said under ``notes``.
+
+    Returns
+    -------
+    dict
+        ``temperature`` (K), ``drift`` (meV per molecule and ns), each with ``value`` and ``error``, of dynamics;
+        what `energies_and_forces` gives of a minimisation; ``mean_force_spread`` (meV/Å); ``endpoints`` and
+        ``model_seconds`` as counted by the client.
+    """
+    run = Run(folder)
+    summary: dict[str, Any] = {"steps": int(run.properties.steps[-1]), "notes": []}
+    summary |= (
+        energies_and_forces(run, summary["notes"])
+        if is_minimisation(run)
+        else _dynamics(run, summary["notes"])
+    )
+    _, spread = force_spread(run)
+    if len(spread):
+        summary["mean_force_spread"] = 1e3 * float(spread.mean())
+    summary |= client_counts(folder, summary["notes"])
+    summary["notes"] += run.notes
+    return summary
+
+
+def is_minimisation(run: Run) -> bool:
+    """Whether the steps of a run are those of an optimiser."""
+    return run.settings.motion == "minimize"
+
+
+def _dynamics(run: Run, notes: list[str]) -> dict[str, Any]:
+    table = run.properties
+    times = table["step"] * run.timestep
+    summary: dict[str, Any] = {"simulated_ps": 1e-3 * float(times[-1])}
+    try:
+        spacing = row_spacing(table["step"]) * run.timestep
+    except UserError as error:
+        notes.append(f"temperature and drift left out: {error}")
+        return summary
+    if "temperature" in table:
+        try:
+            summary["temperature"] = _pair(block_average(table["temperature"], spacing))
+        except UserError as error:
+            notes.append(f"temperature: {error}")
+    if "conserved" in table and run.has("positions"):
+        try:
+            estimate = drift(table["conserved"], times, n_molecules(run))
+            summary["drift"] = {k: 1e3 * v for k, v in _pair(estimate).items()}
+        except UserError as error:
+            notes.append(f"drift: {error}")
+    return summary
+
+
+def energies_and_forces(run: Run, notes: list[str]) -> dict[str, Any]:
+    """``n_molecules``; ``energy_per_molecule`` (eV) and ``relaxation_energy`` (meV per molecule) at the last
+    step; ``largest_force`` (meV/Å): the largest component in the last frame.
+    """
+    summary: dict[str, Any] = {}
+    if run.has("positions"):
+        try:
+            summary["n_molecules"] = n_molecules(run)
+        except UserError as error:
+            notes.append(f"molecules: {error}")
+    if "potential" in run.properties and "n_molecules" in summary:
+        energies = run.properties["potential"] / summary["n_molecules"]
+        summary["energy_per_molecule"] = float(energies[-1])
+        summary["relaxation_energy"] = 1e3 * float(energies[-1] - energies[0])
+    _, forces = largest_forces(run)
+    if len(forces):
+        summary["largest_force"] = 1e3 * float(forces[-1])
+    return summary

@@ -1,0 +1,282 @@
+"""The client: one process, one model, a thread for each endpoint.
+
+It ends when i-PI has ended all connections, when something fails (`UserError`), or on a signal that asks it to;
+in every case i-PI sees an end of connection, and the statistics are written.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import ase
+import ase.io
+import numpy as np
+
+from ipi_driver.client.endpoint import Endpoint, State
+from ipi_driver.client.evaluator import Counts, Ending, EvaluationError, SharedEvaluator
+from ipi_driver.client.protocol import Reply, Request
+from ipi_driver.client.settings import EndpointSettings, ServeSettings
+from ipi_driver.client.signals import heeded_signals
+from ipi_driver.errors import UserError
+from ipi_driver.ipi_files.conversion import extras_json, results_to_ipi, structure_from_ipi
+from ipi_driver.ipi_files.template import check_not_wrapped, read_template
+from ipi_driver.potentials.registry import load_potential
+from ipi_driver.structure import Structure
+from ipi_driver.units import BOHR
+
+logger = logging.getLogger(__name__)
+
+_PATIENCE = 3.0
+"""Seconds given to the threads at the end; one that is in the model for longer is left behind."""
+
+
+def serve(settings: ServeSettings) -> int:
+    """Serve a potential until i-PI is done.
+
+    Returns
+    -------
+    int
+        0 if i-PI ended the run, 128 + number of the signal if a signal did.
+
+    Raises
+    ------
+    UserError
+        For bad settings, a failing model, an i-PI that does not come or dies.
+    """
+    if settings.stats is not None and not settings.stats.absolute().parent.is_dir():
+        raise UserError(f"--stats {settings.stats}: there is no folder {settings.stats.parent}")
+    if settings.threads is not None:
+        import torch
+
+        torch.set_num_threads(settings.threads)
+    return Client(settings).run()
+
+
+class Client:
+    """All endpoints over one model.
+
+    Parameters
+    ----------
+    settings
+        Validated; the model and the structure are loaded here, before any connection is made.
+    """
+
+    def __init__(self, settings: ServeSettings) -> None:
+        self.settings = settings
+        for endpoint in settings.endpoints:
+            endpoint.unix_path(settings.sockets_prefix)  # a wrong path is said before the model is loaded
+        self.template = _template(settings)
+        potential = load_potential(settings.model, device=settings.device, dtype=settings.dtype)
+        potential.check_species(self.template)
+        self.evaluator = SharedEvaluator(potential, settings.seed, settings.rotation_batch)
+        self.counts: dict[str, Counts] = {}
+        self.endpoints = [self._endpoint(endpoint) for endpoint in settings.endpoints]
+        self._wake = threading.Event()
+        self._failing = threading.Lock()
+        self._failure: Exception | None = None
+        self._signal = 0
+
+    def _endpoint(self, settings: EndpointSettings) -> Endpoint:
+        average = self.evaluator.prepare(settings.average)
+        counts = self.counts[settings.label] = Counts(settings.average)
+        frames = "1 frame" if average.n_rotations == 1 else f"{average.n_rotations} frames"
+        logger.info("%s: average %s (%s)", settings.label, settings.average, frames)
+
+        def evaluate(requests: Sequence[Request]) -> list[Reply]:
+            return self._evaluate(requests, settings.average, counts)
+
+        return Endpoint(
+            settings,
+            self.settings.sockets_prefix,
+            self.settings.deadline,
+            evaluate,
+            self._others_live,
+            self._others_begun,
+        )
+
+    def _evaluate(self, requests: Sequence[Request], average: str, counts: Counts) -> list[Reply]:
+        structures: list[Structure] = []
+        replies: list[Reply] = []
+        try:
+            for request in requests:
+                structures.append(structure_from_ipi(self.template, request.h, request.positions))
+            for structure, prediction in zip(
+                structures, self.evaluator.predict(structures, average, counts), strict=True
+            ):
+                results = results_to_ipi(structure, prediction, self.settings.virial)
+                replies.append(Reply(*results, extras_json(prediction)))
+            return replies
+        except Ending:
+            raise
+        except Exception as error:
+            # Which of the batch: the one the model names, else the first that could not be taken or answered.
+            at = len(replies) if len(structures) == len(requests) else len(structures)
+            if isinstance(error, EvaluationError):
+                at = structures.index(error.structure)
+            raise self._fail(error, requests[at]) from error
+
+    def _fail(self, error: Exception, request: Request) -> Exception:
+        """The first failure, with its frame written; two endpoints may fail on the same configuration."""
+        with self._failing:
+            if self._failure is None:
+                self.evaluator.close()
+                try:
+                    place = f"is in {_write_frame(request, self.template, str(error))}"
+                except OSError as problem:  # what went wrong first is what matters
+                    place = f"could not be written ({problem})"
+                self._failure = UserError(f"{error}; the configuration {place}")
+            return self._failure
+
+    def _others_live(self, asking: Endpoint) -> bool:
+        return any(other.state is State.CONNECTED for other in self.endpoints if other is not asking)
+
+    def _others_begun(self, asking: Endpoint) -> bool:
+        return any(other.state is not State.WAITING for other in self.endpoints if other is not asking)
+
+    def run(self) -> int:
+        """See `serve`."""
+        started = time.perf_counter()
+        previous = {number: signal.signal(number, self._on_signal) for number in heeded_signals()}
+        threads = [
+            threading.Thread(
+                target=self._run_endpoint, args=(endpoint,), name=endpoint.settings.label, daemon=True
+            )
+            for endpoint in self.endpoints
+        ]
+        try:
+            for thread in threads:
+                thread.start()
+            self._wake.wait()
+        finally:
+            self.evaluator.close()
+            for endpoint in self.endpoints:
+                endpoint.stop()
+            end = time.monotonic() + _PATIENCE
+            for thread in threads:
+                thread.join(max(0.0, end - time.monotonic()))
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+            self._write_stats(time.perf_counter() - started)
+        try:
+            status = self._status()
+        except UserError as error:
+            if not any(thread.is_alive() for thread in threads):
+                raise
+            print(f"error: {error}", file=sys.stderr)
+            status = 2
+        if any(thread.is_alive() for thread in threads):
+            # A thread deep in the model: the interpreter's own end would wait for it or crash.
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)
+        return status
+
+    def _run_endpoint(self, endpoint: Endpoint) -> None:
+        try:
+            endpoint.run()
+        except Ending:
+            pass  # another endpoint failed, or a signal came
+        except Exception as error:  # reported by the main thread
+            self._failure = self._failure or error
+            self._wake.set()
+        finally:
+            endpoint.finished = True
+            # An endpoint that i-PI never opened does not keep the client alive after the run.
+            if all(e.finished or e.state is State.WAITING for e in self.endpoints):
+                self._wake.set()
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self._signal = number
+        self._wake.set()
+
+    def _status(self) -> int:
+        """Exit status after the end; raises what went wrong."""
+        if self._signal:
+            logger.info("stopped by %s", signal.Signals(self._signal).name)
+            return 128 + self._signal
+        if self._failure is not None:
+            if isinstance(self._failure, UserError):
+                raise self._failure
+            raise UserError(f"{type(self._failure).__name__}: {self._failure}") from self._failure
+        if not any(endpoint.state is State.EXIT for endpoint in self.endpoints):
+            raise UserError(
+                "i-PI closed the connection without EXIT: it was killed or has crashed; see its own output"
+            )
+        return 0
+
+    def _write_stats(self, seconds: float) -> None:
+        for label, counts in self.counts.items():
+            logger.info(
+                "%s: %d evaluations, %d frames, %.3f s in the model",
+                label, counts.evaluations, counts.frames, counts.model_seconds,
+            )  # fmt: skip
+        if self.settings.stats is None:
+            return
+        summary = {
+            "model": self.settings.model,
+            "seconds": seconds,
+            "model_seconds": sum(c.model_seconds for c in self.counts.values()),
+            "endpoints": {label: vars(counts) for label, counts in self.counts.items()},
+        }
+        try:
+            write_whole(self.settings.stats, json.dumps(summary, indent=2) + "\n")
+        except OSError as error:  # how the run ended matters more
+            logger.warning("no statistics: %s", error)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file that is there whole or not at all: on a full disk what it held before stays."""
+    part = path.with_name(f"{path.name}.part")
+    try:
+        part.write_text(text)
+        os.replace(part, path)
+    except OSError:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise
+
+
+def _template(settings: ServeSettings) -> Structure:
+    """The structure of the settings, else that of the i-PI input."""
+    source = settings.structure or settings.input
+    if source is None:
+        raise UserError(
+            "no structure given, and i-PI does not send the elements; give the file that i-PI starts from "
+            "(--structure FILE) or its input (--input input.xml)"
+        )
+    template = read_template(source, settings.pbc)
+    if settings.input is not None:
+        check_not_wrapped(settings.input.read_text(), template.pbc, settings.input)
+    symbols = ase.Atoms(numbers=template.numbers).get_chemical_formula()
+    periodic = "periodic" if template.periodic else "isolated"
+    logger.info("%d atoms (%s), %s, from %s", template.n_atoms, symbols, periodic, source)
+    return template
+
+
+def _write_frame(request: Request, template: Structure, reason: str) -> Path:
+    """The configuration of ``request`` as extended xyz, Å, under a name that is not taken yet."""
+    known = len(request.positions) == template.n_atoms
+    atoms = ase.Atoms(
+        numbers=template.numbers if known else np.zeros(len(request.positions), dtype=int),
+        positions=request.positions * BOHR,
+        cell=request.h.T * BOHR,
+        pbc=template.pbc,
+    )
+    information: dict[str, Any] = {"reason": reason}
+    atoms.info.update(information)
+    path, number = Path("failed-frame.extxyz"), 1
+    while path.exists():
+        path, number = Path(f"failed-frame-{number}.extxyz"), number + 1
+    ase.io.write(path, atoms, format="extxyz")
+    return path

@@ -1,0 +1,180 @@
+"""One model behind any number of endpoints.
+
+The model is asked by one thread at a time. The raw (unrotated) result of a configuration is kept, so that an
+average that contains the unrotated frame does not compute it again, and a configuration asked for a second
+time (the padding of a batch, a request repeated after a lost connection) costs nothing.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ipi_driver.errors import UserError
+from ipi_driver.potentials.base import Potential
+from ipi_driver.rotations.average import RotationalAverage
+from ipi_driver.structure import Prediction, Structure
+
+_KEPT = 64
+"""Configurations remembered: enough for the beads of a path integral; of larger batches twice as many as they hold."""
+
+
+class EvaluationError(UserError):
+    """The model failed; ``structure`` is where."""
+
+    def __init__(self, message: str, structure: Structure) -> None:
+        super().__init__(message)
+        self.structure = structure
+
+
+def _one_line(error: Exception) -> str:
+    """What a model raised; TorchScript says the cause in the last of many lines."""
+    return f"the model failed: {type(error).__name__}: {' '.join(str(error).split())}"
+
+
+class Ending(Exception):
+    """No evaluation is begun any more: the client is on its way out."""
+
+
+@dataclass
+class Counts:
+    """What has been computed for one endpoint."""
+
+    average: str
+    evaluations: int = 0
+    """Configurations answered."""
+    repeated: int = 0
+    """Those of them whose result was already known."""
+    frames: int = 0
+    """Frames that the model computed."""
+    model_seconds: float = 0.0
+
+
+@dataclass
+class _Known:
+    """Results of one configuration."""
+
+    raw: Prediction | None = None
+    averaged: dict[str, Prediction] = field(default_factory=dict)
+
+
+class SharedEvaluator:
+    """Averages over one potential, with the results of the last configurations.
+
+    Parameters
+    ----------
+    potential
+        The model, held once.
+    seed
+        Of random frames.
+    rotation_batch
+        Frames per call of the model; None lets the average choose.
+    """
+
+    def __init__(self, potential: Potential, seed: int = 0, rotation_batch: int | None = None) -> None:
+        self.potential = potential
+        self._seed = seed
+        self._rotation_batch = rotation_batch
+        self._averages: dict[str, RotationalAverage] = {}
+        self._kept = _KEPT
+        self._known: OrderedDict[bytes, _Known] = OrderedDict()
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def close(self) -> None:
+        """Begin no further evaluation: a thread that waits for the model raises instead."""
+        self._closed = True
+
+    def prepare(self, average: str) -> RotationalAverage:
+        """The average of this name over the potential; made at the first call.
+
+        Raises
+        ------
+        UserError
+            If there is no such average.
+        """
+        with self._lock:
+            if average not in self._averages:
+                self._averages[average] = RotationalAverage(
+                    self.potential, average, seed=self._seed, rotation_batch=self._rotation_batch
+                )
+            return self._averages[average]
+
+    def predict(self, structures: Sequence[Structure], average: str, counts: Counts) -> list[Prediction]:
+        """Averaged results of ``structures``; waits while another thread uses the model.
+
+        Raises
+        ------
+        UserError
+            If the structures hold an element that the model does not know.
+        EvaluationError
+            If the model fails in any other way.
+        Ending
+            After `close`.
+        """
+        wrapped = self._averages.get(average) or self.prepare(average)
+        with self._lock:
+            if self._closed:
+                raise Ending
+            self._kept = max(self._kept, 2 * len(structures))
+            if average == "none" and len(structures) > 1:
+                self._compute_raw(structures, counts)
+            return [self._predict(structure, average, wrapped, counts) for structure in structures]
+
+    def _predict(
+        self, structure: Structure, average: str, wrapped: RotationalAverage, counts: Counts
+    ) -> Prediction:
+        known = self._remember(structure)
+        counts.evaluations += 1
+        if average in known.averaged:
+            counts.repeated += 1
+            return known.averaged[average]
+        reuse = known.raw is not None and wrapped.has_identity
+        start = time.perf_counter()
+        try:
+            prediction = wrapped.predict(structure, raw=known.raw if reuse else None)
+        except UserError:
+            raise
+        except Exception as error:
+            raise EvaluationError(_one_line(error), structure) from error
+        counts.model_seconds += time.perf_counter() - start
+        counts.frames += prediction.n_rotations - int(reuse)
+        known.averaged[average] = prediction
+        if known.raw is None and wrapped.has_identity:
+            known.raw = prediction.raw or (prediction if prediction.n_rotations == 1 else None)
+        return prediction
+
+    def _compute_raw(self, structures: Sequence[Structure], counts: Counts) -> None:
+        """Raw results of all structures of a batch that are not known yet, in one call of the model."""
+        unknown = {id(known): (known, s) for s in structures if (known := self._remember(s)).raw is None}
+        batch = [structure for _, structure in unknown.values()]
+        if len(batch) < 2:
+            return
+        start = time.perf_counter()
+        try:
+            results = self.potential.evaluate(batch, np.eye(3)[None])
+        except UserError:
+            raise
+        except Exception as error:
+            raise EvaluationError(_one_line(error), batch[0]) from error
+        counts.model_seconds += time.perf_counter() - start
+        counts.frames += len(batch)
+        for i, (known, _) in enumerate(unknown.values()):
+            known.raw = results.prediction(structure=i)
+
+    def _remember(self, structure: Structure) -> _Known:
+        """What is known of this configuration; the one not used for longest is forgotten."""
+        parts = (structure.numbers, structure.positions, structure.cell, structure.pbc)
+        key = b"".join(part.tobytes() for part in parts)
+        if key in self._known:
+            self._known.move_to_end(key)
+        else:
+            self._known[key] = _Known()
+            if len(self._known) > self._kept:
+                self._known.popitem(last=False)
+        return self._known[key]

@@ -1,0 +1,97 @@
+"""The potential for i-PI without a socket; `ipi_driver.client.ipi_plugin` is what i-PI loads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ipi_driver.client.evaluator import Counts, SharedEvaluator
+from ipi_driver.client.protocol import Reply
+from ipi_driver.errors import UserError
+from ipi_driver.ipi_files.conversion import extras_json, results_to_ipi, structure_from_ipi
+from ipi_driver.ipi_files.template import read_template
+from ipi_driver.potentials.registry import load_potential
+from ipi_driver.structure import FloatArray
+
+
+class InProcessSettings(BaseModel):
+    """As in `ipi_driver.client.settings.ServeSettings`, for one average."""
+
+    model_config = ConfigDict(extra="forbid", coerce_numbers_to_str=True)
+
+    model: str
+    structure: Path
+    average: str = "none"
+    pbc: bool | None = None
+    device: str = "cpu"
+    dtype: Literal["float32", "float64"] | None = None
+    rotation_batch: int | None = None
+    seed: int = 0
+    virial: Literal["required", "nan"] = "required"
+
+
+@cache
+def _evaluator(
+    model: str, device: str, dtype: str | None, seed: int, rotation_batch: int | None
+) -> SharedEvaluator:
+    """One model for all force fields of this process that ask for the same."""
+    return SharedEvaluator(load_potential(model, device=device, dtype=dtype), seed, rotation_batch)
+
+
+class InProcess:
+    """One force field of i-PI.
+
+    Parameters
+    ----------
+    settings
+        Fields of `InProcessSettings`; ``structure`` may be i-PI's own input file.
+
+    Attributes
+    ----------
+    counts
+        What has been computed for it.
+
+    Raises
+    ------
+    UserError
+        For a parameter that is unknown, missing or wrong.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        try:
+            self.settings = InProcessSettings.model_validate(settings)
+        except ValidationError as error:
+            problems = "; ".join(f"`{'.'.join(map(str, p['loc']))}`: {p['msg']}" for p in error.errors())
+            known = ", ".join(InProcessSettings.model_fields)
+            raise UserError(f"parameters of the force field: {problems} (known: {known})") from None
+        chosen = self.settings
+        self._template = read_template(chosen.structure, chosen.pbc)
+        self._evaluator = _evaluator(
+            chosen.model, chosen.device, chosen.dtype, chosen.seed, chosen.rotation_batch
+        )
+        self._evaluator.potential.check_species(self._template)
+        self._evaluator.prepare(chosen.average)
+        self.counts = Counts(chosen.average)
+
+    def evaluate(self, cells: Sequence[FloatArray], positions: Sequence[FloatArray]) -> list[Reply]:
+        """Results in hartree and bohr for h (3, 3), vectors as columns, and positions (n_atoms, 3), in bohr.
+
+        Raises
+        ------
+        UserError
+            If the model fails, or a result is not finite.
+        """
+        structures = [
+            structure_from_ipi(self._template, np.asarray(h), np.asarray(x))
+            for h, x in zip(cells, positions, strict=True)
+        ]
+        predictions = self._evaluator.predict(structures, self.settings.average, self.counts)
+        return [
+            Reply(*results_to_ipi(structure, prediction, self.settings.virial), extras_json(prediction))
+            for structure, prediction in zip(structures, predictions, strict=True)
+        ]

@@ -1,0 +1,186 @@
+"""What a client needs to know: `ServeSettings`, from the command line and from a ``driver.yaml``.
+
+.. code-block:: yaml
+
+    model: pet-water-s
+    endpoints:
+      - unix: raw
+      - unix: averaged
+        average: 2i
+    structure: init.xyz
+
+Paths in a file are relative to the file.
+"""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from ipi_driver.errors import UserError
+from ipi_driver.yaml_file import load_yaml
+
+UNIX_PATH_LIMIT = 107
+"""Bytes in the path of a unix socket (Linux: 108 with the closing zero)."""
+
+
+class EndpointSettings(BaseModel):
+    """One socket of i-PI: one of ``unix``, ``shm`` (names) or ``inet`` ("HOST:PORT"), and an average."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    unix: str | None = None
+    inet: str | None = None
+    shm: str | None = None
+    average: str = "none"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _average_as_text(cls, data: Any) -> Any:
+        """``average: 2`` is a number in YAML, and ``average:`` or ``average: null`` means none."""
+        if isinstance(data, dict) and "average" in data:
+            average = data["average"]
+            return {**data, "average": "none" if average in (None, False) else str(average)}
+        return data
+
+    @model_validator(mode="after")
+    def _one_address(self) -> EndpointSettings:
+        if sum(address is not None for address in (self.unix, self.inet, self.shm)) != 1:
+            raise ValueError("expected exactly one of `unix`, `inet`, `shm`")
+        if self.inet is not None:
+            host, _, port = self.inet.rpartition(":")
+            if not (host and port.isdigit() and 0 < int(port) < 65536):
+                raise ValueError(f"`inet` must be HOST:PORT, got {self.inet!r}")
+        return self
+
+    @property
+    def label(self) -> str:
+        """For messages and statistics: "unix raw", "inet localhost:31415"."""
+        kind = "unix" if self.unix is not None else "inet" if self.inet is not None else "shm"
+        return f"{kind} {self.unix or self.inet or self.shm}"
+
+    def unix_path(self, prefix: str) -> str | None:
+        """Path of the socket in the file system, None for ``inet``.
+
+        Raises
+        ------
+        UserError
+            If it is longer than the system allows.
+        """
+        name = self.unix or self.shm
+        if name is None:
+            return None
+        path = prefix + name
+        if len(path.encode()) > UNIX_PATH_LIMIT:
+            raise UserError(
+                f"the socket path {path!r} has {len(path.encode())} bytes, and the system allows "
+                f"{UNIX_PATH_LIMIT}; choose a shorter <address>, or a shorter prefix (-S, also for i-pi)"
+            )
+        return path
+
+
+class ServeSettings(BaseModel):
+    """Everything that `ipi_driver.client.client.serve` needs; ``ipi-driver serve --help`` explains each."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: str
+    endpoints: list[EndpointSettings] = Field(min_length=1)
+    sockets_prefix: str = "/tmp/ipi_"
+    structure: Path | None = None
+    input: Path | None = None
+    pbc: bool | None = None
+    device: str = "cpu"
+    dtype: Literal["float32", "float64"] | None = None
+    rotation_batch: int | None = Field(default=None, gt=0)
+    seed: int = Field(default=0, ge=0)
+    deadline: float = Field(default=600.0, ge=0)
+    threads: int | None = Field(default=None, gt=0)
+    virial: Literal["required", "nan"] = "required"
+    stats: Path | None = None
+
+    @model_validator(mode="after")
+    def _each_address_once(self) -> ServeSettings:
+        labels = [endpoint.label for endpoint in self.endpoints]
+        for label in labels:
+            if labels.count(label) > 1:
+                raise ValueError(f"the endpoint {label} is given {labels.count(label)} times")
+        return self
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Settings in a ``driver.yaml``, with paths made absolute; not validated yet.
+
+    Raises
+    ------
+    UserError
+        If the file is missing, not YAML, or not a mapping.
+    """
+    if not path.is_file():
+        raise UserError(f"no configuration file {str(path)!r}")
+    values = load_yaml(path)
+    if not isinstance(values, dict):
+        raise UserError(f"{path} must hold `key: value` lines, got {type(values).__name__}")
+    folder = path.resolve().parent
+    for key in ("structure", "input", "stats"):
+        if isinstance(values.get(key), str):
+            values[key] = folder / Path(values[key]).expanduser()
+    if isinstance(values.get("model"), str):
+        values["model"] = located_model(values["model"], folder)
+    return values
+
+
+def located_model(model: str, folder: Path) -> str:
+    """A model, or a file named in the options of an ASE calculator, that lies in ``folder``, by its absolute path."""
+    if (folder / model).exists():
+        return str((folder / model).resolve())
+    name, mark, query = model.partition("?")
+    if not name.startswith("ase:"):
+        return model
+    options = [option.partition("=") for option in query.split("&")]
+    located = [
+        f"{key}={(folder / value).resolve()}"
+        if "." in value and (folder / value).exists()
+        else f"{key}{sign}{value}"
+        for key, sign, value in options
+    ]
+    return name + mark + "&".join(located)
+
+
+def make_settings(values: dict[str, Any], source: str = "the command line") -> ServeSettings:
+    """Validated settings.
+
+    Raises
+    ------
+    UserError
+        One line that names every key that is unknown, missing or wrong.
+    """
+    try:
+        return ServeSettings.model_validate(values)
+    except ValidationError as error:
+        problems = "; ".join(_describe(problem) for problem in error.errors())
+        raise UserError(f"settings from {source}: {problems}") from None
+
+
+def _describe(problem: Any) -> str:
+    where = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        nested = EndpointSettings if len(problem["loc"]) > 1 else ServeSettings
+        known = list(nested.model_fields)
+        near = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
+        return f"unknown key `{where}`" + (
+            f" (did you mean `{near[0]}`?)" if near else f"; known: {', '.join(known)}"
+        )
+    if problem["type"] == "missing" and where == "model":
+        return "no model given (MODEL on the command line, `model:` in driver.yaml)"
+    if where == "endpoints" and problem["type"] in ("missing", "too_short"):
+        return "no endpoint given (--unix NAME or --inet HOST:PORT, or `endpoints:` in driver.yaml)"
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    return (
+        f"`{where}`: {message}, got {problem['input']!r}"
+        if where and problem["type"] != "value_error"
+        else message
+    )

@@ -1,0 +1,79 @@
+"""Starting structures: from any file to the xyz that i-PI reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import ase
+import ase.cell
+import ase.io
+import numpy as np
+
+from ipi_driver.errors import UserError
+from ipi_driver.ipi_files.xyz import TrajectoryFile
+
+VACUUM = 30.0
+"""Å: edge of the cell that i-PI is given around an isolated molecule; the client does not see it."""
+
+
+def read_start(path: Path, periodic: bool) -> ase.Atoms:
+    """The last frame of a structure or trajectory file: i-PI's xyz, or anything that ASE reads.
+
+    Parameters
+    ----------
+    path
+        The file.
+    periodic
+        Whether the input that it starts is periodic.
+
+    Raises
+    ------
+    UserError
+        If the file cannot be read, or has no cell where one is needed.
+    """
+    atoms = _from_ipi(path) if _is_ipi(path) else _from_ase(path)
+    atoms.pbc = periodic
+    if not periodic:
+        atoms.cell = [VACUUM] * 3
+    elif atoms.cell.rank < 3:
+        raise UserError(f"{path} has no cell, and the input is periodic; give a file with a cell")
+    return atoms
+
+
+def write_start(atoms: ase.Atoms, path: Path) -> None:
+    """Write the xyz of i-PI, which builds its cell from lengths and angles, the first vector along x.
+
+    Lengths and angles mean a right-handed cell: of a left-handed one two vectors are exchanged, which is the same
+    crystal, where turning it into standard form would be its mirror image.
+    """
+    cell = atoms.cell if atoms.cell.handedness > 0 else ase.cell.Cell(np.array(atoms.cell)[[1, 0, 2]])
+    standard, rotation = cell.standard_form()
+    positions = atoms.positions @ rotation.T
+    parameters = " ".join(f"{x:.8f}" for x in standard.cellpar())
+    rows = [f"{s} {x:.8f} {y:.8f} {z:.8f}" for s, (x, y, z) in zip(atoms.symbols, positions, strict=True)]
+    header = f"# CELL(abcABC): {parameters} positions{{angstrom}} cell{{angstrom}}"
+    path.write_text("\n".join([str(len(atoms)), header, *rows]) + "\n")
+
+
+def _is_ipi(path: Path) -> bool:
+    with path.open(errors="replace") as file:
+        first, second = file.readline(), file.readline()
+    return first.strip().isdigit() and "CELL(" in second
+
+
+def _from_ipi(path: Path) -> ase.Atoms:
+    trajectory = TrajectoryFile(path)
+    if trajectory.quantity != "positions":
+        raise UserError(f"{path} holds {trajectory.quantity}, expected positions")
+    *_, last = trajectory
+    return ase.Atoms(trajectory.symbols, last.values, cell=last.cell, pbc=True)
+
+
+def _from_ase(path: Path) -> ase.Atoms:
+    try:
+        atoms = ase.io.read(path, index=-1)
+    except Exception as error:  # ASE's readers raise many kinds; all of them mean an unreadable file
+        raise UserError(f"structure file {path} cannot be read: {type(error).__name__}: {error}") from error
+    if not isinstance(atoms, ase.Atoms):
+        raise UserError(f"structure file {path} holds no structure")
+    return ase.Atoms(atoms.symbols, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)

@@ -1,0 +1,154 @@
+"""Species and ``pbc`` from a file, as i-PI sends neither.
+
+Read: anything that ASE reads; the xyz files of i-PI, whose comment ``# CELL(abcABC): ...`` ASE does not
+understand; the input XML of i-PI (through the ``<file>`` of its ``<initialize>``) and its RESTART
+checkpoints. Files of i-PI are taken as periodic, as i-PI always has a cell, unless the comment of an xyz says
+``pbc="F F F"``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from xml.etree import ElementTree
+
+import ase
+import ase.io
+import numpy as np
+
+from ipi_driver.errors import UserError
+from ipi_driver.ipi_files.edit import masked
+from ipi_driver.ipi_files.input import expand_templates
+from ipi_driver.ipi_files.isotopes import element_of
+from ipi_driver.structure import BoolArray, Structure
+
+
+def read_template(path: str | Path, pbc: bool | None = None) -> Structure:
+    """The atoms in a structure file, an i-PI input or an i-PI checkpoint.
+
+    Parameters
+    ----------
+    path
+        The file.
+    pbc
+        Whether the structure is periodic (in all three directions), whatever the file says.
+
+    Returns
+    -------
+    Structure
+        Its positions and cell are those of the file where it was read by ASE, else zero; only the species and
+        ``pbc`` are meant to be used.
+
+    Raises
+    ------
+    UserError
+        If the file is missing or not understood, or an element is unknown.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"no structure file {str(path)!r}")
+    if _starts_like_xml(path):
+        structure = _from_ipi_xml(path)
+    elif is_ipi_xyz(path):
+        structure = _from_ipi_xyz(path)
+    else:
+        structure = _from_ase(path)
+    if pbc is None:
+        return structure
+    return Structure(structure.numbers, structure.positions, structure.cell, np.array(pbc))
+
+
+def check_not_wrapped(text: str, pbc: BoolArray, source: Path) -> None:
+    """Raise `UserError` where the i-PI input ``text`` wraps atoms into a cell that the client does not repeat."""
+    wraps = re.search(r"<ffsocket\b[^>]*\bpbc\s*=\s*['\"]\s*true", masked(text), re.IGNORECASE)
+    if wraps and not pbc.all():
+        raise UserError(
+            f"{source}: pbc='true' of an <ffsocket> wraps the atoms into the cell, and tears apart a structure that "
+            "is not periodic in every direction; set pbc='false'"
+        )
+
+
+def _starts_like_xml(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(512).lstrip().startswith(b"<")
+
+
+def is_ipi_xyz(path: Path) -> bool:
+    """Whether the comment of an xyz file has the cell in i-PI's form, without which i-PI cannot start from it."""
+    with path.open(errors="replace") as file:
+        first, second = file.readline(), file.readline()
+    return first.strip().isdigit() and re.search(r"CELL[\[({](abcABC|H|GENH)[\])}]", second) is not None
+
+
+def _from_symbols(symbols: Sequence[str], pbc: bool, source: Path) -> Structure:
+    numbers = []
+    for symbol in symbols:
+        number = element_of(symbol)
+        if not number:
+            raise UserError(f"unknown element {symbol!r} in {source}; expected chemical symbols")
+        numbers.append(number)
+    return Structure(np.array(numbers), np.zeros((len(numbers), 3)), pbc=np.array(pbc))
+
+
+def _from_ipi_xyz(path: Path) -> Structure:
+    lines = path.read_text().splitlines()
+    n_atoms = int(lines[0])
+    rows = [line.split() for line in lines[2 : 2 + n_atoms]]
+    if len(rows) != n_atoms or not all(rows):
+        raise UserError(f"{path} announces {n_atoms} atoms and holds {sum(map(bool, rows))}")
+    isolated = re.search(r"pbc=[\"']?\s*F\s+F\s+F", lines[1]) is not None
+    return _from_symbols([row[0] for row in rows], not isolated, path)
+
+
+def _from_ase(path: Path, format: str | None = None) -> Structure:
+    try:
+        atoms = ase.io.read(path, index=0, format=format)
+    except Exception as error:  # every reader of ASE has its own
+        raise UserError(f"cannot read a structure from {path}: {type(error).__name__}: {error}") from error
+    if not isinstance(atoms, ase.Atoms):
+        raise UserError(f"{path} holds several structures where one was expected")
+    return Structure.from_atoms(atoms)
+
+
+def _from_ipi_xml(path: Path) -> Structure:
+    """Input or checkpoint of i-PI; all systems of it must hold the same atoms."""
+    try:
+        root = ElementTree.fromstring(path.read_text())
+    except ElementTree.ParseError as error:
+        raise UserError(f"{path} is not valid XML: {error}") from error
+    found = [_from_system(system, path) for system in expand_templates(root, path)]
+    structures = [structure for structure in found if structure is not None]
+    if not structures:
+        raise UserError(
+            f"no atoms in {path}: expected <initialize> with a <file mode='xyz|pdb|ase|chk'>, or the <beads> "
+            "of a checkpoint; give the starting structure with --structure"
+        )
+    for other in structures[1:]:
+        if not np.array_equal(other.numbers, structures[0].numbers):
+            raise UserError(
+                f"the systems of {path} hold different atoms; give each a client and a --structure"
+            )
+    return structures[0]
+
+
+def _from_system(system: ElementTree.Element, path: Path) -> Structure | None:
+    names = system.find(".//beads/names")
+    if names is not None and names.text:
+        return _from_symbols(re.findall(r"[A-Za-z]+", names.text), True, path)
+    for tag in ("file", "beads"):
+        for element in system.iterfind(f"initialize/{tag}"):
+            mode, text = element.get("mode", "chk").strip(), (element.text or "").strip()
+            source = path.parent / text
+            if not text or mode not in ("xyz", "pdb", "ase", "chk"):
+                continue
+            if not source.is_file():
+                raise UserError(f"{path} starts from {text!r}, but there is no file {source}")
+            if mode == "chk":
+                return _from_ipi_xml(source)
+            if mode == "ase":
+                return _from_ase(source)
+            read = _from_ipi_xyz(source) if mode == "xyz" else _from_ase(source, "proteindatabank")
+            pbc = read.pbc if mode == "xyz" else np.ones(3, dtype=bool)
+            return Structure(read.numbers, read.positions, read.cell, pbc)
+    return None

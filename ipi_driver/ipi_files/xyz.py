@@ -1,0 +1,260 @@
+"""Streaming reader of i-PI trajectories in xyz format (one file, one quantity).
+
+The comment line of each frame reads
+``# CELL(abcABC): a b c alpha beta gamma  Step: N  Bead: B quantity{unit}  cell{unit}``.
+An extended xyz file (``Lattice="..."``) from elsewhere is read as positions in Å, its frames counted from 0.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from ase.geometry import cellpar_to_cell
+
+from ipi_driver.errors import UserError
+from ipi_driver.ipi_files.fixed_width import LINE_LENGTH, parse_fixed_width
+from ipi_driver.structure import FloatArray
+from ipi_driver.units import ipi_factor
+
+DIMENSIONS = {
+    "positions": "length",
+    "x_centroid": "length",
+    "velocities": "velocity",
+    "v_centroid": "velocity",
+    "momenta": "momentum",
+    "p_centroid": "momentum",
+    "forces": "force",
+    "f_centroid": "force",
+    "forces_component": "force",
+    "forces_component_raw": "force",
+}
+
+_CELL_PARAMETERS = re.compile(r"CELL[(\[{]abcABC[)\]}]:\s*((?:[-+0-9.eE]+\s+){6})")
+_CELL_MATRIX = re.compile(r"CELL[(\[{](?:GEN)?H[)\]}]:\s*((?:[-+0-9.eE]+\s+){9})")
+_LATTICE = re.compile(r'Lattice="([^"]+)"')
+_STEP = re.compile(r"Step:\s*(\d+)")
+_QUANTITY = re.compile(r"(\w+)(?:\([^)]*\))?\{([^}]*)\}")
+
+
+@dataclass(frozen=True, eq=False)
+class TrajectoryFrame:
+    """One frame of one quantity.
+
+    Attributes
+    ----------
+    step
+        Simulation step, as i-PI counts it.
+    values
+        (n_atoms, 3): Å, Å/fs, dalton Å/fs or eV/Å.
+    cell
+        (3, 3) rows, Å; zeros where the file gives none.
+    """
+
+    step: int
+    values: FloatArray
+    cell: FloatArray
+
+
+@dataclass(frozen=True)
+class _Header:
+    step: int | None
+    quantity: str
+    factor: float
+    cell: FloatArray
+
+
+class _Malformed(UserError):
+    """A frame that is not one."""
+
+
+class TrajectoryFile:
+    """An i-PI xyz file, iterated frame by frame; iterating again starts from the first frame.
+
+    Attributes
+    ----------
+    path
+        The file.
+    quantity
+        positions, velocities, momenta, forces, ...
+    timed
+        Whether the first frame says its step; else frames are counted.
+    symbols
+        n_atoms labels of the first frame.
+    notes
+        What a reader of the results should know (truncated last frame, repeated steps); filled while
+        iterating.
+
+    Raises
+    ------
+    UserError
+        If the file holds no complete frame, a frame is malformed, or its unit is unknown.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.notes: list[str] = []
+        if not self.path.is_file():
+            raise UserError(
+                f"no trajectory {self.path}: check that the run has started and its <output> section"
+            )
+        with self.path.open("rb") as stream:
+            header, block = self._read_header(stream), b""
+            if header is not None:
+                n_atoms, comment = header
+                first = self._parse_comment(comment)
+                self.quantity, self.timed = first.quantity, first.step is not None
+                block = b"".join(stream.readline() for _ in range(n_atoms))
+        if header is None or block.count(b"\n") < header[0]:
+            raise UserError(f"{self.path} holds no complete frame: let the run write at least one and repeat")
+        self.symbols: tuple[str, ...] = tuple(line.split()[0].decode() for line in block.splitlines())
+
+    @property
+    def n_atoms(self) -> int:
+        return len(self.symbols)
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk, for progress bars."""
+        return self.path.stat().st_size
+
+    @property
+    def n_frames(self) -> int:
+        """Number of frames, from the size of the file (exact for i-PI's layout)."""
+        with self.path.open("rb") as stream:
+            first = sum(len(stream.readline()) for _ in range(self.n_atoms + 2))
+        return max(1, self.size // first)
+
+    def __iter__(self) -> Iterator[TrajectoryFrame]:
+        self.notes.clear()
+        last_step, n_read, n_repeated, n_cut = -1, 0, 0, 0
+        with self.path.open("rb", buffering=1 << 20) as stream:
+            header = self._read_header(stream)
+            while header is not None:
+                n_atoms, comment = header
+                if n_atoms != self.n_atoms:
+                    if not str(n_atoms).endswith(str(self.n_atoms)):
+                        raise UserError(
+                            f"{self.path}: frame {n_read} has {n_atoms} atoms, the first has {self.n_atoms}"
+                        )
+                    n_cut += 1  # of a count that was cut, and the whole one
+                start = stream.tell()
+                try:
+                    values = self._read_values(stream, n_read)
+                    following = None if values is None else self._read_header(stream)
+                except _Malformed:
+                    header = self._comment_within(stream, start)
+                    if header is None:
+                        raise
+                    n_cut += 1
+                    continue
+                if values is None:
+                    self.notes.append(f"{self.path.name}: last frame incomplete, used up to step {last_step}")
+                    break
+                header = following
+                parsed = self._parse_comment(comment)
+                step = n_read if parsed.step is None else parsed.step
+                n_read += 1
+                if step <= last_step:  # a restart from an older checkpoint writes these steps again
+                    n_repeated += 1
+                    continue
+                last_step = step
+                yield TrajectoryFrame(step, values * parsed.factor, parsed.cell)
+        if n_cut:
+            self.notes.append(
+                f"{self.path.name}: {n_cut} frames cut short, as by a run that is killed, were left out"
+            )
+        if n_repeated:
+            self.notes.append(f"{self.path.name}: {n_repeated} frames repeated by a restart were skipped")
+
+    def _read_header(self, stream: BinaryIO) -> tuple[int, str] | None:
+        """Number of atoms and comment line, or None at the end of the file."""
+        count, comment = stream.readline(), stream.readline()
+        if not count.strip() or not comment.endswith(b"\n"):
+            return None
+        if count.startswith(b"#"):  # the line before was cut and has the number at its end
+            raise _Malformed(f"{self.path}: a frame has no number of atoms before its comment line")
+        try:
+            return int(count), comment.decode()
+        except ValueError as error:
+            got = count.decode(errors="replace").strip()[:40]
+            raise UserError(
+                f"{self.path}: expected the number of atoms of the next frame, got {got!r}"
+            ) from error
+
+    def _comment_within(self, stream: BinaryIO, start: int) -> tuple[int, str] | None:
+        """The next frame of i-PI's within a malformed one whose atoms start at ``start``; None where there is none.
+
+        i-PI appends to what was written of a frame when it was killed, mostly to part of a line.
+        """
+        stream.seek(start)
+        for _ in range(self.n_atoms + 1):
+            line = stream.readline()
+            if line.startswith(b"#") and line.endswith(b"\n") and b"Step:" in line:
+                return self.n_atoms, line.decode()
+        return None
+
+    def _read_values(self, stream: BinaryIO, index: int) -> FloatArray | None:
+        """The (n_atoms, 3) numbers of one frame, or None where the file ends within it."""
+        start = stream.tell()
+        block = stream.read(self.n_atoms * LINE_LENGTH)
+        values = parse_fixed_width(block, self.n_atoms)
+        if values is not None:
+            return values
+        stream.seek(start)
+        lines = [stream.readline() for _ in range(self.n_atoms)]
+        if not lines[-1].endswith(b"\n"):
+            return None
+        try:
+            values = np.array([line.split()[1:4] for line in lines], dtype=np.float64)
+        except ValueError as error:
+            raise _Malformed(
+                f"{self.path}: frame {index} is malformed, expected `label x y z` on each line"
+            ) from error
+        if values.shape != (self.n_atoms, 3):
+            raise _Malformed(f"{self.path}: frame {index} is malformed, expected `label x y z` on each line")
+        if not np.isfinite(values).all():
+            raise UserError(f"{self.path}: frame {index} is not finite: the run has diverged there")
+        return values
+
+    def _parse_comment(self, comment: str) -> _Header:
+        step = _STEP.search(comment)
+        units = dict(_QUANTITY.findall(comment))
+        cell_unit = units.pop("cell", "angstrom" if "Lattice" in comment else "atomic_unit")
+        quantity, unit = next(
+            iter(units.items()), ("positions", "angstrom" if "Lattice" in comment else "atomic_unit")
+        )
+        if quantity not in DIMENSIONS:
+            known = ", ".join(DIMENSIONS)
+            raise UserError(f"{self.path}: quantity {quantity!r} is not one that can be analysed ({known})")
+        try:
+            factor = ipi_factor(DIMENSIONS[quantity], unit)
+            cell = _parse_cell(comment) * ipi_factor("length", cell_unit)
+        except ValueError as error:
+            raise UserError(f"{self.path}: cannot read the comment line: {error}") from error
+        return _Header(int(step.group(1)) if step else None, quantity, factor, cell)
+
+
+@lru_cache(maxsize=4)
+def _cell_of_parameters(text: str) -> FloatArray:
+    """Rows from lengths and angles; remembered, since most cells do not change from frame to frame."""
+    parameters = [float(word) for word in text.split()]
+    if min(parameters) <= 0.0:
+        return np.zeros((3, 3))
+    return np.asarray(cellpar_to_cell(parameters), dtype=np.float64)
+
+
+def _parse_cell(comment: str) -> FloatArray:
+    """Cell rows in the unit of the file, zeros where none is given."""
+    if match := _CELL_PARAMETERS.search(comment + " "):
+        return _cell_of_parameters(match.group(1))
+    if match := _CELL_MATRIX.search(comment + " "):  # i-PI's h holds cell vectors as columns
+        return np.array(match.group(1).split(), dtype=np.float64).reshape(3, 3).T
+    if match := _LATTICE.search(comment):
+        return np.array(match.group(1).split(), dtype=np.float64).reshape(3, 3)
+    return np.zeros((3, 3))

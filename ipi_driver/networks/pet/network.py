@@ -1,0 +1,292 @@
+"""The PET network: edge vectors of a batch in, atomic and bond energies out.
+
+Per atom, one token for each neighbour within the cutoff and a central token enter a transformer:
+
+    edge token  t_ij = compress([linear(x, y, z, |r|), m_ij])          m_ij: message from j to i
+    attention   a_ij = f_c(r_ij) exp(s_ij) / sum_k f_c(r_ik) exp(s_ik)  f_c: cutoff function, 1 for the central token
+    messages    m_ij <- residual_factor (m_ij + t_ji)                   t_ji: output token of the reversed edge
+
+In every GNN layer one head reads the central token and one each bond (times f_c); all are summed.
+
+Source: S. Pozdnyakov, M. Ceriotti, "Smooth, exact rotational symmetrization for deep learning on point clouds",
+NeurIPS 2023.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+from ipi_driver.networks.graph import Graph
+from ipi_driver.networks.pet.config import PetConfig
+
+# Added under the square root, so that the length of a padded zero vector has a derivative.
+_LENGTH_FLOOR = 1e-15
+# Smallest attention weight of an edge: keeps the logarithm finite exactly at the cutoff.
+_WEIGHT_FLOOR = 1e-15
+
+
+class _TakeRows(torch.autograd.Function):
+    """``x[index]`` with zeros in the rows ``empty``; the derivative is a gather too (a scatter is slow).
+
+    ``inverse`` undoes ``index`` outside ``empty``; ``inverse_empty`` are the rows of the argument that no row of the
+    result was taken from. The adjoint of the map is then the same map with the two pairs exchanged, at any order
+    of differentiation.
+    """
+
+    @staticmethod
+    def forward(ctx, x, index, inverse, empty, inverse_empty):  # type: ignore[no-untyped-def]
+        ctx.save_for_backward(index, inverse, empty, inverse_empty)
+        rows = x.index_select(0, index)
+        return rows if empty.shape[0] == 0 else rows.index_fill_(0, empty, 0.0)
+
+    @staticmethod
+    def backward(ctx, grad):  # type: ignore[no-untyped-def]
+        index, inverse, empty, inverse_empty = ctx.saved_tensors
+        return _TakeRows.apply(grad, inverse, index, inverse_empty, empty), None, None, None, None
+
+
+# Below, the scatter in the derivative of a plain gather costs less than calling Python from the backward pass.
+_FEW_TOKENS = 1500
+
+
+def to_rows(tokens: torch.Tensor, graph: Graph) -> torch.Tensor:
+    """(n_tokens, d) -> (n_nodes * row_length, d): the tokens of each node in one row.
+
+    Empty slots hold zeros or token 0; nothing may depend on them.
+    """
+    if graph.n_tokens < _FEW_TOKENS:
+        return tokens.index_select(0, graph.to_rows)
+    result: torch.Tensor = _TakeRows.apply(
+        tokens, graph.to_rows, graph.to_tokens, graph.empty_slots, graph.none
+    )
+    return result
+
+
+def to_tokens(rows: torch.Tensor, graph: Graph) -> torch.Tensor:
+    """Inverse of `to_rows`: (n_nodes * row_length, d) -> (n_tokens, d)."""
+    if graph.n_tokens < _FEW_TOKENS:
+        return rows.index_select(0, graph.to_tokens)
+    result: torch.Tensor = _TakeRows.apply(
+        rows, graph.to_tokens, graph.to_rows, graph.none, graph.empty_slots
+    )
+    return result
+
+
+def to_heads(tokens: torch.Tensor, n_heads: int, graph: Graph) -> torch.Tensor:
+    """(n_tokens, 3 d) -> (3, n_heads * n_nodes, row_length, d / n_heads): queries, keys and values of each node's row.
+
+    One gather moves the tokens to their rows and separates the heads, where the products of attention need no copies.
+    Empty slots hold token 0; nothing may depend on them.
+    """
+    d_head = tokens.shape[1] // (3 * n_heads)
+    if graph.n_tokens < _FEW_TOKENS:
+        rows = to_rows(tokens, graph).view(graph.n_nodes, graph.row_length, 3, n_heads, d_head)
+        return rows.permute(2, 3, 0, 1, 4).reshape(3, n_heads * graph.n_nodes, graph.row_length, d_head)
+    index, inverse, _ = graph.head_slots(3 * n_heads)
+    cut: torch.Tensor = _TakeRows.apply(tokens.view(-1, d_head), index, inverse, graph.none, graph.none)
+    return cut.view(3, n_heads * graph.n_nodes, graph.row_length, d_head)
+
+
+def from_heads(rows: torch.Tensor, n_heads: int, graph: Graph) -> torch.Tensor:
+    """(n_heads * n_nodes, row_length, d / n_heads) -> (n_tokens, d)."""
+    d_head = rows.shape[-1]
+    if graph.n_tokens < _FEW_TOKENS:
+        rows = rows.view(n_heads, graph.n_nodes * graph.row_length, d_head).transpose(0, 1)
+        return to_tokens(rows.reshape(-1, n_heads * d_head), graph)
+    index, inverse, empty = graph.head_slots(n_heads)
+    tokens: torch.Tensor = _TakeRows.apply(rows.view(-1, d_head), inverse, index, graph.none, empty)
+    return tokens.view(graph.n_tokens, n_heads * d_head)
+
+
+def reverse_edges(messages: torch.Tensor, graph: Graph) -> torch.Tensor:
+    """(n_edges, d): for each edge the row of its reversed edge."""
+    if graph.n_tokens < _FEW_TOKENS:
+        return messages.index_select(0, graph.reverse)
+    result: torch.Tensor = _TakeRows.apply(messages, graph.reverse, graph.reverse, graph.none, graph.none)
+    return result
+
+
+def cutoff_function(lengths: torch.Tensor, cutoff: float, width: float) -> torch.Tensor:
+    """1 below ``cutoff - width``, 0 above ``cutoff``, half a cosine between; any shape, Å."""
+    x = ((lengths - (cutoff - width)) / width).clamp(0.0, 1.0)
+    return 0.5 + 0.5 * torch.cos(math.pi * x)
+
+
+def _activation(name: str) -> nn.Module:
+    return nn.SiLU() if name == "silu" else nn.Mish()
+
+
+class TransformerLayer(nn.Module):
+    """Multi-head attention and feed-forward, with the norms before ("pre") or after ("post") them."""
+
+    def __init__(self, config: PetConfig) -> None:
+        super().__init__()
+        d = config.d_model
+        self.n_heads = config.n_heads
+        self.scale = (d // config.n_heads) ** -0.5
+        self.pre_norm = config.norm == "pre"
+        self.qkv = nn.Linear(d, 3 * d)
+        self.out = nn.Linear(d, d)
+        nn.init.xavier_uniform_(self.qkv.weight)
+        nn.init.zeros_(self.qkv.bias)
+        nn.init.zeros_(self.out.bias)
+        self.norm_attention = nn.LayerNorm(d)
+        self.norm_feedforward = nn.LayerNorm(d)
+        self.feedforward = nn.Sequential(
+            nn.Linear(d, config.d_feedforward),
+            _activation(config.activation),
+            nn.Linear(config.d_feedforward, d),
+        )
+
+    def attend(self, tokens: torch.Tensor, bias: torch.Tensor, graph: Graph) -> torch.Tensor:
+        """Attention among the tokens of each node; tokens (n_tokens, d), bias (n_nodes, 1, row_length)."""
+        queries, keys, values = to_heads(self.qkv(tokens), self.n_heads, graph).unbind(0)
+        scores = torch.bmm(queries * self.scale, keys.transpose(1, 2))
+        weights = (scores.view(self.n_heads, graph.n_nodes, graph.row_length, -1) + bias).softmax(-1)
+        mixed = torch.bmm(weights.view_as(scores), values)
+        return self.out(from_heads(mixed, self.n_heads, graph))
+
+    def forward(self, tokens: torch.Tensor, bias: torch.Tensor, graph: Graph) -> torch.Tensor:
+        if self.pre_norm:
+            tokens = tokens + self.attend(self.norm_attention(tokens), bias, graph)
+            return tokens + self.feedforward(self.norm_feedforward(tokens))
+        tokens = self.norm_attention(tokens + self.attend(tokens, bias, graph))
+        return self.norm_feedforward(tokens + self.feedforward(tokens))
+
+
+class GnnLayer(nn.Module):
+    """Embedding of the edges, the transformer, and the heads of one message-passing step."""
+
+    def __init__(self, config: PetConfig, first: bool) -> None:
+        super().__init__()
+        d, n_species = config.d_model, len(config.species)
+        n_features = 4 if config.radial_basis == 0 else 7 + config.radial_basis
+        embedding: list[nn.Module] = [nn.Linear(n_features, d)]
+        if config.embedding_activation:
+            embedding.append(_activation(config.activation))
+        self.edge_embedding = nn.Sequential(*embedding)
+        self.blend = config.blend_neighbor_species and not first
+        n_merged = 3 if self.blend else 2
+        compress: list[nn.Module] = [nn.Linear(n_merged * d, d)]
+        if config.compress == "mlp":
+            compress += [_activation(config.activation), nn.Linear(d, d)]
+        self.compress = nn.Sequential(*compress)
+        self.center_embedding = nn.Embedding(n_species, d)
+        self.neighbor_embedding = nn.Embedding(n_species, d) if self.blend else None
+        self.layers = nn.ModuleList(TransformerLayer(config) for _ in range(config.n_attention_layers))
+        self.final_norm = nn.LayerNorm(d) if config.norm == "pre" else None
+        self.center_head = self._head(config)
+        self.bond_head = self._head(config) if config.bond_energies else None
+
+    @staticmethod
+    def _head(config: PetConfig) -> nn.Sequential:
+        return nn.Sequential(
+            nn.Linear(config.d_model, config.d_head),
+            _activation(config.activation),
+            nn.Linear(config.d_head, config.d_head),
+            _activation(config.activation),
+            nn.Linear(config.d_head, 1),
+        )
+
+    def forward(
+        self, features: torch.Tensor, messages: torch.Tensor, bias: torch.Tensor, graph: Graph
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Output tokens of the centres (n_nodes, d) and of the edges (n_edges, d)."""
+        edge_tokens = self._edge_tokens(features, messages, graph)
+        tokens = torch.cat([self.center_embedding(graph.species), edge_tokens])
+        for layer in self.layers:
+            tokens = layer(tokens, bias, graph)
+        if self.final_norm is not None:
+            tokens = self.final_norm(tokens)
+        return tokens[: graph.n_nodes], tokens[graph.n_nodes :]
+
+    def _edge_tokens(self, features: torch.Tensor, messages: torch.Tensor, graph: Graph) -> torch.Tensor:
+        """compress([edge_embedding(features), (neighbour species), messages]), (n_edges, d)."""
+        first, *rest = self.compress
+        linear = self.edge_embedding[0]
+        assert isinstance(first, nn.Linear)
+        assert isinstance(linear, nn.Linear)
+        d = messages.shape[1]
+        of_edges, of_messages = first.weight[:, :d], first.weight[:, -d:]
+        if len(self.edge_embedding) == 1:  # two linear maps in a row are one, and the features are few
+            bias = torch.addmv(first.bias, of_edges, linear.bias)
+            tokens = nn.functional.linear(features, of_edges @ linear.weight, bias)
+        else:
+            tokens = nn.functional.linear(self.edge_embedding(features), of_edges, first.bias)
+        tokens = tokens + nn.functional.linear(messages, of_messages)
+        if self.neighbor_embedding is not None:
+            of_species = self.neighbor_embedding.weight @ first.weight[:, d : 2 * d].T
+            tokens = tokens + nn.functional.embedding(graph.neighbor_species, of_species)
+        for layer in rest:
+            tokens = layer(tokens)
+        return tokens
+
+
+class PetNetwork(nn.Module):
+    """PET; see the module's description for the formulas.
+
+    Parameters
+    ----------
+    config
+        The architecture.
+    """
+
+    def __init__(self, config: PetConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.message_embedding = nn.Embedding(len(config.species), config.d_model)
+        self.gnn_layers = nn.ModuleList(GnnLayer(config, k == 0) for k in range(config.n_gnn_layers))
+        if config.radial_basis:
+            # Not persistent: the configuration fixes them.
+            centers = torch.linspace(0.4, config.cutoff, config.radial_basis)
+            self.register_buffer("radial_centers", centers, persistent=False)
+            self.radial_centers: torch.Tensor
+            self.radial_width = float(centers[1] - centers[0]) if config.radial_basis > 1 else config.cutoff
+
+    def zero_output(self) -> None:
+        """Set the last layer of every head to zero, so that the network's energy is zero for any structure."""
+        for name, weights in self.named_parameters():
+            if "_head.4." in name:
+                nn.init.zeros_(weights)
+
+    def edge_features(self, vectors: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        """(n_edges, 4 or 7 + radial_basis): x, y, z, |r| and, with a radial basis, the unit vector and Gaussians."""
+        features = [vectors, lengths[:, None]]
+        if self.config.radial_basis:
+            offsets = (lengths[:, None] - self.radial_centers) / self.radial_width
+            features += [vectors / lengths[:, None], torch.exp(-0.5 * offsets * offsets)]
+        return torch.cat(features, dim=1)
+
+    def forward(self, vectors: torch.Tensor, graph: Graph) -> tuple[torch.Tensor, torch.Tensor]:
+        """Atomic energies (n_nodes,) and bond energies (n_edges,), eV, from edge vectors (n_edges, 3), Å."""
+        config = self.config
+        lengths = (vectors.square().sum(1) + _LENGTH_FLOOR).sqrt()
+        weights = cutoff_function(lengths, config.cutoff, config.cutoff_width)
+        features = self.edge_features(vectors, lengths)
+        bias = self._attention_bias(weights, graph)
+        messages = self.message_embedding(graph.neighbor_species)
+        atomic = vectors.new_zeros(graph.n_nodes)
+        bonds = vectors.new_zeros(graph.n_edges)
+        last = len(self.gnn_layers) - 1
+        for k, layer in enumerate(self.gnn_layers):
+            centers, edge_tokens = layer(features, messages, bias, graph)
+            assert isinstance(layer, GnnLayer)
+            atomic = atomic + layer.center_head(centers)[:, 0]
+            if layer.bond_head is not None:
+                bonds = bonds + layer.bond_head(edge_tokens)[:, 0]
+            if k < last:
+                received = reverse_edges(edge_tokens, graph)
+                messages = config.residual_factor * (messages + received)
+        return atomic, bonds * weights
+
+    @staticmethod
+    def _attention_bias(weights: torch.Tensor, graph: Graph) -> torch.Tensor:
+        """Logarithm of the weight of every slot (n_nodes, 1, row_length): 0 for centres, -inf for empty slots."""
+        n_slots = graph.n_nodes * graph.row_length
+        bias = weights.new_full((n_slots,), -math.inf)
+        bias[:: graph.row_length] = 0.0
+        bias = bias.index_put((graph.edge_slots,), (weights + _WEIGHT_FLOOR).log())
+        return bias.view(graph.n_nodes, 1, graph.row_length)

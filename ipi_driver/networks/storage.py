@@ -1,0 +1,91 @@
+"""Model folders: ``model.yaml`` (architecture, baseline, provenance) and ``weights.safetensors``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from ase.data import atomic_numbers, chemical_symbols
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+
+from ipi_driver.errors import UserError
+from ipi_driver.networks.baseline import Baseline
+from ipi_driver.networks.pet.config import PetConfig
+from ipi_driver.networks.pet.network import PetNetwork
+from ipi_driver.yaml_file import load_yaml
+
+FORMAT = 1
+
+
+def save_model(
+    folder: Path, network: PetNetwork, baseline: Baseline, provenance: dict[str, Any] | None = None
+) -> None:
+    """Write a model folder (created if missing); weights are stored in float32."""
+    folder.mkdir(parents=True, exist_ok=True)
+    architecture = network.config.model_dump()
+    architecture["species"] = [chemical_symbols[z] for z in network.config.species]
+    pairs: dict[str, list[float]] = {}
+    if baseline.pair_coefficients is not None:
+        for (a, b), row in zip(baseline.pairs, baseline.pair_coefficients, strict=True):
+            pairs[f"{chemical_symbols[a]}-{chemical_symbols[b]}"] = [float(c) for c in row]
+    content = {
+        "format": FORMAT,
+        "kind": "pet",
+        "architecture": architecture,
+        "baseline": {
+            "atomic_energies": {
+                chemical_symbols[z]: float(e)
+                for z, e in zip(baseline.species, baseline.atomic_energies, strict=True)
+            },
+            "pair_coefficients": pairs or None,
+        },
+        "provenance": provenance or {},
+    }
+    (folder / "model.yaml").write_text(yaml.safe_dump(content, sort_keys=False, width=110))
+    state = {k: v.detach().float().cpu().contiguous() for k, v in network.state_dict().items()}
+    # not save_file, whose file others cannot read (mode 600)
+    (folder / "weights.safetensors").write_bytes(save(state))
+
+
+def load_model(folder: Path) -> tuple[PetNetwork, Baseline]:
+    """Read a model folder.
+
+    Raises
+    ------
+    UserError
+        If a file is missing or does not hold what `save_model` writes.
+    """
+    folder = Path(folder)
+    for file in ("model.yaml", "weights.safetensors"):
+        if not (folder / file).is_file():
+            raise UserError(f"{folder} is not a model folder: it has no {file}")
+    content = load_yaml(folder / "model.yaml")
+    if not isinstance(content, dict) or content.get("kind") != "pet" or content.get("format") != FORMAT:
+        raise UserError(f"{folder / 'model.yaml'} must say `kind: pet` and `format: {FORMAT}`")
+    try:
+        architecture = dict(content["architecture"])
+        architecture["species"] = [atomic_numbers[s] for s in architecture["species"]]
+        config = PetConfig(**architecture)
+        network = PetNetwork(config)
+        network.load_state_dict(load_file(folder / "weights.safetensors"))
+        baseline = _read_baseline(content["baseline"], config)
+    except (KeyError, TypeError, ValidationError, RuntimeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(
+            f"the model folder {folder} cannot be read: {type(error).__name__}: {reason}"
+        ) from error
+    return network, baseline
+
+
+def _read_baseline(content: dict[str, Any], config: PetConfig) -> Baseline:
+    energies = np.array([content["atomic_energies"][chemical_symbols[z]] for z in config.species])
+    pairs = content.get("pair_coefficients")
+    coefficients = None
+    if pairs:
+        order = Baseline(config.species, energies).pairs
+        coefficients = np.array([pairs[f"{chemical_symbols[a]}-{chemical_symbols[b]}"] for a, b in order])
+    return Baseline(config.species, energies, config.cutoff, coefficients)

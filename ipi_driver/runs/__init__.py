@@ -1,0 +1,1 @@
+"""i-PI and the client as one job: prepare, execute, resume, watch, end."""

@@ -1,0 +1,128 @@
+"""How a run ended: from the exit states of i-PI and the client, i-PI's own words, and its checkpoint."""
+
+from __future__ import annotations
+
+import re
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+from ipi_driver.errors import UserError
+from ipi_driver.runs.folder import checkpoints, is_starting
+from ipi_driver.runs.resume import by_hand
+
+# i-PI ends with status 0 whatever the reason; these words of its log tell what it was
+_STOPS = {
+    "EXIT file detected": "an EXIT file was found",
+    "clock time": "its <total_time> has passed",
+    "wallclock": "its <total_time> has passed",
+    "Kill signal received": "i-PI was told to stop by a signal",
+}
+_SUCCESS = "I-PI reports success"
+_CONVERGED = "Geometry optimization converged"
+_MESSAGE = re.compile(r"Soft exit has been requested with message: '\s*(.*?)'")
+
+
+@dataclass(frozen=True)
+class Statuses:
+    """Exit statuses, None of a process that the launcher has stopped itself, and i-PI's log of this run."""
+
+    ipi: int | None
+    client: int | None
+    log: str
+
+
+@dataclass(frozen=True)
+class Ending:
+    """A run that ended without an error.
+
+    Attributes
+    ----------
+    step
+        Steps done.
+    finished
+        Whether i-PI did all that its input asks for.
+    reason
+        Why it stopped before.
+    """
+
+    step: int
+    finished: bool
+    reason: str = ""
+
+
+def read_ending(folder: Path, statuses: Statuses, last_step: int, total: int) -> Ending:
+    """How the run in ``folder`` ended.
+
+    Parameters
+    ----------
+    folder
+        The run folder.
+    statuses
+        Of both processes.
+    last_step
+        Last step in the property file, whose stride may not meet the last one.
+    total
+        Steps that the input asks for.
+
+    Raises
+    ------
+    UserError
+        If i-PI or the client failed or was killed; the message says which, why, and what can be done.
+    """
+    found = checkpoints(folder) if folder.is_dir() else {}
+    step = max(0, last_step, *found)
+    began = not is_starting(folder)
+    where = f"at step {step} of {total}" if began else "before the first step"
+    remedy = "; continue with --resume" if began else ""
+    if statuses.ipi is not None and statuses.ipi < 0:
+        raise UserError(f"i-PI was killed by {_signal(statuses.ipi)} {where}; the client has ended{remedy}")
+    if statuses.ipi:
+        raise UserError(f"i-PI failed {where}: {_last_line(statuses.log)} (see {folder / 'i-pi.log'})")
+    success = _SUCCESS in statuses.log
+    if statuses.client and not (success and statuses.ipi == 0):
+        raise UserError(f"{_client_failure(folder, statuses.client)} {where}; i-PI was stopped{remedy}")
+    stop = next((reason for words, reason in _STOPS.items() if words in statuses.log), None)
+    if step >= total or (success and stop is None):
+        return Ending(step, finished=True)
+    said = _MESSAGE.search(statuses.log)
+    reason = stop or (said[1] if said else "i-PI did not say why")
+    return Ending(step, finished=False, reason=reason)
+
+
+def last_message(folder: Path) -> str:
+    """What i-PI said when it last stopped in ``folder``; empty where it never did."""
+    log = folder / "i-pi.log"
+    said = _MESSAGE.findall(log.read_text(errors="replace")) if log.is_file() else []
+    return str(said[-1]) if said else ""
+
+
+def has_converged(folder: Path) -> bool:
+    """Whether i-PI ended the minimisation in ``folder`` because it had met its tolerances."""
+    return _CONVERGED in last_message(folder)
+
+
+def clean_restart(folder: Path) -> None:
+    """Give RESTART the default prefix of sockets, so that it can also be continued by hand."""
+    path = folder / "RESTART"
+    if path.is_file():
+        path.write_text(by_hand(path.read_text()))
+
+
+def _signal(status: int) -> str:
+    return signal.Signals(-status).name
+
+
+def _client_failure(folder: Path, status: int) -> str:
+    if status < 0:
+        return f"the client was killed by {_signal(status)}"
+    log = folder / "client.log"
+    lines = log.read_text(errors="replace").splitlines() if log.is_file() else []
+    errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    reason = errors[-1] if errors else f"status {status}, {_last_line(chr(10).join(lines))} (see {log})"
+    return f"the client failed ({reason})"
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else "it said nothing"

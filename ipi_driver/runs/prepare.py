@@ -1,0 +1,345 @@
+"""The run folder: a copy of an input with the changes of the command line applied; comments of the XML survive."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ase
+import yaml
+
+from ipi_driver.client.settings import ServeSettings, located_model, make_settings, read_yaml
+from ipi_driver.errors import UserError
+from ipi_driver.ipi_files import edit as xml
+from ipi_driver.ipi_files.start import read_start, write_start
+from ipi_driver.ipi_files.template import check_not_wrapped, is_ipi_xyz, read_template
+from ipi_driver.rotations.quadrature import quadrature
+from ipi_driver.runs.folder import (
+    INPUT,
+    SETTINGS,
+    STARTING,
+    is_checkpoint_name,
+    is_run,
+    is_starting,
+    written_files,
+)
+from ipi_driver.runs.lock import locked
+from ipi_driver.runs.origin import input_file, input_name, write_origin
+from ipi_driver.runs.sockets import check_endpoints, endpoints_of, with_free_ports
+from ipi_driver.shipped import find_shipped
+
+_HEAD = "# settings of `ipi-driver serve`; every key is also an option of the command\n"
+_CLIENT_KEYS = ("device", "dtype", "seed", "threads", "rotation_batch")
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What the command line changes in an input; None leaves it as it is.
+
+    Attributes
+    ----------
+    steps
+        Total number of i-PI steps (outer steps of multiple time stepping).
+    stride
+        Inner steps per outer step of multiple time stepping.
+    average
+        Average of the endpoints that are averaged, or of the only one.
+    model, device, dtype, seed, threads, rotation_batch
+        Settings of the client; the seed is i-PI's too.
+    structure
+        Starting structure.
+    """
+
+    steps: int | None = None
+    stride: int | None = None
+    average: str | None = None
+    model: str | None = None
+    device: str | None = None
+    dtype: str | None = None
+    seed: int | None = None
+    threads: int | None = None
+    rotation_batch: int | None = None
+    structure: Path | None = None
+
+    def __post_init__(self) -> None:
+        for name, smallest in (
+            ("steps", 1),
+            ("stride", 1),
+            ("threads", 1),
+            ("rotation_batch", 1),
+            ("seed", 0),
+        ):
+            number = getattr(self, name)
+            if number is not None and number < smallest:
+                option = name.replace("_", "-")
+                kind = "a positive number" if smallest else "zero or a positive number"
+                of = " of i-PI steps" if name == "steps" else ""
+                raise UserError(f"`--{option}` must be {kind}{of}, got {number}")
+        if self.average is not None:
+            quadrature(self.average)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a run starts from: an i-PI input, its folder, and the settings of the client."""
+
+    path: Path
+    settings: dict[str, Any]
+
+    @property
+    def folder(self) -> Path:
+        return self.path.parent
+
+    @property
+    def name(self) -> str:
+        """Of the default run folder."""
+        return input_name(self.path)
+
+
+def find_source(source: str | Path, changes: Changes) -> Source:
+    """The input that the command line names: a shipped name, a folder, or an XML file.
+
+    Raises
+    ------
+    UserError
+        If there is no input, or no ``driver.yaml`` beside it and no model given either.
+    """
+    path = input_file(source)
+    settings_path = path.parent / SETTINGS
+    if settings_path.is_file():
+        return Source(path, read_yaml(settings_path))
+    if changes.model is None:
+        raise UserError(
+            f"{path.parent} has no {SETTINGS}, which says what model answers which socket; write one "
+            "(`ipi-driver new` gives an example), or give --model"
+        )
+    return Source(path, {"endpoints": endpoints_of(path.read_text()), "input": path})
+
+
+def prepare(source: Source, output: Path, changes: Changes) -> None:
+    """Copy the input to ``output`` with the changes applied; nothing is written if anything is wrong.
+
+    A folder in which no step was done is used again, also if it is the input's own: what i-PI has written there is
+    removed, and nothing else.
+
+    Raises
+    ------
+    UserError
+        If the input, the model or a setting is bad, a file is missing or would be overwritten, or ``output`` is not
+        empty.
+    """
+    if output.exists() and not (output.is_dir() and _nothing_to_lose(output)):
+        remedy = "continue the run with --resume, or give" if is_run(output) else "give"
+        raise UserError(f"{output} exists and is not empty; {remedy} another --output")
+    settings = changed_settings(source.settings, changes)
+    text = source.path.read_text()
+    checked = check_settings(settings, str(source.folder / SETTINGS))
+    check_endpoints(text, checked.endpoints, source.path)
+    if changes.steps is not None:
+        text = xml.with_total_steps(text, changes.steps)
+    xml.total_steps(text, source.path)
+    if changes.stride is not None:
+        text = xml.with_stride(text, changes.stride, source.path)
+    if changes.seed is not None:
+        text = xml.with_seed(text, changes.seed)
+    start = _start(source, text, changes, checked)
+    _check_not_wrapped(source, text, start, checked)
+    if isinstance(start, Path):  # to be copied into the run folder, whatever place the input names
+        named = str(xml.start_file(text))
+        text = xml.with_renamed_file(text, named, Path(named).name)
+        frames, template = source.folder / named, settings.get("structure")
+        # a client that takes its species from the same frames goes on doing so
+        if isinstance(template, Path) and os.path.normpath(template) == os.path.normpath(frames):
+            settings["structure"] = source.folder / frames.name
+    text, settings["endpoints"] = with_free_ports(text, settings["endpoints"])
+    text, outside = xml.with_files_inside(text, source.folder)
+    files = xml.files_named(text, source.folder)
+    settings, extra = _local_paths(settings, source.folder)
+    name = None if start is None else xml.start_file(text) or "init.xyz"
+    if isinstance(start, ase.Atoms):
+        name, extra = Path(str(name)).with_suffix(".xyz").name, []  # the client takes its template there, too
+        text = xml.with_start_file(text, name)
+        settings |= {"structure": name, "pbc": bool(start.pbc.any())}
+        settings.pop("input", None)
+    extra = [path for path in extra if str(path) != name]
+    if missing := [path for path in extra if not (source.folder / path).is_file()]:
+        raise UserError(f"{source.folder / SETTINGS} names {missing[0]}, which is not there")
+    copied = [] if _in_place(source, output) else list(dict.fromkeys([*files, *extra]))
+    _check_nothing_is_lost(source, output, changes.structure, name, [*copied, *map(Path, outside)])
+
+    if output.exists():
+        with locked(output):
+            for path in written_files(output):
+                path.unlink()
+    output.mkdir(parents=True, exist_ok=True)
+    (output / STARTING).touch()
+    if not _in_place(source, output):
+        write_origin(source.path, output)
+    for path in copied:
+        (output / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source.folder / path, output / path)
+    for inner, outer in outside.items():
+        shutil.copyfile(outer, output / inner)
+    if isinstance(start, Path):
+        shutil.copyfile(start, output / str(name))
+    elif start is not None:
+        write_start(start, output / str(name))
+    (output / INPUT).write_text(text)
+    write_settings(output, settings)
+
+
+def _start(source: Source, text: str, changes: Changes, checked: ServeSettings) -> ase.Atoms | Path | None:
+    """Structure that takes the place of the input's, or the whole trajectory that a replay goes through."""
+    named, starts = xml.start_file(text), xml.initial_files(text)
+    template = checked.structure or checked.input or source.path
+    for name in starts:
+        if changes.structure is not None and name == named:
+            continue
+        if is_checkpoint_name(name, text):
+            raise UserError(
+                f"{source.path} starts from {name}, which the run itself writes; rename that file"
+            )
+        if not (source.folder / name).is_file():
+            remedy = "; give --structure FILE" if name == named else ""
+            raise UserError(f"{source.path} starts from {name}, which is not there{remedy}")
+    if changes.structure is None:
+        return None
+    if len(different := list(dict.fromkeys(xml.start_files(text)))) > 1:
+        raise UserError(
+            f"--structure is one start, and the systems of {source.path} have {', '.join(different)}; edit the input"
+        )
+    if named is not None and named not in starts:
+        raise UserError(
+            f"--structure replaces the <file> of <initialize>, and that of {source.path} is {named}, a label of its "
+            "<system_template>: name the file in its <instance>"
+        )
+    path = _located(changes.structure, source.folder)
+    if named is not None and xml.is_replay(text):
+        if xml.start_mode(text) == "xyz" and not is_ipi_xyz(path):
+            raise UserError(
+                f"{path} is no xyz file of i-PI, whose frames have `CELL(abcABC): ...` in their comments; give a "
+                "trajectory that i-PI wrote"
+            )
+        return path
+    here = template if template != source.path or named is None else source.folder / named
+    periodic = read_template(here, checked.pbc).periodic if here.is_file() else True
+    return read_start(path, periodic)
+
+
+def _check_not_wrapped(
+    source: Source, text: str, start: ase.Atoms | Path | None, checked: ServeSettings
+) -> None:
+    if isinstance(start, ase.Atoms):
+        check_not_wrapped(text, start.pbc, source.path)
+        return
+    try:
+        template = read_template(checked.structure or checked.input or source.path, checked.pbc)
+    except UserError:  # the client says what is wrong with it
+        return
+    check_not_wrapped(text, template.pbc, source.path)
+
+
+def _in_place(source: Source, output: Path) -> bool:
+    """Whether a run is begun in the folder of its input."""
+    return source.folder.resolve() == output.resolve()
+
+
+def _check_nothing_is_lost(
+    source: Source, output: Path, structure: Path | None, name: str | None, copied: list[Path]
+) -> None:
+    """`UserError` where a file of the user in ``output`` would be overwritten or removed.
+
+    ``name`` is that of the file that takes the structure of the command line, ``copied`` are those of the input.
+    """
+    written = [] if name is None else [output / name]
+    if _in_place(source, output):
+        written += [output / INPUT] if source.path.name != INPUT else []
+        for path in written:
+            if path.exists():
+                raise UserError(f"{path} of the input itself would be overwritten; give another --output")
+    if structure is not None and output.is_dir():
+        path = _located(structure, source.folder).resolve()
+        written += [*(output / file for file in copied), *written_files(output)]
+        if path in [file.resolve() for file in written]:
+            raise UserError(
+                f"--structure {structure} lies in {output} and would be lost; give another --output"
+            )
+
+
+def changed_settings(settings: dict[str, Any], changes: Changes) -> dict[str, Any]:
+    """The client's settings with the changes applied."""
+    changed = dict(settings)
+    for key in _CLIENT_KEYS:
+        value = getattr(changes, key)
+        if value is not None:
+            changed[key] = value
+    if changes.model is not None:
+        # a path is relative to where the command is given, not to the run folder
+        changed["model"] = located_model(changes.model, Path())
+    if changes.average is not None:
+        endpoints = changed.get("endpoints") or []
+        if not isinstance(endpoints, list) or not all(isinstance(e, dict) for e in endpoints):
+            raise UserError(
+                f"{SETTINGS}: `endpoints` must be a list of mappings such as `- unix: NAME`, got {endpoints}"
+            )
+        endpoints = [dict(e) for e in endpoints]
+        averaged = [e for e in endpoints if e.get("average") not in (None, False, "none")]
+        if not averaged and len(endpoints) > 1:
+            raise UserError(
+                f"--average: none of the {len(endpoints)} endpoints in {SETTINGS} is averaged; say there which is"
+            )
+        for endpoint in averaged or endpoints:
+            endpoint["average"] = changes.average
+        changed["endpoints"] = endpoints
+    return changed
+
+
+def check_settings(settings: dict[str, Any], source: str) -> ServeSettings:
+    """Validated settings; `UserError` for what the client would refuse, before anything is started."""
+    checked = make_settings(settings, source)
+    for endpoint in checked.endpoints:
+        quadrature(endpoint.average)
+    name = checked.model.partition("?")[0]
+    if not name.startswith("ase:") and name != "anisotropic":
+        find_shipped("models", name)
+    return checked
+
+
+def write_settings(output: Path, settings: dict[str, Any]) -> None:
+    """Write ``driver.yaml``."""
+    (output / SETTINGS).write_text(_HEAD + yaml.safe_dump(settings, sort_keys=False))
+
+
+def _nothing_to_lose(folder: Path) -> bool:
+    return is_starting(folder) or not any(folder.iterdir())
+
+
+def _located(path: Path, folder: Path) -> Path:
+    """A structure file given from here, or one of the input's own (``init-512.xyz``)."""
+    if path.is_file():
+        return path
+    if (folder / path).is_file():
+        return folder / path
+    raise UserError(f"no structure file {path}")
+
+
+def _local_paths(settings: dict[str, Any], folder: Path) -> tuple[dict[str, Any], list[Path]]:
+    """Settings whose paths are relative to the run folder, and the files to copy there."""
+    local, files = dict(settings), []
+    for key in ("structure", "input"):
+        path = local.get(key)
+        if not isinstance(path, Path):
+            continue
+        path = Path(os.path.normpath(path))
+        if path.name == INPUT or path.suffix == ".xml":
+            local[key] = INPUT  # the input itself, whatever it was called
+        elif path.is_relative_to(folder):
+            local[key] = str(path.relative_to(folder))
+            files.append(path.relative_to(folder))
+        else:
+            local[key] = str(path)
+    local.pop("stats", None)
+    return local, files

@@ -1,0 +1,183 @@
+"""Continuing a run folder: the newest checkpoint, with outputs that go on exactly where it stands."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import BinaryIO
+
+from ipi_driver.client.settings import ServeSettings, read_yaml
+from ipi_driver.errors import UserError
+from ipi_driver.ipi_files import edit as xml
+from ipi_driver.runs.folder import (
+    CONTINUE,
+    INPUT,
+    SETTINGS,
+    STARTING,
+    checkpoints,
+    is_run,
+    is_starting,
+    outputs,
+    set_aside,
+    swap_files,
+)
+from ipi_driver.runs.lock import locked
+from ipi_driver.runs.prepare import (
+    Changes,
+    Source,
+    changed_settings,
+    check_settings,
+    prepare,
+    write_settings,
+)
+from ipi_driver.runs.sockets import with_free_ports
+
+RESUMABLE = ("steps", "device", "threads", "rotation_batch")
+"""Changes that leave a run what it was."""
+_STEP = re.compile(rb"Step:\s*(\d+)")
+_FRAMES = tuple(re.compile(first) for first in (rb"TITLE\b", rb"\{", rb"\s*#EXTRAS", rb"\s*\d+\s*$"))
+"""First lines of frames: of pdb, json and extras, with the step, and of xyz, where the next line has it."""
+_STEP_COLUMN = re.compile(rb"#\s*column\s+(\d+)\s*-->\s*step\b")
+
+
+def prepare_resume(output: Path, changes: Changes) -> str:
+    """Make a run folder ready to go on; returns the name of the file that i-PI starts from.
+
+    Outputs beyond the checkpoint (i-PI was killed after it had written it) are cut off, as i-PI writes them again.
+    A run that was killed before its first checkpoint begins anew with the input in its folder, which is the file that
+    is returned then; what it had written is set aside.
+
+    Raises
+    ------
+    UserError
+        If there is nothing to continue, another launcher runs in the folder, or more than the number of steps and where
+        the model runs was to change.
+    """
+    if not is_run(output):
+        raise UserError(f"nothing to resume in {output}: it is not a run folder; start it without --resume")
+    other = [k for k, v in vars(changes).items() if v is not None and k not in RESUMABLE]
+    if other:
+        raise UserError(
+            f"--resume continues a run as it was; --{other[0]} belongs to a new run (give another --output)"
+        )
+    with locked(output):  # cutting the outputs of a run that goes on would destroy them
+        if max(checkpoints(output), default=0) > 0:
+            return _prepare_resume(output, changes)
+        if not is_starting(output):
+            set_aside(output)
+            (output / STARTING).touch()
+    prepare(Source((output / INPUT).resolve(), read_yaml(output / SETTINGS)), output, changes)
+    return INPUT
+
+
+def _prepare_resume(output: Path, changes: Changes) -> str:
+    found = checkpoints(output)
+    done = max(found)
+    text, input_text = found[done].read_text(), (output / INPUT).read_text()
+    steps = changes.steps or xml.total_steps(input_text, output / INPUT)
+    if done >= steps:
+        raise UserError(
+            f"the run in {output} has done {done} of {steps} steps; continue it with a larger --steps"
+        )
+    used = Changes(device=changes.device, threads=changes.threads, rotation_batch=changes.rotation_batch)
+    settings = changed_settings(read_yaml(output / SETTINGS), used)
+    check_settings(settings, str(output / SETTINGS))
+
+    for key in ("structure", "input"):
+        if isinstance(settings.get(key), Path) and settings[key].is_relative_to(output.resolve()):
+            settings[key] = str(settings[key].relative_to(output.resolve()))
+    if settings.get("endpoints"):  # the ports may be another run's by now
+        text, settings["endpoints"] = with_free_ports(text, settings["endpoints"])
+        for old, new in zip(xml.sockets(input_text), xml.sockets(text), strict=False):
+            if old != new and old.mode == new.mode == "inet":
+                input_text = xml.with_port(input_text, old, int(new.address.rpartition(":")[2]))
+    write_settings(output, settings)
+    (output / CONTINUE).write_text(by_hand(xml.with_total_steps(text, steps)))
+    (output / INPUT).write_text(xml.with_total_steps(input_text, steps))
+    for path in outputs(output):
+        if not cut_after(path, done):
+            print(
+                f"{path} does not tell its steps and is not cut: it may repeat some after {done}",
+                file=sys.stderr,
+            )
+    for path in swap_files(output):
+        cut_swaps_from(path, done)
+    (output / STARTING).unlink(missing_ok=True)
+    for path in found.values():  # i-PI would keep them as #RESTART#0# and so on
+        if path.name != CONTINUE and not re.search(r"_\d+$", path.name):
+            path.unlink()
+    stats = output / "stats.json"
+    if stats.is_file():
+        stats.rename(output / f"stats-to-{done}.json")
+    return CONTINUE
+
+
+def by_hand(text: str) -> str:
+    """The checkpoint with the default prefix of sockets instead of that of a run which is over."""
+    default = str(ServeSettings.model_fields["sockets_prefix"].default)
+    return xml.with_attribute(text, "simulation", "sockets_prefix", default)
+
+
+def cut_after(path: Path, step: int) -> bool:
+    """Cut an output of i-PI where it goes beyond ``step``, or where its last row or frame is incomplete.
+
+    Returns
+    -------
+    bool
+        Whether it could be: a binary trajectory, or a property file without a column of steps, is left as it is.
+    """
+    with path.open("r+b") as stream:
+        first = stream.readline()
+        stream.seek(0)
+        begins = next((pattern for pattern in _FRAMES if pattern.match(first)), None)
+        end = _end_of_rows(stream, step) if begins is None else _end_of_frames(stream, step, begins, first)
+        if end is not None:
+            stream.truncate(end)
+    return end is not None or not first
+
+
+def cut_swaps_from(path: Path, done: int) -> None:
+    """Cut the swaps of replica exchange that a run with ``done`` steps has not made yet, and an incomplete row.
+
+    i-PI writes them with the number of steps done before, so that the first to be cut has ``done`` itself.
+    """
+    with path.open("r+b") as stream:
+        end = 0
+        for line in stream:
+            columns = line.split()
+            if not line.endswith(b"\n") or not columns or not columns[0].isdigit() or int(columns[0]) >= done:
+                break
+            end += len(line)
+        stream.truncate(end)
+
+
+def _end_of_rows(stream: BinaryIO, step: int) -> int | None:
+    """Where the rows up to ``step`` of a property file end; None where it has no column of steps."""
+    column: int | None = None
+    offset = 0
+    for line in stream:
+        if header := _STEP_COLUMN.match(line):
+            column = int(header[1]) - 1
+        elif line.startswith(b"#") or column is None:
+            pass
+        elif not line.endswith(b"\n") or float(line.split()[column]) > step:
+            break
+        offset += len(line)
+    return offset if column is not None else None
+
+
+def _end_of_frames(stream: BinaryIO, step: int, begins: re.Pattern[bytes], first: bytes) -> int:
+    """Where the frames up to ``step`` of a trajectory end; their first lines match ``begins``, as ``first`` does."""
+    start = offset = 0
+    complete = known = True
+    for line in stream:
+        complete = line.endswith(b"\n")
+        if begins.match(line) or (not complete and first.startswith(line)):
+            start, known = offset, False
+        if not known and (found := _STEP.search(line)):
+            known = True  # what else a frame of extras holds is the model's own
+            if int(found[1]) > step:
+                return start
+        offset += len(line)
+    return offset if complete and known else start

@@ -1,0 +1,61 @@
+"""The sockets of an i-PI input against the endpoints of the client."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ipi_driver.client.settings import EndpointSettings
+from ipi_driver.errors import UserError
+from ipi_driver.ipi_files.edit import Socket, sockets, with_port
+
+_LOCAL = ("localhost", "127.0.0.1")
+
+
+def endpoints_of(text: str) -> list[dict[str, Any]]:
+    """An endpoint without average for each socket of an input."""
+    return [{found.mode: found.address, "average": "none"} for found in sockets(text)]
+
+
+def check_endpoints(text: str, endpoints: Sequence[EndpointSettings], source: Path) -> None:
+    """Raise unless every socket of the input has its endpoint, and the other way round.
+
+    i-PI would wait for ever for a client on a socket that nobody answers.
+    """
+    opened = {found.label for found in sockets(text)}
+    answered = {endpoint.label for endpoint in endpoints}
+    if not opened:
+        raise UserError(f"{source} has no <ffsocket> for the client to answer; run it with i-pi alone")
+    if missing := sorted(opened - answered):
+        raise UserError(
+            f"{source} opens the socket `{missing[0]}`, which no endpoint of driver.yaml answers; it has: "
+            f"{', '.join(sorted(answered))}"
+        )
+    if missing := sorted(answered - opened):
+        raise UserError(
+            f"driver.yaml answers the socket `{missing[0]}`, which {source} does not open; it opens: "
+            f"{', '.join(sorted(opened))}"
+        )
+
+
+def with_free_ports(text: str, endpoints: Sequence[dict[str, Any]]) -> tuple[str, list[dict[str, Any]]]:
+    """Input and endpoints with every local network port replaced by a free one, so that runs never meet."""
+    changed = [dict(endpoint) for endpoint in endpoints]
+    for found in sockets(text):
+        host = found.address.rpartition(":")[0]
+        if found.mode != "inet" or host not in _LOCAL:
+            continue
+        port = _free_port(host)
+        text = with_port(text, found, port)
+        for endpoint in changed:
+            if endpoint.get("inet") == found.address:
+                endpoint["inet"] = Socket("inet", f"{host}:{port}").address
+    return text, changed
+
+
+def _free_port(host: str) -> int:
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,1 @@
+"""Reproductions of publications, through the public interface of the package."""

@@ -1,0 +1,176 @@
+"""Runs of a plan as processes of ``ipi-driver run``, several at a time; one that fails does not stop the others."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ipi_driver.client.signals import heeded_signals
+from ipi_driver.errors import UserError
+from ipi_driver.runs.monitor import PropertyMonitor
+from ipi_driver.runs.sets import is_begun, is_finished
+from ipi_driver.shipped import shipped_folder
+from ipi_driver.studies.langer2024.plan import Part, Settings, cells_folder, shipped_cells
+
+_PATIENCE = 60.0
+"""Seconds that an interrupted run has to write its RESTART."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A run that ended before its end."""
+
+    part: Part
+    status: int
+    log: Path
+
+
+class Runs:
+    """The runs of one output folder.
+
+    Parameters
+    ----------
+    output
+        Of the reproduction.
+    settings
+        Model and seed.
+    threads
+        Of each model.
+    device
+        Torch device of the models of the runs; None: that of the input.
+    """
+
+    def __init__(self, output: Path, settings: Settings, threads: int, device: str | None = None) -> None:
+        self.output = output.resolve()
+        self.settings = settings
+        self.threads = threads
+        self.device = device
+        self.notes: list[str] = []
+        self._monitors: dict[str, PropertyMonitor] = {}
+
+    def folder(self, part: Part) -> Path:
+        """Where a run is."""
+        return self.output / "runs" / part.name
+
+    def log(self, part: Part) -> Path:
+        """What a run said."""
+        return self.output / "logs" / f"{part.name}.log"
+
+    def complete(self, part: Part) -> bool:
+        """Whether a run has come to its end."""
+        folder = self.folder(part)
+        if not part.is_set:
+            return is_finished(folder, part.steps)
+        names = self.cells(part)
+        return all(is_finished(folder / name) for name in names)
+
+    @staticmethod
+    def cells(part: Part) -> list[str]:
+        """Names of the cells of a set."""
+        if part.structures:
+            return list(part.structures)
+        return shipped_cells(part.source)
+
+    def command(self, part: Part) -> list[str]:
+        """``ipi-driver run ...`` that begins a run, or continues it where there is something to continue."""
+        folder = self.folder(part)
+        command = [sys.executable, "-m", "ipi_driver", "run", str(shipped_folder("inputs") / part.source)]
+        command += ["--output", str(folder), "--threads", str(self.threads)]
+        if self.device is not None:
+            command += ["--device", self.device]
+        begun = folder.is_dir() if part.is_set else is_begun(folder)
+        if part.steps is not None:
+            command += ["--steps", str(part.steps)]
+        if part.is_set and part.structures:
+            command += ["--structures", str(cells_folder(self.output, part))]
+        if begun:
+            return [*command, "--resume"]
+        command += ["--model", self._model(), "--seed", str(self.settings.seed)]
+        if part.average is not None:
+            command += ["--average", part.average]
+        if part.stride is not None:
+            command += ["--stride", str(part.stride)]
+        if part.structures and not part.is_set:
+            command += ["--structure", str(shipped_folder("inputs") / part.source / part.structures[0])]
+        return command
+
+    def _model(self) -> str:
+        path = Path(self.settings.model)
+        return str(path.resolve()) if path.exists() else self.settings.model
+
+    def progress(self, part: Part) -> tuple[int, int]:
+        """Steps (of a set: cells) done, and all of them; what cannot be read yet counts as nothing."""
+        folder = self.folder(part)
+        if part.is_set:
+            names = self.cells(part)
+            return sum(is_finished(folder / name) for name in names), len(names)
+        total = part.steps or 1
+        try:
+            if part.name not in self._monitors:
+                self._monitors[part.name] = PropertyMonitor(folder)
+            return max(0, self._monitors[part.name].update().step), total
+        except (OSError, ValueError, UserError):
+            return 0, total
+
+    def execute(
+        self, parts: Sequence[Part], jobs: int, watch: Callable[[Sequence[Part]], None]
+    ) -> list[Failure]:
+        """Run the parts, ``jobs`` at a time, in their order.
+
+        Parameters
+        ----------
+        watch
+            Called several times a second with the parts that are running.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            After the runs have been asked to stop and have written what they need to be resumed.
+        """
+        waiting, failures = list(parts), []
+        running: dict[subprocess.Popen[bytes], Part] = {}
+        environment = dict(os.environ, OMP_NUM_THREADS=str(self.threads))
+        (self.output / "logs").mkdir(parents=True, exist_ok=True)
+        previous = {number: signal.signal(number, _interrupt) for number in heeded_signals()}
+        try:
+            while waiting or running:
+                while waiting and len(running) < jobs:
+                    part = waiting.pop(0)
+                    with self.log(part).open("ab") as log:
+                        process = subprocess.Popen(
+                            self.command(part), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment,
+                            cwd=self.output, start_new_session=True,
+                        )  # fmt: skip
+                    running[process] = part
+                watch(list(running.values()))
+                time.sleep(0.3)
+                for process in [p for p in running if p.poll() is not None]:
+                    part = running.pop(process)
+                    if process.returncode or not self.complete(part):
+                        failures.append(Failure(part, process.returncode, self.log(part)))
+        finally:
+            _stop(list(running))  # none is left where all went well
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+        return failures
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    for process in processes:
+        process.terminate()
+    end = time.monotonic() + _PATIENCE
+    for process in processes:
+        try:
+            process.wait(max(0.1, end - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()

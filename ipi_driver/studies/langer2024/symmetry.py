@@ -1,0 +1,117 @@
+"""Symmetry errors of the model on snapshots of the reproduction's own runs."""
+
+from __future__ import annotations
+
+import html
+import json
+import math
+from collections.abc import Callable, Sequence
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from ipi_driver.ipi_files import Run
+from ipi_driver.ipi_files.structures import DataSet
+from ipi_driver.potentials import load_potential, load_precise
+from ipi_driver.report.check_figures import write_figures
+from ipi_driver.report.check_tables import write_check
+from ipi_driver.report.page import figure_html, table_html
+from ipi_driver.structure import Structure
+from ipi_driver.studies.langer2024.plan import Part
+from ipi_driver.studies.langer2024.runner import Runs
+from ipi_driver.symmetry.check import DEFAULT_AVERAGES, CheckSettings, run_check
+
+Start = Callable[[str, int], Callable[[int], None]]
+_SNAPSHOTS = {"gas": 200, "liquid": 3, "ice": 2}
+"""Structures of the check; those of the condensed phases cost most."""
+_CHECK_CAPTIONS = {
+    "convergence": "Force error of every average against its evaluations.",
+    "degrees": "Symmetry error of the raw model by angular degree and parity.",
+    "angles": "Symmetry error against the angle between two frames.",
+}
+
+
+def symmetry_errors(runs: Runs, parts: Sequence[Part], folder: Path, start: Start) -> dict[str, float]:
+    """Symmetry errors in meV and meV/Å by data set, average and quantity; not repeated if the folder has them."""
+    path = folder / "check.json"
+    found = data_sets(runs, parts)
+    names = [data.name for data in found]
+    if not found:
+        return {}
+    if not (path.is_file() and list(json.loads(path.read_text())["consistency"]) == names):
+        model = runs.settings.model
+        settings = CheckSettings(averages=DEFAULT_AVERAGES, seed=runs.settings.seed)
+        potential = load_potential(model)
+        result = run_check(potential, found, settings, None, load_precise(model, potential), start)
+        write_figures(result, folder)
+        write_check(result, folder)  # last: it says that the check is complete
+    errors = json.loads(path.read_text())["errors"]
+    return {
+        f"{row['data_set']}:{row['average']}:{key}": 1e3 * row[key]
+        for row in errors
+        for key in ("energy_mae", "force_mae")
+    }
+
+
+def data_sets(runs: Runs, parts: Sequence[Part]) -> list[DataSet]:
+    """Snapshots of the raw runs, and the cells of ice as they are made."""
+    found = []
+    names = {part.name: part for part in parts}
+    for name, run, pbc in (("gas", "gas-nve-raw", False), ("liquid", "liquid-raw", True)):
+        if run in names:
+            structures = _snapshots(runs.folder(names[run]), _SNAPSHOTS[name], pbc)
+            found.append(DataSet(name, structures))
+    if "ice-raw" in names:
+        part = names["ice-raw"]
+        cells = [runs.folder(part) / name for name in runs.cells(part)[: _SNAPSHOTS["ice"]]]
+        found.append(DataSet("ice", tuple(_snapshots(cell, 1, True)[0] for cell in cells)))
+    return found
+
+
+def _snapshots(folder: Path, most: int, periodic: bool) -> tuple[Structure, ...]:
+    """At most ``most`` frames at equal distances over a run, which is streamed."""
+    run = Run(folder)
+    stride = max(1, (run.n_frames() - 1) // max(1, most - 1))
+    frames = islice(run.frames(["positions"], stride), most)
+    return tuple(
+        Structure(run.numbers, f.positions, f.cell if periodic else np.zeros((3, 3)), np.full(3, periodic))
+        for f in frames
+    )
+
+
+def symmetry_section(folder: Path) -> str:
+    """HTML of the symmetry errors in a folder; empty where there are none."""
+    path = folder / "check.json"
+    if not path.is_file():
+        return ""
+    content = json.loads(path.read_text())
+    header = [
+        "data set",
+        "average",
+        "evaluations",
+        "energy / meV per structure",
+        "force / meV/Å",
+        "largest force / meV/Å",
+    ]
+    rows = [
+        [
+            row["data_set"], row["average"], str(row["n_frames"]), _short(row["energy_mae"]), _short(row["force_mae"]),
+            _short(row["force_max"]),
+        ]
+        for row in content["errors"]
+    ]  # fmt: skip
+    parts = [
+        f"<h2>Symmetry error against {html.escape(content['settings']['reference'])}</h2>",
+        table_html(header, rows),
+        f"<p>{html.escape(content['recommendation']['text'])}</p>",
+    ]
+    for name, caption in _CHECK_CAPTIONS.items():
+        png = folder / f"{name}.png"
+        if png.is_file():
+            parts.append(figure_html("Symmetry error: " + name, caption, png))
+    return "".join(parts)
+
+
+def _short(value: float | None) -> str:
+    return "–" if value is None or not math.isfinite(value) else f"{1e3 * value:.3g}"

@@ -1,0 +1,253 @@
+"""The whole check of a model: errors, degrees, consistency, recommendation, stride."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from ipi_driver.errors import UserError
+from ipi_driver.ipi_files.structures import DataSet
+from ipi_driver.potentials.base import Potential
+from ipi_driver.rotations.pool import Progress, RotationPool, no_progress
+from ipi_driver.rotations.quadrature import quadrature
+from ipi_driver.symmetry.consistency import Consistency, check_consistency
+from ipi_driver.symmetry.degrees import (
+    Decomposition,
+    decompose,
+    decomposition_grid,
+    mean_decomposition,
+    residual_force,
+    shared_force,
+)
+from ipi_driver.symmetry.errors import AverageError, symmetry_errors, time_averages
+from ipi_driver.symmetry.outer_step import StrideTable, correction_series, require_frames, stride_table
+from ipi_driver.symmetry.recommend import Recommendation, recommend
+
+DEFAULT_AVERAGES = ("none", "i", "D2", "D2h", "T", "Th", "O", "Oh", "I", "Ih", "2", "2i", "3", "3i")
+
+Stage = Callable[[str, int], Progress]
+"""Opens a stage of the work: its description and number of frames give the function that reports progress."""
+
+_DEGREES = (6, 5, 4, 3)
+_DEGREE_SECONDS = 30.0
+_DEGREE_STRUCTURES = 3
+
+
+@dataclass(frozen=True)
+class CheckSettings:
+    """What to do.
+
+    Attributes
+    ----------
+    averages, reference
+        Names.
+    tolerance
+        eV/Å.
+    max_degree
+        Of the decomposition; None: as high as `_DEGREE_SECONDS` per structure allow, at least 2.
+    seed, rotation_batch
+        As in `RotationalAverage`.
+    time_step
+        Inner step of multiple time stepping, fs.
+    """
+
+    averages: tuple[str, ...] = DEFAULT_AVERAGES
+    reference: str = "Ih"
+    tolerance: float = 1e-3
+    max_degree: int | None = None
+    seed: int = 0
+    rotation_batch: int | None = None
+    time_step: float = 0.5
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """What was found.
+
+    Attributes
+    ----------
+    model
+        Name of the potential.
+    settings
+        As given.
+    errors
+        Rows of the table.
+    decompositions, consistency
+        By data set.
+    reference_errors
+        By data set, estimate from above of the reference's own root-mean-square force error, eV/Å.
+    recommendation
+        The cheapest sufficient average.
+    stride
+        For the trajectory, if there is one and averaging is of use.
+    has_trajectory
+        Whether there is one.
+    """
+
+    model: str
+    settings: CheckSettings
+    errors: tuple[AverageError, ...]
+    decompositions: dict[str, Decomposition]
+    consistency: dict[str, Consistency]
+    reference_errors: dict[str, float]
+    recommendation: Recommendation
+    stride: StrideTable | None
+    has_trajectory: bool = False
+
+
+def silent(description: str, total: int) -> Progress:
+    """A `Stage` that shows nothing."""
+    return no_progress
+
+
+def run_check(
+    potential: Potential,
+    data_sets: Sequence[DataSet],
+    settings: CheckSettings,
+    trajectory: tuple[DataSet, float] | None = None,
+    precise: Potential | None = None,
+    stage: Stage = silent,
+) -> CheckResult:
+    """Check a potential on data sets.
+
+    Parameters
+    ----------
+    potential
+        In the precision in which it will be used.
+    data_sets
+        Structures.
+    settings
+        What to do.
+    trajectory
+        Frames at equal times and the time between them in fs, for the stride.
+    precise
+        The potential in double precision for the finite differences; None: ``potential``.
+    stage
+        For progress bars.
+
+    Raises
+    ------
+    UserError
+        If an average is unknown, the reference is random, the tolerance is not positive, or the trajectory too short.
+    """
+    names = _checked(settings)
+    sets = _named(data_sets)
+    if trajectory is not None:
+        data, spacing = trajectory
+        require_frames(len(data.structures), spacing, settings.time_step)
+    pool = RotationPool([quadrature(name) for name in names], settings.seed)
+    timings = {}
+    for name, data in sets.items():
+        stage(f"{name}: timing", 0)
+        timings[name] = time_averages(potential, data.structures[0], names, settings.rotation_batch)
+    errors = []
+    for name, data in sets.items():
+        progress = stage(f"{name}: {len(names)} averages", pool.n_evaluations * len(data.structures))
+        rows = symmetry_errors(
+            potential,
+            {name: data.structures},
+            names,
+            settings.reference,
+            settings.seed,
+            settings.rotation_batch,
+            progress,
+            {name: data.masses},
+        )
+        errors += [replace(row, seconds=timings[name][row.average]) for row in rows]
+    decompositions = {
+        name: _decompose(potential, data, settings, _per_frame(timings[name]), stage)
+        for name, data in sets.items()
+    }
+    consistency = {}
+    for name, data in sets.items():
+        stage(f"{name}: finite differences", 0)
+        consistency[name] = check_consistency(precise or potential, data.structures[0])
+    reference = quadrature(settings.reference)
+    shared = {
+        (name, average): shared_force(found, quadrature(average), reference)
+        for name, found in decompositions.items()
+        for average in names
+        if quadrature(average).random is None
+    }
+    recommendation = recommend(errors, settings.tolerance, shared)
+    stride = None
+    if trajectory is not None and recommendation.average != "none":
+        stride = _stride(potential, trajectory, recommendation, settings, stage)
+    return CheckResult(
+        model=potential.name,
+        settings=settings,
+        errors=tuple(errors),
+        decompositions=decompositions,
+        consistency=consistency,
+        reference_errors={name: residual_force(found, reference) for name, found in decompositions.items()},
+        recommendation=recommendation,
+        stride=stride,
+        has_trajectory=trajectory is not None,
+    )
+
+
+def _checked(settings: CheckSettings) -> list[str]:
+    """All averages, the raw result first; wrong ones raise before any work is done."""
+    if settings.tolerance <= 0:
+        raise UserError(f"--tolerance must be positive, got {1000 * settings.tolerance:g} meV/Å")
+    if settings.max_degree is not None and not 1 <= settings.max_degree <= 10:
+        raise UserError(f"--max-degree must be 1 to 10, got {settings.max_degree}")
+    if quadrature(settings.reference).random is not None or settings.reference == "none":
+        raise UserError(f"--reference must be a fixed grid such as Ih or 4i, got {settings.reference}")
+    names = list(dict.fromkeys(["none", *settings.averages, settings.reference]))
+    for name in names:
+        quadrature(name)
+    return names
+
+
+def _named(data_sets: Sequence[DataSet]) -> dict[str, DataSet]:
+    """Data sets by name, made different where two files are called the same."""
+    named: dict[str, DataSet] = {}
+    for data in data_sets:
+        name = data.name
+        if name in named:
+            name = f"{data.name} ({sum(key.startswith(data.name) for key in named) + 1})"
+        named[name] = data
+    if not named:
+        raise UserError("no structures to check")
+    return named
+
+
+def _per_frame(seconds: dict[str, float]) -> float:
+    largest = max(seconds, key=lambda name: len(quadrature(name)))
+    return seconds[largest] / len(quadrature(largest))
+
+
+def _decompose(
+    potential: Potential, data: DataSet, settings: CheckSettings, per_frame: float, stage: Stage
+) -> Decomposition:
+    degree = settings.max_degree
+    if degree is None:
+        affordable = [
+            d for d in _DEGREES if per_frame * len(quadrature(decomposition_grid(d))) <= _DEGREE_SECONDS
+        ]
+        degree = affordable[0] if affordable else 2
+    chosen = data.sample(_DEGREE_STRUCTURES).structures
+    total = len(quadrature(decomposition_grid(degree))) * len(chosen)
+    progress = stage(f"{data.name}: degrees up to {degree}", total)
+    return mean_decomposition(
+        [decompose(potential, s, degree, settings.rotation_batch, progress) for s in chosen]
+    )
+
+
+def _stride(
+    potential: Potential,
+    trajectory: tuple[DataSet, float],
+    recommendation: Recommendation,
+    settings: CheckSettings,
+    stage: Stage,
+) -> StrideTable:
+    data, spacing = trajectory
+    progress = stage(f"{data.name}: correction", recommendation.n_frames * len(data.structures))
+    corrections, raws = correction_series(
+        potential, data.structures, recommendation.average, settings.rotation_batch, progress
+    )
+    masses = None if data.masses is None else data.masses[0]
+    return stride_table(
+        corrections, raws, spacing, settings.time_step, settings.tolerance, data.structures, masses
+    )

@@ -1,0 +1,104 @@
+"""The cheapest average that is good enough."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ipi_driver.rotations.quadrature import quadrature
+from ipi_driver.symmetry.errors import AverageError
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """What to use.
+
+    Attributes
+    ----------
+    average
+        The cheapest average whose force error is below the tolerance on every data set; if there is none, the
+        one with the smallest error.
+    force_mae
+        Its error on the worst data set, eV/Å, with what it shares with the reference.
+    n_frames
+        Evaluations.
+    sufficient
+        Whether it is below the tolerance.
+    tolerance
+        eV/Å.
+    shared
+        The part of the error that it shares with the reference, eV/Å.
+    """
+
+    average: str
+    force_mae: float
+    n_frames: int
+    sufficient: bool
+    tolerance: float
+    shared: float = 0.0
+
+    @property
+    def text(self) -> str:
+        """One sentence for people."""
+        error, tolerance = 1000 * self.force_mae, 1000 * self.tolerance
+        if not self.sufficient:
+            larger = "a larger reference (--reference 4i) and " if self._said else ""
+            return (
+                f"No average is below {tolerance:g} meV/Å: the best is {self.average} with {error:.3g} meV/Å"
+                f"{self._said}. Add {larger}larger ones (--average 4i) or raise --tolerance."
+            )
+        if self.average == "none":
+            return (
+                f"No average is needed: the raw force error, {error:.3g} meV/Å, is below {tolerance:g} meV/Å."
+            )
+        return (
+            f"Use {self.average} ({self.n_frames} evaluations): force error {error:.3g} meV/Å{self._said}, "
+            f"below {tolerance:g} meV/Å."
+        )
+
+    @property
+    def _said(self) -> str:
+        """What the table does not show, where it is most of the error."""
+        if self.shared <= 0.5 * self.force_mae or self.average == "none":
+            return ""
+        return f" ({1000 * self.shared:.2g} of it estimated: the reference has it too)"
+
+
+def recommend(
+    rows: Sequence[AverageError], tolerance: float, shared: Mapping[tuple[str, str], float] | None = None
+) -> Recommendation:
+    """Choose from the table of errors; the reference, whose error is zero by construction, does not count.
+
+    One random frame is no candidate: its error is the raw one, drawn again. Of averages that cost the same a fixed one
+    comes before one in random frames.
+
+    Parameters
+    ----------
+    rows
+        Of all data sets.
+    tolerance
+        Largest mean absolute force error, eV/Å.
+    shared
+        By data set and average the error (eV/Å) in common with the reference, which the table does not show.
+    """
+    worst: dict[str, tuple[float, int]] = {}
+    hidden: dict[str, float] = {}
+    for row in rows:
+        if not (row.is_reference or (row.n_frames == 1 and _is_random(row.average))):
+            common = (shared or {}).get((row.data_set, row.average), 0.0)
+            error = float(np.hypot(row.force_mae, common))
+            if error >= worst.get(row.average, (0.0, 0))[0]:
+                worst[row.average], hidden[row.average] = (error, row.n_frames), common
+    good = {name: value for name, value in worst.items() if value[0] <= tolerance}
+    if good:
+        name = min(good, key=lambda name: (good[name][1], _is_random(name), good[name][0]))
+    else:
+        name = min(worst, key=lambda name: (worst[name][0], worst[name][1]))
+    error, n_frames = worst[name]
+    return Recommendation(name, error, n_frames, bool(good), tolerance, hidden[name])
+
+
+def _is_random(average: str) -> bool:
+    return quadrature(average).random is not None

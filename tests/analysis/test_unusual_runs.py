@@ -1,0 +1,208 @@
+"""Runs with fixed atoms, several kinds of molecules, changing strides, symmetric molecules: right, or left out."""
+
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import synthetic
+from ase.build import molecule
+from scipy.spatial.transform import Rotation
+
+from ipi_driver.analysis.dispatch import analyse_folders
+from ipi_driver.analysis.liquid import _add_first_maximum
+from ipi_driver.analysis.result import Analysis, Curve, Options
+from ipi_driver.units import DALTON, KB
+
+
+@pytest.fixture(scope="module")
+def liquid(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return synthetic.liquid(tmp_path_factory.mktemp("runs") / "liquid", 0)
+
+
+def analyse(folder: Path, **options: object) -> Analysis:
+    (analysis,) = analyse_folders([folder], Options(**({"longest_lag": 2.0, "pair_frames": 50} | options)))
+    return analysis
+
+
+def said(analysis: Analysis, *words: str) -> bool:
+    return any(all(word in note for word in words) for note in analysis.notes)
+
+
+def many(name: str, folder: Path, n_frames: int = 60, noise: float = 0.0) -> Path:
+    """27 molecules of a kind in a cubic cell of 15 Å, turned at random in every frame."""
+    atoms = molecule(name)
+    rng = np.random.default_rng(3)
+    grid = 5.0 * np.array(np.unravel_index(np.arange(27), (3, 3, 3))).T
+    frames = []
+    for _ in range(n_frames):
+        turned = np.einsum("mxy,ky->mkx", Rotation.random(27, rng=rng).as_matrix(), atoms.positions)
+        frames.append((grid[:, None] + turned + noise * rng.normal(size=turned.shape)).reshape(-1, 3))
+    symbols = list(atoms.get_chemical_symbols()) * 27
+    return synthetic.write_run(
+        folder, {"pos": frames}, 100, np.zeros((n_frames, 2)), length=15.0, symbols=symbols
+    )
+
+
+@pytest.mark.parametrize("held", ["fixatoms", "fixatoms_dof"])
+def test_temperature_of_the_atoms_that_move(tmp_path: Path, held: str) -> None:
+    rng = np.random.default_rng(1)
+    masses, n = np.tile(synthetic.MASSES, 8), 24
+    positions = (
+        4.0 * np.array(np.unravel_index(np.arange(8), (2, 2, 2))).T[:, None] + synthetic.WATER
+    ).reshape(-1, 3)
+    velocities = rng.normal(size=(600, n, 3)) * np.sqrt(KB * 300.0 / (DALTON * masses))[:, None]
+    velocities[:, :12] = 0.0
+    trajectory = {"pos": [positions] * 600, "vel": list(velocities)}
+    folder = synthetic.write_run(tmp_path / "wall", trajectory, 100, np.zeros((600, 2)), length=8.0)
+    indices = list(range(12)) if held == "fixatoms" else list(range(36))
+    xml = folder / "input.xml"
+    xml.write_text(xml.read_text().replace("<dynamics mode", f"<{held}> {indices} </{held}> <dynamics mode"))
+    analysis = analyse(folder)
+    for element in "OH":
+        scalar = analysis.scalars[f"temperature_{element}"]
+        assert abs(scalar.value - 300.0) < 4.5 * scalar.error
+        assert scalar.error < 15.0
+    assert said(analysis, "12 atoms that are free to move")
+    xml.write_text(xml.read_text().replace(str(indices), "[ 0, 1 ]").replace("fixatoms>", "fixatoms_dof>"))
+    assert said(analyse(folder), "kinetic temperature left out", "single coordinates")
+
+
+def test_relaxation_energy_of_a_mixture_is_that_of_all_its_molecules(tmp_path: Path) -> None:
+    water, dioxide = molecule("H2O"), molecule("CO2")
+    kinds = [dioxide, water, water, water]
+    positions = np.concatenate([kind.positions + [4.0 * k, 0.0, 0.0] for k, kind in enumerate(kinds)])
+    symbols = [symbol for kind in kinds for symbol in kind.get_chemical_symbols()]
+    energies = np.array([[0.0, -80.0], [0.0, -81.0]])
+    for name in "ab":
+        synthetic.write_run(
+            tmp_path / "set" / name,
+            {"pos": [positions, positions]},
+            1,
+            energies,
+            length=16.0,
+            symbols=symbols,
+            motion="minimize",
+        )
+    assert analyse(tmp_path / "set").scalars["ice_gain"].value == pytest.approx(-1e3 / 4)
+
+
+def test_rows_that_change_their_stride_are_no_series(liquid: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(liquid, tmp_path / "strides"))
+    path = folder / "simulation.out"
+    lines = path.read_text().splitlines(keepends=True)
+    header, rows = lines[:4], lines[4:]
+    path.write_text("".join(header + rows[:400] + rows[400::20]))
+    analysis = analyse(folder)
+    assert "drift" not in analysis.scalars
+    assert said(analysis, "drift left out", "200 steps apart in one part and 4000 in another")
+    # rows that a crash tore out here and there are no other stride
+    path.write_text("".join(header + rows[:300] + rows[301:]))
+    assert analyse(folder).scalars["drift"].value == pytest.approx(5.0, rel=1e-3)
+
+
+def test_a_run_that_goes_on_from_a_checkpoint_writes_no_header(liquid: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(liquid, tmp_path / "continued"))
+    path = folder / "simulation.out"
+    whole = analyse(liquid).scalars["drift"]
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[4:]))
+    assert analyse(folder).scalars["drift"].value == pytest.approx(whole.value, rel=1e-9)
+    xml = folder / "input.xml"
+    xml.write_text(xml.read_text().replace("[ step,", "[ step, volume,"))
+    assert said(analyse(folder), "drift left out", "not the 5 columns that the input names")
+
+
+def test_no_relaxation_time_of_what_has_relaxed(tmp_path: Path) -> None:
+    fast = synthetic.liquid(tmp_path / "fast", 5, n_frames=400, spread=1.2)
+    analysis = analyse(fast, fit_start=1.0)
+    assert "relaxation" not in analysis.scalars
+    assert said(analysis, "dipole autocorrelation left out", "it has decayed before")
+    assert analysis.curves["dipole_single"].y[0] == pytest.approx(1.0)
+
+
+def test_maximum_of_a_pair_correlation_is_that_between_molecules(tmp_path: Path) -> None:
+    analysis = analyse(many("CO2", tmp_path / "dioxide", noise=0.02))
+    # neighbours are 5 Å apart, O=C=O 2.34 Å
+    within = analysis.curves["g_OO"]
+    assert within.y[np.abs(within.x - 2.34).argmin()] > 5.0
+    assert analysis.scalars["g_OO_place"].value > 3.0
+    assert within.scale_from == pytest.approx(1.1 * 2.36 + 0.3, abs=0.15)
+    x = np.arange(2.0, 4.0, 0.05)
+    empty = Analysis("a", "liquid", "a", "", {})
+    _add_first_maximum(empty, Curve(x, 3.0 - 10.0 * (x - 2.83) ** 2, np.ones_like(x), "", "g"), "g_OO")
+    assert empty.scalars["g_OO_place"].value == pytest.approx(2.83)
+    assert empty.scalars["g_OO_height"].value == pytest.approx(3.0)
+
+
+def test_no_orientation_where_symmetry_leaves_none(tmp_path: Path) -> None:
+    liquid = many("CH4", tmp_path / "methane", noise=0.02)
+    analysis = analyse(liquid)
+    assert said(analysis, "no orientations", "vector of CH4 vanishes by symmetry", "--vector")
+    assert "roughness" not in analysis.scalars
+    assert "cuu_longitudinal" not in analysis.curves
+    assert "g_CC" in analysis.curves
+    atoms = molecule("CH4")
+    symbols = atoms.get_chemical_symbols()
+    alone = synthetic.write_run(
+        tmp_path / "alone",
+        {"pos": [atoms.positions] * 50},
+        1,
+        np.zeros((50, 2)),
+        length=20.0,
+        symbols=symbols,
+    )
+    assert said(analyse(alone), "orientational free energy left out", "vanishes by symmetry")
+
+
+def test_a_velocity_file_without_a_frame_costs_its_quantities_alone(liquid: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(liquid, tmp_path / "empty"))
+    (folder / "simulation.vel_0.xyz").write_text("")
+    analysis = analyse(folder)
+    assert "temperature_O" not in analysis.scalars
+    assert said(analysis, "kinetic temperature left out", "no complete frame")
+    assert "diffusion" in analysis.scalars
+
+
+def test_angular_momentum_in_hbar_at_the_times_of_the_run(tmp_path: Path) -> None:
+    folder = synthetic.precessing(tmp_path / "still", rate=0.0, n_frames=300)
+    analysis = analyse(folder, skip=0.5)
+    arms = synthetic.WATER - synthetic.MASSES @ synthetic.WATER / synthetic.MASSES.sum()
+    # about the normal of the plane, in SI units
+    inertia = float((synthetic.MASSES * (arms**2).sum(axis=1)).sum()) * 1.66053906660e-27 * 1e-20
+    assert analysis.curves["L"].y[0] == pytest.approx(inertia * 0.05e15 / 1.054571817e-34, rel=1e-3)
+    assert analysis.curves["L"].x[0] == pytest.approx(0.5)
+    # the same run, its steps counted on from a checkpoint
+    for name in ("pos", "vel"):
+        path = folder / f"simulation.{name}_0.xyz"
+        text = path.read_text()
+        path.write_text(re.sub(r"Step: +(\d+)", lambda step: f"Step: {int(step[1]) + 4000}", text))
+    assert analyse(folder).curves["L"].x[0] == pytest.approx(2.0)
+
+
+def test_heating_and_conserved_quantity_per_molecule(liquid: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(liquid, tmp_path / "walk"))
+    rng = np.random.default_rng(9)
+    n, spacing, rate = 8000, 5.0, 2e-6  # eV/fs; 62.5 meV per ns and each of 32 molecules
+    walk = np.cumsum(rng.normal(size=n) * np.sqrt(2.0 * KB * 300.0 * rate * spacing))
+    energies = -1000.0 + walk + rate * spacing * np.arange(n)
+    header = folder.joinpath("simulation.out").read_text().splitlines()[:4]
+    rows = [f"{10 * k:.8e} {5e-3 * k:.8e} {e:.12e} {0.0:.8e}" for k, e in enumerate(energies)]
+    folder.joinpath("simulation.out").write_text("\n".join(header + rows) + "\n")
+    analysis = analyse(folder)
+    implied = analysis.scalars["dissipation"]
+    assert abs(implied.value - 62.5) < 4.5 * implied.error
+    assert implied.error < 12.0
+    level = analysis.curves["heating_spectrum"]
+    assert np.median(level.y) == pytest.approx(62.5, rel=0.3)
+    conserved = analysis.curves["conserved"]
+    assert conserved.y[-1] == pytest.approx(
+        1e3 * (np.interp(conserved.x[-1], 5e-3 * np.arange(n), energies) - energies[0]) / 32
+    )
+
+
+def test_block_lengths_are_times_of_the_run(liquid: Path) -> None:
+    """100 ps of frames every 0.1 ps, of which pairs use every 16th: blocks and what they cover are in ps."""
+    curve = analyse(liquid).curves["g_OO"]
+    assert curve.blocks is not None
+    assert curve.block_length * len(curve.blocks) == pytest.approx(80.0, rel=0.1)

@@ -1,0 +1,95 @@
+"""`run_check` hands on what it is given: masses of isotopes, the precise potential, the time that there is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from ase.data import atomic_masses
+
+from ipi_driver.ipi_files.structures import DataSet
+from ipi_driver.potentials.anisotropic import AnisotropicPotential, Term
+from ipi_driver.potentials.base import Potential
+from ipi_driver.rotations import quadrature
+from ipi_driver.structure import FloatArray, RotatedResults, Structure
+from ipi_driver.symmetry.check import CheckSettings, _decompose, run_check, silent
+from ipi_driver.symmetry.consistency import check_consistency
+from ipi_driver.symmetry.degrees import decomposition_grid
+from ipi_driver.units import DALTON
+
+POSITIONS = np.array([[0.0, 0.0, 0.0], [0.97, 0.02, 0.1], [-0.24, 0.93, 0.05]])
+NUMBERS = np.array([8, 1, 1])
+MOLECULE = Structure(NUMBERS, POSITIONS)
+POTENTIAL = AnisotropicPotential([Term.parse("2", 0.1)], cutoff=3.5)
+SETTINGS = CheckSettings(averages=("T",), max_degree=1)
+DEUTERATED = np.array([15.999, 2.014, 2.014])
+
+
+def vibrating(n_frames: int = 80) -> tuple[Structure, ...]:
+    """A molecule in a periodic cell, 0.5 fs between the frames, all atoms at a period of 10 fs."""
+    amplitudes = np.random.default_rng(0).normal(size=(3, 3, 2)) * 0.05
+    phases = 2.0 * np.pi * 0.5 * np.arange(n_frames) / 10.0
+    waves = amplitudes @ np.array([np.sin(phases), np.cos(phases)])
+    cell, pbc = 6.0 * np.eye(3), np.full(3, True)
+    return tuple(Structure(NUMBERS, POSITIONS + waves[..., k], cell, pbc) for k in range(n_frames))
+
+
+def test_masses_of_isotopes_count_for_what_heats() -> None:
+    """Deviations heat by |ΔF|² / 2m; for the strides twice the masses are half the rate."""
+    frames = vibrating()
+    natural = atomic_masses[NUMBERS]
+    heavy = DataSet("heavy", (MOLECULE,), masses=(DEUTERATED,))
+    plain = DataSet("plain", (MOLECULE,))
+    results = []
+    for factor in (1.0, 2.0):
+        trajectory = DataSet("run", frames, masses=(factor * natural,) * len(frames))
+        results.append(run_check(POTENTIAL, [plain, heavy], SETTINGS, (trajectory, 0.5)))
+    deviations = POTENTIAL.predict(MOLECULE).forces - POTENTIAL.exact_average().predict(MOLECULE).forces
+    raw = {row.data_set: row for row in results[0].errors if row.average == "none"}
+    for name, masses in (("plain", natural), ("heavy", DEUTERATED)):
+        expected = ((deviations**2).sum(axis=1) / (2.0 * DALTON * masses)).mean()
+        assert raw[name].heating == pytest.approx(expected)
+    light, double = (result.stride.heating for result in results if result.stride is not None)
+    assert light is not None
+    assert double is not None
+    assert np.isfinite(light.rate).sum() > 3
+    assert double.rate == pytest.approx(light.rate / 2, nan_ok=True)
+
+
+def test_a_sample_keeps_the_masses_of_its_structures() -> None:
+    structures = tuple(Structure(NUMBERS, POSITIONS + k) for k in range(5))
+    data = DataSet("x", structures, masses=tuple(np.full(3, 1.0 + k) for k in range(5))).sample(3)
+    assert data.masses is not None
+    assert [masses[0] for masses in data.masses] == [1.0, 3.0, 5.0]
+    assert [s.positions[0, 0] for s in data.structures] == [0.0, 2.0, 4.0]
+
+
+class Single(Potential):
+    """A potential whose energies have single precision."""
+
+    def __init__(self, inner: Potential) -> None:
+        self.inner, self.cutoff = inner, inner.cutoff
+
+    def _evaluate(self, structures: list[Structure], rotations: FloatArray) -> RotatedResults:
+        frames = self.inner.evaluate(structures, rotations)
+        return replace(frames, energies=frames.energies.astype(np.float32).astype(np.float64))
+
+
+def test_finite_differences_are_those_of_the_precise_potential() -> None:
+    rough = Single(POTENTIAL)
+    data = [DataSet("gas", (MOLECULE,))]
+    found = run_check(rough, data, SETTINGS, precise=POTENTIAL).consistency["gas"]
+    assert found == check_consistency(POTENTIAL, MOLECULE)
+    alone = run_check(rough, data, SETTINGS).consistency["gas"]
+    assert alone == check_consistency(rough, MOLECULE)
+    assert alone.force_deviation > 10 * found.force_deviation
+
+
+@pytest.mark.parametrize(("affordable", "degree"), [(4, 4), (3, 3), (2, 2)])
+def test_degrees_are_resolved_as_high_as_the_time_allows(affordable: int, degree: int) -> None:
+    """30 s are for the frames of one degree, and not for those of the next."""
+    seconds = 29.0 / len(quadrature(decomposition_grid(affordable)))
+    settings = CheckSettings()
+    found = _decompose(POTENTIAL, DataSet("gas", (MOLECULE,)), settings, seconds, silent)
+    assert found.max_degree == degree
