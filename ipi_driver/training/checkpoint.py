@@ -23,7 +23,12 @@ _RESUMABLE = {
     "start_from",
 }
 # Keys that older checkpoints lack, with the value that repeats what those did.
-_ADDED = {"loss.symmetry_smoothing": "0.001", "loss.unlabelled": "1.0"}
+_ADDED = {
+    "loss.symmetry_smoothing": "0.001",
+    "loss.unlabelled": "1.0",
+    "data.split": "random",
+    "data.similarity_threshold": "1.5",
+}
 _DATA = "training and validation structures"
 
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from ipi_driver.errors import UserError
 from ipi_driver.networks.pet.config import PetConfig
 from ipi_driver.shipped import shipped_names
+from ipi_driver.training.similarity import THRESHOLD
 from ipi_driver.yaml_file import load_yaml
 
 
@@ -39,6 +40,12 @@ class DataConfig(_Section):
     validation_files: list[Path] | None = Field(None, description="instead of a part of `files`")
     test_files: list[Path] | None = Field(None, description="likewise")
     split_seed: int = 0
+    split: Literal["random", "similarity"] = Field(
+        "random", description="similarity leaves no relative of a validation or test structure in training"
+    )
+    similarity_threshold: float = Field(
+        THRESHOLD, gt=0, description="Å rms over atoms, below which structures of one cell are relatives"
+    )
     unlabelled_files: list[Path] = Field([], description="structures for the symmetry penalty alone")
 
 

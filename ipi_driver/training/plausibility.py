@@ -28,6 +28,7 @@ FORCE_RANGE = (1e-4, 15.0)
 """Plausible force RMS of a file's median structure, eV/Å; of single ones beyond twice the upper end is told."""
 
 _NOBLE_GASES = (2, 10, 18, 36, 54, 86)
+_LOOKED_AT = 50  # structures whose distances choose between units
 _LONGEST = 8.0  # Å: an atom without a neighbour up to here tells nothing
 
 
@@ -45,6 +46,22 @@ def bond_ratio(structure: Structure) -> float:
     np.minimum.at(nearest, i, np.linalg.norm(vectors, axis=1) / (radii[i] + radii[j]))
     median = float(np.median(nearest))
     return median if np.isfinite(median) else float("nan")
+
+
+def fits_other_lengths(structures: Sequence[Structure]) -> bool:
+    """Whether lengths that are bohr by the form of the data are plausible in Å and not in bohr.
+
+    Parameters
+    ----------
+    structures
+        With positions and cells as the file has them, taken for Å.
+    """
+    sample = structures[:: -(-len(structures) // _LOOKED_AT)]
+    ratios = np.array([bond_ratio(s) for s in sample])
+    if not np.isfinite(ratios).any():
+        return False
+    ratio, (low, high) = float(np.nanmedian(ratios)), BOND_RANGE
+    return low <= ratio <= high and not low <= ratio * BOHR <= high
 
 
 def check_units(

@@ -26,10 +26,12 @@ from ipi_driver.structure import Structure
 from ipi_driver.training.batch import Sample, make_sample
 from ipi_driver.training.checkpoint import load_checkpoint
 from ipi_driver.training.config import TrainConfig
-from ipi_driver.training.data import LabelledStructure, Units, is_native, read_dataset, read_ordered
+from ipi_driver.training.data import LabelledStructure, Units, read_dataset, read_ordered
 from ipi_driver.training.energy_zero import shift_to_data
 from ipi_driver.training.fit_baseline import fit_baseline
+from ipi_driver.training.formats.extxyz import is_native
 from ipi_driver.training.plausibility import check_lengths
+from ipi_driver.training.similarity import families
 from ipi_driver.training.splits import Split, make_split, write_split
 from ipi_driver.training.trainer import Trainer
 from ipi_driver.units import BOHR
@@ -43,6 +45,9 @@ def read_labelled(
 
     keys = (data.energy_key, data.forces_key, data.stress_key, data.virial_key, data.units)
     structures, order = read_ordered(data.files, *keys)
+    related = None
+    if data.split == "similarity":
+        related = families([item.structure for item in structures], data.similarity_threshold)
     split = make_split(
         len(structures),
         train=data.train,
@@ -50,6 +55,7 @@ def read_labelled(
         test=None if data.test_files else data.test,
         index_file=data.split_file,
         seed=data.split_seed,
+        families=related,
     )
     split = replace(split, data=order)
     train = _take(structures, split.train)

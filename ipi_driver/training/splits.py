@@ -13,6 +13,7 @@ import yaml
 
 from ipi_driver.errors import UserError
 from ipi_driver.structure import IntArray, Structure
+from ipi_driver.training.similarity import family_order
 
 PARTS = ("train", "validation", "test")
 
@@ -27,20 +28,31 @@ class DataOrder:
         Names of the data files, and the structures in each.
     digest
         Of the elements and positions (to 1e-4 Å) of all of them; labels do not count.
+    forms
+        Form and units of each file, for people; empty where they were not read from files.
     """
 
     files: tuple[str, ...]
     counts: tuple[int, ...]
     digest: str
+    forms: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, paths: Sequence[Path], structures: Sequence[Sequence[Structure]]) -> DataOrder:
+    def of(
+        cls, paths: Sequence[Path], structures: Sequence[Sequence[Structure]], forms: tuple[str, ...] = ()
+    ) -> DataOrder:
         """Of the structures read from each file."""
         digest = hashlib.sha256()
         for structure in (s for part in structures for s in part):
             digest.update(structure.numbers.tobytes())
             digest.update((structure.positions.round(4) + 0.0).tobytes())
-        return cls(tuple(path.name for path in paths), tuple(map(len, structures)), digest.hexdigest()[:16])
+        names, counts = tuple(path.name for path in paths), tuple(map(len, structures))
+        return cls(names, counts, digest.hexdigest()[:16], forms)
+
+    def described(self) -> list[str]:
+        """A line for each file: structures, form and units."""
+        rows = zip(self.files, self.counts, self.forms, strict=True)
+        return [f"{file}: {n} structures, {form}" for file, n, form in rows]
 
     def __str__(self) -> str:
         return ", ".join(f"{file} ({n})" for file, n in zip(self.files, self.counts, strict=True))
@@ -121,6 +133,7 @@ def make_split(
     test: int | float | None = 0.1,
     index_file: Path | None = None,
     seed: int = 0,
+    families: IntArray | None = None,
 ) -> Split:
     """Divide ``n_structures``: the training structures from the start of an order, validation and test from its end.
 
@@ -139,6 +152,9 @@ def make_split(
         draws an order.
     seed
         Of the order drawn.
+    families
+        (n_structures,) family of each structure, see `ipi_driver.training.similarity`: none of the validation and test
+        structures has a relative in another part. None draws structure by structure.
 
     Raises
     ------
@@ -155,6 +171,10 @@ def make_split(
         "validation": 0 if validation is None else _size(validation, len(order), "validation"),
         "test": _size(test, len(order), "test") if test else 0,
     }
+    if families is not None:
+        if index_file is not None:
+            raise UserError("give `split_file` or `split: similarity`, not both: the file is the split")
+        order = family_order(families, sizes["validation"], sizes["test"], seed)
     rest = len(order) - sizes["validation"] - sizes["test"]
     sizes["train"] = rest if train is None else _size(train, len(order), "train")
     wanted = sum(sizes.values())
