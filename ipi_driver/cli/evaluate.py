@@ -25,6 +25,7 @@ examples:
   ipi-driver evaluate my-model water.extxyz --indices my-model/split.yaml
   ipi-driver evaluate pet-water-s water.extxyz --average none 2i --reference 3i
   ipi-driver evaluate pet-water-s test.extxyz --reference none --output errors
+  ipi-driver evaluate my-model bulk.extxyz slabs.extxyz --indices my-model/split.yaml   # each file by itself as well
 """
 
 
@@ -33,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EPILOG
     add = parser.add_argument
     add("model", help="shipped model, model folder, exported .pt, ase:MODULE.CALCULATOR?KEY=VALUE, ...")
-    add("data", nargs="+", type=Path, help="extended XYZ with energies and forces")
+    add("data", nargs="+", type=Path, help="extended XYZ, n2p2 input.data or DeePMD folders")
     add("--average", nargs="+", action="extend", metavar="NAME", help="averages to evaluate (default: none)")
     add(
         "--reference",
@@ -71,7 +72,7 @@ def main(args: argparse.Namespace) -> int:
 
     from ipi_driver.cli.output_folder import output_folder
     from ipi_driver.potentials import load_potential
-    from ipi_driver.report.evaluation_tables import error_tables, write_evaluation
+    from ipi_driver.report.evaluation_tables import error_tables, relatives_warning, write_evaluation
     from ipi_driver.report.parity_figures import plot_parity
 
     if args.part is not None and args.indices is None:
@@ -87,6 +88,8 @@ def main(args: argparse.Namespace) -> int:
         console.print(table)
     written = [*write_evaluation(result, source, folder), plot_parity(result, folder / "parity.png")]
     console.print(f"Written to {folder}: " + ", ".join(path.name for path in written), highlight=False)
+    if (warning := relatives_warning(source)) is not None:
+        console.print(warning, style="yellow", highlight=False)
     _warn_about_training_data(args, console)
     return 0
 
@@ -97,6 +100,7 @@ def _read(args: argparse.Namespace) -> tuple[list[LabelledStructure], Source]:
 
     from ipi_driver.report.evaluation_tables import Source
     from ipi_driver.training.data import read_ordered
+    from ipi_driver.training.similarity import nearest
     from ipi_driver.training.splits import read_split
 
     split = None if args.indices is None else read_split(args.indices)
@@ -112,8 +116,15 @@ def _read(args: argparse.Namespace) -> tuple[list[LabelledStructure], Source]:
     if args.max_structures is not None and args.max_structures < len(indices):
         chosen = np.linspace(0, len(indices) - 1, args.max_structures).round().astype(int)
         indices = indices[chosen]
-    source = Source(tuple(path.name for path in args.data), part, tuple(indices.tolist()), n_train)
-    return [data[i] for i in source.indices], source
+    chosen_data = [data[i] for i in indices]
+    near = None
+    if split is not None and part != "train":
+        train = [data[i].structure for i in split.train]
+        near = nearest([item.structure for item in chosen_data], train)
+    source = Source(order.files, part, tuple(indices.tolist()), n_train, order.counts, near)
+    for line in order.described():
+        print(line)
+    return chosen_data, source
 
 
 def _evaluate(args: argparse.Namespace, potential: Potential, data: list[LabelledStructure]) -> Evaluation:

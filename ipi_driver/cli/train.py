@@ -62,6 +62,8 @@ def main(args: argparse.Namespace) -> int:
     if args.device is not None:
         config.device = args.device
     trainer = build_trainer(config, resume=args.resume)
+    if trainer.rank == 0:
+        print("\n".join(trainer.data_described), flush=True)
     if trainer.energy_shifts and trainer.rank == 0:
         shifts = ", ".join(f"{symbol} {shift:+.4g}" for symbol, shift in trainer.energy_shifts.items())
         print(f"atomic energies of the model shifted to the energy zero of the data: {shifts} eV", flush=True)

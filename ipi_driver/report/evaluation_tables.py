@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,9 @@ from rich.table import Table
 
 from ipi_driver import __version__
 from ipi_driver.report.plain_files import write_csv
+from ipi_driver.structure import FloatArray
 from ipi_driver.training.evaluation import Evaluation, Metrics
+from ipi_driver.training.similarity import THRESHOLD
 from ipi_driver.units import MILLI
 
 
@@ -31,12 +33,33 @@ class Source:
         (n_structures,) of the evaluated structures in the files.
     n_train
         Training structures of the split, or None.
+    counts
+        Structures in each file.
+    nearest
+        (n_structures,) distance in Å of each evaluated structure to its nearest relative among the training
+        structures, infinity where there is none; None where the split is not known, or the training structures are
+        evaluated.
+    threshold
+        Å, below which structures are relatives.
     """
 
     files: tuple[str, ...]
     part: str | None
     indices: tuple[int, ...]
     n_train: int | None
+    counts: tuple[int, ...] = ()
+    nearest: FloatArray | None = None
+    threshold: float = THRESHOLD
+
+    def sets(self) -> dict[str, list[int]]:
+        """By file, the places of its structures among those evaluated."""
+        ends = np.cumsum(self.counts)
+        which = np.searchsorted(ends, self.indices, side="right")
+        return {
+            file: places
+            for number, file in enumerate(self.files)
+            if (places := np.flatnonzero(which == number).tolist())
+        }
 
 
 _COLUMNS = 4  # averages side by side
@@ -45,7 +68,52 @@ _COLUMNS = 4  # averages side by side
 def error_tables(result: Evaluation, source: Source) -> list[Table]:
     """One column per average (at most four in a table), one row per quantity."""
     groups = [result.metrics[k : k + _COLUMNS] for k in range(0, len(result.metrics), _COLUMNS)]
-    return [_table(result, source, group) for group in groups]
+    tables = [_table(result, source, group) for group in groups]
+    sets = parts(result, source)
+    return [*tables, _sets_table(sets)] if len(sets) > 1 else tables
+
+
+def parts(result: Evaluation, source: Source) -> dict[str, Evaluation]:
+    """Files by themselves where there are several, and structures with and without relatives in the training."""
+    found: dict[str, Evaluation] = {}
+    sets = source.sets() if len(source.counts) > 1 else {}
+    if len(sets) > 1:
+        found = {file: result.part(places) for file, places in sets.items()}
+    if source.nearest is not None:
+        near = source.nearest < source.threshold
+        for name, chosen in (("with", near), ("without", ~near)):
+            if near.any() and chosen.any():
+                found[f"{name} a relative in the training"] = result.part(np.flatnonzero(chosen).tolist())
+    return found
+
+
+def _sets_table(sets: Mapping[str, Evaluation]) -> Table:
+    """A row for each part of the structures; of the first average."""
+    average = next(iter(sets.values())).metrics[0].average
+    table = Table(title=f"parts by themselves, average {average}; mean absolute / root mean square errors")
+    table.add_column("")
+    for name in ("structures", "force (meV/Å)", "energy (meV/atom)", "energy − own offset (meV/atom)"):
+        table.add_column(name, justify="right")
+    for name, part in sets.items():
+        (metrics, *_) = part.metrics
+        table.add_row(
+            name,
+            str(len(part.data)),
+            _cell(metrics, ("force_mae", "force_rmse")),
+            _cell(metrics, ("energy_mae_per_atom", "energy_rmse_per_atom")),
+            _cell(metrics, ("shifted_energy_mae_per_atom", "shifted_energy_rmse_per_atom")),
+        )
+    return table
+
+
+def relatives_warning(source: Source) -> str | None:
+    """What the errors do not say where evaluated structures have relatives among the training structures."""
+    if source.nearest is None or not (near := source.nearest < source.threshold).any():
+        return None
+    return (
+        f"{near.sum()} of {len(near)} structures lie within {source.threshold:g} Å (rms over atoms) of a training "
+        "structure: errors on them flatter the model. A split that keeps relatives together: `split: similarity`."
+    )
 
 
 def _table(result: Evaluation, source: Source, group: Sequence[Metrics]) -> Table:
@@ -142,6 +210,16 @@ def as_dictionary(result: Evaluation, source: Source) -> dict[str, Any]:
         "formula_unit": result.formula_unit,
         "reference": result.reference,
         "averages": [asdict(metrics) for metrics in result.metrics],
+        "with_relatives": None
+        if source.nearest is None
+        else int(np.count_nonzero(source.nearest < source.threshold)),
+        "parts": {
+            name: {
+                "n_structures": len(part.data),
+                "averages": [asdict(metrics) for metrics in part.metrics],
+            }
+            for name, part in parts(result, source).items()
+        },
     }
 
 
@@ -149,6 +227,8 @@ def _structure_rows(result: Evaluation, source: Source) -> list[dict[str, Any]]:
     rows = []
     for k, (index, item) in enumerate(zip(source.indices, result.data, strict=True)):
         row: dict[str, Any] = {"index": index, "n_atoms": item.structure.n_atoms, "energy": item.energy}
+        if source.nearest is not None:
+            row["nearest_training_structure"] = float(source.nearest[k])
         for metrics, predictions in zip(result.metrics, result.predictions, strict=True):
             row[f"energy_{metrics.average}"] = predictions[k].energy
             row[f"force_mae_{metrics.average}"] = float(np.abs(predictions[k].forces - item.forces).mean())

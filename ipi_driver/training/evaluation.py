@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 from math import gcd
+from typing import TypeVar
 
 import numpy as np
 from ase.data import chemical_symbols
@@ -22,6 +23,8 @@ from ipi_driver.rotations.pool import Progress, RotationPool, no_progress
 from ipi_driver.rotations.quadrature import Quadrature, quadrature
 from ipi_driver.structure import FloatArray, Prediction, Structure
 from ipi_driver.training.data import LabelledStructure
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,8 @@ class Evaluation:
         One for each average, in the order asked for.
     predictions
         For each average, one for each structure.
+    reference_predictions
+        Of the reference average, or None.
     """
 
     model: str
@@ -103,6 +108,23 @@ class Evaluation:
     reference: str | None
     metrics: tuple[Metrics, ...]
     predictions: tuple[tuple[Prediction, ...], ...]
+    reference_predictions: tuple[Prediction, ...] | None = None
+
+    def part(self, indices: Sequence[int]) -> Evaluation:
+        """The evaluation of some of the structures alone, without another evaluation of the potential."""
+
+        def take(items: Sequence[_T]) -> tuple[_T, ...]:
+            return tuple(items[k] for k in indices)
+
+        reference = self.reference_predictions
+        return _collect(
+            self.model,
+            take(self.data),
+            [metrics.average for metrics in self.metrics],
+            [take(column) for column in self.predictions],
+            self.reference,
+            None if reference is None else take(reference),
+        )
 
 
 def formula_unit(structure: Structure) -> tuple[str, int]:
@@ -158,15 +180,27 @@ def evaluate_model(
     chunks = RotationChunks(potential, rotation_batch)
     rows = [pool.averages(chunks, item.structure, progress) for item in data]
     columns = [tuple(row[k] for row in rows) for k in range(len(pool.quadratures))]
+    symmetric = None if reference is None else columns[-1]
+    return _collect(potential.name, data, names, columns[: len(names)], reference, symmetric)
+
+
+def _collect(
+    model: str,
+    data: Sequence[LabelledStructure],
+    names: Sequence[str],
+    columns: Sequence[tuple[Prediction, ...]],
+    reference: str | None,
+    symmetric: tuple[Prediction, ...] | None,
+) -> Evaluation:
+    """Metrics of the predictions of each average."""
     units = [formula_unit(item.structure) for item in data]
     shared = units[0][0] if len({name for name, _ in units}) == 1 else None
     n_units = None if shared is None else np.array([count for _, count in units], dtype=float)
-    symmetric = None if reference is None else columns[-1]
     metrics = tuple(
         error_metrics(name, data, column, n_units, None if name == reference else symmetric)
-        for name, column in zip(names, columns, strict=False)
+        for name, column in zip(names, columns, strict=True)
     )
-    return Evaluation(potential.name, tuple(data), shared, reference, metrics, tuple(columns[: len(names)]))
+    return Evaluation(model, tuple(data), shared, reference, metrics, tuple(columns), symmetric)
 
 
 def n_evaluations(n_structures: int, averages: Sequence[str], reference: str | None) -> int:

@@ -185,6 +185,7 @@ def build_trainer(config: TrainConfig, resume: bool = False) -> Trainer:
     trainer = Trainer(
         config, network, baseline, samples(train), samples(validation), samples(unlabelled), rank, world_size
     )
+    trainer.data_described = [] if split.data is None else split.data.described()
     trainer.data_digest = _digest([*train, *validation])
     trainer.energy_shifts = {chemical_symbols[z]: shift for z, shift in shifts.items()}
     if resume:

@@ -111,6 +111,7 @@ class Trainer:
         self.stale = 0
         self.output = config.output
         self.data_digest = ""
+        self.data_described: list[str] = []
         # eV by element: how far the atomic energies of the model that it starts from were shifted
         self.energy_shifts: dict[str, float] = {}
         self._unlabelled_loss = config.loss.model_copy(

@@ -187,6 +187,54 @@ def test_command_writes_everything(tmp_path: Path, capsys: pytest.CaptureFixture
     assert read_size_point(tmp_path / "out" / "evaluation.json").n_structures == 3
 
 
+def test_files_and_relatives_by_themselves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every file gets its own errors, and test structures near a training structure are counted and kept apart."""
+    rng = np.random.default_rng(3)
+    files = []
+    for name, scale in (("one", 1.0), ("two", 1.0), ("three", 1.2)):
+        frames = []
+        for k in range(4):
+            atoms = bulk("Cu", cubic=True)
+            atoms.set_cell(atoms.cell * (scale + 0.2 * k), scale_atoms=True)
+            atoms.rattle(0.05, rng=rng)
+            atoms.calc = EMT()
+            labels = {
+                "energy": atoms.get_potential_energy(),
+                "forces": atoms.get_forces() + 0.01 * len(files),
+            }
+            atoms.calc = SinglePointCalculator(atoms, **labels)
+            frames.append(atoms)
+        files.append(tmp_path / f"{name}.extxyz")
+        ase.io.write(files[-1], frames)
+    # of the first file 0 and 1 are trained on; 4 and 5 of the second are their relatives, 6 is that of none; cell 0 of
+    # the third is that of 1
+    write_split(Split(np.array([0, 1]), np.array([2]), np.array([4, 5, 6, 11])), tmp_path / "split.yaml")
+    command = ["evaluate", EMT_SPEC, *map(str, files), "--indices", str(tmp_path / "split.yaml")]
+    assert (
+        main([*command, "--reference", "i", "--output", str(tmp_path / "out"), "--units", "ev-angstrom"]) == 0
+    )
+    shown = capsys.readouterr().out
+    assert "two.extxyz: 4 structures, extended XYZ, eV and Å" in shown
+    assert "2 of 4 structures lie within 1.5 Å" in " ".join(shown.split())
+    content = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    assert content["with_relatives"] == 2
+    counts = {name: part["n_structures"] for name, part in content["parts"].items()}
+    assert counts == {
+        "two.extxyz": 3,
+        "three.extxyz": 1,
+        "with a relative in the training": 2,
+        "without a relative in the training": 2,
+    }
+    errors = {name: part["averages"][0]["force_mae"] for name, part in content["parts"].items()}
+    assert errors["two.extxyz"] == pytest.approx(0.01, rel=1e-5)
+    assert errors["three.extxyz"] == pytest.approx(0.02, rel=1e-5)
+    assert errors["without a relative in the training"] == pytest.approx(0.015, rel=1e-5)
+    assert content["averages"][0]["force_mae"] == pytest.approx(0.0125, rel=1e-5)
+    with (tmp_path / "out" / "structures.csv").open() as stream:
+        near = [float(row["nearest_training_structure"]) for row in csv.DictReader(stream)]
+    assert [np.isfinite(d) for d in near] == [True, True, False, False]
+
+
 def test_command_without_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = copper_file(tmp_path)
     command = ["evaluate", EMT_SPEC, str(data), "--reference", "none", "--max-structures", "3"]
