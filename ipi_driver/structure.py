@@ -219,3 +219,43 @@ class Prediction:
     raw: Prediction | None = None
     net_force: FloatArray | None = None
     net_torque: FloatArray | None = None
+
+    @property
+    def rotation_gradient(self) -> FloatArray | None:
+        """(3,) derivative of the energy by a rotation of atoms and cell, eV/rad; None without virial.
+
+        Zero for an invariant model. See `rotation_gradient`; a virial that was made symmetric shows nothing.
+        """
+        return None if self.virial is None else rotation_gradient(self.virial)
+
+
+def rotation_gradient(virial: FloatArray) -> FloatArray:
+    r"""Derivative of the energy by an infinitesimal rotation, which every evaluation with a virial has for free.
+
+    A rotation by the vector :math:`\omega` moves the edge vectors by :math:`\omega \times d_e`, so that with
+    :math:`G_e = \partial E / \partial d_e`
+
+    .. math:: \partial E / \partial \omega = \sum_e d_e \times G_e,
+
+    the antisymmetric part of :math:`\sum_e G_e \otimes d_e`, which is minus the virial. It holds with and without
+    periodic directions, the cell turns with the atoms.
+
+    Parameters
+    ----------
+    virial
+        (..., 3, 3) = -dE/dstrain in eV, not made symmetric.
+
+    Returns
+    -------
+    FloatArray
+        (..., 3), eV/rad.
+
+    Examples
+    --------
+    >>> rotation_gradient(np.array([[1.0, 0.5, 0.0], [0.2, 1.0, 0.0], [0.0, 0.0, 1.0]])).round(3).tolist()
+    [0.0, 0.0, 0.3]
+    """
+    x = virial[..., 1, 2] - virial[..., 2, 1]
+    y = virial[..., 2, 0] - virial[..., 0, 2]
+    z = virial[..., 0, 1] - virial[..., 1, 0]
+    return np.stack([x, y, z], axis=-1)

@@ -26,6 +26,7 @@ _RESUMABLE = {
 _ADDED = {
     "loss.symmetry_smoothing": "0.001",
     "loss.unlabelled": "1.0",
+    "loss.rotation_gradient": "0.0",
     "data.split": "random",
     "data.similarity_threshold": "1.5",
 }

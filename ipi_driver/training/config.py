@@ -57,11 +57,18 @@ class BaselineConfig(_Section):
 
 
 class LossConfig(_Section):
-    """Weights of the loss ``w_F <|dF|> + w_E |dE| / n_atoms + w_V <|dV|> / n_atoms + w_S (spread over frames)``."""
+    """Weights of the loss ``w_F <|dF|> + w_E |dE| / n_atoms + w_V <|dV|> / n_atoms + w_S (spread over frames)``
+    and ``w_R <|dE/drotation|> / n_atoms``.
+    """
 
     forces: float = Field(1.0, ge=0)
     energy: float = Field(10.0, ge=0, description="per eV/atom, where forces are in eV/Å")
     virial: float = Field(0.0, ge=0)
+    rotation_gradient: float = Field(
+        0.0,
+        ge=0,
+        description="penalty on |dE/drotation| / n_atoms of labelled structures; needs no second frame",
+    )
     symmetry: float = Field(0.0, ge=0, description="symmetry penalty; 0 switches it off")
     symmetry_frames: int = Field(2, ge=2, description="random frames whose predictions are drawn together")
     symmetry_every: int = Field(1, ge=1, description="steps between two penalties on labelled structures")

@@ -55,13 +55,20 @@ def virials_from_gradients(gradients: torch.Tensor, batch: Batch) -> torch.Tenso
     return gradients.new_zeros(len(batch.n_atoms), 3, 3).index_add(0, batch.edge_structure, outer)
 
 
+def rotation_gradients(gradients: torch.Tensor, batch: Batch) -> torch.Tensor:
+    """(n_structures, 3) derivatives of the energies by a rotation of the structure, see `rotation_gradient`."""
+    twist = torch.linalg.cross(batch.vectors, gradients)
+    return gradients.new_zeros(len(batch.n_atoms), 3).index_add(0, batch.edge_structure, twist)
+
+
 def _smooth_norm(x: torch.Tensor, scale: float) -> torch.Tensor:
     """``sqrt(x² + scale²) - scale`` of the vectors along the last axis: quadratic below ``scale``, linear above."""
     return (x.square().sum(-1) + scale * scale).sqrt() - scale
 
 
 def label_loss(config: LossConfig) -> LossFunction:
-    """Loss on energies, forces and virials of labelled structures."""
+    """Loss on energies, forces and virials of labelled structures, and on their response to a rotation."""
+    turning = rotation_loss(config)
 
     def loss(energies: torch.Tensor, gradients: torch.Tensor, batch: Batch) -> torch.Tensor:
         assert batch.energies is not None
@@ -76,7 +83,19 @@ def label_loss(config: LossConfig) -> LossFunction:
                 :, None
             ]
             total = total + config.virial * _smooth_norm(error, config.smoothing).mean()
+        if config.rotation_gradient:
+            total = total + turning(energies, gradients, batch)
         return total
+
+    return loss
+
+
+def rotation_loss(config: LossConfig) -> LossFunction:
+    """Penalty on the response of the energy to a rotation, whose label is zero, per atom; it needs one frame."""
+
+    def loss(energies: torch.Tensor, gradients: torch.Tensor, batch: Batch) -> torch.Tensor:
+        turn = rotation_gradients(gradients, batch) / batch.n_atoms[:, None]
+        return config.rotation_gradient * _smooth_norm(turn, 0.05 * config.symmetry_smoothing).mean()
 
     return loss
 

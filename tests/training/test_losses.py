@@ -86,6 +86,25 @@ def test_symmetry_penalty_is_its_formula() -> None:
     assert float(joint_loss(config)(*arguments)) == pytest.approx(labels + expected, rel=1e-10)
 
 
+def test_penalty_on_the_response_to_rotations_is_its_formula() -> None:
+    samples, _, batch = batch_of(1)
+    energies, gradients, _, virials = predictions(samples, batch)
+    arguments = torch.tensor(energies), torch.tensor(gradients), batch
+    expected = 2.5 * smooth(
+        np.array(
+            [
+                np.array([v[1, 2] - v[2, 1], v[2, 0] - v[0, 2], v[0, 1] - v[1, 0]]) / sample.n_atoms
+                for v, sample in zip(virials, samples, strict=True)
+            ]
+        ),
+        0.05 * 0.02,
+    )
+    with_penalty = LossConfig(rotation_gradient=2.5, symmetry_smoothing=0.02)
+    without = label_loss(LossConfig(symmetry_smoothing=0.02))(*arguments)
+    found = label_loss(with_penalty)(*arguments) - without
+    assert float(found) == pytest.approx(expected, rel=1e-9)
+
+
 def test_labels_without_the_baseline_are_derivatives_of_each_other() -> None:
     """What is left of a virial, and of forces, are those of the energies that are left, by finite differences."""
     rng = np.random.default_rng(2)
