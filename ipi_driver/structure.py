@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import ase
+import ase.data
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -60,6 +61,12 @@ class Structure:
             raise UserError("`positions` and `cell` must be finite, got NaN or infinity")
         for name, value in (("numbers", numbers), ("positions", positions), ("cell", cell), ("pbc", pbc)):
             object.__setattr__(self, name, value)
+
+    def __repr__(self) -> str:
+        from ase.formula import Formula
+
+        formula = Formula.from_list([ase.data.chemical_symbols[z] for z in self.numbers]).format("hill")
+        return f"Structure({formula}, {'periodic' if self.periodic else 'isolated'})"
 
     @classmethod
     def from_atoms(cls, atoms: ase.Atoms) -> Structure:
@@ -219,6 +226,13 @@ class Prediction:
     raw: Prediction | None = None
     net_force: FloatArray | None = None
     net_torque: FloatArray | None = None
+
+    def __repr__(self) -> str:
+        largest = float(np.abs(self.forces).max(initial=0.0))
+        text = f"Prediction(energy {self.energy:.6f} eV, largest force {largest:.4f} eV/Å"
+        if self.n_rotations > 1:
+            text += f", {self.n_rotations} rotations, force std {1e3 * self.forces_std:.3g} meV/Å"
+        return text + ")"
 
     @property
     def rotation_gradient(self) -> FloatArray | None:

@@ -94,6 +94,9 @@ class CheckResult:
     stride: StrideTable | None
     has_trajectory: bool = False
 
+    def __repr__(self) -> str:
+        return f"CheckResult({self.model}: {self.recommendation.text})"
+
 
 def silent(description: str, total: int) -> Progress:
     """A `Stage` that shows nothing."""

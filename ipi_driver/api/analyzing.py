@@ -1,0 +1,80 @@
+"""`analyze`: observables of runs, from Python."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ipi_driver.analysis.dispatch import analyse_folders
+from ipi_driver.analysis.result import Analysis, Options
+from ipi_driver.errors import UserError
+from ipi_driver.report.tables import formatted
+
+
+@dataclass(frozen=True)
+class Analyses(Sequence[Analysis]):
+    """The analyses of several runs, in the order of the folders.
+
+    Printing it gives every number with its standard error and unit.
+    """
+
+    analyses: tuple[Analysis, ...]
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.analyses[index]
+
+    def __len__(self) -> int:
+        return len(self.analyses)
+
+    def __iter__(self) -> Iterator[Analysis]:
+        return iter(self.analyses)
+
+    def __repr__(self) -> str:
+        lines = []
+        for analysis in self.analyses:
+            lines.append(f"{analysis.label} ({analysis.kind}: {analysis.system})")
+            lines += [
+                f"  {scalar.label}: {formatted(scalar.value, scalar.error)} {scalar.unit}".rstrip()
+                for scalar in analysis.scalars.values()
+            ]
+        return "\n".join(lines)
+
+    def write_report(self, folder: str | Path, with_viewer: bool = True) -> Path:
+        """Write tables, figures and one HTML page into ``folder``; returns the page."""
+        from ipi_driver.report.writer import write_report
+
+        return write_report(list(self.analyses), Path(folder), "ipi_driver.analyze", with_viewer=with_viewer)
+
+
+def analyze(runs: str | Path | Sequence[str | Path], **options: Any) -> Analyses:
+    """Observables of one or several run folders, as ``ipi-driver analyze`` computes them.
+
+    Parameters
+    ----------
+    runs
+        Run folders.
+    **options
+        Fields of `ipi_driver.analysis.result.Options`: ``skip`` (ps), ``molecule``, ``vector``, ``longest_lag`` (ps)
+
+    Raises
+    ------
+    UserError
+        If a folder holds no run, or an option is unknown.
+
+    Examples
+    --------
+    >>> ipi_driver.analyze("runs/gas-nve", skip=0.5)  # doctest: +SKIP
+    raw (gas: H2O)
+      temperature: 301 ± 4 K
+    """
+    unknown = sorted(set(options) - set(Options.__dataclass_fields__))
+    if unknown:
+        known = ", ".join(Options.__dataclass_fields__)
+        raise UserError(f"`analyze` has no option {unknown[0]!r}; it has: {known}")
+    folders = [runs] if isinstance(runs, str | Path) else list(runs)
+    found = analyse_folders(
+        [Path(folder) for folder in folders], Options(**options), lambda *_: lambda n: None
+    )
+    return Analyses(tuple(found))

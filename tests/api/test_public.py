@@ -1,0 +1,90 @@
+"""The names of ``import ipi_driver``, and the examples in the docstrings of the whole package."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import ase.build
+import ase.io
+import numpy as np
+import pytest
+
+import ipi_driver
+from ipi_driver.cli import main
+
+PACKAGE = Path(ipi_driver.__file__).parent
+
+
+def modules_with_examples() -> list[str]:
+    found = [path for path in PACKAGE.rglob("*.py") if ">>> " in path.read_text()]
+    names = [".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts) for path in sorted(found)]
+    return [name.removesuffix(".__init__") for name in names]
+
+
+@pytest.mark.parametrize("name", modules_with_examples())
+def test_examples_in_docstrings(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = doctest.testmod(importlib.import_module(name), optionflags=doctest.NORMALIZE_WHITESPACE)
+    assert result.failed == 0
+
+
+def test_every_public_name_can_be_imported() -> None:
+    for name in ipi_driver.__all__:
+        assert getattr(ipi_driver, name).__doc__
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        ipi_driver.nothing  # noqa: B018
+
+
+def test_the_import_loads_no_large_library() -> None:
+    code = "import ipi_driver, sys; print(sorted({'torch', 'numpy', 'ase', 'matplotlib'} & set(sys.modules)))"
+    printed = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert printed.stdout.strip() == "[]"
+
+
+def test_check_finds_what_the_command_finds(tmp_path: Path) -> None:
+    water = ase.build.molecule("H2O")
+    ase.io.write(tmp_path / "water.xyz", water)
+    result = ipi_driver.check("anisotropic", water, averages=["i", "T"], max_degree=2)
+    options = ["--average", "i", "--average", "T", "--max-degree", "2", "--output", str(tmp_path / "check")]
+    assert main(["check", "anisotropic", str(tmp_path / "water.xyz"), *options]) == 0
+    rows = json.loads((tmp_path / "check" / "check.json").read_text())["errors"]
+    for row, error in zip(rows, result.errors, strict=True):
+        assert row["average"] == error.average
+        assert row["force_mae"] == pytest.approx(error.force_mae, rel=1e-6, abs=1e-12)
+    assert "Use T (12 evaluations)" in repr(result)
+
+
+def test_a_run_and_its_analysis(tmp_path: Path) -> None:
+    run = ipi_driver.run("gas-nve", output=tmp_path / "run", model="anisotropic", steps=400)
+    assert run.outcome.finished
+    assert run.summary["steps"] == 400
+    analysis = run.analyze()
+    assert analysis.kind == "gas"
+    page = ipi_driver.analyze([run.folder]).write_report(tmp_path / "report", with_viewer=False)
+    assert page.is_file()
+    again = ipi_driver.run("gas-nve", output=tmp_path / "run", steps=420, resume=True)
+    assert (again.outcome.first_step, again.outcome.steps) == (400, 420)
+
+
+def test_unknown_options_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ipi_driver.UserError, match="no option 'step'"):
+        ipi_driver.run("gas-nve", output=tmp_path / "run", step=3)
+    with pytest.raises(ipi_driver.UserError, match="no option 'skipped'"):
+        ipi_driver.analyze(tmp_path, skipped=1.0)
+    with pytest.raises(ipi_driver.UserError, match="is empty"):
+        ipi_driver.check("anisotropic", [])
+
+
+def test_results_print_one_line() -> None:
+    water = ipi_driver.Structure.from_atoms(ase.build.molecule("H2O"))
+    assert repr(water) == "Structure(H2O, isolated)"
+    model = ipi_driver.RotationalAverage(ipi_driver.load_potential("anisotropic"), "Th")
+    prediction = model.predict(water)
+    assert repr(prediction).startswith(f"Prediction(energy {prediction.energy:.6f} eV, largest force ")
+    assert "24 rotations" in repr(prediction)
+    assert np.isfinite(prediction.forces).all()
