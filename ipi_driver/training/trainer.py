@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.console import Console
 
 from ipi_driver.errors import UserError
 from ipi_driver.networks.baseline import Baseline
@@ -23,6 +23,7 @@ from ipi_driver.rotations.augmentation import augmentation_rotations
 from ipi_driver.training.batch import Batch, Sample, collate
 from ipi_driver.training.checkpoint import save_checkpoint
 from ipi_driver.training.config import TrainConfig
+from ipi_driver.training.display import TrainingDisplay
 from ipi_driver.training.losses import (
     LossFunction,
     StepResult,
@@ -110,6 +111,7 @@ class Trainer:
         self.best_force_mae = float("inf")
         self.stale = 0
         self.output = config.output
+        self.display = TrainingDisplay(Console(), quiet=True)
         self.data_digest = ""
         self.data_described: list[str] = []
         # eV by element: how far the atomic energies of the model that it starts from were shifted
@@ -288,26 +290,8 @@ class Trainer:
         """Train until the epochs, the time or the patience are used up; returns the best validation force MAE."""
         started, hours_before = time.perf_counter(), self.hours
         total = self.config.epochs * self.steps_per_epoch
-        columns = (
-            TextColumn("epoch {task.fields[epoch]}"),
-            BarColumn(),
-            TextColumn("{task.percentage:>3.0f}%"),
-            TextColumn(
-                "loss {task.fields[loss]:.4f}  F {task.fields[force]:.1f} meV/Å  E {task.fields[energy]:.0f} meV"
-            ),
-            TextColumn("best {task.fields[best]:.1f}"),
-            TimeRemainingColumn(),
-        )
-        with Progress(*columns, disable=quiet or self.rank > 0) as bar:
-            task = bar.add_task(
-                "",
-                total=1.0,
-                epoch=self.epoch,
-                loss=0.0,
-                force=0.0,
-                energy=0.0,
-                best=1e3 * self.best_force_mae,
-            )
+        self.display = TrainingDisplay(Console(), quiet or self.rank > 0)
+        with self.display:
             while self.step < total and self.progress() < 1.0 and not self._out_of_patience():
                 results: list[StepResult] = []
                 epoch_start = time.perf_counter()
@@ -315,24 +299,15 @@ class Trainer:
                     results.append(self.train_step(indices))
                     self.hours = hours_before + (time.perf_counter() - started) / 3600.0
                     self._agree_on_time()
-                    bar.update(
-                        task,
-                        completed=min(1.0, self.progress()),
-                        epoch=self.epoch,
-                        loss=results[-1].loss,
-                        force=1e3 * results[-1].force_mae,
-                        energy=1e3 * results[-1].energy_mae,
-                        best=1e3 * self.best_force_mae,
+                    self.display.step(
+                        self.epoch, self.step, self.progress(), results[-1], self.best_force_mae
                     )
                     if self.progress() >= 1.0:
                         break
                 rate = len(results) / (time.perf_counter() - epoch_start)
                 self.epoch += 1
-                if (
-                    self.epoch % self.config.evaluate_every == 0
-                    or self.progress() >= 1.0
-                    or self.step >= total
-                ):
+                over = self.progress() >= 1.0 or self.step >= total
+                if self.epoch % self.config.evaluate_every == 0 or over:
                     self._end_of_interval(results, rate)
         return self.best_force_mae
 
@@ -363,6 +338,9 @@ class Trainer:
         if improved:
             self.best, self.best_force_mae = score, force_mae
         self.stale = 0 if improved else self.stale + 1
+        self.display.evaluated(
+            self.epoch, self.step, self.progress(), force_mae, energy_mae, self.best_force_mae
+        )
         if self.rank > 0:
             return
         row = LogRow(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import os
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import torch
 import yaml
 from ase.build import molecule
 from ase.calculators.singlepoint import SinglePointCalculator
+from rich.console import Console
 from training_place import ARCHITECTURE, labelled_molecules, write_config
 
 from ipi_driver.cli import main
@@ -30,8 +32,10 @@ from ipi_driver.structure import Structure
 from ipi_driver.training.batch import collate, make_sample
 from ipi_driver.training.config import LossConfig, load_config
 from ipi_driver.training.data import LabelledStructure
+from ipi_driver.training.display import TrainingDisplay
 from ipi_driver.training.losses import (
     LossFunction,
+    StepResult,
     accumulate_gradients,
     joint_loss,
     label_loss,
@@ -452,3 +456,33 @@ def test_printed_keys_are_a_configuration_with_the_defaults(
     assert config == expected
     assert main(["train"]) == 2
     assert "which configuration?" in capsys.readouterr().err
+
+
+def test_a_log_file_gets_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where there is no terminal, data, evaluations and the end are lines; no "inf" before the first evaluation."""
+    assert main(["train", str(write_config(tmp_path))]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "data.extxyz: 24 structures, extended XYZ, eV and Å"
+    shown = [line for line in lines if line.startswith("epoch")]
+    log = (tmp_path / "model" / "log.csv").read_text().splitlines()[1:]
+    assert len(shown) == len(log) == 2
+    for line, row in zip(shown, log, strict=True):
+        epoch, step, *rest = row.split(",")
+        assert line.startswith(f"epoch {epoch}  step {step}  ")
+        assert f"validation: F {float(rest[5]):.1f} meV/Å" in line
+    assert "100.0 %" in shown[-1]
+    assert not any("inf" in line for line in lines)
+    assert main(["train", str(write_config(tmp_path / "quiet")), "--quiet"]) == 0
+    assert "epoch" not in capsys.readouterr().out
+
+
+def test_steps_between_evaluations_are_shown_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr("ipi_driver.training.display._LINE_EVERY", -1.0)
+    with TrainingDisplay(Console(file=stream, width=200)) as display:
+        for k in (1, 2):
+            display.step(0, k, 0.25 * k, StepResult(0.1, 0.05, 0.2), float("inf"))
+    first, second = stream.getvalue().splitlines()
+    assert first == "epoch 0  step 1  25.0 %  loss 0.1000  F 50.0 meV/Å  E 200 meV  best –"
+    assert second.startswith("epoch 0  step 2  50.0 %")
+    assert second.endswith("1 min left")
