@@ -1,4 +1,4 @@
-"""Model folders: ``model.yaml`` (architecture, baseline, provenance) and ``weights.safetensors``."""
+"""Model folders: ``model.yaml`` (kind of network, architecture, baseline, provenance) and ``weights.safetensors``."""
 
 from __future__ import annotations
 
@@ -8,25 +8,24 @@ from typing import Any
 import numpy as np
 import yaml
 from ase.data import atomic_numbers, chemical_symbols
-from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from ipi_driver.errors import UserError
+from ipi_driver.networks.base import EdgeNetwork, NetworkConfig
 from ipi_driver.networks.baseline import Baseline
-from ipi_driver.networks.pet.config import PetConfig
-from ipi_driver.networks.pet.network import PetNetwork
+from ipi_driver.networks.kinds import DEFAULT, build_network, network_config
 from ipi_driver.yaml_file import load_yaml
 
 FORMAT = 1
 
 
 def save_model(
-    folder: Path, network: PetNetwork, baseline: Baseline, provenance: dict[str, Any] | None = None
+    folder: Path, network: EdgeNetwork, baseline: Baseline, provenance: dict[str, Any] | None = None
 ) -> None:
     """Write a model folder (created if missing); weights are stored in float32."""
     folder.mkdir(parents=True, exist_ok=True)
-    architecture = network.config.model_dump()
+    architecture = network.config.model_dump(mode="json")
     architecture["species"] = [chemical_symbols[z] for z in network.config.species]
     pairs: dict[str, list[float]] = {}
     if baseline.pair_coefficients is not None:
@@ -34,7 +33,7 @@ def save_model(
             pairs[f"{chemical_symbols[a]}-{chemical_symbols[b]}"] = [float(c) for c in row]
     content = {
         "format": FORMAT,
-        "kind": "pet",
+        "kind": network.config.kind,
         "architecture": architecture,
         "baseline": {
             "atomic_energies": {
@@ -46,12 +45,15 @@ def save_model(
         "provenance": provenance or {},
     }
     (folder / "model.yaml").write_text(yaml.safe_dump(content, sort_keys=False, width=110))
-    state = {k: v.detach().float().cpu().contiguous() for k, v in network.state_dict().items()}
+    state = {
+        k: (v.detach().float() if v.is_floating_point() else v.detach()).cpu().contiguous()
+        for k, v in network.state_dict().items()
+    }
     # not save_file, whose file others cannot read (mode 600)
     (folder / "weights.safetensors").write_bytes(save(state))
 
 
-def load_model(folder: Path) -> tuple[PetNetwork, Baseline]:
+def load_model(folder: Path) -> tuple[EdgeNetwork, Baseline]:
     """Read a model folder.
 
     Raises
@@ -64,16 +66,20 @@ def load_model(folder: Path) -> tuple[PetNetwork, Baseline]:
         if not (folder / file).is_file():
             raise UserError(f"{folder} is not a model folder: it has no {file}")
     content = load_yaml(folder / "model.yaml")
-    if not isinstance(content, dict) or content.get("kind") != "pet" or content.get("format") != FORMAT:
-        raise UserError(f"{folder / 'model.yaml'} must say `kind: pet` and `format: {FORMAT}`")
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise UserError(
+            f"{folder / 'model.yaml'} must hold `format: {FORMAT}`, and `kind:` with the network's kind"
+        )
     try:
         architecture = dict(content["architecture"])
-        architecture["species"] = [atomic_numbers[s] for s in architecture["species"]]
-        config = PetConfig(**architecture)
-        network = PetNetwork(config)
+        species = tuple(atomic_numbers[s] for s in architecture.pop("species"))
+        config = network_config(architecture | {"kind": content.get("kind", DEFAULT)}, species)
+        network = build_network(config)
         network.load_state_dict(load_file(folder / "weights.safetensors"))
         baseline = _read_baseline(content["baseline"], config)
-    except (KeyError, TypeError, ValidationError, RuntimeError, SafetensorError) as error:
+    except UserError as error:
+        raise UserError(f"the model folder {folder} cannot be read: {error}") from error
+    except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:300]
         raise UserError(
             f"the model folder {folder} cannot be read: {type(error).__name__}: {reason}"
@@ -81,7 +87,7 @@ def load_model(folder: Path) -> tuple[PetNetwork, Baseline]:
     return network, baseline
 
 
-def _read_baseline(content: dict[str, Any], config: PetConfig) -> Baseline:
+def _read_baseline(content: dict[str, Any], config: NetworkConfig) -> Baseline:
     energies = np.array([content["atomic_energies"][chemical_symbols[z]] for z in config.species])
     pairs = content.get("pair_coefficients")
     coefficients = None

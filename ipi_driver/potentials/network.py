@@ -1,4 +1,4 @@
-"""PET behind the contract of `Potential`: many frames of a structure in one batch, one backward pass.
+"""A network behind the contract of `Potential`: many frames of a structure in one batch, one backward pass.
 
 The neighbour list, species and index arrays are made once per structure; a frame only rotates the edge vectors
 d_e. With G_e = dE/dd_e from one backward pass over all frames, in each frame
@@ -16,9 +16,9 @@ import numpy as np
 import torch
 
 from ipi_driver.neighbors import Edges, NeighborList
+from ipi_driver.networks.base import EdgeNetwork
 from ipi_driver.networks.baseline import Baseline
 from ipi_driver.networks.graph import Graph, build_graph
-from ipi_driver.networks.pet.network import PetNetwork
 from ipi_driver.potentials.base import Potential
 from ipi_driver.potentials.torch_device import torch_device, torch_dtype
 from ipi_driver.structure import FloatArray, IntArray, RotatedResults, Structure
@@ -29,8 +29,8 @@ _WIDTH_FOR_THREADS = 25_000
 _MAX_LISTS = 8
 
 
-class PetPotential(Potential):
-    """A PET model ready to be evaluated.
+class NetworkPotential(Potential):
+    """A network of any kind ready to be evaluated.
 
     Parameters
     ----------
@@ -48,9 +48,9 @@ class PetPotential(Potential):
 
     def __init__(
         self,
-        network: PetNetwork,
+        network: EdgeNetwork,
         baseline: Baseline,
-        name: str = "pet",
+        name: str = "network",
         device: str = "cpu",
         dtype: str = "float32",
         skin: float = 0.6,
@@ -71,7 +71,7 @@ class PetPotential(Potential):
         self._threads = torch.get_num_threads()
 
     @classmethod
-    def load(cls, folder: Path, device: str = "cpu", dtype: str = "float32") -> PetPotential:
+    def load(cls, folder: Path, device: str = "cpu", dtype: str = "float32") -> NetworkPotential:
         """Load a model folder (``model.yaml`` and ``weights.safetensors``)."""
         from ipi_driver.networks.storage import load_model
 
@@ -133,7 +133,7 @@ class PetPotential(Potential):
     def _set_threads(self, graph: Graph) -> None:
         if self.device.type != "cpu":
             return
-        wanted = self._threads if graph.n_tokens * self.config.d_model > _WIDTH_FOR_THREADS else 1
+        wanted = self._threads if graph.n_tokens * self.network.width > _WIDTH_FOR_THREADS else 1
         if torch.get_num_threads() != wanted:
             torch.set_num_threads(wanted)
 
@@ -159,3 +159,7 @@ class PetPotential(Potential):
         net = torch.from_numpy(gradients - gradients[:, edges.reverse])
         forces = torch.zeros(n_frames, n_atoms, 3, dtype=torch.float64)
         return forces.index_add_(1, torch.from_numpy(edges.centers), net).numpy()
+
+
+# the name before networks had kinds
+PetPotential = NetworkPotential

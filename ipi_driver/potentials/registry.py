@@ -3,7 +3,7 @@
 ======================================  =====================================================================
 specification                           potential
 ======================================  =====================================================================
-``pet-water-s``, ``path/to/folder``     a PET folder with ``model.yaml`` and ``weights.safetensors``
+``pet-water-s``, ``path/to/folder``     a model folder: ``model.yaml``, ``weights.safetensors``
 ``ase:module.Calculator?key=value``     any ASE calculator, constructed with the keywords given
 ``path/to/model.pt``                    an exported metatomic model
 ``anisotropic?l=4&amplitude=0.1``       the analytic test potential
@@ -30,7 +30,7 @@ def load_potential(spec: str | Path, device: str = "cpu", dtype: str | None = No
     device
         Torch device of network potentials.
     dtype
-        "float32" or "float64": precision of a PET, by default float32; sums are float64 always. Other models have
+        "float32" or "float64": precision of a network, by default float32; sums are float64 always. Other models have
         one of their own, and None takes it.
 
     Raises
@@ -71,9 +71,9 @@ def load_potential(spec: str | Path, device: str = "cpu", dtype: str | None = No
         from ipi_driver.potentials.metatomic import MetatomicPotential
 
         return MetatomicPotential.load(name, device=device, dtype=dtype)
-    from ipi_driver.potentials.network import PetPotential
+    from ipi_driver.potentials.network import NetworkPotential
 
-    return PetPotential.load(find_shipped("models", name), device=device, dtype=dtype or "float32")
+    return NetworkPotential.load(find_shipped("models", name), device=device, dtype=dtype or "float32")
 
 
 def load_precise(spec: str | Path, potential: Potential, device: str = "cpu") -> Potential:

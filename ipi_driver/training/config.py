@@ -10,10 +10,11 @@ from ase.data import atomic_numbers
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ipi_driver.errors import UserError
-from ipi_driver.networks.pet.config import PetConfig
+from ipi_driver.networks.base import NetworkConfig
+from ipi_driver.networks.kinds import DEFAULT, network_class, network_config, network_kinds
 from ipi_driver.shipped import shipped_names
 from ipi_driver.training.similarity import THRESHOLD
-from ipi_driver.yaml_file import load_yaml
+from ipi_driver.yaml_file import first_problem, load_yaml
 
 
 class _Section(BaseModel):
@@ -90,7 +91,7 @@ class TrainConfig(_Section):
 
     data: DataConfig
     output: Path = Field(description="folder of the model, the log and the checkpoint")
-    architecture: dict[str, Any] = {}
+    architecture: dict[str, Any] = Field({}, description="`kind` of the network, and the keys of that kind")
     species: list[str] | None = Field(None, description="chemical symbols; null takes those of the data")
     baseline: BaselineConfig = BaselineConfig()
     loss: LossConfig = LossConfig()
@@ -129,12 +130,9 @@ class TrainConfig(_Section):
             raise ValueError("data.unlabelled_files serve the symmetry penalty alone: set loss.symmetry")
         return self
 
-    def network_config(self, species: tuple[int, ...]) -> PetConfig:
+    def network_config(self, species: tuple[int, ...]) -> NetworkConfig:
         """Architecture for the given atomic numbers."""
-        try:
-            return PetConfig(species=species, **self.architecture)
-        except (ValidationError, TypeError) as error:
-            raise UserError(f"`architecture`: {_first_problem(error)}") from error
+        return network_config(self.architecture, species)
 
     def species_numbers(self) -> tuple[int, ...] | None:
         """Atomic numbers that the configuration asks for."""
@@ -146,16 +144,6 @@ class TrainConfig(_Section):
         return tuple(sorted(atomic_numbers[s] for s in self.species))
 
 
-def _first_problem(error: Exception) -> str:
-    if isinstance(error, ValidationError):
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        if not where:  # of the whole: what it got is all of it
-            return str(first["msg"]).removeprefix("Value error, ")
-        return f"{where}: {first['msg']} (got {first.get('input')!r})"
-    return str(error)
-
-
 def describe_keys() -> str:
     """Every key with its default and meaning, laid out as a configuration file."""
     return "\n".join(_described(TrainConfig, 0))
@@ -164,18 +152,34 @@ def describe_keys() -> str:
 def _described(section: type[BaseModel], depth: int) -> list[str]:
     lines = []
     for name, field in section.model_fields.items():
-        kind = field.annotation
-        inner = PetConfig if name == "architecture" else kind
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            lines += [f"{'  ' * depth}{name}:", *_described(inner, depth + 1)]
+        annotation = field.annotation
+        if name == "architecture":
+            lines += _described_architecture()
             continue
-        if section is PetConfig and name == "species":
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            lines += [f"{'  ' * depth}{name}:", *_described(annotation, depth + 1)]
+            continue
+        if issubclass(section, NetworkConfig) and name == "species":
             continue  # the training fills it in
         default = "(required)" if field.is_required() else yaml.safe_dump(field.default).split("\n")[0]
-        choices = get_args(kind) if get_origin(kind) is Literal else ()
+        choices = get_args(annotation) if get_origin(annotation) is Literal else ()
         meaning = " or ".join(choices) if choices else (field.description or "")
         text = f"{'  ' * depth}{name}: {default}"
         lines.append(f"{text:40s}# {meaning}" if meaning else text)
+    return lines
+
+
+def _described_architecture() -> list[str]:
+    """Keys of the default kind of network, then those of every other kind as a comment."""
+    kinds = network_kinds()
+    lines = ["architecture:", f"{'  kind: ' + DEFAULT:40s}# {' or '.join(kinds)}"]
+    for kind in kinds:
+        keys = _described(network_class(kind).config_class, 1)
+        if kind == DEFAULT:
+            lines += keys
+        else:
+            lines += [f"# architecture, with its keys for kind: {kind}", f"#   kind: {kind}"]
+            lines += [f"# {line}" for line in keys]
     return lines
 
 
@@ -195,7 +199,7 @@ def load_config(path: Path) -> TrainConfig:
     try:
         config = TrainConfig(**content)
     except ValidationError as error:
-        raise UserError(f"{path}: {_first_problem(error)}") from error
+        raise UserError(f"{path}: {first_problem(error)}") from error
     base = path.resolve().parent
     data = config.data
     for name in ("files", "validation_files", "test_files", "unlabelled_files"):

@@ -10,8 +10,8 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from ipi_driver.networks.base import EdgeNetwork
 from ipi_driver.networks.baseline import Baseline
-from ipi_driver.networks.pet.network import PetNetwork
 from ipi_driver.structure import FloatArray
 from ipi_driver.training.batch import collate, make_sample
 from ipi_driver.training.data import LabelledStructure
@@ -21,7 +21,7 @@ from ipi_driver.training.losses import structure_energies
 
 def shift_to_data(
     data: Sequence[LabelledStructure],
-    network: PetNetwork,
+    network: EdgeNetwork,
     baseline: Baseline,
     device: torch.device,
     dtype: torch.dtype,
@@ -52,7 +52,7 @@ def shift_to_data(
     return replace(baseline, atomic_energies=energies), shifts
 
 
-def _energy_errors(data: Sequence[LabelledStructure], network: PetNetwork, baseline: Baseline) -> FloatArray:
+def _energy_errors(data: Sequence[LabelledStructure], network: EdgeNetwork, baseline: Baseline) -> FloatArray:
     """(n_structures,) labels less predictions, eV."""
     weight = next(network.parameters())
     errors = []

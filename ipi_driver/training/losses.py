@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ipi_driver.networks.pet.network import PetNetwork
+from ipi_driver.networks.base import EdgeNetwork
 from ipi_driver.training.batch import Batch
 from ipi_driver.training.config import LossConfig
 
@@ -35,7 +35,7 @@ class StepResult:
     energy_mae: float
 
 
-def structure_energies(network: PetNetwork, vectors: torch.Tensor, batch: Batch) -> torch.Tensor:
+def structure_energies(network: EdgeNetwork, vectors: torch.Tensor, batch: Batch) -> torch.Tensor:
     """(n_structures,) energies of the network, eV, summed in float64."""
     atomic, bonds = network(vectors, batch.graph)
     total = torch.zeros(len(batch.n_atoms), dtype=torch.float64, device=vectors.device)
@@ -134,7 +134,7 @@ def joint_loss(config: LossConfig) -> LossFunction:
 
 
 def accumulate_gradients(
-    network: PetNetwork, batch: Batch, loss: LossFunction, displacement: float | None
+    network: EdgeNetwork, batch: Batch, loss: LossFunction, displacement: float | None
 ) -> tuple[float, torch.Tensor, torch.Tensor]:
     """Add dL/dw to the ``.grad`` of the weights.
 

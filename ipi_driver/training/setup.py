@@ -17,8 +17,9 @@ from ase.data import chemical_symbols
 
 from ipi_driver.errors import UserError
 from ipi_driver.ipi_files.structures import is_ipi_trajectory, read_data_set
+from ipi_driver.networks.base import EdgeNetwork
 from ipi_driver.networks.baseline import Baseline
-from ipi_driver.networks.pet.network import PetNetwork
+from ipi_driver.networks.kinds import build_network, network_config
 from ipi_driver.networks.storage import load_model
 from ipi_driver.potentials.torch_device import torch_device, torch_dtype
 from ipi_driver.shipped import find_shipped
@@ -217,7 +218,7 @@ def _is_begun(config: TrainConfig, resume: bool) -> bool:
 
 def _network_and_baseline(
     config: TrainConfig, species: tuple[int, ...], train: list[LabelledStructure], resume: bool
-) -> tuple[PetNetwork, Baseline]:
+) -> tuple[EdgeNetwork, Baseline]:
     if _is_begun(config, resume):
         # what it was begun from is not needed any more, and may have changed
         return load_model(config.output)
@@ -226,33 +227,40 @@ def _network_and_baseline(
         if set(species) - set(network.config.species):
             raise UserError(f"the data hold elements that {config.start_from} does not know")
         return _grown(network, config), baseline
-    network = PetNetwork(config.network_config(species))
+    network = build_network(config.network_config(species))
     baseline = fit_baseline(
         train, network.config.cutoff, config.baseline.pair, config.baseline.n_gaussians, species
     )
     return network, baseline
 
 
-def _grown(network: PetNetwork, config: TrainConfig) -> PetNetwork:
-    """The network to start from, with the GNN layers that the configuration has beyond it.
+def _grown(network: EdgeNetwork, config: TrainConfig) -> EdgeNetwork:
+    """The network to start from, with the layers that the configuration has beyond it.
 
     The heads of added layers give zero, so that the energies are those of the network that it starts from.
     """
     if not config.architecture:
         return network
     given = network.config
-    wanted = config.model_copy(
-        update={"architecture": given.model_dump(exclude={"species"}) | config.architecture}
-    ).network_config(given.species)
+    keys = {"kind": given.kind} | given.model_dump(exclude={"species"}) | config.architecture
+    if keys["kind"] != given.kind:
+        raise UserError(
+            f"`start_from` {config.start_from} is of kind {given.kind}, `architecture` asks for kind {keys['kind']}: "
+            "leave `architecture` out to take that of the model"
+        )
+    wanted = network_config(keys, given.species)
     have, want = given.model_dump(), wanted.model_dump()
-    differing = sorted(key for key in want if want[key] != have[key] and key != "n_gnn_layers")
-    if differing or wanted.n_gnn_layers < given.n_gnn_layers:
-        key = differing[0] if differing else "n_gnn_layers"
+    grows = given.growing
+    differing = sorted(key for key in want if want[key] != have[key] and key not in grows)
+    if wrong := [*differing, *(key for key in grows if want[key] < have[key])]:
+        key = wrong[0]
         raise UserError(
             f"`start_from` {config.start_from} has {key} {have[key]}, `architecture` asks for {want[key]}: "
-            "only n_gnn_layers may be larger; leave `architecture` out to take that of the model"
+            f"only {' and '.join(grows) or 'nothing'} may be larger; leave `architecture` out to take that of the model"
         )
-    grown = PetNetwork(wanted)
+    if want == have:
+        return network
+    grown = build_network(wanted)
     grown.zero_output()
     grown.load_state_dict(network.state_dict(), strict=False)
     return grown

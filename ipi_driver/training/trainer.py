@@ -15,8 +15,9 @@ import torch.distributed as dist
 from rich.console import Console
 
 from ipi_driver.errors import UserError
+from ipi_driver.networks.base import EdgeNetwork
 from ipi_driver.networks.baseline import Baseline
-from ipi_driver.networks.pet.network import PetNetwork
+from ipi_driver.networks.kinds import build_network
 from ipi_driver.networks.storage import save_model
 from ipi_driver.potentials.torch_device import torch_dtype
 from ipi_driver.rotations.augmentation import augmentation_rotations
@@ -85,7 +86,7 @@ class Trainer:
     def __init__(
         self,
         config: TrainConfig,
-        network: PetNetwork,
+        network: EdgeNetwork,
         baseline: Baseline,
         train: Sequence[Sample],
         validation: Sequence[Sample],
@@ -379,6 +380,6 @@ class Trainer:
 
     def save_best(self, provenance: dict[str, Any]) -> None:
         """Write the averaged weights as a model folder."""
-        best = PetNetwork(self.network.config)
+        best = build_network(self.network.config)
         best.load_state_dict(self.average.weights)
         save_model(self.output, best, self.baseline, {"training": provenance})

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from ipi_driver.networks.base import NetworkConfig
 
 
-class PetConfig(BaseModel):
+class PetConfig(NetworkConfig):
     """Hyperparameters of `PetNetwork`; the defaults are those of the published water model.
 
     ``radial_basis = 0`` is the published edge embedding of (x, y, z, |r|); a positive number adds the unit vector
     and that many Gaussians of the distance, which learns short bonds faster and is as non-equivariant as before.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    kind: ClassVar[str] = "pet"
+    growing: ClassVar[tuple[str, ...]] = ("n_gnn_layers",)
 
-    species: tuple[int, ...] = Field(description="atomic numbers, in the order of the embeddings")
-    cutoff: float = Field(4.0, gt=0, description="Å")
     cutoff_width: float = Field(0.2, gt=0, description="Å over which the cutoff function falls from 1 to 0")
     d_model: int = Field(128, gt=0)
     n_heads: int = Field(4, gt=0)
@@ -44,6 +45,4 @@ class PetConfig(BaseModel):
             raise ValueError(
                 f"`cutoff_width` must not exceed `cutoff`, got {self.cutoff_width} > {self.cutoff}"
             )
-        if not self.species or len(set(self.species)) != len(self.species):
-            raise ValueError(f"`species` must be distinct atomic numbers, got {self.species}")
         return self

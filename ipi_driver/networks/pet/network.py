@@ -15,10 +15,12 @@ NeurIPS 2023.
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import torch
 from torch import nn
 
+from ipi_driver.networks.base import EdgeNetwork, NetworkConfig
 from ipi_driver.networks.graph import Graph
 from ipi_driver.networks.pet.config import PetConfig
 
@@ -225,7 +227,7 @@ class GnnLayer(nn.Module):
         return tokens
 
 
-class PetNetwork(nn.Module):
+class PetNetwork(EdgeNetwork):
     """PET; see the module's description for the formulas.
 
     Parameters
@@ -234,9 +236,11 @@ class PetNetwork(nn.Module):
         The architecture.
     """
 
+    config_class: ClassVar[type[NetworkConfig]] = PetConfig
+    config: PetConfig
+
     def __init__(self, config: PetConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.message_embedding = nn.Embedding(len(config.species), config.d_model)
         self.gnn_layers = nn.ModuleList(GnnLayer(config, k == 0) for k in range(config.n_gnn_layers))
         if config.radial_basis:
@@ -245,6 +249,10 @@ class PetNetwork(nn.Module):
             self.register_buffer("radial_centers", centers, persistent=False)
             self.radial_centers: torch.Tensor
             self.radial_width = float(centers[1] - centers[0]) if config.radial_basis > 1 else config.cutoff
+
+    @property
+    def width(self) -> int:
+        return self.config.d_model
 
     def zero_output(self) -> None:
         """Set the last layer of every head to zero, so that the network's energy is zero for any structure."""

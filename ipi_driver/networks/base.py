@@ -1,0 +1,86 @@
+"""The contract of every network: edge vectors of a batch in, atomic and bond energies out.
+
+    E_s = sum_{i in s} e_i + sum_{(i, j) in s} e_ij,      (e_i), (e_ij) = network(d, graph)
+
+with the edge vectors d (n_edges, 3) in Å. The training, the model folders and `NetworkPotential` know nothing else:
+forces and virials are derivatives by the edge vectors, rotations act on the edge vectors alone. A kind of network is a
+class of settings with a name, derived from `NetworkConfig`, and a class derived from `EdgeNetwork` that is built from
+them; see `ipi_driver.networks.kinds`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+from torch import nn
+
+from ipi_driver.networks.graph import Graph
+
+
+class NetworkConfig(BaseModel):
+    """What fixes the function of a network apart from its weights; a kind of network adds its own keys.
+
+    Attributes
+    ----------
+    kind
+        Name of the kind, in ``model.yaml`` and under ``architecture`` in a training configuration.
+    growing
+        Integer keys that a training with ``start_from`` may raise. The networks of such a kind define `zero_output`
+        for the parts that are added.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: ClassVar[str]
+    growing: ClassVar[tuple[str, ...]] = ()
+
+    species: tuple[int, ...] = Field(description="atomic numbers, in the order of the embeddings")
+    cutoff: float = Field(4.0, gt=0, description="Å")
+
+    @field_validator("species")
+    @classmethod
+    def _distinct(cls, species: tuple[int, ...]) -> tuple[int, ...]:
+        if not species or len(set(species)) != len(species):
+            raise ValueError(f"`species` must be distinct atomic numbers, got {species}")
+        return species
+
+
+class EdgeNetwork(nn.Module, ABC):
+    """A network from edge vectors to energies.
+
+    The state dict holds tensors of floating-point numbers alone, or of integers that the training does not change.
+
+    Attributes
+    ----------
+    config_class
+        Class of its settings.
+    config
+        Settings, with at least the species and the cutoff.
+    """
+
+    config_class: ClassVar[type[NetworkConfig]]
+    config: NetworkConfig
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+
+    @abstractmethod
+    def forward(self, vectors: torch.Tensor, graph: Graph) -> tuple[torch.Tensor, torch.Tensor]:
+        """Atomic energies (n_nodes,) and bond energies (n_edges,), eV, from edge vectors (n_edges, 3), Å.
+
+        The energies are smooth in the edge vectors, and vanish for an edge at the cutoff. Structures of a batch do
+        not interact: an energy depends on what is connected to its atom by edges, and on nothing else.
+        """
+
+    @property
+    def width(self) -> int:
+        """Numbers that the network holds for an edge; from them the potential decides whether threads pay."""
+        return 64
+
+    def zero_output(self) -> None:
+        """Set weights to zero such that the energy of any structure is zero."""
+        raise NotImplementedError(f"{type(self).__name__} does not define zero_output")
