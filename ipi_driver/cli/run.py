@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from ipi_driver.runs.execute import Outcome
     from ipi_driver.runs.prepare import Changes
+    from ipi_driver.runs.sets import RunSet
 
 EPILOG = """\
 examples:
@@ -117,9 +118,7 @@ def main(args: argparse.Namespace) -> int:
     changes = Changes(**{name: getattr(args, name) for name in Changes.__dataclass_fields__})
     alone = args.resume and args.output is not None and (args.output / INPUT).is_file()
     if not alone and (found := find_set(args.input, changes, args.structures)):
-        from ipi_driver.runs.run_set import run_set
-
-        return run_set(args, found, changes, console)
+        return _run_set(args, found, changes, console)
     folder, start_file = _prepare(args, changes, console)
     if args.resume and start_file == INPUT:
         console.print(
@@ -142,6 +141,34 @@ def main(args: argparse.Namespace) -> int:
     if outcome.finished:
         return 0
     return 130 if outcome.interrupted else 1
+
+
+def _run_set(args: argparse.Namespace, runs: RunSet, changes: Changes, console: Console) -> int:
+    """Run a set and print its table; returns the exit status."""
+    from ipi_driver.report.set_summary import print_set, set_row, write_set
+    from ipi_driver.runs.run_set import run_set
+
+    def summarize(folder: Path, outcome: Outcome) -> None:
+        from ipi_driver.report.run_summary import summarise, write_summary  # matplotlib
+
+        write_summary(folder, summarise(folder, outcome))
+
+    output = args.output or runs.folder(changes)
+    outcome = run_set(runs, output, changes, console, args.resume, args.one_core, summarize)
+    rows = [set_row(name, output / name, state) for name, state in outcome.states.items()]
+    if output.is_dir():
+        write_set(output, rows)
+    print_set(output, rows)
+    if outcome.status:
+        option = [] if args.structures is None else ["--structures", str(args.structures)]
+        words = ["ipi-driver", "run", str(args.input), *option, "--output", str(output), "--resume"]
+        console.print(
+            f"{outcome.n_finished} of {len(rows)} cells are finished; continue with: {shlex.join(words)}",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
+    return outcome.status
 
 
 def _summarise(folder: Path, outcome: Outcome, console: Console) -> None:

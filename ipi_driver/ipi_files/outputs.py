@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from ipi_driver.elements import elements_of, masses_of
 from ipi_driver.errors import UserError
 from ipi_driver.ipi_files.input import InputSettings, OutputFile, checkpoint_masses, read_input
-from ipi_driver.ipi_files.isotopes import elements_of, masses_of
 from ipi_driver.ipi_files.properties import PropertyTable, read_properties
 from ipi_driver.ipi_files.xyz import TrajectoryFile, TrajectoryFrame
 from ipi_driver.structure import BoolArray, FloatArray, IntArray

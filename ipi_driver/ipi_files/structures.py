@@ -10,10 +10,10 @@ from pathlib import Path
 import ase.io
 import numpy as np
 
+from ipi_driver.elements import elements_of, masses_of
 from ipi_driver.errors import UserError
 from ipi_driver.ipi_files import TrajectoryFile
 from ipi_driver.ipi_files.input import read_input
-from ipi_driver.ipi_files.isotopes import elements_of, masses_of
 from ipi_driver.structure import FloatArray, IntArray, Structure
 
 _THINNED = 8

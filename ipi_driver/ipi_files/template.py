@@ -17,10 +17,10 @@ import ase
 import ase.io
 import numpy as np
 
+from ipi_driver.elements import element_of
 from ipi_driver.errors import UserError
 from ipi_driver.ipi_files.edit import masked
 from ipi_driver.ipi_files.input import expand_templates
-from ipi_driver.ipi_files.isotopes import element_of
 from ipi_driver.structure import BoolArray, Structure
 
 

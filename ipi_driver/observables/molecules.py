@@ -20,8 +20,8 @@ from ase.neighborlist import neighbor_list
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
+from ipi_driver.elements import element_of
 from ipi_driver.errors import UserError
-from ipi_driver.ipi_files.isotopes import element_of
 from ipi_driver.structure import FloatArray, IntArray, Structure
 
 BOND_TOLERANCE = 1.25

@@ -2,36 +2,72 @@
 
 from __future__ import annotations
 
-import argparse
-import shlex
 import signal
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from rich.console import Console
 
 from ipi_driver.errors import UserError
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from ipi_driver.runs.execute import Outcome
-    from ipi_driver.runs.prepare import Changes
-    from ipi_driver.runs.sets import RunSet
+from ipi_driver.runs.execute import Interrupted, Outcome, caught_signals, run_simulation
+from ipi_driver.runs.folder import INPUT
+from ipi_driver.runs.prepare import Changes
+from ipi_driver.runs.sets import RunSet, is_begun, open_set, prepare_cell
 
 
-def run_set(args: argparse.Namespace, runs: RunSet, changes: Changes, console: Console) -> int:
-    """Run every structure that is not finished; a failure is reported and the next is run.
+@dataclass(frozen=True)
+class SetOutcome:
+    """How the runs of a set ended.
 
-    Returns
-    -------
-    int
+    Attributes
+    ----------
+    states
+        Name of the cell to finished, failed, stopped or not run.
+    status
         Exit status: 130 interrupted, 2 a cell failed, 1 a cell was stopped early, 0 all finished.
     """
-    from ipi_driver.report.set_summary import print_set, set_row, write_set
-    from ipi_driver.runs.execute import Interrupted, caught_signals
-    from ipi_driver.runs.sets import open_set
 
-    output = args.output or runs.folder(changes)
-    changes = open_set(runs, output, changes, args.resume)
+    states: dict[str, str]
+    status: int
+
+    @property
+    def n_finished(self) -> int:
+        return sum(state == "finished" for state in self.states.values())
+
+
+def run_set(
+    runs: RunSet,
+    output: Path,
+    changes: Changes,
+    console: Console,
+    resume: bool = False,
+    one_core: bool | None = None,
+    summarize: Callable[[Path, Outcome], None] = lambda folder, outcome: None,
+) -> SetOutcome:
+    """Run every structure that is not finished; a failure is reported and the next is run.
+
+    Parameters
+    ----------
+    runs
+        The set.
+    output
+        Folder of the set; each cell gets a folder in it.
+    changes
+        Of the command line.
+    console
+        Receives the messages.
+    resume, one_core
+        As in `prepare_resume` and `run_simulation`.
+    summarize
+        Called with the folder and the outcome of every cell that was run; its failure is reported and ends nothing.
+
+    Raises
+    ------
+    UserError
+        If the set cannot be begun or continued.
+    """
+    changes = open_set(runs, output, changes, resume)
     if runs.skipped:
         _say(console, f"not structures, left out: {', '.join(runs.skipped)}")
     status, states = 0, dict.fromkeys(runs.structures, "not run")
@@ -43,7 +79,7 @@ def run_set(args: argparse.Namespace, runs: RunSet, changes: Changes, console: C
                 break
             _say(console, f"cell {number} of {len(runs.structures)}: {name}")
             try:
-                outcome = _run_cell(runs, name, output / name, changes, console, args.one_core)
+                outcome = _run_cell(runs, name, output / name, changes, console, one_core)
             except Interrupted as error:
                 _say(console, f"{name}: {error}")
                 status = 130
@@ -52,6 +88,8 @@ def run_set(args: argparse.Namespace, runs: RunSet, changes: Changes, console: C
                 _say(console, f"error: {name}: {error}")
                 states[name], status = "failed", 2
                 continue
+            if outcome is not None:
+                _summarize(summarize, name, output / name, outcome, console)
             if outcome is not None and outcome.interrupted:
                 between.received.append(outcome.interrupted)
             if outcome is None or outcome.finished:
@@ -63,27 +101,13 @@ def run_set(args: argparse.Namespace, runs: RunSet, changes: Changes, console: C
                 status = 130
                 break
             status = max(status, 1)
-    rows = [set_row(name, output / name, state) for name, state in states.items()]
-    if output.is_dir():
-        write_set(output, rows)
-    print_set(output, rows)
-    if status:
-        done = sum(state == "finished" for state in states.values())
-        words = ["ipi-driver", "run", str(args.input), *_option(args.structures), "--output", str(output)]
-        command = shlex.join([*words, "--resume"])
-        _say(console, f"{done} of {len(states)} cells are finished; continue with: {command}")
-    return status
+    return SetOutcome(states, status)
 
 
 def _run_cell(
     runs: RunSet, name: str, folder: Path, changes: Changes, console: Console, one_core: bool | None
 ) -> Outcome | None:
     """Run one cell; None where it was finished before."""
-    from ipi_driver.report.run_summary import summarise, write_summary
-    from ipi_driver.runs.execute import run_simulation
-    from ipi_driver.runs.folder import INPUT
-    from ipi_driver.runs.sets import is_begun, prepare_cell
-
     begun = is_begun(folder)
     start_file = prepare_cell(runs, name, folder, changes)
     if start_file is None:
@@ -91,17 +115,17 @@ def _run_cell(
         return None
     if begun and start_file == INPUT:
         _say(console, f"{name} has no checkpoint to go on from: it begins anew from step 0")
-    outcome = run_simulation(folder, start_file, console, one_core)
+    return run_simulation(folder, start_file, console, one_core)
+
+
+def _summarize(
+    summarize: Callable[[Path, Outcome], None], name: str, folder: Path, outcome: Outcome, console: Console
+) -> None:
     try:
-        write_summary(folder, summarise(folder, outcome))
+        summarize(folder, outcome)
     except Exception as error:  # whatever it is, the run itself is good, and the other cells are waiting
         reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         _say(console, f"{name}: no summary: {reason}")
-    return outcome
-
-
-def _option(structures: Path | None) -> list[str]:
-    return [] if structures is None else ["--structures", str(structures)]
 
 
 def _say(console: Console, text: str) -> None:

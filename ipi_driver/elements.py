@@ -1,4 +1,4 @@
-"""Elements and masses behind the labels of atoms, which for i-PI may be isotopes."""
+"""Elements behind the labels of atoms, which for i-PI may be isotopes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ISOTOPES = {"D": 1, "T": 1, "C13": 6, "C14": 6, "O17": 8, "O18": 8, "Cl37": 17, 
 
 
 def element_of(label: str) -> int | None:
-    """Atomic number of a label, None where it is none."""
+    """Atomic number of a label; None if the label is unknown."""
     return ISOTOPES.get(label, atomic_numbers.get(label))
 
 
@@ -29,9 +29,11 @@ def elements_of(labels: Sequence[str], source: Path) -> IntArray:
     UserError
         If a label is unknown.
     """
-    unknown = sorted(label for label in set(labels) if element_of(label) is None)
+    unknown = sorted(label for label in set(labels) if not element_of(label))
     if unknown:
-        raise UserError(f"{source}: unknown element label {unknown[0]!r} in the positions")
+        raise UserError(
+            f"{source}: unknown element label {unknown[0]!r}; expected chemical symbols or isotopes"
+        )
     return np.array([element_of(label) for label in labels], dtype=np.int64)
 
 
