@@ -8,21 +8,21 @@ An average over orientations, with the normalised Haar measure dR, becomes a fin
 :math:`\sum_k w_k D^{l'}(R_k) = 0` for all 1 ≤ l' ≤ l. A quadrature with inversion holds -R_k beside every R_k
 and removes, in addition, everything that is odd under inversion, at every l.
 
-=================  ========================================  ======  =========================================
-name               frames                                    degree  construction
-=================  ========================================  ======  =========================================
-``none``           1                                         0       the laboratory frame
-``i``              2                                         0       the laboratory frame and its inversion
-``N`` (2, 3, …)    N (2N-1)²                                 2N-2    uniform × Gauss–Legendre × uniform Euler
-                                                                     angles (zxz), as in i-PI's ``legendre``
-``lebedev-L``      L × points of the Lebedev rule            L-1     i-PI's ``lebedev``
-``D2 T O I``       4, 12, 24, 60                             1 2 3 5 rotation groups, equal weights
-``D2h Th Oh Ih``   8, 24, 48, 120                            1 2 3 5 the same with inversion
-``Ni``             2 N (2N-1)²                               2N-2    ``N`` with inversion
-``random``         1                                         0       one frame, uniform over O(3)
-``random-so3``     1                                         0       one frame, uniform over SO(3)
-``random-NAME``    as NAME                                   NAME's  the grid NAME in a random frame of O(3)
-=================  ========================================  ======  =========================================
+=================  ========================================  =======  =========================================
+name               frames                                    degree   construction
+=================  ========================================  =======  =========================================
+``none``           1                                         0        the laboratory frame
+``i``              2                                         0        the laboratory frame and its inversion
+``N`` (2, 3, …)    N (2N-1)²                                 2N-2     uniform × Gauss–Legendre × uniform Euler
+                                                                      angles (zxz), as in i-PI's ``legendre``
+``lebedev-L``      L × points of the Lebedev rule            L-1      i-PI's ``lebedev``
+``D2 T O I``       4, 12, 24, 60                             1 2 3 5  rotation groups, equal weights
+``D2h Th Oh Ih``   8, 24, 48, 120                            1 2 3 5  the same with inversion
+``Ni``             2 N (2N-1)²                               2N-2     ``N`` with inversion
+``random``         1                                         0        one frame, uniform over O(3)
+``random-so3``     1                                         0        one frame, uniform over SO(3)
+``random-NAME``    as NAME                                   NAME's   the grid NAME in a random frame of O(3)
+=================  ========================================  =======  =========================================
 
 A finite rotation group integrates degree l exactly if no function of angular momentum 1 … l is invariant
 under it: the first invariant of D2 is at l = 2, of T at 3, of O at 4, of I at 6.
