@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
-
 from ipi_driver.errors import UserError
+from ipi_driver.training.state_file import read_state, write_state
 
 if TYPE_CHECKING:
     from ipi_driver.training.trainer import Trainer
+
+FILE = "checkpoint.safetensors"
 
 # Keys that may change when a training is resumed: they do not alter what has been done so far, or name a folder.
 _RESUMABLE = {
@@ -34,7 +35,7 @@ _DATA = "training and validation structures"
 
 
 def save_checkpoint(trainer: Trainer) -> None:
-    """Write ``checkpoint.pt``, first under another name, so that an interruption leaves the old one whole."""
+    """Write ``checkpoint.safetensors`` into the output folder."""
     state = {
         "config": fixed_settings(trainer),
         "network": trainer.network.state_dict(),
@@ -44,23 +45,26 @@ def save_checkpoint(trainer: Trainer) -> None:
         "counters": [trainer.step, trainer.epoch, trainer.stale],
         "clock": [trainer.hours, trainer.best, trainer.best_force_mae],
     }
-    partial = trainer.output / "checkpoint.partial"
-    torch.save(state, partial)
-    partial.replace(trainer.output / "checkpoint.pt")
+    write_state(trainer.output / FILE, state)
 
 
 def load_checkpoint(trainer: Trainer) -> None:
-    """Continue from ``checkpoint.pt``.
+    """Continue from ``checkpoint.safetensors``.
 
     Raises
     ------
     UserError
         If there is none, or it was made with another configuration.
     """
-    path = trainer.output / "checkpoint.pt"
+    path = trainer.output / FILE
+    if not path.is_file() and path.with_suffix(".pt").is_file():
+        raise UserError(
+            f"{path.with_suffix('.pt')} is the checkpoint of an older version, which is not read any more (a pickle); "
+            "go on from the weights: `start_from` this folder, and another `output`"
+        )
     if not path.is_file():
         raise UserError(f"nothing to resume: {path} does not exist; start without --resume")
-    state = torch.load(path, weights_only=True, map_location=trainer.device)
+    state = read_state(path, trainer.device)
     now, before = fixed_settings(trainer), _ADDED | state["config"]
     for key in sorted((set(now) | set(before)) - _RESUMABLE):
         if key == _DATA and key not in before:

@@ -25,7 +25,7 @@ from ipi_driver.potentials.torch_device import torch_device, torch_dtype
 from ipi_driver.shipped import find_shipped
 from ipi_driver.structure import Structure
 from ipi_driver.training.batch import Sample, make_sample
-from ipi_driver.training.checkpoint import load_checkpoint
+from ipi_driver.training.checkpoint import FILE, load_checkpoint
 from ipi_driver.training.config import TrainConfig
 from ipi_driver.training.data import LabelledStructure, Units, read_dataset, read_ordered
 from ipi_driver.training.energy_zero import shift_to_data
@@ -200,7 +200,7 @@ def build_trainer(config: TrainConfig, resume: bool = False) -> Trainer:
 
 def _check_free(output: Path) -> None:
     """A model that was imported or copied here would be overwritten, and its log gone on with."""
-    if (output / "checkpoint.pt").exists():
+    if (output / FILE).exists():
         raise UserError(
             f"{output} holds a training already; continue it with --resume or choose another output"
         )

@@ -43,7 +43,7 @@ def test_what_the_last_epoch_did_in_time_is_evaluated_and_kept(tmp_path: Path) -
     assert (trainer.step, trainer.epoch) == (1, 1)
     rows = np.genfromtxt(tmp_path / "model" / "log.csv", delimiter=",", names=True)
     assert rows["step"] == 1
-    assert (tmp_path / "model" / "checkpoint.pt").is_file()
+    assert (tmp_path / "model" / "checkpoint.safetensors").is_file()
 
 
 def test_patience_stops_the_training(tmp_path: Path) -> None:
@@ -165,9 +165,9 @@ def test_a_checkpoint_holds_the_state_of_the_training(tmp_path: Path) -> None:
     trainer.epoch, trainer.stale = 7, 3
     trainer.hours, trainer.best, trainer.best_force_mae = 0.5, 2.0, 1.0
     save_checkpoint(trainer)
-    (tmp_path / "model" / "checkpoint.pt").rename(tmp_path / "checkpoint.pt")
+    (tmp_path / "model" / "checkpoint.safetensors").rename(tmp_path / "checkpoint.safetensors")
     again = trainer_of(tmp_path)
-    (tmp_path / "checkpoint.pt").rename(tmp_path / "model" / "checkpoint.pt")
+    (tmp_path / "checkpoint.safetensors").rename(tmp_path / "model" / "checkpoint.safetensors")
     load_checkpoint(again)
     for name in ("step", "epoch", "stale", "hours", "best", "best_force_mae"):
         assert getattr(again, name) == getattr(trainer, name), name

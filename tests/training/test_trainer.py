@@ -43,6 +43,7 @@ from ipi_driver.training.losses import (
 )
 from ipi_driver.training.setup import build_trainer, read_unlabelled
 from ipi_driver.training.splits import read_split
+from ipi_driver.training.state_file import read_state, write_state
 
 
 def _samples(n: int = 3) -> tuple[PetNetwork, list]:
@@ -167,8 +168,8 @@ def test_resume_continues_exactly(tmp_path: Path, optimizer: str) -> None:
     with pytest.raises(Stop):
         trainer.run(quiet=True)
     assert main(["train", str(part), "--quiet", "--resume"]) == 0
-    a = torch.load(tmp_path / "whole" / "model" / "checkpoint.pt", weights_only=True)
-    b = torch.load(tmp_path / "part" / "model" / "checkpoint.pt", weights_only=True)
+    a = read_state(tmp_path / "whole" / "model" / "checkpoint.safetensors")
+    b = read_state(tmp_path / "part" / "model" / "checkpoint.safetensors")
     assert a["counters"][:2] == b["counters"][:2]
     for key, value in a["network"].items():
         assert torch.equal(value, b["network"][key]), key
@@ -272,8 +273,8 @@ def test_two_processes_make_the_same_step_as_one(tmp_path: Path) -> None:
         timeout=120,
     )
     assert result.returncode == 0, result.stderr[-2000:]
-    a = torch.load(tmp_path / "one" / "model" / "checkpoint.pt", weights_only=True)
-    b = torch.load(tmp_path / "two" / "model" / "checkpoint.pt", weights_only=True)
+    a = read_state(tmp_path / "one" / "model" / "checkpoint.safetensors")
+    b = read_state(tmp_path / "two" / "model" / "checkpoint.safetensors")
     for key, value in a["network"].items():
         torch.testing.assert_close(value, b["network"][key], atol=1e-4, rtol=1e-3)
 
@@ -331,10 +332,10 @@ def test_older_checkpoint_and_log_are_continued(tmp_path: Path) -> None:
     path = write_config(tmp_path, epochs=4, evaluate_every=2)
     assert main(["train", str(path), "--quiet"]) == 0
     model = tmp_path / "model"
-    state = torch.load(model / "checkpoint.pt", weights_only=True)
+    state = read_state(model / "checkpoint.safetensors")
     del state["config"]["loss.symmetry_smoothing"], state["config"]["loss.unlabelled"]
     state["clock"] = state["clock"][:2]
-    torch.save(state, model / "checkpoint.pt")
+    write_state(model / "checkpoint.safetensors", state)
     lines = [line.rsplit(",", 3)[0] for line in (model / "log.csv").read_text().splitlines()]
     (model / "log.csv").write_text("\n".join(lines) + "\n")
     write_config(tmp_path, epochs=6, evaluate_every=2)
