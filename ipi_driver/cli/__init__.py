@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from ipi_driver import __version__
+from ipi_driver.allocator import keep_freed_memory
 from ipi_driver.errors import UserError
 
 # name -> (module with `add_arguments(parser)` and `main(args) -> int`, one-line help)
@@ -45,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if name == chosen:  # the others' modules (torch, matplotlib) need not be imported
             importlib.import_module(f"ipi_driver.cli.{module}").add_arguments(sub)
     args = parser.parse_args(argv)
+    keep_freed_memory()
     command = importlib.import_module(f"ipi_driver.cli.{COMMANDS[args.command][0]}")
     try:
         status = int(command.main(args))

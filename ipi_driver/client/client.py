@@ -23,6 +23,7 @@ import ase
 import ase.io
 import numpy as np
 
+from ipi_driver.allocator import keep_freed_memory
 from ipi_driver.client.endpoint import Endpoint, State
 from ipi_driver.client.evaluator import Counts, Ending, EvaluationError, SharedEvaluator
 from ipi_driver.client.protocol import Reply, Request
@@ -56,6 +57,7 @@ def serve(settings: ServeSettings) -> int:
     """
     if settings.stats is not None and not settings.stats.absolute().parent.is_dir():
         raise UserError(f"--stats {settings.stats}: there is no folder {settings.stats.parent}")
+    keep_freed_memory()
     if settings.threads is not None:
         import torch
 

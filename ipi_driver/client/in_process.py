@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from ipi_driver.allocator import keep_freed_memory
 from ipi_driver.client.evaluator import Counts, SharedEvaluator
 from ipi_driver.client.protocol import Reply
 from ipi_driver.errors import UserError
@@ -69,6 +70,7 @@ class InProcess:
             problems = "; ".join(f"`{'.'.join(map(str, p['loc']))}`: {p['msg']}" for p in error.errors())
             known = ", ".join(InProcessSettings.model_fields)
             raise UserError(f"parameters of the force field: {problems} (known: {known})") from None
+        keep_freed_memory()
         chosen = self.settings
         self._template = read_template(chosen.structure, chosen.pbc)
         self._evaluator = _evaluator(
