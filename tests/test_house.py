@@ -11,7 +11,7 @@ import pytest
 import ipi_driver
 
 PACKAGE = Path(ipi_driver.__file__).parent
-GROUND = {"errors", "structure", "units", "elements", "neighbors", "yaml_file", "shipped"}
+GROUND = {"allocator", "errors", "structure", "units", "elements", "neighbors", "yaml_file", "shipped"}
 FLOORS = (
     GROUND,
     {"ipi_files", "observables"},
