@@ -6,8 +6,9 @@ Units: Å, eV. Cell vectors are rows. ``virial = -dE/dstrain`` with ``strain`` a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import ase
 import ase.data
@@ -35,6 +36,10 @@ class Structure:
         (3, 3) cell vectors as rows, Å; zero rows along directions that are not periodic are allowed.
     pbc
         (3,) whether each cell direction is periodic.
+    charge
+        Total charge in units of e; None: not given, which models that need it take as 0.
+    spin
+        Multiplicity 2S + 1; None: not given, which models that need it take as 1.
 
     Raises
     ------
@@ -46,6 +51,8 @@ class Structure:
     positions: FloatArray
     cell: FloatArray = field(default_factory=lambda: np.zeros((3, 3)))
     pbc: BoolArray = field(default_factory=lambda: np.zeros(3, dtype=bool))
+    charge: float | None = None
+    spin: int | None = None
 
     def __post_init__(self) -> None:
         numbers = np.asarray(self.numbers, dtype=np.int64).reshape(-1)
@@ -59,6 +66,10 @@ class Structure:
             raise UserError(f"`cell` must have shape (3, 3), got {cell.shape}")
         if not (np.isfinite(positions).all() and np.isfinite(cell).all()):
             raise UserError("`positions` and `cell` must be finite, got NaN or infinity")
+        if self.spin is not None and self.spin < 1:
+            raise UserError(f"`spin` is the multiplicity 2S + 1, a number from 1, got {self.spin}")
+        if self.charge is not None and not np.isfinite(self.charge):
+            raise UserError(f"`charge` must be finite, got {self.charge}")
         for name, value in (("numbers", numbers), ("positions", positions), ("cell", cell), ("pbc", pbc)):
             object.__setattr__(self, name, value)
 
@@ -70,10 +81,27 @@ class Structure:
 
     @classmethod
     def from_atoms(cls, atoms: ase.Atoms) -> Structure:
-        return cls(atoms.numbers, atoms.positions.copy(), np.array(atoms.cell), atoms.pbc)
+        """From ASE, with ``charge`` and ``spin`` (or ``spin_multiplicity``) of its ``info``."""
+        charge = _number(atoms.info, "charge")
+        spin = _number(atoms.info, "spin_multiplicity", "spin")
+        whole = spin is not None and spin >= 1 and spin == round(spin)
+        return cls(
+            atoms.numbers,
+            atoms.positions.copy(),
+            np.array(atoms.cell),
+            atoms.pbc,
+            charge,
+            int(spin) if spin is not None and whole else None,
+        )
 
     def to_atoms(self) -> ase.Atoms:
-        return ase.Atoms(numbers=self.numbers, positions=self.positions, cell=self.cell, pbc=self.pbc)
+        """For ASE; charge and spin stand in its ``info`` under the names that calculators look for."""
+        atoms = ase.Atoms(numbers=self.numbers, positions=self.positions, cell=self.cell, pbc=self.pbc)
+        if self.charge is not None:
+            atoms.info["charge"] = int(self.charge) if self.charge == round(self.charge) else self.charge
+        if self.spin is not None:
+            atoms.info.update(spin=self.spin, spin_multiplicity=self.spin)
+        return atoms
 
     @property
     def n_atoms(self) -> int:
@@ -89,9 +117,25 @@ class Structure:
         return bool(self.pbc.any())
 
     def rotated(self, rotation: ArrayLike) -> Structure:
-        """The structure with positions **and cell** multiplied by ``rotation`` (3, 3), in O(3)."""
+        """The structure with positions **and cell** multiplied by ``rotation`` (3, 3), in O(3).
+
+        An improper rotation would make a right-handed cell left-handed, which some models refuse and others answer
+        with a stress of the wrong sign. A lattice is its own mirror image through the origin: where det R = -1 the
+        cell is ``-(cell @ R.T)``, which spans the same lattice. A shift of S lattice vectors is then one of -S.
+        """
         matrix = np.asarray(rotation, dtype=np.float64)
-        return Structure(self.numbers, self.positions @ matrix.T, self.cell @ matrix.T, self.pbc)
+        sign = shift_sign(matrix)
+        return replace(self, positions=self.positions @ matrix.T, cell=sign * (self.cell @ matrix.T))
+
+    def conditioned(self, charge: float | None = None, spin: int | None = None) -> Structure:
+        """The structure with another charge or spin where one is given."""
+        if charge is None and spin is None:
+            return self
+        return replace(
+            self,
+            charge=self.charge if charge is None else charge,
+            spin=self.spin if spin is None else spin,
+        )
 
     def same_configuration(self, other: Structure) -> bool:
         """Whether both hold the same atoms at bitwise the same place."""
@@ -100,7 +144,25 @@ class Structure:
             and np.array_equal(self.cell, other.cell)
             and np.array_equal(self.numbers, other.numbers)
             and np.array_equal(self.pbc, other.pbc)
+            and (self.charge, self.spin) == (other.charge, other.spin)
         )
+
+
+def shift_sign(rotation: FloatArray) -> float:
+    """Sign of lattice shifts in a structure that `Structure.rotated` has turned: -1 for an improper rotation."""
+    return -1.0 if np.linalg.det(rotation) < 0 else 1.0
+
+
+def _number(info: Mapping[str, Any], *keys: str) -> float | None:
+    """The first of the keys that is there, if it is a finite number: files hold anything under these names."""
+    for key in keys:
+        if key in info:
+            try:
+                value = float(info[key])
+            except (TypeError, ValueError):
+                return None
+            return value if np.isfinite(value) else None
+    return None
 
 
 @dataclass(frozen=True, eq=False)

@@ -83,6 +83,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="periodic or isolated, whatever the file says",
     )
     add("--output", type=Path, metavar="DIR", help="for CSV, JSON and PNG (default check-MODEL)")
+    add(
+        "--charge",
+        type=float,
+        help="total charge, for models that depend on it (default: the structure's, else 0)",
+    )
+    add(
+        "--spin",
+        type=int,
+        help="multiplicity 2S+1, for models that depend on it (default: the structure's, else 1)",
+    )
     add("--device", default="cpu", help="torch device (default cpu)")
     add("--dtype", choices=("float32", "float64"), help="precision of the model (default float32)")
     add("--rotation-batch", type=int, metavar="N", help="frames per call of the model (default: chosen)")
@@ -105,13 +115,17 @@ def main(args: argparse.Namespace) -> int:
             raise UserError(
                 f"--{option.replace('_', '-')} must be at least {least}, got {getattr(args, option)}"
             )
-    data_sets = [read_data_set(path, args.pbc, sample=args.max_structures) for path in args.structures]
+    data_sets = [
+        read_data_set(path, args.pbc, sample=args.max_structures).conditioned(args.charge, args.spin)
+        for path in args.structures
+    ]
     trajectory = None
     if args.trajectory is not None:
         used = slice(args.skip_frames, args.skip_frames + args.max_frames)
-        data = read_data_set(args.trajectory, args.pbc, part=used)
+        data = read_data_set(args.trajectory, args.pbc, part=used).conditioned(args.charge, args.spin)
         trajectory = (data, spacing_of(data, args.trajectory, args.spacing))
     potential = load_potential(args.model, args.device, args.dtype)
+    potential.check_conditions(args.charge, args.spin)
     folder = output_folder(args.output, f"check-{potential.name}")
     precise = potential if args.dtype == "float64" else load_precise(args.model, potential, args.device)
     settings = CheckSettings(

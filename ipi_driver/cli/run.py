@@ -85,6 +85,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="run every structure file of a folder (the last frame of each; default: cells/ of the input, if any)",
     )
     add("--seed", type=int, help="of i-PI and of random frames")
+    add(
+        "--charge",
+        type=float,
+        help="total charge, for models that depend on it (default: the structure's, else 0)",
+    )
+    add(
+        "--spin",
+        type=int,
+        help="multiplicity 2S+1, for models that depend on it (default: the structure's, else 1)",
+    )
     add("--device", help="torch device of the model")
     add("--dtype", choices=["float32", "float64"], help="precision of the model (default float32)")
     add("--threads", type=int, help="threads of the model")

@@ -68,6 +68,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=None,
         help="periodic or isolated, whatever the file says",
     )
+    add(
+        "--charge",
+        type=float,
+        help="total charge, for models that depend on it (default: the structure's, else 0)",
+    )
+    add(
+        "--spin",
+        type=int,
+        help="multiplicity 2S+1, for models that depend on it (default: the structure's, else 1)",
+    )
     add("--device", help="torch device (default cpu)")
     add("--dtype", choices=("float32", "float64"), help="precision of the model (default float32)")
     add("--rotation-batch", type=int, metavar="N", help="frames per call of the model (default: chosen)")

@@ -81,6 +81,7 @@ class Client:
         self.template = _template(settings)
         potential = load_potential(settings.model, device=settings.device, dtype=settings.dtype)
         potential.check_species(self.template)
+        potential.check_conditions(settings.charge, settings.spin)
         self.evaluator = SharedEvaluator(potential, settings.seed, settings.rotation_batch)
         self.counts: dict[str, Counts] = {}
         self.endpoints = [self._endpoint(endpoint) for endpoint in settings.endpoints]
@@ -257,11 +258,15 @@ def _template(settings: ServeSettings) -> Structure:
             "no structure given, and i-PI does not send the elements; give the file that i-PI starts from "
             "(--structure FILE) or its input (--input input.xml)"
         )
-    template = read_template(source, settings.pbc)
+    template = read_template(source, settings.pbc).conditioned(settings.charge, settings.spin)
     if settings.input is not None:
         check_not_wrapped(settings.input.read_text(), template.pbc, settings.input)
     symbols = ase.Atoms(numbers=template.numbers).get_chemical_formula()
     periodic = "periodic" if template.periodic else "isolated"
+    if template.charge is not None:
+        periodic += f", charge {template.charge:g}"
+    if template.spin is not None:
+        periodic += f", multiplicity {template.spin}"
     logger.info("%d atoms (%s), %s, from %s", template.n_atoms, symbols, periodic, source)
     return template
 

@@ -170,7 +170,7 @@ class SharedEvaluator:
     def _remember(self, structure: Structure) -> _Known:
         """What is known of this configuration; the one not used for longest is forgotten."""
         parts = (structure.numbers, structure.positions, structure.cell, structure.pbc)
-        key = b"".join(part.tobytes() for part in parts)
+        key = b"".join(part.tobytes() for part in parts) + f"{structure.charge} {structure.spin}".encode()
         if key in self._known:
             self._known.move_to_end(key)
         else:

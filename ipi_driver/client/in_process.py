@@ -34,6 +34,8 @@ class InProcessSettings(BaseModel):
     rotation_batch: int | None = None
     seed: int = 0
     virial: Literal["required", "nan"] = "required"
+    charge: float | None = None
+    spin: int | None = None
 
 
 @cache
@@ -72,11 +74,13 @@ class InProcess:
             raise UserError(f"parameters of the force field: {problems} (known: {known})") from None
         keep_freed_memory()
         chosen = self.settings
-        self._template = read_template(chosen.structure, chosen.pbc)
+        template = read_template(chosen.structure, chosen.pbc)
+        self._template = template.conditioned(chosen.charge, chosen.spin)
         self._evaluator = _evaluator(
             chosen.model, chosen.device, chosen.dtype, chosen.seed, chosen.rotation_batch
         )
         self._evaluator.potential.check_species(self._template)
+        self._evaluator.potential.check_conditions(chosen.charge, chosen.spin)
         self._evaluator.prepare(chosen.average)
         self.counts = Counts(chosen.average)
 

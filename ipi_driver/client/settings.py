@@ -100,6 +100,8 @@ class ServeSettings(BaseModel):
     deadline: float = Field(default=600.0, ge=0)
     threads: int | None = Field(default=None, gt=0)
     virial: Literal["required", "nan"] = "required"
+    charge: float | None = Field(default=None, allow_inf_nan=False)
+    spin: int | None = Field(default=None, gt=0)
     stats: Path | None = None
 
     @model_validator(mode="after")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -48,7 +49,7 @@ def structure_from_ipi(template: Structure, h: FloatArray, positions: FloatArray
             "give the file that i-PI starts from (--structure FILE or --input input.xml)"
         )
     cell = h.T * BOHR if template.periodic else np.zeros((3, 3))
-    return Structure(template.numbers, positions * BOHR, cell, template.pbc)
+    return replace(template, positions=positions * BOHR, cell=cell)
 
 
 def results_to_ipi(

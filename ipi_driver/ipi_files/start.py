@@ -12,6 +12,9 @@ import numpy as np
 from ipi_driver.errors import UserError
 from ipi_driver.ipi_files.xyz import TrajectoryFile
 
+CONDITIONS = ("charge", "spin", "spin_multiplicity")
+"""What is kept of the `info` of a structure; i-PI's own files have no place for it."""
+
 VACUUM = 30.0
 """Å: edge of the cell that i-PI is given around an isolated molecule; the client does not see it."""
 
@@ -76,4 +79,5 @@ def _from_ase(path: Path) -> ase.Atoms:
         raise UserError(f"structure file {path} cannot be read: {type(error).__name__}: {error}") from error
     if not isinstance(atoms, ase.Atoms):
         raise UserError(f"structure file {path} holds no structure")
-    return ase.Atoms(atoms.symbols, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+    info = {key: atoms.info[key] for key in CONDITIONS if key in atoms.info}
+    return ase.Atoms(atoms.symbols, atoms.positions, cell=atoms.cell, pbc=atoms.pbc, info=info)

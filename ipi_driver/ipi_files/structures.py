@@ -49,6 +49,10 @@ class DataSet:
         masses = None if self.masses is None else tuple(self.masses[k] for k in chosen)
         return DataSet(self.name, tuple(self.structures[k] for k in chosen), None, masses)
 
+    def conditioned(self, charge: float | None, spin: int | None) -> DataSet:
+        """The structures with another charge or spin where one is given."""
+        return replace(self, structures=tuple(s.conditioned(charge, spin) for s in self.structures))
+
 
 def read_data_set(
     path: str | Path, pbc: bool | None = None, sample: int | None = None, part: slice | None = None
@@ -171,4 +175,4 @@ def _with_pbc(structure: Structure, pbc: bool, file: Path) -> Structure:
     if pbc and structure.volume == 0.0:
         raise UserError(f"--pbc: the structures in {file} have no cell")
     cell = structure.cell if pbc else np.zeros((3, 3))
-    return Structure(structure.numbers, structure.positions, cell, np.full(3, pbc))
+    return replace(structure, cell=cell, pbc=np.full(3, pbc))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -56,7 +57,7 @@ def read_template(path: str | Path, pbc: bool | None = None) -> Structure:
         structure = _from_ase(path)
     if pbc is None:
         return structure
-    return Structure(structure.numbers, structure.positions, structure.cell, np.array(pbc))
+    return replace(structure, pbc=np.array(pbc))
 
 
 def check_not_wrapped(text: str, pbc: BoolArray, source: Path) -> None:
@@ -150,5 +151,5 @@ def _from_system(system: ElementTree.Element, path: Path) -> Structure | None:
                 return _from_ase(source)
             read = _from_ipi_xyz(source) if mode == "xyz" else _from_ase(source, "proteindatabank")
             pbc = read.pbc if mode == "xyz" else np.ones(3, dtype=bool)
-            return Structure(read.numbers, read.positions, read.cell, pbc)
+            return replace(read, pbc=pbc)
     return None

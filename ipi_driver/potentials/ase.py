@@ -36,6 +36,10 @@ class AsePotential(Potential):
 
     def __init__(self, calculator: Any, name: str | None = None) -> None:
         self.calculator = calculator
+        self.conditions = (
+            None  # charge and spin are in the `info` of the atoms, for calculators that read them
+        )
+        self._last_conditions: tuple[float | None, int | None] = (None, None)
         self.name = name or type(calculator).__name__
         implemented = getattr(calculator, "implemented_properties", ())
         self._free_energy = "free_energy" in implemented
@@ -74,8 +78,11 @@ class AsePotential(Potential):
         virials = np.zeros((len(structures), n_rotations, 3, 3))
         complete = True
         for s, structure in enumerate(structures):
+            self._forget_other_conditions(structure)
             for k, rotation in enumerate(rotations):
-                energy, turned_forces, virial = self._one(structure.rotated(rotation).to_atoms())
+                energy, turned_forces, virial = self._one(
+                    _right_handed(structure.rotated(rotation).to_atoms())
+                )
                 energies[s, k] = energy
                 forces[s][k] = turned_forces @ rotation
                 if virial is None:
@@ -83,6 +90,13 @@ class AsePotential(Potential):
                 else:
                     virials[s, k] = rotation.T @ virial @ rotation
         return RotatedResults(energies, forces, virials if complete else None)
+
+    def _forget_other_conditions(self, structure: Structure) -> None:
+        """Drop the calculator's kept result where charge or spin change: it compares positions alone."""
+        conditions = (structure.charge, structure.spin)
+        if conditions != self._last_conditions and hasattr(self.calculator, "reset"):
+            self.calculator.reset()
+        self._last_conditions = conditions
 
     def _one(self, atoms: ase.Atoms) -> tuple[float, FloatArray, FloatArray | None]:
         """Energy, forces and virial in the frame of ``atoms``."""
@@ -121,6 +135,13 @@ class AsePotential(Potential):
             size = f"{len(atoms)} atom{'s' if len(atoms) > 1 else ''}"
             formula = atoms.get_chemical_formula()
             raise UserError(f"ase: {self.name} failed on {formula} ({size}): {reason}") from error
+
+
+def _right_handed(atoms: ase.Atoms) -> ase.Atoms:
+    """The same atoms, in the same lattice: some calculators refuse a left-handed cell, some take its volume < 0."""
+    if np.linalg.det(atoms.cell) < 0:
+        atoms.set_cell(-np.array(atoms.cell))
+    return atoms
 
 
 def parse_value(text: str) -> Any:

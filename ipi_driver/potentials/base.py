@@ -28,11 +28,17 @@ class Potential(ABC):
         Range of the neighbour list in Å, or None.
     species
         Atomic numbers that the potential knows, or None for any.
+    warm_up
+        Evaluations of a new size after which the next one takes its usual time.
+    conditions
+        Which of "charge" and "spin" of a structure it depends on; None: whatever its code reads of them.
     """
 
     name: str = "potential"
     cutoff: float | None = None
     species: tuple[int, ...] | None = None
+    conditions: tuple[str, ...] | None = ()
+    warm_up: int = 1
 
     def evaluate(self, structures: Sequence[Structure], rotations: ArrayLike) -> RotatedResults:
         """Energies, forces and virials of every structure under every rotation, turned back to the laboratory frame.
@@ -84,3 +90,12 @@ class Potential(ABC):
             raise UserError(
                 f"the model {self.name} knows the elements {known}, but the structure holds {got}"
             )
+
+    def check_conditions(self, charge: float | None = None, spin: int | None = None) -> None:
+        """Raise `UserError` where a charge or spin is asked for that the potential does not depend on."""
+        for name, value in (("charge", charge), ("spin", spin)):
+            if value is not None and self.conditions is not None and name not in self.conditions:
+                raise UserError(
+                    f"the model {self.name} does not depend on the {name}, got --{name} {value:g}; leave it out, or "
+                    "take a model that was trained with it"
+                )

@@ -9,6 +9,7 @@ Needs the optional packages of ``pip install ipi-driver[metatomic]``.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import numpy as np
 from ipi_driver.errors import UserError
 from ipi_driver.neighbors import all_pairs
 from ipi_driver.potentials.base import Potential
-from ipi_driver.structure import FloatArray, IntArray, RotatedResults, Structure
+from ipi_driver.structure import FloatArray, IntArray, RotatedResults, Structure, shift_sign
 
 
 class MetatomicPotential(Potential):
@@ -38,6 +39,8 @@ class MetatomicPotential(Potential):
         If the model has no ``energy`` output or does not support the device.
     """
 
+    warm_up = 3  # TorchScript observes the first calls of each size and compiles
+
     def __init__(self, model: Any, device: str = "cpu", name: str = "metatomic") -> None:
         import torch
         from metatomic.torch import ModelEvaluationOptions, ModelOutput
@@ -57,6 +60,7 @@ class MetatomicPotential(Potential):
         self.species = tuple(sorted(capabilities.atomic_types))
         self.model = model.to(device)
         self.lists = self.model.requested_neighbor_lists()
+        self.conditions = _requested_conditions(self.model.requested_inputs(use_new_names=True), name)
         cutoffs = [options.engine_cutoff("angstrom") for options in self.lists]
         self.cutoff = max(cutoffs, default=None)
         self._options = ModelEvaluationOptions(
@@ -103,7 +107,9 @@ class MetatomicPotential(Potential):
         for structure in structures:
             pairs = [self._pairs(structure, options) for options in self.lists]
             for rotation in rotations:
-                system, leaf, strain = self._system(structure.rotated(rotation), pairs)
+                sign = int(shift_sign(rotation))
+                turned = [(i, j, sign * shifts) for i, j, shifts in pairs]
+                system, leaf, strain = self._system(structure.rotated(rotation), turned)
                 systems.append(system)
                 positions.append(leaf)
                 strains.append(strain)
@@ -162,7 +168,47 @@ class MetatomicPotential(Potential):
             )
             register_autograd_neighbors(system, block, check_consistency=False)
             system.add_neighbor_list(options, block)
+        for condition in self.conditions:
+            self._add_condition(system, structure, condition)
         return system, leaf, strain
+
+    def _add_condition(self, system: Any, structure: Structure, condition: str) -> None:
+        """Charge or multiplicity of the structure; a neutral singlet where it has none."""
+        import torch
+        from metatensor.torch import Labels, TensorBlock, TensorMap
+
+        charge, spin = structure.charge or 0.0, structure.spin or 1
+        name, value, unit = (
+            ("charge", charge, "e") if condition == "charge" else ("spin_multiplicity", float(spin), "")
+        )
+        block = TensorBlock(
+            values=torch.tensor([[value]], dtype=self.dtype, device=self.device),
+            samples=Labels(["system"], torch.zeros((1, 1), dtype=torch.int32, device=self.device)),
+            components=[],
+            properties=Labels([name], torch.zeros((1, 1), dtype=torch.int32, device=self.device)),
+        )
+        keys = Labels(["_"], torch.zeros((1, 1), dtype=torch.int32, device=self.device))
+        tensor = TensorMap(keys, [block])
+        tensor.set_info("unit", unit)
+        system.add_data(name, tensor)
+
+
+def _requested_conditions(inputs: Mapping[str, Any], model: str) -> tuple[str, ...]:
+    """Charge and spin where the model asks for them.
+
+    Raises
+    ------
+    UserError
+        If it asks for anything else.
+    """
+    known = {"charge": "charge", "spin_multiplicity": "spin"}
+    missing = [name for name, what in inputs.items() if name not in known or what.sample_kind != "system"]
+    if missing:
+        raise UserError(
+            f"{model}: the model asks for the input {missing[0]!r} ({inputs[missing[0]].sample_kind}), which is not "
+            "supplied here: only the total charge and the spin multiplicity are"
+        )
+    return tuple(known[name] for name in inputs)
 
 
 def _laboratory(

@@ -30,9 +30,10 @@ from ipi_driver.runs.lock import locked
 from ipi_driver.runs.origin import input_file, input_name, write_origin
 from ipi_driver.runs.sockets import check_endpoints, endpoints_of, with_free_ports
 from ipi_driver.shipped import find_shipped
+from ipi_driver.structure import Structure
 
 _HEAD = "# settings of `ipi-driver serve`; every key is also an option of the command\n"
-_CLIENT_KEYS = ("device", "dtype", "seed", "threads", "rotation_batch")
+_CLIENT_KEYS = ("device", "dtype", "seed", "threads", "rotation_batch", "charge", "spin")
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Changes:
         Inner steps per outer step of multiple time stepping.
     average
         Average of the endpoints that are averaged, or of the only one.
-    model, device, dtype, seed, threads, rotation_batch
+    model, device, dtype, seed, threads, rotation_batch, charge, spin
         Settings of the client; the seed is i-PI's too.
     structure
         Starting structure.
@@ -62,6 +63,8 @@ class Changes:
     seed: int | None = None
     threads: int | None = None
     rotation_batch: int | None = None
+    charge: float | None = None
+    spin: int | None = None
     structure: Path | None = None
 
     def __post_init__(self) -> None:
@@ -71,6 +74,7 @@ class Changes:
             ("threads", 1),
             ("rotation_batch", 1),
             ("seed", 0),
+            ("spin", 1),
         ):
             number = getattr(self, name)
             if number is not None and number < smallest:
@@ -162,7 +166,7 @@ def prepare(source: Source, output: Path, changes: Changes) -> None:
     if isinstance(start, ase.Atoms):
         name, extra = Path(str(name)).with_suffix(".xyz").name, []  # the client takes its template there, too
         text = xml.with_start_file(text, name)
-        settings |= {"structure": name, "pbc": bool(start.pbc.any())}
+        settings |= {"structure": name, "pbc": bool(start.pbc.any()), **_conditions(start, settings)}
         settings.pop("input", None)
     extra = [path for path in extra if str(path) != name]
     if missing := [path for path in extra if not (source.folder / path).is_file()]:
@@ -227,6 +231,13 @@ def _start(source: Source, text: str, changes: Changes, checked: ServeSettings) 
     here = template if template != source.path or named is None else source.folder / named
     periodic = read_template(here, checked.pbc).periodic if here.is_file() else True
     return read_start(path, periodic)
+
+
+def _conditions(start: ase.Atoms, settings: dict[str, Any]) -> dict[str, Any]:
+    """Charge and spin of the starting structure, which i-PI's xyz cannot hold, where none is set."""
+    given = Structure.from_atoms(start)
+    found = {"charge": given.charge, "spin": given.spin}
+    return {key: value for key, value in found.items() if value is not None and settings.get(key) is None}
 
 
 def _check_not_wrapped(

@@ -13,7 +13,7 @@ structures that were turned before, positions and cell, by `Structure.rotated`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.spatial.transform import Rotation
@@ -108,7 +108,7 @@ def check_consistency(
 
 
 def _energy(potential: Potential, structure: Structure, positions: FloatArray, cell: FloatArray) -> float:
-    return potential.predict(Structure(structure.numbers, positions, cell, structure.pbc)).energy
+    return potential.predict(replace(structure, positions=positions, cell=cell)).energy
 
 
 def _deviation(energy: Callable[[float], float], scale: float, slope: float) -> float:

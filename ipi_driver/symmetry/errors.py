@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from ase.data import atomic_masses
@@ -162,11 +162,19 @@ def time_averages(
 ) -> dict[str, float]:
     """Seconds that one evaluation of each average takes, the least of two to twenty runs.
 
+    The atoms move a little between the runs, as in a simulation: a result that the potential keeps of the
+    structure before is no evaluation. `Potential.warm_up` evaluations of each size come before and are not counted.
+
     An average that would take longer than ``longest`` is scaled from the number of frames of the last one
     measured: frames are then evaluated in several calls of the same size.
     """
     seconds: dict[str, float] = {}
-    RotationalAverage(potential, "none").predict(structure)  # neighbour list, lazy initialisation
+    moves = np.random.default_rng(0)
+
+    def moved() -> Structure:
+        step = 1e-6 * moves.standard_normal(structure.positions.shape)  # Å
+        return replace(structure, positions=structure.positions + step)
+
     per_frame = 0.0
     for name in sorted(averages, key=lambda name: len(quadrature(name))):
         n_frames = len(quadrature(name))
@@ -174,10 +182,13 @@ def time_averages(
             seconds[name] = per_frame * n_frames
             continue
         averaged = RotationalAverage(potential, name, rotation_batch=rotation_batch)
+        for _ in range(potential.warm_up):
+            averaged.predict(moved())
         best, spent = float("inf"), 0.0
         for repeat in range(_MOST_REPEATS):
+            atoms = moved()
             start = time.perf_counter()
-            averaged.predict(structure)
+            averaged.predict(atoms)
             elapsed = time.perf_counter() - start
             best, spent = min(best, elapsed), spent + elapsed
             if repeat > 0 and spent > _TIMING_SECONDS:
