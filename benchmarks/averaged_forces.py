@@ -1,12 +1,13 @@
-"""Rotation-averaged forces: all frames at once, against single evaluations and against i-PI's own rotations.
+"""Rotation-averaged forces: all rotations at once, against single evaluations and against i-PI's own rotations.
 
     python benchmarks/averaged_forces.py                 # the size of the published model, random weights
     python benchmarks/averaged_forces.py --model models/pet-water-s --skip-ipi
 
 Prints ratios measured in one run (medians of interleaved repetitions) and, with ``--output FILE``, writes them as JSON.
 
-- ``36 frames / raw``: time of the 2i average over the time of one raw evaluation.
-- ``loop / 36 frames``: 36 single evaluations of the rotated structure, each with its neighbour list, over the average.
+- ``36 rotations / raw``: time of the 2i average over the time of one raw evaluation.
+- ``loop / 36 rotations``: 36 single evaluations of the rotated structure, each with its neighbor list, over the
+  average.
 - ``ffrotations / client``: a molecular-dynamics step with i-PI's `<ffrotations>` over the raw model, over the same step
   with the average served by one endpoint.
 - ``step beyond the model``: time of a gas-phase step through a unix socket less the model's own time, with i-PI and the
@@ -126,9 +127,9 @@ def in_process(potential: Potential, structure: Structure, repeats: int) -> dict
     t = interleaved({"raw": potential.predict, "average": average.predict, "loop": loop}, structure, repeats)
     return {
         "raw evaluation, ms": 1e3 * t["raw"],
-        f"{len(rotations)} frames, ms": 1e3 * t["average"],
-        f"{len(rotations)} frames / raw": t["average"] / t["raw"],
-        f"loop / {len(rotations)} frames": t["loop"] / t["average"],
+        f"{len(rotations)} rotations, ms": 1e3 * t["average"],
+        f"{len(rotations)} rotations / raw": t["average"] / t["raw"],
+        f"loop / {len(rotations)} rotations": t["loop"] / t["average"],
     }
 
 

@@ -27,10 +27,10 @@ from ipi_driver.units import FS_PER_PS, HBAR
 
 def momenta(run: Run) -> tuple[FloatArray, FloatArray]:
     """Times (n,) in ps and angular momentum (n, 3) in ħ."""
-    frames = list(run.frames(["positions", "velocities"]))
-    times = np.array([frame.step for frame in frames]) * run.timestep / FS_PER_PS
+    snapshots = list(run.snapshots(["positions", "velocities"]))
+    times = np.array([snapshot.step for snapshot in snapshots]) * run.timestep / FS_PER_PS
     positions, velocities = (
-        np.array([f.values[name] for f in frames]) for name in ("positions", "velocities")
+        np.array([f.values[name] for f in snapshots]) for name in ("positions", "velocities")
     )
     return times, angular_momentum(run.masses, positions, velocities) / HBAR
 

@@ -1,4 +1,4 @@
-"""What every analysis starts from: the first frame, its molecules, the label; the drift; the spectra."""
+"""What every analysis starts from: the first snapshot, its molecules, the label; the drift; the spectra."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from ipi_driver.analysis.recognition import recognise
 from ipi_driver.analysis.result import Analysis, Curve, Options, Scalar
 from ipi_driver.errors import UserError
-from ipi_driver.ipi_files import Run, RunFrame
+from ipi_driver.ipi_files import Run, Snapshot
 from ipi_driver.ipi_files.properties import row_spacing
 from ipi_driver.observables.dissipation import dissipation, heating_spectrum
 from ipi_driver.observables.molecules import Molecules, find_molecules
@@ -23,15 +23,15 @@ from ipi_driver.structure import FloatArray, Structure
 from ipi_driver.units import FS_PER_PS, SPEED_OF_LIGHT
 
 _JUST_BELOW = 1.0 - 1e-6
-"""i-PI's own constants put a step of 0.5 fs 1e-8 below: the frame at exactly ``skip`` is used."""
+"""i-PI's own constants put a step of 0.5 fs 1e-8 below: the snapshot at exactly ``skip`` is used."""
 
 Progress = Callable[[int], None]
-"""Called with the number of frames done since the last call."""
+"""Called with the number of snapshots done since the last call."""
 
 
 @dataclass(frozen=True, eq=False)
 class System:
-    """First frame of a run and the molecules in it."""
+    """First snapshot of a run and the molecules in it."""
 
     run: Run
     structure: Structure
@@ -40,20 +40,20 @@ class System:
 
 
 def open_system(run: Run, options: Options) -> System:
-    """Read the first frame, find the molecules, recognise the kind.
+    """Read the first snapshot, find the molecules, recognise the kind.
 
     Raises
     ------
     UserError
         If there is no position trajectory or no such molecule.
     """
-    frames = run.frames(["positions"])
-    first = next(frames)
+    snapshots = run.snapshots(["positions"])
+    first = next(snapshots)
     if (
         run.settings.motion == "replay"
-    ):  # what i-PI starts from need not be a frame: it may be a mean over the file
-        first = next(frames, first)
-    frames.close()
+    ):  # what i-PI starts from need not be a snapshot: it may be a mean over the file
+        first = next(snapshots, first)
+    snapshots.close()
     cell = first.cell
     structure = Structure(run.numbers, first.positions, cell, np.full(3, bool(cell.any())))
     molecules = find_molecules(structure, options.molecule)
@@ -104,31 +104,31 @@ def _is_used(run: Run, step: ArrayLike, skip: float) -> NDArray[np.bool_]:
     return np.asarray(np.asarray(step) * run.timestep >= skip * FS_PER_PS * _JUST_BELOW)
 
 
-def used_frames(run: Run, quantities: list[str], skip: float, progress: Progress) -> Iterator[RunFrame]:
-    """Frames after the first ``skip`` ps, at equal spacing, counted by ``progress``."""
+def used_snapshots(run: Run, quantities: list[str], skip: float, progress: Progress) -> Iterator[Snapshot]:
+    """Snapshots after the first ``skip`` ps, at equal spacing, counted by ``progress``."""
     step_range: list[int] = []
-    for frame in run.frames(quantities):
+    for snapshot in run.snapshots(quantities):
         progress(1)
-        if not _is_used(run, frame.step, skip):
+        if not _is_used(run, snapshot.step, skip):
             continue
-        step_range = [*step_range[-2:], frame.step]
+        step_range = [*step_range[-2:], snapshot.step]
         if len(step_range) == 3 and step_range[2] - step_range[1] != step_range[1] - step_range[0]:
             raise UserError(
-                f"{run.path}: frames at steps {', '.join(map(str, step_range))} are not equally spaced: "
+                f"{run.path}: snapshots at steps {', '.join(map(str, step_range))} are not equally spaced: "
                 "analyse the parts with different strides on their own"
             )
-        yield frame
+        yield snapshot
 
 
 class Sampling(NamedTuple):
-    """Time between common frames in fs beyond the time left out, and how many frames lie before."""
+    """Time between common snapshots in fs beyond the time left out, and how many snapshots lie before."""
 
     spacing: float
     n_skipped: int
 
 
 def sampling_of(run: Run, quantities: list[str], skip: float) -> Sampling:
-    """How `used_frames` are spaced: what is left out may have another stride.
+    """How `used_snapshots` are spaced: what is left out may have another stride.
 
     Raises
     ------
@@ -137,18 +137,18 @@ def sampling_of(run: Run, quantities: list[str], skip: float) -> Sampling:
     """
     steps: list[int] = []
     n_skipped = 0
-    frames = run.frames(quantities)
-    for frame in frames:
-        if _is_used(run, frame.step, skip):
-            steps.append(frame.step)
+    snapshots = run.snapshots(quantities)
+    for snapshot in snapshots:
+        if _is_used(run, snapshot.step, skip):
+            steps.append(snapshot.step)
         else:
             n_skipped += 1
         if len(steps) == 2:
             break
-    frames.close()
+    snapshots.close()
     if len(steps) < 2:
         after = f" after the first {skip:g} ps" if n_skipped else ""
-        got = "one frame" if steps else "no frame"
+        got = "one snapshot" if steps else "no snapshot"
         raise UserError(
             f"{run.path}: too short for a block average: {got} of {', '.join(quantities)}{after}; run longer"
         )

@@ -22,7 +22,7 @@ from ipi_driver.ipi_files import Run
 from ipi_driver.runs.folder import is_starting
 
 StartProgress = Callable[[str, int], Callable[[int], None]]
-"""(description, number of frames) -> a function that is called with frames done."""
+"""(description, number of snapshots) -> a function that is called with snapshots done."""
 
 
 def find_runs(folder: Path) -> list[Run]:
@@ -67,7 +67,7 @@ def analyse_folders(
     for folder in folders:
         runs = find_runs(folder)
         if all(run.settings.motion == "minimize" for run in runs):
-            tick = start(folder.name, sum(run.n_frames() for run in runs))
+            tick = start(folder.name, sum(run.n_snapshots() for run in runs))
             relaxed.append(analyse_relaxations(folder, runs, options, tick))
             analyses.append(relaxed[-1].analysis)
             continue
@@ -84,11 +84,11 @@ def analyse_folders(
 def _analyse(run: Run, options: Options, start: StartProgress) -> Analysis:
     system = open_system(run, options)
     if run.settings.motion == "replay":
-        return analyse_replay(system, options, start(run.name, run.n_frames()))
+        return analyse_replay(system, options, start(run.name, run.n_snapshots()))
     total = 0
     for name in ("positions", "velocities", "forces"):
-        with suppress(UserError):  # no file, or no complete frame in it: what needs it is left out
-            total += run.n_frames("momenta" if _only_momenta(run, name) else name)
+        with suppress(UserError):  # no file, or no complete snapshot in it: what needs it is left out
+            total += run.n_snapshots("momenta" if _only_momenta(run, name) else name)
     tick = start(run.name, total)
     return (
         analyse_gas(system, options, tick) if system.kind == "gas" else analyse_liquid(system, options, tick)

@@ -12,7 +12,7 @@ from ipi_driver.analysis.common import (
     new_analysis,
     optional,
     sampling_of,
-    used_frames,
+    used_snapshots,
 )
 from ipi_driver.analysis.result import Analysis, Curve, Map, Options, Scalar
 from ipi_driver.errors import UserError
@@ -75,8 +75,8 @@ def add_temperature(analysis: Analysis, system: System, options: Options, progre
     mobile = run.mobile
     spacing = sampling_of(run, ["velocities"], options.skip).spacing
     temperature = KineticTemperature(run.numbers[mobile], run.masses[mobile])
-    for frame in used_frames(run, ["velocities"], options.skip, progress):
-        temperature.add(frame.velocities[mobile])
+    for snapshot in used_snapshots(run, ["velocities"], options.skip, progress):
+        temperature.add(snapshot.velocities[mobile])
     for symbol, estimate in temperature.result(spacing).items():
         analysis.scalars[f"temperature_{symbol}"] = Scalar.of(
             f"kinetic temperature of {symbol}", estimate, "K"
@@ -91,10 +91,10 @@ def _add_angular_momentum(analysis: Analysis, system: System, options: Options, 
         raise UserError("with several beads no symmetry conserves that of the centroids")
     spacing = sampling_of(run, ["positions", "velocities"], options.skip).spacing
     series, steps = [], []
-    for frame in used_frames(run, ["positions", "velocities"], options.skip, progress):
-        steps.append(frame.step)
-        whole = system.molecules.whole(frame.positions, frame.cell)[0]
-        series.append(angular_momentum(run.masses[atoms], whole, frame.velocities[atoms]))
+    for snapshot in used_snapshots(run, ["positions", "velocities"], options.skip, progress):
+        steps.append(snapshot.step)
+        whole = system.molecules.whole(snapshot.positions, snapshot.cell)[0]
+        series.append(angular_momentum(run.masses[atoms], whole, snapshot.velocities[atoms]))
     momenta = np.array(series)
     in_hbar = momenta / HBAR
     times = np.array(steps) * (run.timestep / FS_PER_PS)
@@ -132,10 +132,10 @@ def _add_torque(analysis: Analysis, system: System, options: Options, progress: 
         analysis.note("the torque is that of one bead")
     spacing = sampling_of(run, ["positions", "forces"], options.skip).spacing
     series, digits = [], []
-    for frame in used_frames(run, ["positions", "forces"], options.skip, progress):
-        whole = system.molecules.whole(frame.positions, frame.cell)[0]
-        series.append(torque(run.masses[atoms], whole, frame.forces[atoms]))
-        digits.append(torque_of_rounding(run.masses[atoms], whole, frame.forces[atoms]))
+    for snapshot in used_snapshots(run, ["positions", "forces"], options.skip, progress):
+        whole = system.molecules.whole(snapshot.positions, snapshot.cell)[0]
+        series.append(torque(run.masses[atoms], whole, snapshot.forces[atoms]))
+        digits.append(torque_of_rounding(run.masses[atoms], whole, snapshot.forces[atoms]))
     torques = np.array(series)
     analysis.scalars["torque"] = Scalar.of("mean torque |T|", mean_torque(torques, spacing), "meV", 1e3)
     floor = 1e3 * float(np.mean(digits))
@@ -148,18 +148,18 @@ def _add_torque(analysis: Analysis, system: System, options: Options, progress: 
 
 
 def _add_torque_against_average(analysis: Analysis, system: System, options: Options) -> None:
-    """Mean torque of a potential under each average, on frames of the run (at equal distances)."""
+    """Mean torque of a potential under each average, on snapshots of the run (at equal distances)."""
     from ipi_driver.potentials.registry import load_potential
 
     run, molecule = system.run, system.molecules
     potential = load_potential(str(options.model))
     atoms = molecule.indices[0]
-    stride = max(1, run.n_frames() // options.torque_frames)
+    stride = max(1, run.n_snapshots() // options.torque_snapshots)
     structures = [
-        Structure(run.numbers[atoms], molecule.whole(frame.positions, frame.cell)[0])
-        for frame in run.frames(["positions"], stride)
-        if frame.step * run.timestep >= options.skip * FS_PER_PS
-    ][: options.torque_frames]
+        Structure(run.numbers[atoms], molecule.whole(snapshot.positions, snapshot.cell)[0])
+        for snapshot in run.snapshots(["positions"], stride)
+        if snapshot.step * run.timestep >= options.skip * FS_PER_PS
+    ][: options.torque_snapshots]
     results = torque_against_average(potential, structures, options.averages)
     for result in results:
         label = f"mean torque, {potential.name}, average {result.average} ({result.n_rotations} evaluations)"
@@ -183,8 +183,8 @@ def _add_orientation(analysis: Analysis, system: System, options: Options, progr
         raise UserError(vanishing(molecules))
     spacing = sampling_of(run, ["positions"], options.skip).spacing
     histogram = OrientationHistogram()
-    for frame in used_frames(run, ["positions"], options.skip, progress):
-        histogram.add(molecules.orientations(frame.positions, frame.cell, weights))
+    for snapshot in used_snapshots(run, ["positions"], options.skip, progress):
+        histogram.add(molecules.orientations(snapshot.positions, snapshot.cell, weights))
     add_orientation_result(analysis, histogram, spacing)
 
 

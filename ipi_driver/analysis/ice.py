@@ -191,9 +191,9 @@ def compare_relaxations(reference: RelaxedSet, other: RelaxedSet) -> None:
 def _read_cell(run: Run, options: Options, progress: Progress) -> RelaxedCell:
     system = open_system(run, options)
     last, last_step = system.structure, 0
-    for frame in run.frames(["positions"]):
-        last = Structure(run.numbers, frame.positions, frame.cell, system.structure.pbc)
-        last_step = frame.step
+    for snapshot in run.snapshots(["positions"]):
+        last = Structure(run.numbers, snapshot.positions, snapshot.cell, system.structure.pbc)
+        last_step = snapshot.step
         progress(1)
     potential, energy_steps = run.properties["potential"], run.properties.steps
     if last_step != energy_steps[-1]:
@@ -202,7 +202,7 @@ def _read_cell(run: Run, options: Options, progress: Progress) -> RelaxedCell:
         )
     forces = None
     if run.has("forces"):
-        stream = run.frames(["forces"])
+        stream = run.snapshots(["forces"])
         forces = next(stream).forces
         stream.close()
     steps = run.settings.total_steps

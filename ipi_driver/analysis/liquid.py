@@ -16,7 +16,7 @@ from ipi_driver.analysis.common import (
     new_analysis,
     optional,
     sampling_of,
-    used_frames,
+    used_snapshots,
 )
 from ipi_driver.analysis.gas import add_orientation_result, add_temperature
 from ipi_driver.analysis.result import Analysis, Curve, Options, Scalar
@@ -36,16 +36,16 @@ from ipi_driver.structure import FloatArray, IntArray
 from ipi_driver.units import FS_PER_PS
 
 _LAGS = 200
-"""Most lags of a time correlation: frames in between are not used for it."""
+"""Most lags of a time correlation: snapshots in between are not used for it."""
 
 _VIBRATION, _PEAK_WIDTH = 1.1, 0.3
-"""Distances within a molecule reach this factor times, plus this many Å, those in the first frame."""
+"""Distances within a molecule reach this factor times, plus this many Å, those in the first snapshot."""
 
 
 class _Pass:
     """Everything that one pass over the positions of a liquid feeds."""
 
-    def __init__(self, system: System, options: Options, spacing: float, n_frames: int) -> None:
+    def __init__(self, system: System, options: Options, spacing: float, n_snapshots: int) -> None:
         self.system, self.spacing = system, spacing
         run, molecules = system.run, system.molecules
         self.weights = molecules.weights(options.vector) if molecules.n_sites > 1 else np.zeros(1)
@@ -63,11 +63,11 @@ class _Pass:
             )
         # a little inside the first cell, so that one that breathes does not cost many shells
         self.r_max = options.r_max or 0.98 * largest
-        self.pair_stride = max(1, -(-n_frames // options.pair_frames))
+        self.pair_stride = max(1, -(-n_snapshots // options.pair_snapshots))
         self.pairs = PairDistances(run.numbers, _pairs_of(run.numbers), self.r_max)
         self.dipoles = DipoleCorrelation(self.r_max)
         # at most a quarter of the run, so that there are origins for blocks
-        longest = min(options.longest_lag * FS_PER_PS, n_frames * spacing / 4.0)
+        longest = min(options.longest_lag * FS_PER_PS, n_snapshots * spacing / 4.0)
         self.lag_stride = max(1, int(np.ceil(longest / spacing / _LAGS)))
         n_lags = max(1, int(longest / (spacing * self.lag_stride)))
         self.msd, self.correlation = MeanSquareDisplacement(n_lags), OrientationCorrelation(n_lags)
@@ -107,17 +107,17 @@ def analyse_liquid(system: System, options: Options, progress: Progress = lambda
     Raises
     ------
     UserError
-        If the run has no cell or fewer than two frames of positions.
+        If the run has no cell or fewer than two snapshots of positions.
     """
     analysis = new_analysis(system, system.kind)
     run = system.run
     if not system.structure.periodic:
         raise UserError(f"{run.path}: a liquid needs a periodic cell, the trajectory has none")
     spacing, n_skipped = sampling_of(run, ["positions"], options.skip)
-    n_frames = max(1, run.n_frames() - n_skipped)
-    streamed = _Pass(system, options, spacing, n_frames)
-    for frame in used_frames(run, ["positions"], options.skip, progress):
-        streamed.add(frame.positions, frame.cell)
+    n_snapshots = max(1, run.n_snapshots() - n_skipped)
+    streamed = _Pass(system, options, spacing, n_snapshots)
+    for snapshot in used_snapshots(run, ["positions"], options.skip, progress):
+        streamed.add(snapshot.positions, snapshot.cell)
     if streamed.oriented:
         with optional(analysis, "orientational free energy"):
             add_orientation_result(analysis, streamed.histogram, spacing)

@@ -1,7 +1,7 @@
-"""Symmetry error on the frames of a trajectory, replayed through a raw and an averaged potential.
+"""Symmetry error on the snapshots of a trajectory, replayed through a raw and an averaged potential.
 
-Energies ``E`` and forces ``F`` of the two force components of the run: MAE over frames of ``|E_0 - E_1|``,
-and over atoms and components of ``|F_0 - F_1|``. A mean difference common to all frames is part of the error.
+Energies ``E`` and forces ``F`` of the two force components of the run: MAE over snapshots of ``|E_0 - E_1|``,
+and over atoms and components of ``|F_0 - F_1|``. A mean difference common to all snapshots is part of the error.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ def analyse_replay(system: System, options: Options, progress: Progress = lambda
 def _add_energies(analysis: Analysis, system: System) -> None:
     table = system.run.properties
     first, second = (table[f"pot_{component}"] for component in COMPONENTS)
-    frames = table["step"] > 0  # step 0 is where i-PI starts from, not a frame
-    difference = 1e3 * (first - second)[frames]
+    snapshots = table["step"] > 0  # step 0 is where i-PI starts from, not a snapshot
+    difference = 1e3 * (first - second)[snapshots]
     _add_error(analysis, "energy", "energy, MAE", np.abs(difference), "meV/structure")
     steps = np.arange(1.0, len(difference) + 1)
     nothing = np.full(len(difference), np.nan)
@@ -56,11 +56,11 @@ def _add_energies(analysis: Analysis, system: System) -> None:
 def _add_forces(analysis: Analysis, system: System, progress: Progress) -> None:
     mean, largest = [], 0.0
     names = [f"forces_{component}" for component in COMPONENTS]
-    for frame in system.run.frames(names):
+    for snapshot in system.run.snapshots(names):
         progress(1)
-        if frame.step == 0:
+        if snapshot.step == 0:
             continue
-        difference = 1e3 * np.abs(frame.values[names[0]] - frame.values[names[1]])
+        difference = 1e3 * np.abs(snapshot.values[names[0]] - snapshot.values[names[1]])
         mean.append(difference.mean())
         largest = max(largest, float(difference.max()))
     _add_error(analysis, "forces", "forces, MAE", np.array(mean), "meV/Å")
@@ -70,9 +70,9 @@ def _add_forces(analysis: Analysis, system: System, progress: Progress) -> None:
 
 
 def _add_error(analysis: Analysis, key: str, label: str, series: np.ndarray, unit: str) -> None:
-    """Mean over frames with a block error; the frames count as equally spaced."""
+    """Mean over snapshots with a block error; the snapshots count as equally spaced."""
     if not len(series):
-        raise UserError("the replay has not reached the first frame")
+        raise UserError("the replay has not reached the first snapshot")
     try:
         estimate = block_average(series, 1.0)
         error, n_blocks = float(estimate.error), estimate.n_blocks

@@ -29,16 +29,16 @@ class Options:
         Start of the window in which D and the relaxation time are fitted, ps.
     r_max
         Largest distance of pair correlations, Å; None: nearly half the smallest height of the first cell.
-    pair_frames
-        Largest number of frames used for pair correlations, which cost most.
+    pair_snapshots
+        Largest number of snapshots used for pair correlations, which cost most.
     viscosity
         Shear viscosity for the finite-size correction of D, mPa s (water at 300 K: 0.854).
     model
         Specification of the potential for the torque against the average of gas runs, or None.
     averages
         Averages for it.
-    torque_frames
-        Most frames for it.
+    torque_snapshots
+        Most snapshots for it.
     """
 
     molecule: str | None = None
@@ -47,11 +47,11 @@ class Options:
     longest_lag: float = 10.0
     fit_start: float = 1.0
     r_max: float | None = None
-    pair_frames: int = 400
+    pair_snapshots: int = 400
     viscosity: float = 0.854
     model: str | None = None
     averages: tuple[str, ...] = ("none", "i", "D2", "T", "2", "Th", "2i", "3", "3i")
-    torque_frames: int = 100
+    torque_snapshots: int = 100
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,7 @@ class Analysis:
     notes
         What a reader should know: truncated files, quantities left out and why.
     structure
-        First frame.
+        First snapshot.
     """
 
     label: str

@@ -24,7 +24,7 @@ BROKEN_BOND = 1.4
 
 
 def force_spread(run: Run) -> tuple[FloatArray, FloatArray]:
-    """Steps (n,) and root-mean-square spread of the forces over the frames (n,), eV/Å; empty where not written."""
+    """Steps (n,) and root-mean-square spread of the forces over the rotations (n,), eV/Å; empty where not written."""
     for path in run.extras():
         entries = [(step, content) for step, content in iterate_extras(path) if not isinstance(content, str)]
         values = [c["forces_spread"] if isinstance(c, dict) else c for _, c in entries]
@@ -35,17 +35,19 @@ def force_spread(run: Run) -> tuple[FloatArray, FloatArray]:
 
 
 def largest_forces(run: Run) -> tuple[FloatArray, FloatArray]:
-    """Steps (n,) and largest force component (n,) of each frame, eV/Å; empty where the run wrote no forces."""
+    """Steps (n,) and largest force component (n,) of each snapshot, eV/Å; empty where the run wrote no forces."""
     if not run.has("forces"):
         return np.zeros(0), np.zeros(0)
-    found = [(frame.step, float(np.abs(frame.forces).max())) for frame in run.frames(["forces"])]
+    found = [(snapshot.step, float(np.abs(snapshot.forces).max())) for snapshot in run.snapshots(["forces"])]
     return np.array([step for step, _ in found], dtype=float), np.array([largest for _, largest in found])
 
 
 def n_molecules(run: Run) -> int:
-    """Molecules of all kinds in the first frame (at least 1)."""
-    frame = next(iter(run.frames(["positions"])))
-    molecules = find_molecules(Structure(run.numbers, frame.positions, frame.cell, np.ones(3, dtype=bool)))
+    """Molecules of all kinds in the first snapshot (at least 1)."""
+    snapshot = next(iter(run.snapshots(["positions"])))
+    molecules = find_molecules(
+        Structure(run.numbers, snapshot.positions, snapshot.cell, np.ones(3, dtype=bool))
+    )
     return molecules.n_all
 
 
@@ -139,7 +141,7 @@ def _dynamics(run: Run, notes: list[str]) -> dict[str, Any]:
 
 def energies_and_forces(run: Run, notes: list[str]) -> dict[str, Any]:
     """``n_molecules``; ``energy_per_molecule`` (eV) and ``relaxation_energy`` (meV per molecule) at the last
-    step; ``largest_force`` (meV/Å): the largest component in the last frame.
+    step; ``largest_force`` (meV/Å): the largest component in the last snapshot.
     """
     summary: dict[str, Any] = {}
     if run.has("positions"):

@@ -79,7 +79,7 @@ def check(
     >>> import ase.build, ipi_driver
     >>> water = ase.build.molecule("H2O")
     >>> result = ipi_driver.check("anisotropic", water, averages=["i", "T", "Th"], max_degree=2)
-    >>> result.recommendation.average, result.recommendation.n_frames
+    >>> result.recommendation.average, result.recommendation.n_rotations
     ('T', 12)
     """
     potential = load_potential(model, device, dtype) if isinstance(model, str) else model

@@ -71,11 +71,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="largest distance of pair correlations (default: half the cell)",
     )
     add(
+        "--pair-snapshots",
         "--pair-frames",
         type=int,
-        default=default.pair_frames,
+        default=default.pair_snapshots,
         metavar="N",
-        help="frames for pair correlations (400)",
+        help="snapshots for pair correlations (400)",
     )
     add(
         "--viscosity",
@@ -122,7 +123,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _options(args: argparse.Namespace) -> Options:
-    for name in ("longest_lag", "viscosity", "pair_frames"):
+    for name in ("longest_lag", "viscosity", "pair_snapshots"):
         if getattr(args, name) <= 0:
             raise UserError(f"--{name.replace('_', '-')} must be positive, got {getattr(args, name)}")
     for name in ("skip", "fit_start"):
@@ -137,7 +138,7 @@ def _options(args: argparse.Namespace) -> Options:
         longest_lag=args.longest_lag,
         fit_start=args.fit_start,
         r_max=args.r_max,
-        pair_frames=args.pair_frames,
+        pair_snapshots=args.pair_snapshots,
         viscosity=args.viscosity,
         model=args.model,
         averages=tuple(args.averages),

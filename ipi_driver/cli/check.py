@@ -22,7 +22,7 @@ The table lists the mean and largest difference of every average from the refere
 resolved by angular degree l and parity, with the share of each that passes an average. Forces and virial
 are compared with finite differences. With --trajectory, the spectrum of the correction (averaged minus raw
 forces) gives the stride of multiple time stepping: the part of it that the outer step cannot resolve must
-be below the tolerance. Of a liquid or solid, with frames at most 1.5 fs apart, it also gives how fast a
+be below the tolerance. Of a liquid or solid, with snapshots at most 1.5 fs apart, it also gives how fast a
 simulation heats with each outer step.
 
 examples:
@@ -60,21 +60,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--max-structures", type=int, default=10, metavar="N", help="per file (default 10)")
     add("--max-degree", type=int, metavar="L", help="resolve degrees up to L (default: what 30 s allow)")
-    add("--trajectory", type=Path, metavar="FILE", help="frames at equal times, for the stride")
+    add("--trajectory", type=Path, metavar="FILE", help="snapshots at equal times, for the stride")
     add(
         "--spacing",
         type=float,
         metavar="FS",
-        help="time between its frames (default: from the steps of an i-PI file and the input.xml beside it)",
+        help="time between its snapshots (default: from the steps of an i-PI file and the input.xml beside it)",
     )
     add("--time-step", type=float, default=0.5, metavar="FS", help="inner time step (default 0.5 fs)")
-    add("--max-frames", type=int, default=1000, metavar="N", help="frames of it to use (default 1000)")
     add(
+        "--max-snapshots",
+        "--max-frames",
+        type=int,
+        default=1000,
+        metavar="N",
+        help="snapshots of it to use (default 1000)",
+    )
+    add(
+        "--skip-snapshots",
         "--skip-frames",
         type=int,
         default=0,
         metavar="N",
-        help="frames of it to leave out at the start (default 0)",
+        help="snapshots of it to leave out at the start (default 0)",
     )
     add(
         "--pbc",
@@ -95,8 +103,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--device", default="cpu", help="torch device (default cpu)")
     add("--dtype", choices=("float32", "float64"), help="precision of the model (default float32)")
-    add("--rotation-batch", type=int, metavar="N", help="frames per call of the model (default: chosen)")
-    add("--seed", type=int, default=0, help="of random frames (default 0)")
+    add("--rotation-batch", type=int, metavar="N", help="rotations per call of the model (default: chosen)")
+    add("--seed", type=int, default=0, help="of random rotations (default 0)")
 
 
 def main(args: argparse.Namespace) -> int:
@@ -110,7 +118,7 @@ def main(args: argparse.Namespace) -> int:
     from ipi_driver.report.check_tables import print_check, write_check
     from ipi_driver.symmetry.check import DEFAULT_AVERAGES, CheckSettings, run_check
 
-    for option, least in (("max_structures", 1), ("max_frames", 1), ("skip_frames", 0)):
+    for option, least in (("max_structures", 1), ("max_snapshots", 1), ("skip_snapshots", 0)):
         if getattr(args, option) < least:
             raise UserError(
                 f"--{option.replace('_', '-')} must be at least {least}, got {getattr(args, option)}"
@@ -121,7 +129,7 @@ def main(args: argparse.Namespace) -> int:
     ]
     trajectory = None
     if args.trajectory is not None:
-        used = slice(args.skip_frames, args.skip_frames + args.max_frames)
+        used = slice(args.skip_snapshots, args.skip_snapshots + args.max_snapshots)
         data = read_data_set(args.trajectory, args.pbc, part=used).conditioned(args.charge, args.spin)
         trajectory = (data, spacing_of(data, args.trajectory, args.spacing))
     potential = load_potential(args.model, args.device, args.dtype)
@@ -166,8 +174,8 @@ def _stages(bar: Bar) -> Stage:
             bar.update(task.id, visible=False)
         task_id = bar.add_task(description, total=total or None)
 
-        def progress(frames: int) -> None:
-            bar.advance(task_id, frames)
+        def progress(rotations: int) -> None:
+            bar.advance(task_id, rotations)
 
         return progress
 

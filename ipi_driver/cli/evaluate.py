@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 EPILOG = """\
 Energies are compared absolutely and after subtraction of the mean offset; the symmetry error is the mean
-absolute difference from the reference average. A structure costs one evaluation for each different frame of
+absolute difference from the reference average. A structure costs one evaluation for each different rotation of
 the averages and the reference (Ih: 120); --reference none leaves the symmetry error out.
 
 examples:
@@ -62,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--output", type=Path, metavar="DIR", help="for JSON, CSV and PNG (default evaluate-MODEL)")
     add("--device", default="cpu", help="torch device (default cpu)")
     add("--dtype", choices=("float32", "float64"), help="precision of the model (default float32)")
-    add("--batch", type=int, metavar="N", help="frames per call of the model (default: chosen)")
+    add("--batch", type=int, metavar="N", help="rotations per call of the model (default: chosen)")
     add("--seed", type=int, default=0, help="of random frames (default 0)")
 
 
@@ -147,7 +147,7 @@ def _evaluate(args: argparse.Namespace, potential: Potential, data: list[Labelle
             reference,
             seed=args.seed,
             rotation_batch=args.batch,
-            progress=lambda frames: bar.advance(task, frames),
+            progress=lambda rotations: bar.advance(task, rotations),
         )
 
 

@@ -75,16 +75,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--structure",
         type=Path,
         metavar="FILE",
-        help="starting structure: the last frame of any file that ASE reads, or one of the input's own (replay: the "
-        "trajectory, of which all frames are used)",
+        help="starting structure: the last snapshot of any file that ASE reads, or one of the input's own (replay: the "
+        "trajectory, of which all snapshots are used)",
     )
     add(
         "--structures",
         type=Path,
         metavar="DIR",
-        help="run every structure file of a folder (the last frame of each; default: cells/ of the input, if any)",
+        help="run every structure file of a folder (the last snapshot of each; default: cells/ of the input, if any)",
     )
-    add("--seed", type=int, help="of i-PI and of random frames")
+    add("--seed", type=int, help="of i-PI and of random rotations")
     add(
         "--charge",
         type=float,
@@ -98,12 +98,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--device", help="torch device of the model")
     add("--dtype", choices=["float32", "float64"], help="precision of the model (default float32)")
     add("--threads", type=int, help="threads of the model")
-    add("--rotation-batch", type=int, metavar="N", help="frames per call of the model")
+    add("--rotation-batch", type=int, metavar="N", help="rotations per call of the model")
     add(
         "--one-core",
         action=argparse.BooleanOptionalAction,
         help="keep i-PI and the client together on one core that no other run holds, the model with one thread "
-        "(default: for at most 12 atoms with one frame per evaluation, where a step is shorter so)",
+        "(default: for at most 12 atoms with one rotation per evaluation, where a step is shorter so)",
     )
     add(
         "--resume",
@@ -187,7 +187,7 @@ def _summarise(folder: Path, outcome: Outcome, console: Console) -> None:
     from ipi_driver.runs.folder import INPUT
 
     try:
-        if read_input(folder / INPUT).motion == "replay":  # frames, and no time over which to average
+        if read_input(folder / INPUT).motion == "replay":  # snapshots, and no time over which to average
             console.print(
                 f"replayed; the errors of energies and forces: ipi-driver analyze {folder}",
                 highlight=False,

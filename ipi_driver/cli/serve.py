@@ -80,7 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--device", help="torch device (default cpu)")
     add("--dtype", choices=("float32", "float64"), help="precision of the model (default float32)")
-    add("--rotation-batch", type=int, metavar="N", help="frames per call of the model (default: chosen)")
+    add("--rotation-batch", type=int, metavar="N", help="rotations per call of the model (default: chosen)")
     add("--seed", type=int, help="of random frames (default 0)")
     add("--deadline", type=float, metavar="SECONDS", help="wait for i-PI (default 600)")
     add("--threads", type=int, help="threads of the model")
@@ -89,7 +89,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("required", "nan"),
         help="if the potential has no virial for a periodic structure: stop (default) or send nan",
     )
-    add("--stats", type=Path, metavar="FILE", help="write evaluations, frames and times as JSON at the end")
+    add(
+        "--stats", type=Path, metavar="FILE", help="write evaluations, rotations and times as JSON at the end"
+    )
     add("--config", type=Path, metavar="YAML", help=f"settings file (default: {CONFIG} in this folder)")
     add("-q", "--quiet", action="store_true", help="errors only")
 

@@ -93,8 +93,8 @@ class Client:
     def _endpoint(self, settings: EndpointSettings) -> Endpoint:
         average = self.evaluator.prepare(settings.average)
         counts = self.counts[settings.label] = Counts(settings.average)
-        frames = "1 frame" if average.n_rotations == 1 else f"{average.n_rotations} frames"
-        logger.info("%s: average %s (%s)", settings.label, settings.average, frames)
+        rotations = "1 rotation" if average.n_rotations == 1 else f"{average.n_rotations} rotations"
+        logger.info("%s: average %s (%s)", settings.label, settings.average, rotations)
 
         def evaluate(requests: Sequence[Request]) -> list[Reply]:
             return self._evaluate(requests, settings.average, counts)
@@ -130,12 +130,12 @@ class Client:
             raise self._fail(error, requests[at]) from error
 
     def _fail(self, error: Exception, request: Request) -> Exception:
-        """The first failure, with its frame written; two endpoints may fail on the same configuration."""
+        """The first failure, with its structure written; two endpoints may fail on the same configuration."""
         with self._failing:
             if self._failure is None:
                 self.evaluator.close()
                 try:
-                    place = f"is in {_write_frame(request, self.template, str(error))}"
+                    place = f"is in {_write_structure(request, self.template, str(error))}"
                 except OSError as problem:  # what went wrong first is what matters
                     place = f"could not be written ({problem})"
                 self._failure = UserError(f"{error}; the configuration {place}")
@@ -199,7 +199,7 @@ class Client:
             if all(e.finished or e.state is State.WAITING for e in self.endpoints):
                 self._wake.set()
 
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+    def _on_signal(self, number: int, stack: FrameType | None) -> None:
         self._signal = number
         self._wake.set()
 
@@ -221,8 +221,8 @@ class Client:
     def _write_stats(self, seconds: float) -> None:
         for label, counts in self.counts.items():
             logger.info(
-                "%s: %d evaluations, %d frames, %.3f s in the model",
-                label, counts.evaluations, counts.frames, counts.model_seconds,
+                "%s: %d evaluations, %d rotations, %.3f s in the model",
+                label, counts.evaluations, counts.rotations, counts.model_seconds,
             )  # fmt: skip
         if self.settings.stats is None:
             return
@@ -230,7 +230,7 @@ class Client:
             "model": self.settings.model,
             "seconds": seconds,
             "model_seconds": sum(c.model_seconds for c in self.counts.values()),
-            "endpoints": {label: vars(counts) for label, counts in self.counts.items()},
+            "endpoints": {label: counts.as_json() for label, counts in self.counts.items()},
         }
         try:
             write_whole(self.settings.stats, json.dumps(summary, indent=2) + "\n")
@@ -271,7 +271,7 @@ def _template(settings: ServeSettings) -> Structure:
     return template
 
 
-def _write_frame(request: Request, template: Structure, reason: str) -> Path:
+def _write_structure(request: Request, template: Structure, reason: str) -> Path:
     """The configuration of ``request`` as extended xyz, Å, under a name that is not taken yet."""
     known = len(request.positions) == template.n_atoms
     atoms = ase.Atoms(

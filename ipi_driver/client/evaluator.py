@@ -1,7 +1,7 @@
 """One model behind any number of endpoints.
 
 The model is asked by one thread at a time. The raw (unrotated) result of a configuration is kept, so that an
-average that contains the unrotated frame does not compute it again, and a configuration asked for a second
+average that contains the unrotated orientation does not compute it again, and a configuration asked for a second
 time (the padding of a batch, a request repeated after a lost connection) costs nothing.
 """
 
@@ -50,9 +50,13 @@ class Counts:
     """Configurations answered."""
     repeated: int = 0
     """Those of them whose result was already known."""
-    frames: int = 0
-    """Frames that the model computed."""
+    rotations: int = 0
+    """Rotations that the model computed."""
     model_seconds: float = 0.0
+
+    def as_json(self) -> dict[str, str | int | float]:
+        """For ``stats.json``, where the rotations have been called ``frames`` from the start."""
+        return {{"rotations": "frames"}.get(key, key): value for key, value in vars(self).items()}
 
 
 @dataclass
@@ -73,7 +77,7 @@ class SharedEvaluator:
     seed
         Of random frames.
     rotation_batch
-        Frames per call of the model; None lets the average choose.
+        Rotations per call of the model; None lets the average choose.
     """
 
     def __init__(self, potential: Potential, seed: int = 0, rotation_batch: int | None = None) -> None:
@@ -143,7 +147,7 @@ class SharedEvaluator:
         except Exception as error:
             raise EvaluationError(_one_line(error), structure) from error
         counts.model_seconds += time.perf_counter() - start
-        counts.frames += prediction.n_rotations - int(reuse)
+        counts.rotations += prediction.n_rotations - int(reuse)
         known.averaged[average] = prediction
         if known.raw is None and wrapped.has_identity:
             known.raw = prediction.raw or (prediction if prediction.n_rotations == 1 else None)
@@ -163,7 +167,7 @@ class SharedEvaluator:
         except Exception as error:
             raise EvaluationError(_one_line(error), batch[0]) from error
         counts.model_seconds += time.perf_counter() - start
-        counts.frames += len(batch)
+        counts.rotations += len(batch)
         for i, (known, _) in enumerate(unknown.values()):
             known.raw = results.prediction(structure=i)
 

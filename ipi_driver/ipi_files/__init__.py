@@ -1,21 +1,21 @@
 """Reading what i-PI writes: trajectories, property files, extras, and whole run folders.
 
-The only part of `ipi_driver.observables` that opens files. Trajectories are streamed frame by frame, so
+The only part of `ipi_driver.observables` that opens files. Trajectories are streamed snapshot by snapshot, so
 memory does not grow with their length; every number leaves this module in the package's units (Å, eV, fs,
 dalton, K).
 """
 
 from ipi_driver.ipi_files.extras import iterate_extras
-from ipi_driver.ipi_files.outputs import Run, RunFrame
+from ipi_driver.ipi_files.outputs import Run, Snapshot
 from ipi_driver.ipi_files.properties import PropertyTable, read_properties
-from ipi_driver.ipi_files.xyz import TrajectoryFile, TrajectoryFrame
+from ipi_driver.ipi_files.xyz import TrajectoryFile, TrajectorySnapshot
 
 __all__ = [
     "PropertyTable",
     "Run",
-    "RunFrame",
+    "Snapshot",
     "TrajectoryFile",
-    "TrajectoryFrame",
+    "TrajectorySnapshot",
     "iterate_extras",
     "read_properties",
 ]

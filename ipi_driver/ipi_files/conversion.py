@@ -94,7 +94,7 @@ def extras_json(prediction: Prediction) -> str:
     """What i-PI can print with ``extra_type``: one JSON object, numbers and lists only, eV and Å.
 
     Keys: ``n_frames``, ``energy_spread``, ``forces_spread``, ``virial_spread`` (with a virial),
-    ``energy_raw`` (if the unrotated frame is among those evaluated), ``net_force`` (3), ``net_torque`` (3,
+    ``energy_raw`` (if the unrotated orientation is among those evaluated), ``net_force`` (3), ``net_torque`` (3,
     isolated only).
     A key is there at every evaluation of an endpoint or at none, as i-PI requires.
     """

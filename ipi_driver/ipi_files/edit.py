@@ -220,7 +220,7 @@ def swap_names(text: str) -> list[str]:
 
 
 def is_replay(text: str) -> bool:
-    """Whether i-PI goes through the frames of a file instead of moving atoms."""
+    """Whether i-PI goes through the snapshots of a file instead of moving atoms."""
     return re.search(r"<motion\b[^>]*mode\s*=\s*['\"]\s*replay", masked(text)) is not None
 
 

@@ -1,6 +1,6 @@
-r"""Numbers of one i-PI xyz frame from its bytes, without a Python object per number.
+r"""Numbers of one i-PI xyz snapshot from its bytes, without a Python object per number.
 
-i-PI prints each atom as ``"%8s %12.5e %12.5e %12.5e\n"``: 48 bytes, so a whole frame is an (n_atoms, 48)
+i-PI prints each atom as ``"%8s %12.5e %12.5e %12.5e\n"``: 48 bytes, so a whole snapshot is an (n_atoms, 48)
 byte matrix and its digits are read by columns. The mantissa is an integer below 10^6 and the power of ten is
 exact up to 10^22, so a single multiplication or division gives the correctly rounded number, bit for bit what
 ``float()`` gives.
@@ -21,12 +21,12 @@ _LARGEST_EXACT_POWER = 22
 
 
 def parse_fixed_width(block: bytes, n_atoms: int) -> FloatArray | None:
-    """Numbers of a frame in i-PI's own layout.
+    """Numbers of a snapshot in i-PI's own layout.
 
     Parameters
     ----------
     block
-        n_atoms × 48 bytes, the atom lines of one frame.
+        n_atoms × 48 bytes, the atom lines of one snapshot.
     n_atoms
         Number of lines.
 

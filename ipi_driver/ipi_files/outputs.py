@@ -1,4 +1,4 @@
-"""A run folder: i-PI's input, its outputs found through the <output> section, frames matched by step."""
+"""A run folder: i-PI's input, its outputs found through the <output> section, snapshots matched by step."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ipi_driver.elements import elements_of, masses_of
 from ipi_driver.errors import UserError
 from ipi_driver.ipi_files.input import InputSettings, OutputFile, checkpoint_masses, read_input
 from ipi_driver.ipi_files.properties import PropertyTable, read_properties
-from ipi_driver.ipi_files.xyz import TrajectoryFile, TrajectoryFrame
+from ipi_driver.ipi_files.xyz import TrajectoryFile, TrajectorySnapshot
 from ipi_driver.structure import BoolArray, FloatArray, IntArray
 from ipi_driver.yaml_file import load_yaml
 
@@ -28,7 +28,7 @@ CENTROIDS = {
 
 
 @dataclass(frozen=True, eq=False)
-class RunFrame:
+class Snapshot:
     """Quantities of one step.
 
     Attributes
@@ -250,17 +250,17 @@ class Run:
             raise UserError(f"{self.input_path} holds single coordinates of atoms (<fixatoms_dof>)")
         return np.asarray(held == 0)
 
-    def frames(
+    def snapshots(
         self, quantities: Sequence[str] = ("positions",), stride: int = 1
-    ) -> Generator[RunFrame, None, None]:
-        """Frames that hold every quantity, matched by step, in the order of time.
+    ) -> Generator[Snapshot, None, None]:
+        """Snapshots that hold every quantity, matched by step, in the order of time.
 
         Parameters
         ----------
         quantities
             Of positions, velocities (also from momenta), forces.
         stride
-            Use every stride-th common frame.
+            Use every stride-th common snapshot.
 
         Raises
         ------
@@ -273,13 +273,15 @@ class Run:
             raise UserError(f"{self.path}: trajectories hold different numbers of atoms, got {sorted(sizes)}")
         n_common = 0
         try:
-            for frames in _matched([iter(file) for _, file in files]):
+            for snapshots in _matched([iter(file) for _, file in files]):
                 if n_common % stride == 0:
                     values = {
-                        wanted: frame.values / self.masses[:, None] if name == "momenta" else frame.values
-                        for wanted, (name, _), frame in zip(quantities, files, frames, strict=True)
+                        wanted: snapshot.values / self.masses[:, None]
+                        if name == "momenta"
+                        else snapshot.values
+                        for wanted, (name, _), snapshot in zip(quantities, files, snapshots, strict=True)
                     }
-                    yield RunFrame(frames[0].step, frames[0].cell, values)
+                    yield Snapshot(snapshots[0].step, snapshots[0].cell, values)
                 n_common += 1
         finally:
             for _, file in files:
@@ -291,9 +293,9 @@ class Run:
                 f"{self.path}: no common step in {names}: write them with strides that divide each other"
             )
 
-    def n_frames(self, quantity: str = "positions") -> int:
-        """Number of frames in a trajectory, from its size (for progress bars; exact for i-PI's layout)."""
-        return self._require(quantity)[1].n_frames
+    def n_snapshots(self, quantity: str = "positions") -> int:
+        """Number of snapshots in a trajectory, from its size (for progress bars; exact for i-PI's layout)."""
+        return self._require(quantity)[1].n_snapshots
 
     def of_one_bead(self) -> Run:
         """The same run, its positions and forces those of one bead.
@@ -352,19 +354,19 @@ def find_input(folder: Path) -> Path:
     raise UserError(f"{folder} holds several i-PI inputs ({names}): call the one that was run input.xml")
 
 
-def _matched(streams: list[Iterator[TrajectoryFrame]]) -> Iterator[list[TrajectoryFrame]]:
-    """Frames of equal step from streams whose steps increase."""
-    frames = [next(stream, None) for stream in streams]
+def _matched(streams: list[Iterator[TrajectorySnapshot]]) -> Iterator[list[TrajectorySnapshot]]:
+    """Snapshots of equal step from streams whose steps increase."""
+    snapshots = [next(stream, None) for stream in streams]
     while True:
-        complete = [frame for frame in frames if frame is not None]
-        if len(complete) < len(frames):
+        complete = [snapshot for snapshot in snapshots if snapshot is not None]
+        if len(complete) < len(snapshots):
             return
-        latest = max(frame.step for frame in complete)
-        if all(frame.step == latest for frame in complete):
+        latest = max(snapshot.step for snapshot in complete)
+        if all(snapshot.step == latest for snapshot in complete):
             yield complete
-            frames = [next(stream, None) for stream in streams]
+            snapshots = [next(stream, None) for stream in streams]
         else:
-            frames = [
-                next(stream, None) if frame.step < latest else frame
-                for stream, frame in zip(streams, complete, strict=True)
+            snapshots = [
+                next(stream, None) if snapshot.step < latest else snapshot
+                for stream, snapshot in zip(streams, complete, strict=True)
             ]

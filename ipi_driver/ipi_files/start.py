@@ -20,7 +20,7 @@ VACUUM = 30.0
 
 
 def read_start(path: Path, periodic: bool) -> ase.Atoms:
-    """The last frame of a structure or trajectory file: i-PI's xyz, or anything that ASE reads.
+    """The last snapshot of a structure or trajectory file: i-PI's xyz, or anything that ASE reads.
 
     Parameters
     ----------

@@ -69,7 +69,7 @@ def read_data_set(
     sample
         At most so many structures, evenly spaced (of a long file that i-PI did not write: within an eighth); None: all.
     part
-        Frames to read, from ``start`` to ``stop``; None: all.
+        Snapshots to read, from ``start`` to ``stop``; None: all.
 
     Raises
     ------
@@ -91,30 +91,30 @@ def read_data_set(
 
 
 def spacing_of(data: DataSet, file: Path, spacing: float | None) -> float:
-    """Time between frames in fs: ``spacing``, or i-PI's step numbers times the time step of the input beside ``file``.
+    """Time between snapshots in fs: ``spacing``, or i-PI's steps times the time step of the input beside ``file``.
 
     With multiple time stepping i-PI counts outer steps.
 
     Raises
     ------
     UserError
-        If it is not known, or the frames are not equally spaced.
+        If it is not known, or the snapshots are not equally spaced.
     """
     if spacing is not None:
         return spacing
     if data.steps is None or len(data.steps) < 2:
-        raise UserError(f"the time between frames of {data.name} is not in the file: give --spacing FS")
+        raise UserError(f"the time between snapshots of {data.name} is not in the file: give --spacing FS")
     source = file.parent / "input.xml"
     time_step = read_input(source).timestep if source.is_file() else None
     if time_step is None:
         raise UserError(
             f"{file} counts steps, and no input.xml with their <timestep> lies beside it: give --spacing FS, the time "
-            "between frames"
+            "between snapshots"
         )
     differences = np.diff(data.steps)
     if (differences != differences[0]).any():
         raise UserError(
-            f"the frames of {data.name} are not equally spaced in time: give a regular trajectory"
+            f"the snapshots of {data.name} are not equally spaced in time: give a regular trajectory"
         )
     return float(differences[0]) * time_step
 
@@ -138,34 +138,36 @@ def _read_ipi(file: Path, sample: int | None, part: slice | None) -> DataSet:
         raise UserError(f"{file} holds {trajectory.quantity}, expected positions")
     numbers, masses = elements_of(trajectory.symbols, file), masses_of(trajectory.symbols)
     structures, steps = [], []
-    chosen = None if sample is None else set(_evenly(trajectory.n_frames, sample).tolist())
-    frames = iter(trajectory) if part is None else islice(trajectory, part.start, part.stop)
-    for k, frame in enumerate(frames):
+    chosen = None if sample is None else set(_evenly(trajectory.n_snapshots, sample).tolist())
+    snapshots = iter(trajectory) if part is None else islice(trajectory, part.start, part.stop)
+    for k, snapshot in enumerate(snapshots):
         if chosen is not None and k not in chosen:
             continue
-        structures.append(Structure(numbers, frame.values, frame.cell, np.full(3, bool(frame.cell.any()))))
-        steps.append(frame.step)
+        structures.append(
+            Structure(numbers, snapshot.values, snapshot.cell, np.full(3, bool(snapshot.cell.any())))
+        )
+        steps.append(snapshot.step)
     all_masses = (masses,) * len(structures)
     return DataSet(file.stem, tuple(structures), tuple(steps) if trajectory.timed else None, all_masses)
 
 
 def _read_ase(file: Path, sample: int | None, part: slice | None) -> DataSet:
     try:
-        frames = ase.io.iread(file, index=part or slice(None))
-        images = list(frames) if sample is None else _thinned(frames, _THINNED * sample)
+        snapshots = ase.io.iread(file, index=part or slice(None))
+        images = list(snapshots) if sample is None else _thinned(snapshots, _THINNED * sample)
     except Exception as error:  # ASE's readers raise anything on a malformed file
         raise UserError(f"{file} cannot be read as structures: {type(error).__name__}: {error}") from error
     masses = tuple(np.asarray(atoms.get_masses()) for atoms in images)
     return DataSet(file.stem, tuple(Structure.from_atoms(atoms) for atoms in images), None, masses)
 
 
-def _thinned(frames: Iterable[ase.Atoms], fewest: int) -> list[ase.Atoms]:
-    """All frames, or every 2nd, 4th, ... of so many that at least ``fewest`` and less than twice as many are left."""
+def _thinned(snapshots: Iterable[ase.Atoms], fewest: int) -> list[ase.Atoms]:
+    """All snapshots, or every 2nd, 4th, ... such that at least ``fewest`` and less than twice as many are left."""
     kept: list[ase.Atoms] = []
     stride = 1
-    for number, frame in enumerate(frames):
+    for number, snapshot in enumerate(snapshots):
         if number % stride == 0:
-            kept.append(frame)
+            kept.append(snapshot)
             if len(kept) == 2 * fewest:  # how many there are, only the end of the file says
                 kept, stride = kept[::2], 2 * stride
     return kept

@@ -1,8 +1,8 @@
 """Streaming reader of i-PI trajectories in xyz format (one file, one quantity).
 
-The comment line of each frame reads
+The comment line of each snapshot reads
 ``# CELL(abcABC): a b c alpha beta gamma  Step: N  Bead: B quantity{unit}  cell{unit}``.
-An extended xyz file (``Lattice="..."``) from elsewhere is read as positions in Å, its frames counted from 0.
+An extended xyz file (``Lattice="..."``) from elsewhere is read as positions in Å, its snapshots counted from 0.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ _QUANTITY = re.compile(r"(\w+)(?:\([^)]*\))?\{([^}]*)\}")
 
 
 @dataclass(frozen=True, eq=False)
-class TrajectoryFrame:
-    """One frame of one quantity.
+class TrajectorySnapshot:
+    """One snapshot of one quantity.
 
     Attributes
     ----------
@@ -70,11 +70,11 @@ class _Header:
 
 
 class _Malformed(UserError):
-    """A frame that is not one."""
+    """A snapshot that is not one."""
 
 
 class TrajectoryFile:
-    """An i-PI xyz file, iterated frame by frame; iterating again starts from the first frame.
+    """An i-PI xyz file, iterated snapshot by snapshot; iterating again starts from the first snapshot.
 
     Attributes
     ----------
@@ -83,17 +83,17 @@ class TrajectoryFile:
     quantity
         positions, velocities, momenta, forces, ...
     timed
-        Whether the first frame says its step; else frames are counted.
+        Whether the first snapshot says its step; else snapshots are counted.
     symbols
-        n_atoms labels of the first frame.
+        n_atoms labels of the first snapshot.
     notes
-        What a reader of the results should know (truncated last frame, repeated steps); filled while
+        What a reader of the results should know (truncated last snapshot, repeated steps); filled while
         iterating.
 
     Raises
     ------
     UserError
-        If the file holds no complete frame, a frame is malformed, or its unit is unknown.
+        If the file holds no complete snapshot, a snapshot is malformed, or its unit is unknown.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -111,7 +111,9 @@ class TrajectoryFile:
                 self.quantity, self.timed = first.quantity, first.step is not None
                 block = b"".join(stream.readline() for _ in range(n_atoms))
         if header is None or block.count(b"\n") < header[0]:
-            raise UserError(f"{self.path} holds no complete frame: let the run write at least one and repeat")
+            raise UserError(
+                f"{self.path} holds no complete snapshot: let the run write at least one and repeat"
+            )
         self.symbols: tuple[str, ...] = tuple(line.split()[0].decode() for line in block.splitlines())
 
     @property
@@ -124,13 +126,13 @@ class TrajectoryFile:
         return self.path.stat().st_size
 
     @property
-    def n_frames(self) -> int:
-        """Number of frames, from the size of the file (exact for i-PI's layout)."""
+    def n_snapshots(self) -> int:
+        """Number of snapshots, from the size of the file (exact for i-PI's layout)."""
         with self.path.open("rb") as stream:
             first = sum(len(stream.readline()) for _ in range(self.n_atoms + 2))
         return max(1, self.size // first)
 
-    def __iter__(self) -> Iterator[TrajectoryFrame]:
+    def __iter__(self) -> Iterator[TrajectorySnapshot]:
         self.notes.clear()
         last_step, n_read, n_repeated, n_cut = -1, 0, 0, 0
         with self.path.open("rb", buffering=1 << 20) as stream:
@@ -140,7 +142,7 @@ class TrajectoryFile:
                 if n_atoms != self.n_atoms:
                     if not str(n_atoms).endswith(str(self.n_atoms)):
                         raise UserError(
-                            f"{self.path}: frame {n_read} has {n_atoms} atoms, the first has {self.n_atoms}"
+                            f"{self.path}: snapshot {n_read} has {n_atoms} atoms, the first has {self.n_atoms}"
                         )
                     n_cut += 1  # of a count that was cut, and the whole one
                 start = stream.tell()
@@ -154,7 +156,9 @@ class TrajectoryFile:
                     n_cut += 1
                     continue
                 if values is None:
-                    self.notes.append(f"{self.path.name}: last frame incomplete, used up to step {last_step}")
+                    self.notes.append(
+                        f"{self.path.name}: last snapshot incomplete, used up to step {last_step}"
+                    )
                     break
                 header = following
                 parsed = self._parse_comment(comment)
@@ -164,13 +168,13 @@ class TrajectoryFile:
                     n_repeated += 1
                     continue
                 last_step = step
-                yield TrajectoryFrame(step, values * parsed.factor, parsed.cell)
+                yield TrajectorySnapshot(step, values * parsed.factor, parsed.cell)
         if n_cut:
             self.notes.append(
-                f"{self.path.name}: {n_cut} frames cut short, as by a run that is killed, were left out"
+                f"{self.path.name}: {n_cut} snapshots cut short, as by a run that is killed, were left out"
             )
         if n_repeated:
-            self.notes.append(f"{self.path.name}: {n_repeated} frames repeated by a restart were skipped")
+            self.notes.append(f"{self.path.name}: {n_repeated} snapshots repeated by a restart were skipped")
 
     def _read_header(self, stream: BinaryIO) -> tuple[int, str] | None:
         """Number of atoms and comment line, or None at the end of the file."""
@@ -178,19 +182,19 @@ class TrajectoryFile:
         if not count.strip() or not comment.endswith(b"\n"):
             return None
         if count.startswith(b"#"):  # the line before was cut and has the number at its end
-            raise _Malformed(f"{self.path}: a frame has no number of atoms before its comment line")
+            raise _Malformed(f"{self.path}: a snapshot has no number of atoms before its comment line")
         try:
             return int(count), comment.decode()
         except ValueError as error:
             got = count.decode(errors="replace").strip()[:40]
             raise UserError(
-                f"{self.path}: expected the number of atoms of the next frame, got {got!r}"
+                f"{self.path}: expected the number of atoms of the next snapshot, got {got!r}"
             ) from error
 
     def _comment_within(self, stream: BinaryIO, start: int) -> tuple[int, str] | None:
-        """The next frame of i-PI's within a malformed one whose atoms start at ``start``; None where there is none.
+        """The next snapshot of i-PI's within a malformed one whose atoms start at ``start``; None where there is none.
 
-        i-PI appends to what was written of a frame when it was killed, mostly to part of a line.
+        i-PI appends to what was written of a snapshot when it was killed, mostly to part of a line.
         """
         stream.seek(start)
         for _ in range(self.n_atoms + 1):
@@ -200,7 +204,7 @@ class TrajectoryFile:
         return None
 
     def _read_values(self, stream: BinaryIO, index: int) -> FloatArray | None:
-        """The (n_atoms, 3) numbers of one frame, or None where the file ends within it."""
+        """The (n_atoms, 3) numbers of one snapshot, or None where the file ends within it."""
         start = stream.tell()
         block = stream.read(self.n_atoms * LINE_LENGTH)
         values = parse_fixed_width(block, self.n_atoms)
@@ -214,12 +218,14 @@ class TrajectoryFile:
             values = np.array([line.split()[1:4] for line in lines], dtype=np.float64)
         except ValueError as error:
             raise _Malformed(
-                f"{self.path}: frame {index} is malformed, expected `label x y z` on each line"
+                f"{self.path}: snapshot {index} is malformed, expected `label x y z` on each line"
             ) from error
         if values.shape != (self.n_atoms, 3):
-            raise _Malformed(f"{self.path}: frame {index} is malformed, expected `label x y z` on each line")
+            raise _Malformed(
+                f"{self.path}: snapshot {index} is malformed, expected `label x y z` on each line"
+            )
         if not np.isfinite(values).all():
-            raise UserError(f"{self.path}: frame {index} is not finite: the run has diverged there")
+            raise UserError(f"{self.path}: snapshot {index} is not finite: the run has diverged there")
         return values
 
     def _parse_comment(self, comment: str) -> _Header:
@@ -242,7 +248,7 @@ class TrajectoryFile:
 
 @lru_cache(maxsize=4)
 def _cell_of_parameters(text: str) -> FloatArray:
-    """Rows from lengths and angles; remembered, since most cells do not change from frame to frame."""
+    """Rows from lengths and angles; remembered, since most cells do not change from snapshot to snapshot."""
     parameters = [float(word) for word in text.split()]
     if min(parameters) <= 0.0:
         return np.zeros((3, 3))

@@ -4,7 +4,7 @@
 
 with Gaussians g_k on an even grid, whose coefficients are linear and fitted by least squares, and the universal
 screened nuclear repulsion (Ziegler, Biersack, Littmark 1985), which gives a repulsive wall where there are no data.
-The baseline is evaluated once per structure, however many frames the network sees.
+The baseline is evaluated once per structure, however many rotations the network sees.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Index arrays of a batch of structures and frames, in the layout that `PetNetwork` works on.
+"""Index arrays of a batch of structures and rotations, in the layout that `PetNetwork` works on.
 
 Tokens stand in one flat array: first one central token per node, then one token per edge. Everything that acts on
 tokens alone (linear layers, norms, feed-forward) runs on this array and wastes nothing on padding; only attention
@@ -94,7 +94,7 @@ class Graph:
 def build_graph(
     species: Sequence[IntArray], edges: Sequence[Edges], device: torch.device | str = "cpu", copies: int = 1
 ) -> Graph:
-    """Graph of several structures, the whole batch repeated ``copies`` times (once per frame).
+    """Graph of several structures, the whole batch repeated ``copies`` times (once per rotation).
 
     Parameters
     ----------
@@ -112,10 +112,10 @@ def build_graph(
     neighbors = np.concatenate([e.neighbors + s for e, s in zip(edges, node_start, strict=True)])
     reverse = np.concatenate([e.reverse + s for e, s in zip(edges, edge_start, strict=True)])
     if copies > 1:
-        frame = np.arange(copies)[:, None]
-        centers = (centers + frame * len(nodes)).reshape(-1)
-        neighbors = (neighbors + frame * len(nodes)).reshape(-1)
-        reverse = (reverse + frame * len(reverse)).reshape(-1)
+        rotation = np.arange(copies)[:, None]
+        centers = (centers + rotation * len(nodes)).reshape(-1)
+        neighbors = (neighbors + rotation * len(nodes)).reshape(-1)
+        reverse = (reverse + rotation * len(reverse)).reshape(-1)
         nodes = np.tile(nodes, copies)
     counts = np.bincount(centers, minlength=len(nodes))
     first = np.cumsum(counts) - counts

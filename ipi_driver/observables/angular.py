@@ -103,7 +103,7 @@ def precession_vector(momenta: FloatArray, spacing: float) -> FloatArray:
     """
     if len(momenta) < 3:
         raise UserError(
-            f"a precession rate needs at least 3 frames, got {len(momenta)}: run longer or write more often"
+            f"a precession rate needs at least 3 snapshots, got {len(momenta)}: run longer or write more often"
         )
     change = np.diff(momenta, axis=0)
     middle = 0.5 * (momenta[1:] + momenta[:-1])
@@ -140,7 +140,7 @@ def precession_rate(momenta: FloatArray, spacing: float, n_windows: int = 8) -> 
     per_window = len(momenta) // n_windows
     if per_window < 3:
         raise UserError(
-            f"a precession rate with its error needs {3 * n_windows} frames, got {len(momenta)}: run longer"
+            f"a precession rate with its error needs {3 * n_windows} snapshots, got {len(momenta)}: run longer"
         )
     windows = np.array(
         [precession_vector(momenta[k * per_window : (k + 1) * per_window], spacing) for k in range(n_windows)]
@@ -169,7 +169,7 @@ def dominant_frequency(momenta: FloatArray, spacing: float) -> tuple[float, floa
     """
     if len(momenta) < 16:
         raise UserError(
-            f"a frequency of the angular momentum needs at least 16 frames, got {len(momenta)}: run longer"
+            f"a frequency of the angular momentum needs at least 16 snapshots, got {len(momenta)}: run longer"
         )
     window = np.hanning(len(momenta))[:, None]
     padded = 8 * len(momenta)  # interpolates between the frequencies of the run
@@ -181,7 +181,7 @@ def dominant_frequency(momenta: FloatArray, spacing: float) -> tuple[float, floa
 
 
 def turning_angle(momenta: FloatArray) -> FloatArray:
-    """Angle in rad between the angular momentum of each frame and that of the first; (n, 3) to (n,)."""
+    """Angle in rad between the angular momentum of each snapshot and that of the first; (n, 3) to (n,)."""
     start = momenta[0]
     cross = np.linalg.norm(np.cross(momenta, start), axis=1)
     return np.asarray(np.arctan2(cross, momenta @ start))

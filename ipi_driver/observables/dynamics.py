@@ -28,7 +28,7 @@ YEH_HUMMER = 2.837297
 
 
 class _Window:
-    """The last n_lags + 1 frames; calls `_origin` with them once full, oldest first."""
+    """The last n_lags + 1 snapshots; calls `_origin` with them once full, oldest first."""
 
     def __init__(self, n_lags: int) -> None:
         if n_lags < 1:
@@ -39,9 +39,9 @@ class _Window:
         self._place = 0
 
     def push(self, values: FloatArray) -> FloatArray | None:
-        """Store a frame; (n_lags + 1, ...) frames from the oldest on, or None while too few."""
+        """Store a snapshot; (n_lags + 1, ...) snapshots from the oldest on, or None while too few."""
         if self._buffer is None:
-            # twice as long as the window: frames move back only once per window, not at every step
+            # twice as long as the window: snapshots move back only once per window, not at every step
             self._buffer = np.empty((2 * (self.n_lags + 1), *values.shape))
         length, size = self.n_lags + 1, len(self._buffer)
         place = self._place
@@ -57,12 +57,12 @@ class _Window:
 
 
 class MeanSquareDisplacement:
-    """Mean-square displacement of sites, streamed, with every frame as a time origin.
+    """Mean-square displacement of sites, streamed, with every snapshot as a time origin.
 
     Parameters
     ----------
     n_lags
-        Longest lag, in frames.
+        Longest lag, in snapshots.
     """
 
     def __init__(self, n_lags: int) -> None:
@@ -72,12 +72,12 @@ class MeanSquareDisplacement:
         self._unwrapped: FloatArray | None = None
 
     def add(self, positions: FloatArray, cell: FloatArray, centre: FloatArray) -> None:
-        """Add one frame.
+        """Add one snapshot.
 
         Parameters
         ----------
         positions
-            (n_sites, 3) in Å; wrapped or not (a site must move by less than half the cell between frames).
+            (n_sites, 3) in Å; wrapped or not (a site must move by less than half the cell between snapshots).
         cell
             (3, 3) Å.
         centre
@@ -88,15 +88,15 @@ class MeanSquareDisplacement:
         else:
             self._unwrapped = self._unwrapped + minimum_image(positions - self._last, cell)
         self._last = positions.copy()
-        frames = self._window.push(self._unwrapped - centre)
-        if frames is not None:
-            displacement = frames - frames[0]
+        snapshots = self._window.push(self._unwrapped - centre)
+        if snapshots is not None:
+            displacement = snapshots - snapshots[0]
             self._blocks.add(np.einsum("tix,tix->t", displacement, displacement) / displacement.shape[1])
 
     def result(self, spacing: float) -> Estimate:
         """MSD at lags 0 .. n_lags, Å², or up to the longest that allows block averages.
 
-        ``spacing`` is the time between frames in fs.
+        ``spacing`` is the time between snapshots in fs.
 
         Raises
         ------
@@ -112,7 +112,7 @@ class OrientationCorrelation:
     Parameters
     ----------
     n_lags
-        Longest lag, in frames.
+        Longest lag, in snapshots.
     """
 
     def __init__(self, n_lags: int) -> None:
@@ -120,12 +120,12 @@ class OrientationCorrelation:
         self._single, self._collective = Blocks(), Blocks()
 
     def add(self, vectors: FloatArray) -> None:
-        """Add the (n_molecules, 3) vectors of one frame."""
-        frames = self._window.push(vectors)
-        if frames is None:
+        """Add the (n_molecules, 3) vectors of one snapshot."""
+        snapshots = self._window.push(vectors)
+        if snapshots is None:
             return
-        single = np.einsum("tix,ix->t", frames, frames[0])
-        total = frames.sum(axis=1)
+        single = np.einsum("tix,ix->t", snapshots, snapshots[0])
+        total = snapshots.sum(axis=1)
         self._single.add(single, np.full(len(single), single[0]))
         self._collective.add(total @ total[0], np.full(len(single), total[0] @ total[0]))
 

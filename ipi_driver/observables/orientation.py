@@ -78,7 +78,7 @@ class OrientationHistogram:
         self._mean = Blocks()
 
     def add(self, orientations: FloatArray) -> None:
-        """Add the (n_molecules, 3) unit vectors of one frame."""
+        """Add the (n_molecules, 3) unit vectors of one snapshot."""
         cos_theta = np.clip((orientations[:, 2] + 1.0) / 2.0 * self.n_cos, 0, self.n_cos - 1e-9).astype(
             np.int64
         )
@@ -90,7 +90,7 @@ class OrientationHistogram:
         self._mean.add(orientations.mean(axis=0))
 
     def result(self, spacing: float) -> OrientationalFreeEnergy:
-        """The free energy; ``spacing`` is the time between frames in fs.
+        """The free energy; ``spacing`` is the time between snapshots in fs.
 
         Raises
         ------

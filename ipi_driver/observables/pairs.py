@@ -53,8 +53,8 @@ class PairDistances:
     pairs
         Such as (("O", "O"), ("O", "H"), ("H", "H")).
     r_max
-        Largest distance, Å. Shells beyond half the smallest height of any frame's cell, where pairs would be missing,
-        are left out.
+        Largest distance, Å. Shells beyond half the smallest height of any snapshot's cell, where pairs would be
+        missing, are left out.
     n_bins
         Shells between 0 and r_max.
     labels
@@ -83,7 +83,7 @@ class PairDistances:
         self._complete = _CompleteShells(self.r_max, self.n_bins)
 
     def add(self, positions: FloatArray, cell: FloatArray) -> None:
-        """Add one frame, (n_atoms, 3) and (3, 3) in Å."""
+        """Add one snapshot, (n_atoms, 3) and (3, 3) in Å."""
         self._complete.see(cell)
         volume = abs(np.linalg.det(cell))
         for pair, blocks in self._blocks.items():
@@ -92,7 +92,7 @@ class PairDistances:
             blocks.add(counts, n_pairs / volume * self._shells)
 
     def result(self, spacing: float) -> dict[tuple[str, str], RadialCurve]:
-        """g(r) of each pair; ``spacing`` is the time between frames in fs.
+        """g(r) of each pair; ``spacing`` is the time between snapshots in fs.
 
         Raises
         ------
@@ -143,7 +143,7 @@ class DipoleCorrelation:
         self._complete = _CompleteShells(r_max, n_bins)
 
     def add(self, centres: FloatArray, orientations: FloatArray, cell: FloatArray) -> None:
-        """Add one frame: (n_molecules, 3) centres in Å, unit vectors, and the cell."""
+        """Add one snapshot: (n_molecules, 3) centres in Å, unit vectors, and the cell."""
         self._complete.see(cell)
         sums = np.zeros((3, self.n_bins))
         n = len(centres)
@@ -166,7 +166,7 @@ class DipoleCorrelation:
         self._transverse.add(sums[2], sums[0])
 
     def result(self, spacing: float) -> tuple[RadialCurve, RadialCurve]:
-        """Longitudinal and transverse curves; ``spacing`` is the time between frames in fs.
+        """Longitudinal and transverse curves; ``spacing`` is the time between snapshots in fs.
 
         Raises
         ------

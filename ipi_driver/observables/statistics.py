@@ -330,7 +330,7 @@ class Blocks:
     def mean(self) -> FloatArray:
         """Average over everything added so far."""
         if not self._numerators:
-            raise UserError("no sample was added: the trajectory holds no frame for this observable")
+            raise UserError("no sample was added: the trajectory holds no snapshot for this observable")
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.asarray(sum(self._numerators) / sum(self._denominators))
 
@@ -360,7 +360,7 @@ class Blocks:
             If the series is too short for ``minimum_blocks`` blocks.
         """
         if not self._numerators:
-            raise UserError("no sample was added: the trajectory holds no frame for this observable")
+            raise UserError("no sample was added: the trajectory holds no snapshot for this observable")
         above, below = list(self._numerators), list(self._denominators)
         if self._filled and len(above) > 1:  # the last piece is shorter: it joins the one before
             tail_above, tail_below = above.pop(), below.pop()

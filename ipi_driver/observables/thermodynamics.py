@@ -24,7 +24,7 @@ from ipi_driver.units import DALTON, FS_PER_NS, KB
 
 
 class KineticTemperature:
-    """Kinetic temperature of each element, streamed (one number per element and frame is kept).
+    """Kinetic temperature of each element, streamed (one number per element and snapshot is kept).
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ class KineticTemperature:
         self._series: list[FloatArray] = []
 
     def add(self, velocities: FloatArray) -> None:
-        """Add the (n_atoms, 3) velocities of one frame, Å/fs."""
+        """Add the (n_atoms, 3) velocities of one snapshot, Å/fs."""
         centre = self.masses @ velocities / self.masses.sum()
         relative = velocities - centre
         twice_kinetic = DALTON * self.masses * np.einsum("ix,ix->i", relative, relative)
@@ -57,11 +57,11 @@ class KineticTemperature:
 
     @property
     def series(self) -> FloatArray:
-        """(n_frames, n_elements) in K."""
+        """(n_snapshots, n_elements) in K."""
         return np.array(self._series)
 
     def result(self, spacing: float) -> dict[str, Estimate]:
-        """Temperature of each element in K; ``spacing`` is the time between frames in fs.
+        """Temperature of each element in K; ``spacing`` is the time between snapshots in fs.
 
         Raises
         ------

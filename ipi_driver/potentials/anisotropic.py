@@ -134,7 +134,7 @@ class AnisotropicPotential(Potential):
         return AnisotropicPotential((), self.cutoff or 4.0, self.invariant, self.seed)
 
     def edges_hint(self, structure: Structure) -> int:
-        """Number of edges of one frame."""
+        """Number of edges of one rotation."""
         return len(self._neighbors.edges(structure).centers)
 
     def _evaluate(self, structures: list[Structure], rotations: FloatArray) -> RotatedResults:
@@ -196,8 +196,8 @@ class _Geometry:
 def _null_vectors(seed: int, count: int = 2) -> ComplexArray:
     """(count, 3) vectors a + i b with a, b orthonormal, in general position."""
     generator = np.random.default_rng(seed)
-    frames = [np.linalg.qr(generator.standard_normal((3, 3)))[0] for _ in range(count)]
-    return np.array([frame[0] + 1j * frame[1] for frame in frames])
+    bases = [np.linalg.qr(generator.standard_normal((3, 3)))[0] for _ in range(count)]
+    return np.array([basis[0] + 1j * basis[1] for basis in bases])
 
 
 def _morse(g: _Geometry) -> tuple[float, FloatArray]:

@@ -1,4 +1,4 @@
-r"""Any ASE calculator as a potential: one rotated `ase.Atoms`, positions and cell, per frame.
+r"""Any ASE calculator as a potential: one `ase.Atoms`, positions and cell turned, per rotation.
 
 The virial is :math:`-V\sigma` for a periodic structure and, exactly,
 
@@ -99,7 +99,7 @@ class AsePotential(Potential):
         self._last_conditions = conditions
 
     def _one(self, atoms: ase.Atoms) -> tuple[float, FloatArray, FloatArray | None]:
-        """Energy, forces and virial in the frame of ``atoms``."""
+        """Energy, forces and virial of ``atoms`` as they are oriented."""
         # copies: some calculators hand out the arrays that they overwrite at the next call
         energy = float(self._property("free_energy" if self._free_energy else "energy", atoms))
         forces = np.array(self._property("forces", atoms), dtype=np.float64)

@@ -1,8 +1,8 @@
-"""Frames of one structure, evaluated in chunks that fit the memory and the cache.
+"""Rotations of one structure, evaluated in chunks that fit the memory and the cache.
 
-A small molecule leaves most of a call's time to overhead, so many frames go into one call; a large box
-fills the caches with a single frame, and a batch of several is slower than one after the other. What counts
-is edges × frames per call. The result does not depend on the chunks: frames are only gathered here, sums
+A small molecule leaves most of a call's time to overhead, so many rotations go into one call; a large box
+fills the caches with a single rotation, and a batch of several is slower than one after the other. What counts
+is edges × rotations per call. The result does not depend on the chunks: rotations are only gathered here, sums
 are done afterwards.
 """
 
@@ -17,24 +17,24 @@ from ipi_driver.potentials.base import Potential
 from ipi_driver.structure import FloatArray, RotatedResults, Structure
 
 CPU_EDGES = 2000
-"""Edges × frames per call and thread on a CPU: near the optimum of networks (flat within a factor 2)."""
+"""Edges × rotations per call and thread on a CPU: near the optimum of networks (flat within a factor 2)."""
 
 GPU_EDGES = 400_000
-"""Edges × frames per call that saturate a large GPU."""
+"""Edges × rotations per call that saturate a large GPU."""
 
 BYTES_PER_EDGE = 200_000
 """A network's memory per edge with its backward pass, generous (eight transformer layers of width 128)."""
 
 
 class RotationChunks:
-    """Evaluates frames of a potential in chunks.
+    """Evaluates rotations of a potential in chunks.
 
     Parameters
     ----------
     potential
         May offer ``edges_hint(structure) -> int`` (its number of edges) and ``device`` (torch).
     rotation_batch
-        Frames per call; None chooses by the number of edges.
+        Rotations per call; None chooses by the number of edges.
     """
 
     def __init__(self, potential: Potential, rotation_batch: int | None = None) -> None:
@@ -42,7 +42,7 @@ class RotationChunks:
             raise UserError(f"`rotation_batch` must be at least 1, got {rotation_batch}")
         self.potential = potential
         self.rotation_batch = rotation_batch
-        self._limit: int | None = None  # edges × frames, learnt from running out of memory
+        self._limit: int | None = None  # edges × rotations, learnt from running out of memory
 
     def evaluate(self, structure: Structure, rotations: FloatArray) -> RotatedResults:
         """`RotatedResults` of one structure for (n_rotations, 3, 3) ``rotations``, in their order.
@@ -50,7 +50,7 @@ class RotationChunks:
         Raises
         ------
         UserError
-            If not even one frame fits into the memory.
+            If not even one rotation fits into the memory.
         """
         n_rotations = len(rotations)
         size = n_rotations
@@ -67,7 +67,7 @@ class RotationChunks:
                     raise
                 if size == 1:
                     raise UserError(
-                        f"out of memory with a single frame of {structure.n_atoms} atoms: use a smaller "
+                        f"out of memory with a single rotation of {structure.n_atoms} atoms: use a smaller "
                         f"structure, model or precision, or another device ({str(error).splitlines()[0]})"
                     ) from error
                 size = max(1, size // 2)
@@ -111,7 +111,7 @@ class RotationChunks:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory is short, which fewer frames at once may mend."""
+    """Whether an error says that memory is short, which fewer rotations at once may mend."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     message = str(error).lower()

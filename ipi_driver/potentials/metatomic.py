@@ -1,8 +1,8 @@
 """Exported metatomic models (``.pt``) as potentials: https://docs.metatensor.org/metatomic.
 
-All frames of a call are one list of systems, evaluated and differentiated together. The pairs of every
+All rotations of a call are one list of systems, evaluated and differentiated together. The pairs of every
 neighbour list the model asks for are found once per structure; only their vectors are turned. Forces and
-virials are the derivatives of the model's ``energy`` with respect to positions and to a strain per frame.
+virials are the derivatives of the model's ``energy`` with respect to positions and to a strain per rotation.
 
 Needs the optional packages of ``pip install ipi-driver[metatomic]``.
 """
@@ -115,7 +115,7 @@ class MetatomicPotential(Potential):
                 strains.append(strain)
         output = self.model(systems, self._options, check_consistency=False)["energy"]
         energies = output.block().values.reshape(-1)
-        # the frames do not interact: one backward pass of the sum gives the derivatives of each
+        # the rotations do not interact: one backward pass of the sum gives the derivatives of each
         gradients = torch.autograd.grad(energies.sum(), [*positions, *strains])
         turned = [g.detach().cpu().to(torch.float64).numpy() for g in gradients]
         return _laboratory(
@@ -217,7 +217,7 @@ def _laboratory(
     strain_gradients: list[FloatArray],
     rotations: FloatArray,
 ) -> RotatedResults:
-    """Forces and virials in the laboratory from the derivatives in the frames."""
+    """Forces and virials in the laboratory from the derivatives of the rotated structures."""
     n_structures, n_rotations = energies.shape
     forces = []
     virials = np.zeros((n_structures, n_rotations, 3, 3))
@@ -225,6 +225,6 @@ def _laboratory(
         chosen = slice(s * n_rotations, (s + 1) * n_rotations)
         forces.append(-np.array(gradients[chosen]) @ rotations)
         # the strain multiplies row vectors from the right: it is the transpose of dE/dstrain
-        in_frame = -np.array(strain_gradients[chosen]).transpose(0, 2, 1)
-        virials[s] = rotations.transpose(0, 2, 1) @ in_frame @ rotations
+        of_rotated = -np.array(strain_gradients[chosen]).transpose(0, 2, 1)
+        virials[s] = rotations.transpose(0, 2, 1) @ of_rotated @ rotations
     return RotatedResults(energies, tuple(forces), virials)

@@ -1,7 +1,7 @@
-"""A network behind the contract of `Potential`: many frames of a structure in one batch, one backward pass.
+"""A network behind the contract of `Potential`: many rotations of a structure in one batch, one backward pass.
 
-The neighbour list, species and index arrays are made once per structure; a frame only rotates the edge vectors
-d_e. With G_e = dE/dd_e from one backward pass over all frames, in each frame
+The neighbour list, species and index arrays are made once per structure; a rotation only turns the edge vectors
+d_e. With G_e = dE/dd_e from one backward pass over all rotations, in each rotation
 
     F_i = sum_{e: centre i} (G_e - G_reverse(e)),      virial = -sum_e G_e (x) d_e,
 
@@ -79,7 +79,7 @@ class NetworkPotential(Potential):
         return cls(network, baseline, name=Path(folder).name, device=device, dtype=dtype)
 
     def edges_hint(self, structure: Structure) -> int:
-        """Number of edges of ``structure``, from which the number of frames in a batch is chosen."""
+        """Number of edges of ``structure``, from which the number of rotations in a batch is chosen."""
         return len(self._list_of(structure).edges(structure).centers)
 
     def _list_of(self, structure: Structure) -> NeighborList:
@@ -138,26 +138,26 @@ class NetworkPotential(Potential):
             torch.set_num_threads(wanted)
 
     def _network_gradients(self, vectors: FloatArray, graph: Graph) -> tuple[FloatArray, FloatArray]:
-        """Energies (n_frames,) and their derivatives (n_frames, n_edges, 3) by the edge vectors of each frame."""
-        n_frames, n_edges, _ = vectors.shape
+        """Energies (n_rotations,) and their derivatives (n_rotations, n_edges, 3) by the turned edge vectors."""
+        n_rotations, n_edges, _ = vectors.shape
         leaf = torch.from_numpy(vectors.reshape(-1, 3)).to(self.device, self.dtype).requires_grad_(True)
         atomic, bonds = self.network(leaf, graph)
         # parts that do not depend on the edges (a lone atom) have no graph to differentiate
         if n_edges:
             (gradient,) = torch.autograd.grad([atomic.sum(), bonds.sum()], leaf)
-            gradients = gradient.view(n_frames, n_edges, 3).to("cpu", torch.float64).numpy()
+            gradients = gradient.view(n_rotations, n_edges, 3).to("cpu", torch.float64).numpy()
         else:
-            gradients = np.zeros((n_frames, 0, 3))
-        energies = atomic.detach().double().view(n_frames, -1).sum(1)
-        energies = energies + bonds.detach().double().view(n_frames, n_edges).sum(1)
+            gradients = np.zeros((n_rotations, 0, 3))
+        energies = atomic.detach().double().view(n_rotations, -1).sum(1)
+        energies = energies + bonds.detach().double().view(n_rotations, n_edges).sum(1)
         return energies.cpu().numpy(), gradients
 
     @staticmethod
     def _scatter_forces(gradients: FloatArray, edges: Edges, n_atoms: int) -> FloatArray:
-        """(n_frames, n_atoms, 3) forces from the derivatives (n_frames, n_edges, 3) by the edge vectors."""
-        n_frames = len(gradients)
+        """(n_rotations, n_atoms, 3) forces from the derivatives (n_rotations, n_edges, 3) by the edge vectors."""
+        n_rotations = len(gradients)
         net = torch.from_numpy(gradients - gradients[:, edges.reverse])
-        forces = torch.zeros(n_frames, n_atoms, 3, dtype=torch.float64)
+        forces = torch.zeros(n_rotations, n_atoms, 3, dtype=torch.float64)
         return forces.index_add_(1, torch.from_numpy(edges.centers), net).numpy()
 
 

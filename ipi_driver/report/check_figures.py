@@ -75,7 +75,7 @@ def _convergence(result: CheckResult) -> Any:
     ):
         for color, data_set in zip(_colors(), result.decompositions, strict=False):
             rows = [r for r in result.errors if r.data_set == data_set and not r.is_reference]
-            x = np.array([r.n_frames for r in rows])
+            x = np.array([r.n_rotations for r in rows])
             y = MILLI * np.maximum([getattr(r, quantity) for r in rows], FLOOR)
             inversion = np.array([r.average == "i" or r.average.endswith(("h", "i")) for r in rows])
             axis.plot(x[~inversion], y[~inversion], "o", color=color, label=shown(data_set))

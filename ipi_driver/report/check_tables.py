@@ -23,8 +23,11 @@ from ipi_driver.symmetry.consistency import Consistency
 from ipi_driver.symmetry.degrees import PARITIES, Decomposition, transmission
 from ipi_driver.symmetry.errors import AverageError
 from ipi_driver.symmetry.outer_step import StrideTable
+from ipi_driver.symmetry.recommend import Recommendation
 from ipi_driver.units import FS_PER_NS, MILLI
 
+_KEYS = {"n_rotations": "n_frames", "rotation_deviation": "frame_deviation"}
+"""Names of attributes to the keys and columns that files have had from the start."""
 _SHOWN_AVERAGES = ("i", "D2", "T", "Th", "2i", "I")
 
 
@@ -44,7 +47,7 @@ def print_check(result: CheckResult, console: Console) -> None:
 
 
 def consistency_text(found: Consistency) -> str:
-    """One or two sentences on the finite differences and the frames."""
+    """One or two sentences on the finite differences and the rotations."""
     verdict = "are" if found.conservative else "are NOT"
     parts = [
         f"Forces {verdict} derivatives of the energy (deviation {_number(found.force_deviation * MILLI)} of "
@@ -58,8 +61,8 @@ def consistency_text(found: Consistency) -> str:
         parts.append(
             f"the virial {verdict} (deviation {_number(deviation * MILLI)} of {_number(scale * MILLI)} meV)"
         )
-    verdict = "turns" if found.frames_turn_everything else "does NOT turn"
-    parts.append(f"a frame {verdict} atoms and cell together")
+    verdict = "turns" if found.rotations_turn_everything else "does NOT turn"
+    parts.append(f"a rotation {verdict} atoms and cell together")
     return "; ".join(parts) + "."
 
 
@@ -76,7 +79,7 @@ def heating_text(result: CheckResult, data_set: str) -> str:
     raw = next(row for row in result.errors if row.data_set == data_set and row.average == "none")
     rate = raw.heating * step * FS_PER_NS * MILLI
     heats = f"a run heats by about {_number(rate)} meV per atom and ns."
-    return f"With `random`, a new frame at every step of {step:g} fs, {heats}"
+    return f"With `random`, a new random rotation at every step of {step:g} fs, {heats}"
 
 
 def stride_text(result: CheckResult) -> str:
@@ -110,6 +113,11 @@ def _heating_of(stride: StrideTable, k: int) -> str:
     return formatted(value, error) if np.isfinite(error) else f"about {_number(value)}"
 
 
+def _public(row: AverageError | Consistency | Recommendation) -> dict[str, Any]:
+    """The attributes under the keys of the files."""
+    return {_KEYS.get(key, key): value for key, value in asdict(row).items()}
+
+
 def _error_table(data_set: str, rows: Sequence[AverageError], result: CheckResult) -> Table:
     count = rows[0].n_structures
     table = Table(
@@ -124,9 +132,9 @@ def _error_table(data_set: str, rows: Sequence[AverageError], result: CheckResul
     heads += ["torque\n\nmeV"] * isolated + ["stress\nMAE\nMPa"] * stress
     for head in heads:
         table.add_column(head, justify="left" if head == "average" else "right", no_wrap=True)
-    for row in sorted(rows, key=lambda row: row.n_frames):
+    for row in sorted(rows, key=lambda row: row.n_rotations):
         name = f"{row.average} ref" if row.is_reference else row.average
-        cells = [name, str(row.n_frames), _number(row.seconds * MILLI)]
+        cells = [name, str(row.n_rotations), _number(row.seconds * MILLI)]
         errors = [row.energy_mae, row.energy_max, row.energy_mae_per_atom, row.force_mae, row.force_max]
         cells += [""] * 5 if row.is_reference else [_number(e * MILLI) for e in errors]
         if isolated:
@@ -189,7 +197,7 @@ def write_check(result: CheckResult, folder: Path) -> list[Path]:
     """Write ``errors.csv``, ``degrees.csv``, ``angles.csv``, ``stride.csv``, ``check.json``; their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     written = [
-        write_csv(folder / "errors.csv", [asdict(row) for row in result.errors]),
+        write_csv(folder / "errors.csv", [_public(row) for row in result.errors]),
         write_csv(folder / "degrees.csv", _degree_rows(result)),
         write_csv(folder / "angles.csv", _angle_rows(result)),
     ]
@@ -219,12 +227,12 @@ def as_dictionary(result: CheckResult) -> dict[str, Any]:
         },
         "model": result.model,
         "settings": asdict(result.settings),
-        "errors": [asdict(row) for row in result.errors],
+        "errors": [_public(row) for row in result.errors],
         "degrees": _degree_rows(result),
         "angles": _angle_rows(result),
-        "consistency": {name: asdict(found) for name, found in result.consistency.items()},
+        "consistency": {name: _public(found) for name, found in result.consistency.items()},
         "reference_errors": result.reference_errors,
-        "recommendation": {**asdict(result.recommendation), "text": result.recommendation.text},
+        "recommendation": {**_public(result.recommendation), "text": result.recommendation.text},
         "stride": None
         if result.stride is None
         else {

@@ -85,7 +85,7 @@ LAYOUTS = {
         Layout(
             "torque",
             "Mean torque against the average",
-            "Of the model on frames of the run, from raw (1 evaluation) on; the table names the averages.",
+            "Of the model on snapshots of the run, from raw (1 evaluation) on; the table names the averages.",
             ("torque_average",),
             log_x=True,
             log_y=True,
@@ -168,7 +168,7 @@ LAYOUTS = {
 REPLAY = Layout(
     "replay",
     "Symmetry error along the trajectory",
-    "Raw minus averaged energy of each frame.",
+    "Raw minus averaged energy of each snapshot.",
     ("replay_energy",),
     level=0.0,
 )

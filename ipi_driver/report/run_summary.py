@@ -84,12 +84,10 @@ def print_summary(folder: Path, summary: dict[str, Any], console: Console | None
             table.add_row(name, layout.format(summary[key]))
     if summary.get("mean_force_spread"):
         table.add_row(
-            "mean spread of the forces", f"{summary['mean_force_spread']:.3g} meV/Å over the frames"
+            "mean spread of the forces", f"{summary['mean_force_spread']:.3g} meV/Å over the rotations"
         )
     for label, counts in summary.get("endpoints", {}).items():
-        what = (
-            f"{counts['evaluations']} evaluations, {counts['frames']} frames, {counts['model_seconds']:.3g} s"
-        )
+        what = f"{counts['evaluations']} evaluations, {counts['frames']} rotations, {counts['model_seconds']:.3g} s"
         table.add_row(f"{label} ({counts['average']})", what)
     console = console or Console()
     console.print(table)
@@ -186,6 +184,6 @@ def _conserved(axes: Axes, times: FloatArray, conserved: FloatArray) -> None:
 def _spread(axes: Axes, times: FloatArray, spread: FloatArray) -> None:
     axes.plot(times, MILLI * spread, color=COLORS[2], linewidth=0.7)
     axes.axhline(MILLI * spread.mean(), color=COLORS[6], linewidth=0.6, linestyle=":", label="mean")
-    axes.set_ylabel("force spread over\nframes / meV Å⁻¹")
+    axes.set_ylabel("force spread over\nrotations / meV Å⁻¹")
     axes.set_ylim(bottom=0.0)
     axes.legend(loc="lower right")

@@ -43,12 +43,12 @@ _PAGE = """
 }})();
 </script>
 <p class="small">Structure viewer: chemiscope {version}, © chemiscope developers, BSD 3-Clause licence.
-First frame of: {labels}.</p>
+First snapshot of: {labels}.</p>
 """
 
 
 def viewer_html(analyses: Sequence[Analysis]) -> str:
-    """HTML of the viewer with the first frame of every run, or one line that says why there is none."""
+    """HTML of the viewer with the first snapshot of every run, or one line that says why there is none."""
     program = _program()
     shown = [analysis for analysis in analyses if analysis.structure is not None]
     if program is None or not shown:
@@ -61,7 +61,7 @@ def viewer_html(analyses: Sequence[Analysis]) -> str:
     dataset = chemiscope.create_input(
         structures=[analysis.structure.to_atoms() for analysis in shown if analysis.structure is not None],
         properties={"run": {"target": "structure", "values": [float(k) for k in range(1, len(shown) + 1)]}},
-        metadata={"name": "first frames"},
+        metadata={"name": "first snapshots"},
     )
     return _PAGE.format(
         program=_packed(program.read_bytes()),

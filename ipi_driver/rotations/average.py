@@ -1,6 +1,6 @@
-r"""`RotationalAverage`: a potential averaged over frames, itself a potential.
+r"""`RotationalAverage`: a potential averaged over rotations, itself a potential.
 
-With the results of the frames turned back to the laboratory, :math:`F_k = F(R_k x) R_k` and
+With the results of the rotations turned back to the laboratory, :math:`F_k = F(R_k x) R_k` and
 :math:`\Xi_k = R_k^T \Xi(R_k x) R_k`, the averages are plain weighted means, and the averaged forces and
 virial are the exact derivatives of the averaged energy:
 
@@ -87,7 +87,7 @@ class RotationalAverage(Potential):
     seed
         Of the random frames; they are a function of (seed, positions, cell) only.
     rotation_batch
-        Frames per call of the potential; None chooses by the number of edges and the device.
+        Rotations per call of the potential; None chooses by the number of edges and the device.
 
     Raises
     ------
@@ -120,12 +120,12 @@ class RotationalAverage(Potential):
 
     @property
     def n_rotations(self) -> int:
-        """Frames per evaluation."""
+        """Rotations per evaluation."""
         return len(self.quadrature)
 
     @property
     def has_identity(self) -> bool:
-        """Whether the raw result is one of the frames."""
+        """Whether the raw result is one of the rotations."""
         return self.quadrature.identity is not None
 
     def predict(self, structure: Structure, raw: Prediction | None = None) -> Prediction:
@@ -136,7 +136,7 @@ class RotationalAverage(Potential):
         structure
             The atoms.
         raw
-            The unrotated result, if already known: not computed again where the identity is among the frames.
+            The unrotated result, if already known: not computed again where the identity is among the rotations.
 
         Returns
         -------
@@ -182,14 +182,14 @@ class RotationalAverage(Potential):
         return self.quadrature.rotations @ random_frame(self.seed, structure, self.quadrature.random)
 
     def _evaluate(self, structures: list[Structure], rotations: FloatArray) -> RotatedResults:
-        """The averaged potential seen from outer frames Q: the average over R_k of the frames R_k Q."""
+        """The averaged potential seen from outer rotations Q: the average over R_k of the rotations R_k Q."""
         return RotatedResults.from_predictions(
-            [[self._in_frame(structure, frame) for frame in rotations] for structure in structures]
+            [[self._in_rotation(structure, rotation) for rotation in rotations] for structure in structures]
         )
 
-    def _in_frame(self, structure: Structure, frame: FloatArray) -> Prediction:
+    def _in_rotation(self, structure: Structure, rotation: FloatArray) -> Prediction:
         rotations = self.quadrature.rotations
         if self.quadrature.random is not None:
-            rotations = self._rotations(structure.rotated(frame))
-        results = self._chunks.evaluate(structure, rotations @ frame)
+            rotations = self._rotations(structure.rotated(rotation))
+        results = self._chunks.evaluate(structure, rotations @ rotation)
         return weighted_mean(structure, results, self.quadrature.weights)

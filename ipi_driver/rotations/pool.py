@@ -1,7 +1,7 @@
-"""Frames shared by several averages, each evaluated once.
+"""Rotations shared by several averages, each evaluated once.
 
-The 120 frames of Ih contain those of none, i, D2, D2h, T, Th and I; 2i contains 2, and so on. Averages over
-the same structure therefore cost only the frames that are different.
+The 120 rotations of Ih contain those of none, i, D2, D2h, T, Th and I; 2i contains 2, and so on. Averages over
+the same structure therefore cost only the rotations that are different.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from ipi_driver.rotations.random import random_frame
 from ipi_driver.structure import FloatArray, IntArray, Prediction, RotatedResults, Structure
 
 Progress = Callable[[int], None]
-"""Told the number of frames evaluated since the last call."""
+"""Told the number of rotations evaluated since the last call."""
 
 _BLOCK = 30
-"""Frames between two reports of progress, at least."""
+"""Rotations between two reports of progress, at least."""
 
 
-def no_progress(frames: int) -> None:
+def no_progress(rotations: int) -> None:
     """Report nothing."""
 
 
 class RotationPool:
-    """The different frames of several quadratures.
+    """The different rotations of several quadratures.
 
     Parameters
     ----------
@@ -58,19 +58,19 @@ class RotationPool:
         results = []
         for quadrature in self.quadratures:
             if quadrature.random is None:
-                chosen, frames = self._places[id(quadrature)], shared
+                chosen, evaluated = self._places[id(quadrature)], shared
             else:
                 turned = quadrature.rotations @ random_frame(self.seed, structure, quadrature.random)
-                frames = evaluate_reporting(chunks, structure, turned, progress)
+                evaluated = evaluate_reporting(chunks, structure, turned, progress)
                 chosen = np.arange(len(turned))
-            results.append(weighted_mean(structure, frames.select(chosen), quadrature.weights))
+            results.append(weighted_mean(structure, evaluated.select(chosen), quadrature.weights))
         return results
 
 
 def evaluate_reporting(
     chunks: RotationChunks, structure: Structure, rotations: FloatArray, progress: Progress
 ) -> RotatedResults:
-    """`RotationChunks.evaluate` of many frames in blocks, with a report after each."""
+    """`RotationChunks.evaluate` of many rotations in blocks, with a report after each."""
     parts = []
     for start in range(0, len(rotations), _BLOCK):
         block = rotations[start : start + _BLOCK]
@@ -85,7 +85,7 @@ def _distinct(sets: list[FloatArray]) -> tuple[FloatArray, list[IntArray]]:
     rotations: list[FloatArray] = []
     places = []
     for matrices in sets:
-        # frames of different grids are either equal to rounding or far apart
+        # rotations of different grids are either equal to rounding or far apart
         keys = np.round(matrices, 7) + 0.0
         place = np.empty(len(matrices), dtype=np.int64)
         for k, (key, matrix) in enumerate(zip(keys, matrices, strict=True)):

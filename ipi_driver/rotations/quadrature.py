@@ -1,4 +1,4 @@
-r"""Quadratures over the rotation group: which frames to evaluate, and with which weights.
+r"""Quadratures over the rotation group: which rotations to evaluate, and with which weights.
 
 An average over orientations, with the normalised Haar measure dR, becomes a finite sum:
 
@@ -9,7 +9,7 @@ An average over orientations, with the normalised Haar measure dR, becomes a fin
 and removes, in addition, everything that is odd under inversion, at every l.
 
 =================  ========================================  =======  =========================================
-name               frames                                    degree   construction
+name               rotations                                 degree   construction
 =================  ========================================  =======  =========================================
 ``none``           1                                         0        the laboratory frame
 ``i``              2                                         0        the laboratory frame and its inversion
@@ -19,16 +19,16 @@ name               frames                                    degree   constructi
 ``D2 T O I``       4, 12, 24, 60                             1 2 3 5  rotation groups, equal weights
 ``D2h Th Oh Ih``   8, 24, 48, 120                            1 2 3 5  the same with inversion
 ``Ni``             2 N (2N-1)²                               2N-2     ``N`` with inversion
-``random``         1                                         0        one frame, uniform over O(3)
-``random-so3``     1                                         0        one frame, uniform over SO(3)
+``random``         1                                         0        one rotation, uniform over O(3)
+``random-so3``     1                                         0        one rotation, uniform over SO(3)
 ``random-NAME``    as NAME                                   NAME's   the grid NAME in a random frame of O(3)
 =================  ========================================  =======  =========================================
 
 A finite rotation group integrates degree l exactly if no function of angular momentum 1 … l is invariant
 under it: the first invariant of D2 is at l = 2, of T at 3, of O at 4, of I at 6.
 
-The frames act as ``positions @ R.T`` (as i-PI's do). The original PET code multiplies by the same matrices
-from the right, ``positions @ R``: its frames are the inverses of these, as good but not the same.
+The rotations act as ``positions @ R.T`` (as i-PI's do). The original PET code multiplies by the same matrices
+from the right, ``positions @ R``: its rotations are the inverses of these, as good but not the same.
 
 References: Langer, Pozdnyakov, Ceriotti, Mach. Learn.: Sci. Technol. 5, 04LT01 (2024); Lebedev, Laikov,
 Dokl. Math. 59, 477 (1999).
@@ -54,14 +54,14 @@ GROUP_DEGREES = {"D2": 1, "T": 2, "O": 3, "I": 5}
 """Rotation groups and the degree that each integrates exactly."""
 
 MAX_ORDER = 40
-"""Largest N of the Euler-angle grids (249640 frames); larger ones are typing errors."""
+"""Largest N of the Euler-angle grids (249640 rotations); larger ones are typing errors."""
 
 _IDENTITY = np.eye(3)
 
 
 @dataclass(frozen=True, eq=False)
 class Quadrature:
-    """Frames and weights.
+    """Rotations and weights.
 
     Attributes
     ----------
@@ -74,11 +74,11 @@ class Quadrature:
     degree
         Highest angular momentum l integrated exactly.
     has_inversion
-        Whether -R is a frame with the weight of R, for every frame R.
+        Whether -R is a rotation with the weight of R, for every rotation R.
     identity
-        Index of the unrotated frame, or None.
+        Index of the unrotated orientation, or None.
     random
-        ``"o3"`` or ``"so3"``: the frames are R_k Q with one random Q from that group. None: as they stand.
+        ``"o3"`` or ``"so3"``: the rotations are R_k Q with one random Q from that group. None: as they stand.
     """
 
     name: str
@@ -151,7 +151,7 @@ def _build(name: str, rotations: FloatArray, weights: FloatArray, degree: int) -
     nearest = int(distance.argmin())
     identity = nearest if distance[nearest] < 1e-10 else None
     if identity is not None:
-        rotations[identity] = _IDENTITY  # exactly: the raw result may then stand for this frame
+        rotations[identity] = _IDENTITY  # exactly: the raw result may then stand for this rotation
     return Quadrature(name, rotations, weights / weights.sum(), degree, False, identity)
 
 

@@ -1,6 +1,6 @@
-"""Random frames that are a function of (seed, configuration) only.
+"""Random rotations that are a function of (seed, configuration) only.
 
-A restarted run meets the same configurations and so draws the same frames; no global random state is touched.
+A restarted run meets the same configurations and so draws the same rotations; no global random state is touched.
 The digest of positions and cell seeds a generator; a uniform rotation is a unit quaternion of four normal
 deviates.
 """

@@ -1,6 +1,6 @@
 """One core for i-PI and the client where they only ever wait for each other.
 
-For a molecule with one frame per evaluation a message between two cores costs as much as i-PI's own work: each time
+For a molecule with one rotation per evaluation a message between two cores costs as much as i-PI's own work: each time
 the other core has to be woken. On one core it does not, the step is shorter, and the other core is free. Runs started
 by one user on one machine take different cores; the kernel frees a core when its run has ended, however that was.
 """
@@ -28,7 +28,7 @@ _SAMPLE = 0.1
 
 
 def one_core_suits(folder: Path) -> bool:
-    """Whether the run of this folder is faster on one core: few atoms, one endpoint, one frame, one thread."""
+    """Whether the run of this folder is faster on one core: few atoms, one endpoint, one rotation, one thread."""
     try:
         settings = make_settings(read_yaml(folder / SETTINGS), SETTINGS)
         if len(settings.endpoints) > 1 or settings.device != "cpu" or (settings.threads or 1) > 1:

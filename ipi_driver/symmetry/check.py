@@ -20,13 +20,13 @@ from ipi_driver.symmetry.degrees import (
     shared_force,
 )
 from ipi_driver.symmetry.errors import AverageError, symmetry_errors, time_averages
-from ipi_driver.symmetry.outer_step import StrideTable, correction_series, require_frames, stride_table
+from ipi_driver.symmetry.outer_step import StrideTable, correction_series, require_snapshots, stride_table
 from ipi_driver.symmetry.recommend import Recommendation, recommend
 
 DEFAULT_AVERAGES = ("none", "i", "D2", "D2h", "T", "Th", "O", "Oh", "I", "Ih", "2", "2i", "3", "3i")
 
 Stage = Callable[[str, int], Progress]
-"""Opens a stage of the work: its description and number of frames give the function that reports progress."""
+"""Opens a stage of the work: its description and number of rotations give the function that reports progress."""
 
 _DEGREES = (6, 5, 4, 3)
 _DEGREE_SECONDS = 30.0
@@ -122,7 +122,7 @@ def run_check(
     settings
         What to do.
     trajectory
-        Frames at equal times and the time between them in fs, for the stride.
+        Snapshots at equal times and the time between them in fs, for the stride.
     precise
         The potential in double precision for the finite differences; None: ``potential``.
     stage
@@ -137,7 +137,7 @@ def run_check(
     sets = _named(data_sets)
     if trajectory is not None:
         data, spacing = trajectory
-        require_frames(len(data.structures), spacing, settings.time_step)
+        require_snapshots(len(data.structures), spacing, settings.time_step)
     pool = RotationPool([quadrature(name) for name in names], settings.seed)
     timings = {}
     for name, data in sets.items():
@@ -158,7 +158,7 @@ def run_check(
         )
         errors += [replace(row, seconds=timings[name][row.average]) for row in rows]
     decompositions = {
-        name: _decompose(potential, data, settings, _per_frame(timings[name]), stage)
+        name: _decompose(potential, data, settings, _per_rotation(timings[name]), stage)
         for name, data in sets.items()
     }
     consistency = {}
@@ -216,18 +216,18 @@ def _named(data_sets: Sequence[DataSet]) -> dict[str, DataSet]:
     return named
 
 
-def _per_frame(seconds: dict[str, float]) -> float:
+def _per_rotation(seconds: dict[str, float]) -> float:
     largest = max(seconds, key=lambda name: len(quadrature(name)))
     return seconds[largest] / len(quadrature(largest))
 
 
 def _decompose(
-    potential: Potential, data: DataSet, settings: CheckSettings, per_frame: float, stage: Stage
+    potential: Potential, data: DataSet, settings: CheckSettings, per_rotation: float, stage: Stage
 ) -> Decomposition:
     degree = settings.max_degree
     if degree is None:
         affordable = [
-            d for d in _DEGREES if per_frame * len(quadrature(decomposition_grid(d))) <= _DEGREE_SECONDS
+            d for d in _DEGREES if per_rotation * len(quadrature(decomposition_grid(d))) <= _DEGREE_SECONDS
         ]
         degree = affordable[0] if affordable else 2
     chosen = data.sample(_DEGREE_STRUCTURES).structures
@@ -246,7 +246,7 @@ def _stride(
     stage: Stage,
 ) -> StrideTable:
     data, spacing = trajectory
-    progress = stage(f"{data.name}: correction", recommendation.n_frames * len(data.structures))
+    progress = stage(f"{data.name}: correction", recommendation.n_rotations * len(data.structures))
     corrections, raws = correction_series(
         potential, data.structures, recommendation.average, settings.rotation_batch, progress
     )

@@ -1,4 +1,4 @@
-r"""Are forces and virial the derivatives of the energy, and does a frame turn everything it must?
+r"""Are forces and virial the derivatives of the energy, and does a rotation turn everything it must?
 
 Along a random unit vector u of all coordinates, and a random strain of unit norm, the derivative of the
 energy by central differences, extrapolated from two steps (Richardson), is compared with the forces and the
@@ -6,7 +6,7 @@ virial:
 
 .. math::  \delta = \bigl| F \cdot u + [4 s(h) - s(2h)]/3 \bigr|, \qquad s(h) = [E(x + h u) - E(x - h u)]/2h .
 
-As u is random, δ is of the size of a force component's error. The frames are compared with evaluations of
+As u is random, δ is of the size of a force component's error. The rotations are compared with evaluations of
 structures that were turned before, positions and cell, by `Structure.rotated`.
 """
 
@@ -38,15 +38,15 @@ class Consistency:
         Root mean square over directions, and of the forces; eV/Å.
     virial_deviation, virial_scale
         The same for the virial, eV; None where there is none.
-    frame_deviation
-        Largest difference of the forces between a frame and a structure turned before, eV/Å.
+    rotation_deviation
+        Largest difference of the forces between a rotation and a structure turned before, eV/Å.
     """
 
     force_deviation: float
     force_scale: float
     virial_deviation: float | None
     virial_scale: float | None
-    frame_deviation: float
+    rotation_deviation: float
 
     @property
     def conservative(self) -> bool:
@@ -61,15 +61,15 @@ class Consistency:
         return self.virial_deviation <= TOLERANCE * self.virial_scale + 1e-4
 
     @property
-    def frames_turn_everything(self) -> bool:
-        """Whether a frame is the same as turning the structure with its cell."""
-        return self.frame_deviation <= 1e-3 * self.force_scale + 1e-4
+    def rotations_turn_everything(self) -> bool:
+        """Whether a rotation is the same as turning the structure with its cell."""
+        return self.rotation_deviation <= 1e-3 * self.force_scale + 1e-4
 
 
 def check_consistency(
     potential: Potential, structure: Structure, n_directions: int = 2, seed: int = 0
 ) -> Consistency:
-    """Finite differences along ``n_directions`` displacements and strains, and two turned frames."""
+    """Finite differences along ``n_directions`` displacements and strains, and two turned rotations."""
     rng = np.random.default_rng(seed)
     result = potential.predict(structure)
     scale = np.sqrt(result.forces.size)  # a step h is the root-mean-square displacement per coordinate
@@ -103,7 +103,7 @@ def check_consistency(
         force_scale=_rms(result.forces),
         virial_deviation=None if virial is None else _rms(virial_errors),
         virial_scale=None if virial is None else _rms(virial),
-        frame_deviation=_frame_deviation(potential, structure, seed),
+        rotation_deviation=_rotation_deviation(potential, structure, seed),
     )
 
 
@@ -121,14 +121,14 @@ def _deviation(energy: Callable[[float], float], scale: float, slope: float) -> 
     return min(deviations)
 
 
-def _frame_deviation(potential: Potential, structure: Structure, seed: int) -> float:
+def _rotation_deviation(potential: Potential, structure: Structure, seed: int) -> float:
     rotations = Rotation.random(2, random_state=seed).as_matrix()
     rotations[1] *= -1.0
-    frames = potential.evaluate([structure], rotations).forces[0]
+    forces = potential.evaluate([structure], rotations).forces[0]
     worst = 0.0
-    for frame, rotation in zip(frames, rotations, strict=True):
+    for turned_back, rotation in zip(forces, rotations, strict=True):
         turned = potential.predict(structure.rotated(rotation)).forces @ rotation
-        worst = max(worst, float(np.abs(turned - frame).max(initial=0.0)))
+        worst = max(worst, float(np.abs(turned - turned_back).max(initial=0.0)))
     return worst
 
 

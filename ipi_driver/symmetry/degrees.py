@@ -1,6 +1,6 @@
 r"""The symmetry error resolved by angular degree l and parity.
 
-As a function of the frame the energy, and every component of the forces in the laboratory frame, is a
+As a function of the rotation the energy, and every component of the forces in the laboratory frame, is a
 function on O(3),
 
 .. math::
@@ -8,14 +8,14 @@ function on O(3),
     E(R) = \sum_{p=\pm} (\det R)^{[p=-]} \sum_l \sum_{mm'} c^{lp}_{mm'} D^l_{mm'}(R), \qquad
     c^{lp}_{mm'} = (2l+1) \int (\det R)^{[p=-]}\, E(R)\, D^l_{mm'}(R)\, dR,
 
-with real Wigner matrices D (e3nn) of the proper part of R. The variance over the frames is the sum of the
+with real Wigner matrices D (e3nn) of the proper part of R. The variance over the rotations is the sum of the
 powers
 
 .. math::  P_{lp} = \frac{1}{2l+1} \sum_{mm'} |c^{lp}_{mm'}|^2 .
 
 The integral is a quadrature of Euler angles whose degree is at least 2 l_max, so that what is resolved is
-exact but for what lies above. An average over frames R_k passes a fraction of the power of (l, p), as a
-mean over the orientations of the structure and of the frames,
+exact but for what lies above. An average over rotations R_k passes a fraction of the power of (l, p), as a
+mean over the orientations of the structure and of the rotations,
 
 .. math::  \tau_{lp} = \frac{1}{2l+1} \Bigl\| \sum_k w_k (\det R_k)^{[p=-]} D^l(R_k) \Bigr\|_F^2 ,
 
@@ -41,7 +41,7 @@ PARITIES = (1, -1)
 
 @dataclass(frozen=True, eq=False)
 class Decomposition:
-    """Root-mean-square amplitude of the energy and the forces over the frames, by degree and parity.
+    """Root-mean-square amplitude of the energy and the forces over the rotations, by degree and parity.
 
     Attributes
     ----------
@@ -55,9 +55,9 @@ class Decomposition:
     energy_rest, forces_rest
         What lies above max_degree.
     angles
-        (n_bins,) relative angle of two frames, rad.
+        (n_bins,) relative angle of two rotations, rad.
     energy_by_angle, forces_by_angle
-        (n_bins,) root-mean-square difference between two frames (rotations, no inversion) at that angle, eV
+        (n_bins,) root-mean-square difference between two proper rotations at that angle, eV
         and eV/Å; NaN where no pair has that angle.
     """
 
@@ -80,10 +80,10 @@ def decompose(
 ) -> Decomposition:
     """Resolve the orientation dependence of one structure up to ``max_degree``."""
     grid = quadrature(decomposition_grid(max_degree))
-    frames = evaluate_reporting(
+    results = evaluate_reporting(
         RotationChunks(potential, rotation_batch), structure, grid.rotations, progress
     )
-    values = np.concatenate([frames.energies[0][:, None], frames.forces[0].reshape(len(grid), -1)], axis=1)
+    values = np.concatenate([results.energies[0][:, None], results.forces[0].reshape(len(grid), -1)], axis=1)
     values = values - grid.weights @ values
     signs = np.linalg.det(grid.rotations)
     energy, forces = np.zeros((2, max_degree + 1, 2))
@@ -145,7 +145,7 @@ def residual_force(found: Decomposition, grid: Quadrature) -> float:
     """Estimate, from above, of the root-mean-square force error (eV/Å) that an average leaves.
 
     Of the resolved degrees what passes is known (a mean over orientations); of all that lies above at
-    most the share of a grid of as many independent frames, 1/n_rotations, is taken: from above as long
+    most the share of a grid of as many independent rotations, 1/n_rotations, is taken: from above as long
     as the grid's degree is above `Decomposition.max_degree` or the rest decays with l.
     """
     return shared_force(found, grid, grid)
@@ -167,14 +167,14 @@ def shared_force(found: Decomposition, grid: Quadrature, reference: Quadrature) 
 
 
 def _proper(grid: Quadrature) -> set[tuple[float, ...]]:
-    """The proper parts of the frames."""
+    """The proper parts of the rotations."""
     proper = grid.rotations * np.linalg.det(grid.rotations)[:, None, None]
     # adding zero makes -0.0 the same as 0.0
     return {tuple(row) for row in (proper.reshape(-1, 9).round(6) + 0.0).tolist()}
 
 
 def wigner_matrices(grid: Quadrature, degree: int) -> FloatArray:
-    """(n_rotations, 2l+1, 2l+1) real Wigner matrices of the proper parts of the frames, from e3nn."""
+    """(n_rotations, 2l+1, 2l+1) real Wigner matrices of the proper parts of the rotations, from e3nn."""
     return _wigner(grid.rotations.tobytes(), degree)
 
 

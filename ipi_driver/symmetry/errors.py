@@ -45,7 +45,7 @@ class AverageError:
     ----------
     data_set, average
         Names.
-    n_structures, n_frames
+    n_structures, n_rotations
         Counts.
     energy_mae, energy_max, energy_mae_per_atom
         eV.
@@ -67,7 +67,7 @@ class AverageError:
     data_set: str
     average: str
     n_structures: int
-    n_frames: int
+    n_rotations: int
     energy_mae: float
     energy_max: float
     energy_mae_per_atom: float
@@ -90,7 +90,7 @@ def symmetry_errors(
     progress: Progress = no_progress,
     masses: Mapping[str, Sequence[FloatArray] | None] | None = None,
 ) -> list[AverageError]:
-    """Errors of every average on every data set; each different frame of a structure is evaluated once.
+    """Errors of every average on every data set; each different rotation of a structure is evaluated once.
 
     ``masses`` are those of each structure of each data set, (n_atoms,) dalton; None: natural ones.
 
@@ -139,7 +139,7 @@ def _row(
         data_set=data_set,
         average=average,
         n_structures=len(structures),
-        n_frames=pairs[0][0].n_rotations,
+        n_rotations=pairs[0][0].n_rotations,
         energy_mae=float(energy.mean()),
         energy_max=float(energy.max()),
         energy_mae_per_atom=float((energy / n_atoms).mean()),
@@ -165,8 +165,8 @@ def time_averages(
     The atoms move a little between the runs, as in a simulation: a result that the potential keeps of the
     structure before is no evaluation. `Potential.warm_up` evaluations of each size come before and are not counted.
 
-    An average that would take longer than ``longest`` is scaled from the number of frames of the last one
-    measured: frames are then evaluated in several calls of the same size.
+    An average that would take longer than ``longest`` is scaled from the number of rotations of the last one
+    measured: rotations are then evaluated in several calls of the same size.
     """
     seconds: dict[str, float] = {}
     moves = np.random.default_rng(0)
@@ -175,11 +175,11 @@ def time_averages(
         step = 1e-6 * moves.standard_normal(structure.positions.shape)  # Å
         return replace(structure, positions=structure.positions + step)
 
-    per_frame = 0.0
+    per_rotation = 0.0
     for name in sorted(averages, key=lambda name: len(quadrature(name))):
-        n_frames = len(quadrature(name))
-        if per_frame * n_frames > longest:
-            seconds[name] = per_frame * n_frames
+        n_rotations = len(quadrature(name))
+        if per_rotation * n_rotations > longest:
+            seconds[name] = per_rotation * n_rotations
             continue
         averaged = RotationalAverage(potential, name, rotation_batch=rotation_batch)
         for _ in range(potential.warm_up):
@@ -194,5 +194,5 @@ def time_averages(
             if repeat > 0 and spent > _TIMING_SECONDS:
                 break
         seconds[name] = best
-        per_frame = best / n_frames
+        per_rotation = best / n_rotations
     return seconds

@@ -8,7 +8,7 @@ itself would do :math:`\int p\, dt`. The difference, the error of that quadratur
 .. math::  \dot E(\tau) = \frac{1}{kT} \sum_{k \ge 1} S_p(k / \tau) ,
 
 to second order in the correction. p of a vibration has twice its frequency: an outer step of half a period of the O–H
-stretch, 4.5 to 5 fs, is in resonance. Random frames are the limit of a white p, where this becomes the heating of
+stretch, 4.5 to 5 fs, is in resonance. Random rotations are the limit of a white p, where this becomes the heating of
 `ipi_driver.symmetry.errors`. The lines of an isolated molecule are sharp and it does not forget its
 phase: this holds for liquids and solids.
 """
@@ -28,7 +28,7 @@ from ipi_driver.structure import FloatArray, IntArray, Structure
 from ipi_driver.units import DALTON, KB, SPEED_OF_LIGHT
 
 COARSEST_SPACING = 1.5
-"""fs: with frames further apart an O–H stretch has fewer than 6 of them, and its velocities cannot be had."""
+"""fs: with snapshots further apart an O–H stretch has fewer than 6 of them, and its velocities cannot be had."""
 
 _MANY_GROUPS = 32
 _N_WINDOWS, _FEW_WINDOWS = 7, 3
@@ -55,9 +55,9 @@ def power_of_correction(
     Parameters
     ----------
     corrections
-        (n_frames, n_atoms, 3) eV/Å.
+        (n_snapshots, n_atoms, 3) eV/Å.
     structures
-        The n_frames frames.
+        The n_snapshots snapshots.
     spacing
         fs between them.
     masses
@@ -65,7 +65,7 @@ def power_of_correction(
 
     Returns
     -------
-    (n_frames - 4, n_molecules) eV/fs without the first and last two frames; K.
+    (n_snapshots - 4, n_molecules) eV/fs without the first and last two snapshots; K.
     """
     steps = np.array([minimum_image(b.positions - a.positions, b.cell) for a, b in pairwise(structures)])
     # central differences of fourth order in the spacing

@@ -38,8 +38,8 @@ STRIDES = (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 16, 20, 24, 30, 40, 50)
 
 N_WINDOWS = 7
 
-FEWEST_FRAMES = 4 * (N_WINDOWS + 1) + 4
-"""Fewest frames of a trajectory: 8 per window, and the first and last two, which have no velocities."""
+FEWEST_SNAPSHOTS = 4 * (N_WINDOWS + 1) + 4
+"""Fewest snapshots of a trajectory: 8 per window, and the first and last two, which have no velocities."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,8 +66,8 @@ class StrideTable:
     correction, raw
         Spectra per force component of the correction and of the raw forces, (eV/Å)²/cm-1.
     heating
-        Of a simulation by the outer step, eV per atom and fs; None for isolated molecules and for frames further apart
-        than `COARSEST_SPACING`.
+        Of a simulation by the outer step, eV per atom and fs; None for isolated molecules and for snapshots further
+        apart than `COARSEST_SPACING`.
     """
 
     time_step: float
@@ -89,7 +89,7 @@ def correction_series(
     rotation_batch: int | None = None,
     progress: Progress = no_progress,
 ) -> tuple[FloatArray, FloatArray]:
-    """Averaged minus raw forces, and raw forces, along a trajectory: two (n_frames, n_atoms, 3) arrays, eV/Å.
+    """Averaged minus raw forces, and raw forces, along a trajectory: two (n_snapshots, n_atoms, 3) arrays, eV/Å.
 
     Raises
     ------
@@ -101,7 +101,7 @@ def correction_series(
     for structure in structures:
         if structure.n_atoms != structures[0].n_atoms:
             raise UserError(
-                "--trajectory: all frames must hold the same atoms, "
+                "--trajectory: all snapshots must hold the same atoms, "
                 f"got {structures[0].n_atoms} and {structure.n_atoms}"
             )
         raw = potential.predict(structure)
@@ -111,7 +111,7 @@ def correction_series(
     return np.array(corrections), np.array(raws)
 
 
-def require_frames(n_frames: int, spacing: float, time_step: float) -> None:
+def require_snapshots(n_snapshots: int, spacing: float, time_step: float) -> None:
     """What can be said before anything is evaluated.
 
     Raises
@@ -121,9 +121,9 @@ def require_frames(n_frames: int, spacing: float, time_step: float) -> None:
     """
     if spacing <= 0 or time_step <= 0:
         raise UserError(f"--spacing and --time-step must be positive, got {spacing} and {time_step} fs")
-    if n_frames < FEWEST_FRAMES:
+    if n_snapshots < FEWEST_SNAPSHOTS:
         raise UserError(
-            f"--trajectory: expected at least {FEWEST_FRAMES} frames, got {n_frames}; save more often"
+            f"--trajectory: expected at least {FEWEST_SNAPSHOTS} snapshots, got {n_snapshots}; save more often"
         )
 
 
@@ -143,22 +143,22 @@ def stride_table(
     corrections, raws
         From `correction_series`, eV/Å.
     spacing
-        fs between the frames.
+        fs between the snapshots.
     time_step
         Inner step, fs.
     tolerance
         eV/Å.
     structures
-        The frames, for the heating.
+        The snapshots, for the heating.
     masses
         (n_atoms,) dalton, for the heating; None: natural ones.
 
     Raises
     ------
     UserError
-        As `require_frames`.
+        As `require_snapshots`.
     """
-    require_frames(len(corrections), spacing, time_step)
+    require_snapshots(len(corrections), spacing, time_step)
     per_component = np.sqrt(corrections[0].size)
     correction = power_spectrum(corrections / per_component, spacing, N_WINDOWS)
     raw = power_spectrum(raws / per_component, spacing, N_WINDOWS)

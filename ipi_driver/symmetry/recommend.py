@@ -22,7 +22,7 @@ class Recommendation:
         one with the smallest error.
     force_mae
         Its error on the worst data set, eV/Å, with what it shares with the reference.
-    n_frames
+    n_rotations
         Evaluations.
     sufficient
         Whether it is below the tolerance.
@@ -34,7 +34,7 @@ class Recommendation:
 
     average: str
     force_mae: float
-    n_frames: int
+    n_rotations: int
     sufficient: bool
     tolerance: float
     shared: float = 0.0
@@ -54,7 +54,7 @@ class Recommendation:
                 f"No average is needed: the raw force error, {error:.3g} meV/Å, is below {tolerance:g} meV/Å."
             )
         return (
-            f"Use {self.average} ({self.n_frames} evaluations): force error {error:.3g} meV/Å{self._said}, "
+            f"Use {self.average} ({self.n_rotations} evaluations): force error {error:.3g} meV/Å{self._said}, "
             f"below {tolerance:g} meV/Å."
         )
 
@@ -86,18 +86,18 @@ def recommend(
     worst: dict[str, tuple[float, int]] = {}
     hidden: dict[str, float] = {}
     for row in rows:
-        if not (row.is_reference or (row.n_frames == 1 and _is_random(row.average))):
+        if not (row.is_reference or (row.n_rotations == 1 and _is_random(row.average))):
             common = (shared or {}).get((row.data_set, row.average), 0.0)
             error = float(np.hypot(row.force_mae, common))
             if error >= worst.get(row.average, (0.0, 0))[0]:
-                worst[row.average], hidden[row.average] = (error, row.n_frames), common
+                worst[row.average], hidden[row.average] = (error, row.n_rotations), common
     good = {name: value for name, value in worst.items() if value[0] <= tolerance}
     if good:
         name = min(good, key=lambda name: (good[name][1], _is_random(name), good[name][0]))
     else:
         name = min(worst, key=lambda name: (worst[name][0], worst[name][1]))
-    error, n_frames = worst[name]
-    return Recommendation(name, error, n_frames, bool(good), tolerance, hidden[name])
+    error, n_rotations = worst[name]
+    return Recommendation(name, error, n_rotations, bool(good), tolerance, hidden[name])
 
 
 def _is_random(average: str) -> bool:

@@ -36,7 +36,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def analyses(runs: Path) -> list[Analysis]:
     return analyse_folders(
-        [runs / "raw", runs / "averaged", runs / "gas"], Options(longest_lag=2.0, pair_frames=200)
+        [runs / "raw", runs / "averaged", runs / "gas"], Options(longest_lag=2.0, pair_snapshots=200)
     )
 
 
@@ -108,7 +108,7 @@ def test_precession_at_constant_energy(tmp_path):
 
 
 def test_spectrum_of_what_the_average_removes(tmp_path):
-    folder = synthetic.gas(tmp_path / "mts", 5, n_frames=800)
+    folder = synthetic.gas(tmp_path / "mts", 5, n_snapshots=800)
     steps = np.arange(800) * 10
     raw = np.random.default_rng(0).normal(size=800) * 0.01
     removed = 0.003 * np.cos(2 * np.pi * 1000.0 * 2.99792458e-5 * steps * 0.5)
@@ -142,9 +142,9 @@ class _Links(HTMLParser):
 @pytest.fixture(scope="module")
 def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder, runs = tmp_path_factory.mktemp("report"), tmp_path_factory.mktemp("short")
-    synthetic.liquid(runs / "raw", 0, n_frames=250)
-    synthetic.liquid(runs / "averaged", 1, n_frames=250)
-    synthetic.gas(runs / "gas", 2, n_frames=600)
+    synthetic.liquid(runs / "raw", 0, n_snapshots=250)
+    synthetic.liquid(runs / "averaged", 1, n_snapshots=250)
+    synthetic.gas(runs / "gas", 2, n_snapshots=600)
     arguments = ["analyze", str(runs / "raw"), str(runs / "averaged"), str(runs / "gas")]
     model = ["--model", "anisotropic?l=2&amplitude=0.02", "--averages", "none", "D2", "T"]
     options = ["--output", str(folder), "--longest-lag", "1", "--pair-frames", "60", *model]
@@ -153,25 +153,25 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def positions_of(folder: Path) -> list[np.ndarray]:
-    return [frame.positions for frame in Run(folder).frames(["positions"])]
+    return [snapshot.positions for snapshot in Run(folder).snapshots(["positions"])]
 
 
-def write_positions(folder: Path, frames: list[np.ndarray], steps: Sequence[int]) -> None:
-    symbols = ["O", "H", "H"] * (len(frames[0]) // 3)
+def write_positions(folder: Path, snapshots: list[np.ndarray], steps: Sequence[int]) -> None:
+    symbols = ["O", "H", "H"] * (len(snapshots[0]) // 3)
     parts = [
-        synthetic.frame(values, step, "positions{angstrom}", synthetic.LENGTH, symbols)
-        for values, step in zip(frames, steps, strict=True)
+        synthetic.snapshot(values, step, "positions{angstrom}", synthetic.LENGTH, symbols)
+        for values, step in zip(snapshots, steps, strict=True)
     ]
     (folder / "simulation.pos_0.xyz").write_text("".join(parts))
 
 
 def test_what_is_left_out_may_have_another_stride(runs, analyses, tmp_path):
-    """20 frames a tenth as far apart before those of the run."""
+    """20 snapshots a tenth as far apart before those of the run."""
     shutil.copytree(runs / "raw", tmp_path / "run")
-    frames = positions_of(tmp_path / "run")
-    steps = [*range(0, 200, 10), *range(200, 200 + 200 * len(frames), 200)]
-    write_positions(tmp_path / "run", [frames[0]] * 20 + frames, steps)
-    options = Options(longest_lag=2.0, pair_frames=200, skip=0.1)
+    snapshots = positions_of(tmp_path / "run")
+    steps = [*range(0, 200, 10), *range(200, 200 + 200 * len(snapshots), 200)]
+    write_positions(tmp_path / "run", [snapshots[0]] * 20 + snapshots, steps)
+    options = Options(longest_lag=2.0, pair_snapshots=200, skip=0.1)
     (found,) = analyse_folders([tmp_path / "run"], options)
     expected = analyses[0]
     for name in ("msd", "dipole_single", "g_OO"):
@@ -179,18 +179,18 @@ def test_what_is_left_out_may_have_another_stride(runs, analyses, tmp_path):
         assert found.curves[name].y == pytest.approx(expected.curves[name].y)
     for name in ("diffusion", "relaxation"):
         assert found.scalars[name].value == pytest.approx(expected.scalars[name].value)
-    with pytest.raises(UserError, match="no frame of positions after the first 1000 ps"):
+    with pytest.raises(UserError, match="no snapshot of positions after the first 1000 ps"):
         analyse_folders([tmp_path / "run"], Options(skip=1000.0))
 
 
 def test_positions_may_be_wrapped_into_the_cell(runs, analyses, tmp_path):
     """Diffusion relative to the centre of mass, which does not jump where an atom crosses the boundary."""
     shutil.copytree(runs / "raw", tmp_path / "run")
-    frames = positions_of(tmp_path / "run")
-    wrapped = [values % synthetic.LENGTH for values in frames]
-    assert np.abs(wrapped[-1] - frames[-1]).max() > 10.0
-    write_positions(tmp_path / "run", wrapped, range(0, 200 * len(frames), 200))
-    (found,) = analyse_folders([tmp_path / "run"], Options(longest_lag=2.0, pair_frames=200))
+    snapshots = positions_of(tmp_path / "run")
+    wrapped = [values % synthetic.LENGTH for values in snapshots]
+    assert np.abs(wrapped[-1] - snapshots[-1]).max() > 10.0
+    write_positions(tmp_path / "run", wrapped, range(0, 200 * len(snapshots), 200))
+    (found,) = analyse_folders([tmp_path / "run"], Options(longest_lag=2.0, pair_snapshots=200))
     for name in ("msd", "dipole_single"):
         # printed with six digits
         assert found.curves[name].y == pytest.approx(analyses[0].curves[name].y, abs=2e-3, nan_ok=True)
@@ -200,12 +200,12 @@ def test_a_cell_that_breathes(runs, analyses, tmp_path):
     """At constant pressure the cell is at times smaller than the first one."""
     shutil.copytree(runs / "raw", tmp_path / "run")
     path = tmp_path / "run" / "simulation.pos_0.xyz"
-    frames = path.read_text().split(" CELL")
+    snapshots = path.read_text().split(" CELL")
     length = f"{synthetic.LENGTH:10.5f}"
-    assert length in frames[50]
-    frames[50] = frames[50].replace(length, f"{13.0:10.5f}", 3)
-    path.write_text(" CELL".join(frames))
-    (found,) = analyse_folders([tmp_path / "run"], Options(longest_lag=2.0, pair_frames=1000))
+    assert length in snapshots[50]
+    snapshots[50] = snapshots[50].replace(length, f"{13.0:10.5f}", 3)
+    path.write_text(" CELL".join(snapshots))
+    (found,) = analyse_folders([tmp_path / "run"], Options(longest_lag=2.0, pair_snapshots=1000))
     assert found.curves["g_OO"].x[-1] < 6.5 < analyses[0].curves["g_OO"].x[-1]
     assert found.curves["cuu_longitudinal"].x[-1] < 6.5
     assert any("half the smallest height of the cell" in note for note in found.notes)
@@ -251,7 +251,7 @@ def test_velocities_of_beads_are_no_temperature(runs, tmp_path):
 
 def test_the_torque_of_beads_is_that_of_one(tmp_path):
     """The mean of r x F is not that of the centroids, whose angular momentum nothing conserves."""
-    folder = synthetic.gas(tmp_path / "run", 7, n_frames=400)
+    folder = synthetic.gas(tmp_path / "run", 7, n_snapshots=400)
     path = folder / "input.xml"
     text = path.read_text().replace("nbeads='1'", "nbeads='8'")
     for name, quantity in (("frc", "f_centroid"), ("pos", "x_centroid")):
@@ -466,7 +466,7 @@ def test_replay_gives_the_errors_of_the_raw_model(tmp_path):
     rows = "# column 1 --> step : x\n# column 2 --> pot_component_raw{electronvolt}(0) : x\n"
     rows += "# column 3 --> pot_component_raw(1){electronvolt} : x\n"
     for k in range(n):
-        start = 10.0 if k == 0 else 0.0  # step 0 is not a frame: neither its error nor its geometry count
+        start = 10.0 if k == 0 else 0.0  # step 0 is not a snapshot: neither its error nor its geometry count
         rows += f"{k} {-10 + error[k] + start:.8e} {-10:.8e}\n"
         shown = {
             "pos": (synthetic.WATER * (1 + start), "positions{angstrom}"),
@@ -474,7 +474,7 @@ def test_replay_gives_the_errors_of_the_raw_model(tmp_path):
             "ave": (forces[k], "forces_component_raw{ev/ang}"),
         }
         for name, (values, quantity) in shown.items():
-            text[name] += synthetic.frame(values, k, quantity, 30.0, symbols)
+            text[name] += synthetic.snapshot(values, k, quantity, 30.0, symbols)
     (tmp_path / "input.xml").write_text(REPLAY)
     (tmp_path / "simulation.out").write_text(rows)
     (tmp_path / "simulation.pos_0.xyz").write_text(text["pos"])
@@ -500,7 +500,7 @@ def refused(capsys, *arguments: str) -> str:
 
 def test_bad_input_is_one_clear_line(runs, tmp_path, capsys):
     out = ("--output", str(tmp_path / "out"))
-    small = synthetic.liquid(tmp_path / "small", 3, n_frames=40)
+    small = synthetic.liquid(tmp_path / "small", 3, n_snapshots=40)
     for name in ("pos", "vel"):
         path = small / f"simulation.{name}_0.xyz"
         lines = path.read_text().splitlines()
@@ -525,7 +525,7 @@ def test_bad_input_is_one_clear_line(runs, tmp_path, capsys):
 
 
 def test_short_and_truncated_runs_say_so(runs, tmp_path):
-    folder = synthetic.liquid(tmp_path / "short", 4, n_frames=12)
+    folder = synthetic.liquid(tmp_path / "short", 4, n_snapshots=12)
     path = folder / "simulation.pos_0.xyz"
     path.write_bytes(path.read_bytes()[:-100])
     (folder / "simulation.vel_0.xyz").unlink()
@@ -534,7 +534,7 @@ def test_short_and_truncated_runs_say_so(runs, tmp_path):
     assert "mean-square displacement left out: too short for a block average" in notes
     assert "kinetic temperature left out: " in notes
     assert "has no velocities trajectory" in notes
-    assert "last frame incomplete, used up to step 2000" in notes
+    assert "last snapshot incomplete, used up to step 2000" in notes
 
 
 @pytest.mark.parametrize(
@@ -554,9 +554,9 @@ def test_formatted_numbers(value, error, text):
 
 def test_no_long_time_quantity_from_short_lags(tmp_path: Path) -> None:
     """Of a run that resolves displacements up to 1.9 ps and orientations up to 2.4 ps, with fits from 2 ps on."""
-    synthetic.liquid(tmp_path / "short", 1, n_frames=160)
+    synthetic.liquid(tmp_path / "short", 1, n_snapshots=160)
     (analysis,) = analyse_folders(
-        [tmp_path / "short"], Options(longest_lag=10.0, pair_frames=20, fit_start=2.0)
+        [tmp_path / "short"], Options(longest_lag=10.0, pair_snapshots=20, fit_start=2.0)
     )
     assert analysis.curves["msd"].x[-1] == pytest.approx(1.9)
     assert "diffusion" not in analysis.scalars

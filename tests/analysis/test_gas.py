@@ -46,8 +46,8 @@ def free_symmetric_rotor(n: int, spacing: float):
     tilt = np.arctan2(i1 * w1, i3 * w3)
     # Euler angles: precession L/I1 about z, constant tilt, spin w3 (1 - I3/I1) about the body axis
     angles = np.stack([total / i1 * times, np.full(n, tilt), w3 * (1 - i3 / i1) * times], axis=1)
-    frames = Rotation.from_euler("ZXZ", angles).as_matrix()
-    positions = np.einsum("txy,ky->tkx", frames, body)
+    snapshots = Rotation.from_euler("ZXZ", angles).as_matrix()
+    positions = np.einsum("txy,ky->tkx", snapshots, body)
     h = 1e-3
     rates = np.array([total / i1, 0, w3 * (1 - i3 / i1)])
     ahead = Rotation.from_euler("ZXZ", angles + h * rates).as_matrix()
@@ -113,7 +113,7 @@ def test_precession_error_is_the_spread_under_random_torques():
         estimate = precession_rate(np.array(momenta), 1.0)
         pulls.append((estimate.value[2] - omega[2]) / estimate.error[2])
     assert np.sqrt(np.mean(np.square(pulls))) == pytest.approx(1.0, abs=0.35)
-    with pytest.raises(UserError, match="needs 24 frames"):
+    with pytest.raises(UserError, match="needs 24 snapshots"):
         precession_rate(np.ones((10, 3)), 1.0)
 
 

@@ -20,9 +20,9 @@ SIZES |= {"432-a": 432, "768-a": 768}
 
 def load(path: Path) -> Structure:
     file = TrajectoryFile(path)
-    frame = next(iter(file))
+    snapshot = next(iter(file))
     numbers = np.array([{"O": 8, "H": 1}[symbol] for symbol in file.symbols])
-    return Structure(numbers, frame.values, frame.cell, np.full(3, True))
+    return Structure(numbers, snapshot.values, snapshot.cell, np.full(3, True))
 
 
 def test_all_are_there():

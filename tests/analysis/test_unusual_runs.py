@@ -22,7 +22,7 @@ def liquid(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def analyse(folder: Path, **options: object) -> Analysis:
-    (analysis,) = analyse_folders([folder], Options(**({"longest_lag": 2.0, "pair_frames": 50} | options)))
+    (analysis,) = analyse_folders([folder], Options(**({"longest_lag": 2.0, "pair_snapshots": 50} | options)))
     return analysis
 
 
@@ -30,18 +30,18 @@ def said(analysis: Analysis, *words: str) -> bool:
     return any(all(word in note for word in words) for note in analysis.notes)
 
 
-def many(name: str, folder: Path, n_frames: int = 60, noise: float = 0.0) -> Path:
-    """27 molecules of a kind in a cubic cell of 15 Å, turned at random in every frame."""
+def many(name: str, folder: Path, n_snapshots: int = 60, noise: float = 0.0) -> Path:
+    """27 molecules of a kind in a cubic cell of 15 Å, turned at random in every snapshot."""
     atoms = molecule(name)
     rng = np.random.default_rng(3)
     grid = 5.0 * np.array(np.unravel_index(np.arange(27), (3, 3, 3))).T
-    frames = []
-    for _ in range(n_frames):
+    snapshots = []
+    for _ in range(n_snapshots):
         turned = np.einsum("mxy,ky->mkx", Rotation.random(27, rng=rng).as_matrix(), atoms.positions)
-        frames.append((grid[:, None] + turned + noise * rng.normal(size=turned.shape)).reshape(-1, 3))
+        snapshots.append((grid[:, None] + turned + noise * rng.normal(size=turned.shape)).reshape(-1, 3))
     symbols = list(atoms.get_chemical_symbols()) * 27
     return synthetic.write_run(
-        folder, {"pos": frames}, 100, np.zeros((n_frames, 2)), length=15.0, symbols=symbols
+        folder, {"pos": snapshots}, 100, np.zeros((n_snapshots, 2)), length=15.0, symbols=symbols
     )
 
 
@@ -114,7 +114,7 @@ def test_a_run_that_goes_on_from_a_checkpoint_writes_no_header(liquid: Path, tmp
 
 
 def test_no_relaxation_time_of_what_has_relaxed(tmp_path: Path) -> None:
-    fast = synthetic.liquid(tmp_path / "fast", 5, n_frames=400, spread=1.2)
+    fast = synthetic.liquid(tmp_path / "fast", 5, n_snapshots=400, spread=1.2)
     analysis = analyse(fast, fit_start=1.0)
     assert "relaxation" not in analysis.scalars
     assert said(analysis, "dipole autocorrelation left out", "it has decayed before")
@@ -155,17 +155,17 @@ def test_no_orientation_where_symmetry_leaves_none(tmp_path: Path) -> None:
     assert said(analyse(alone), "orientational free energy left out", "vanishes by symmetry")
 
 
-def test_a_velocity_file_without_a_frame_costs_its_quantities_alone(liquid: Path, tmp_path: Path) -> None:
+def test_a_velocity_file_without_a_snapshot_costs_its_quantities_alone(liquid: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(liquid, tmp_path / "empty"))
     (folder / "simulation.vel_0.xyz").write_text("")
     analysis = analyse(folder)
     assert "temperature_O" not in analysis.scalars
-    assert said(analysis, "kinetic temperature left out", "no complete frame")
+    assert said(analysis, "kinetic temperature left out", "no complete snapshot")
     assert "diffusion" in analysis.scalars
 
 
 def test_angular_momentum_in_hbar_at_the_times_of_the_run(tmp_path: Path) -> None:
-    folder = synthetic.precessing(tmp_path / "still", rate=0.0, n_frames=300)
+    folder = synthetic.precessing(tmp_path / "still", rate=0.0, n_snapshots=300)
     analysis = analyse(folder, skip=0.5)
     arms = synthetic.WATER - synthetic.MASSES @ synthetic.WATER / synthetic.MASSES.sum()
     # about the normal of the plane, in SI units
@@ -202,7 +202,7 @@ def test_heating_and_conserved_quantity_per_molecule(liquid: Path, tmp_path: Pat
 
 
 def test_block_lengths_are_times_of_the_run(liquid: Path) -> None:
-    """100 ps of frames every 0.1 ps, of which pairs use every 16th: blocks and what they cover are in ps."""
+    """100 ps of snapshots every 0.1 ps, of which pairs use every 16th: blocks and what they cover are in ps."""
     curve = analyse(liquid).curves["g_OO"]
     assert curve.blocks is not None
     assert curve.block_length * len(curve.blocks) == pytest.approx(80.0, rel=0.1)

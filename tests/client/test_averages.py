@@ -54,15 +54,15 @@ def test_all_averages_in_one_run(place):
 
     counts = json.loads((place.folder / "stats.json").read_text())["endpoints"]
     sharing = [name for name in averages if quadrature(name).identity is not None]
-    frames = sum(counts[f"unix s-{name}"]["frames"] for name in sharing)
-    # two configurations; the unrotated frame of each is computed once for all averages that hold it
-    assert frames == 2 * (1 + sum(len(quadrature(name)) - 1 for name in sharing))
+    rotations = sum(counts[f"unix s-{name}"]["frames"] for name in sharing)
+    # two configurations; the unrotated orientation of each is computed once for all averages that hold it
+    assert rotations == 2 * (1 + sum(len(quadrature(name)) - 1 for name in sharing))
 
 
 def test_multiple_time_stepping_counts_and_extras(place):
     """Averaged forces once per outer step; the spread printed by i-PI is that of the potential."""
     outputs = (
-        "<trajectory stride='1' filename='extras' extra_type='n_frames,energy_spread,energy_raw,net_torque'>"
+        "<trajectory stride='1' filename='extras' extra_type='n_rotations,energy_spread,energy_raw,net_torque'>"
         " extras_component_raw(1) </trajectory>"
     )
     forces = (
@@ -84,15 +84,15 @@ def test_multiple_time_stepping_counts_and_extras(place):
     raw, averaged = stats["endpoints"]["unix raw"], stats["endpoints"]["unix averaged"]
     assert raw["evaluations"] == 1 + 4 * 10
     assert averaged["evaluations"] == 1 + 4
-    # the raw result of the configurations on both sockets is one of the 24 frames
+    # the raw result of the configurations on both sockets is one of the 24 rotations
     assert raw["frames"] + averaged["frames"] == 41 + 5 * 23
 
     lines = (place.folder / "sim.extras").read_text().splitlines()
-    n_frames, spread, energy_raw, *torque = (float(word) for word in lines[1].split())
+    n_rotations, spread, energy_raw, *torque = (float(word) for word in lines[1].split())
     structure = Structure.from_atoms(ase.io.read(place.folder / "init.extxyz"))
     potential = load_potential(ANISOTROPIC)
     expected = RotationalAverage(potential, "Th").predict(structure)
-    assert n_frames == 24
+    assert n_rotations == 24
     assert spread == pytest.approx(expected.energy_std, abs=1e-6)
     assert spread > 1e-3
     assert energy_raw == pytest.approx(potential.predict(structure).energy, abs=1e-6)

@@ -20,7 +20,7 @@ def test_no_structure_of_a_large_batch_is_computed_twice() -> None:
     ]
     evaluator, counts = SharedEvaluator(potential), Counts("none")
     evaluator.predict(structures, "none", counts)
-    assert (counts.evaluations, counts.frames) == (100, 100)
+    assert (counts.evaluations, counts.rotations) == (100, 100)
 
 
 def test_other_elements_at_the_same_positions_are_another_configuration() -> None:

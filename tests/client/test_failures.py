@@ -132,11 +132,11 @@ def test_model_that_fails_during_the_run(sick, how, reason):
     line = error_line(sick)
     assert reason in line
     assert "failed-frame.extxyz" in line
-    frame = ase.io.read(sick.folder / "failed-frame.extxyz")
+    written = ase.io.read(sick.folder / "failed-frame.extxyz")
     # the third call is that of step 2: the atoms have moved a little from where they started
-    np.testing.assert_allclose(frame.positions, water().positions, atol=0.1)
-    assert (frame.symbols == water().symbols).all()
-    assert reason in frame.info["reason"]
+    np.testing.assert_allclose(written.positions, water().positions, atol=0.1)
+    assert (written.symbols == water().symbols).all()
+    assert reason in written.info["reason"]
     assert wait(ipi) == 0
     assert "Traceback" not in sick.log("ipi")
     assert json.loads((sick.folder / "s.json").read_text())["endpoints"]["unix a"]["evaluations"] >= 1

@@ -21,7 +21,7 @@ def copied(run: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(run, tmp_path / "copy"))
 
 
-def frame_text(values: np.ndarray, step: int, label: str = "H", comment: str = "") -> str:
+def snapshot_text(values: np.ndarray, step: int, label: str = "H", comment: str = "") -> str:
     cell = "# CELL(abcABC): 9.0 9.0 9.0 90.0 90.0 90.0"
     comment = comment or f"{cell}  Step: {step}  Bead: 0 positions{{angstrom}}  cell{{angstrom}}"
     rows = "".join(f"{label:>8} {row[0]:12.5e} {row[1]:12.5e} {row[2]:12.5e}\n" for row in values)
@@ -51,36 +51,36 @@ def test_positions_agree_with_the_parser_of_ipi(ipi_run):
         theirs = read_trajectory(str(ipi_run / "water.x_0.xyz"))
         gc.collect()
     ours = list(TrajectoryFile(ipi_run / "water.x_0.xyz"))
-    assert [frame.step for frame in ours] == list(range(0, 21, 2))
-    for frame, atoms in zip(ours, theirs, strict=True):
+    assert [snapshot.step for snapshot in ours] == list(range(0, 21, 2))
+    for snapshot, atoms in zip(ours, theirs, strict=True):
         # i-PI's own constants differ from CODATA 2018 in the eighth digit
-        np.testing.assert_allclose(frame.values, atoms.positions, rtol=1e-7)
-        np.testing.assert_allclose(frame.cell, np.array(atoms.cell), rtol=2e-6, atol=2e-5)
+        np.testing.assert_allclose(snapshot.values, atoms.positions, rtol=1e-7)
+        np.testing.assert_allclose(snapshot.cell, np.array(atoms.cell), rtol=2e-6, atol=2e-5)
 
 
 def test_momenta_are_masses_times_velocities_and_give_the_temperature(ipi_run):
     run = Run(ipi_run)
     np.testing.assert_allclose(run.masses[:3], [15.9994, 1.00794, 1.00794], rtol=1e-6)
-    momenta = {frame.step: frame.values for frame in TrajectoryFile(ipi_run / "water.p_0.xyz")}
-    for frame in run.frames(["positions", "velocities"]):
+    momenta = {snapshot.step: snapshot.values for snapshot in TrajectoryFile(ipi_run / "water.p_0.xyz")}
+    for snapshot in run.snapshots(["positions", "velocities"]):
         np.testing.assert_allclose(
-            frame.velocities * run.masses[:, None], momenta[frame.step], rtol=2e-5, atol=1e-8
+            snapshot.velocities * run.masses[:, None], momenta[snapshot.step], rtol=2e-5, atol=1e-8
         )
         # atomic units again: kinetic energy against i-PI's own temperature column
-        p = momenta[frame.step] / (ELECTRON_MASS * BOHR / ATOMIC_TIME)
+        p = momenta[snapshot.step] / (ELECTRON_MASS * BOHR / ATOMIC_TIME)
         m = run.masses / ELECTRON_MASS
         kinetic = (p**2 / m[:, None]).sum() / 2 * HARTREE
         # i-PI adds the mean energy of the three removed degrees of freedom at 300 K
         kelvin = (2 * kinetic / 8.617333262e-5 + 3 * 300.0) / 18
-        assert kelvin == pytest.approx(run.properties["temperature"][frame.step], rel=1e-4)
+        assert kelvin == pytest.approx(run.properties["temperature"][snapshot.step], rel=1e-4)
 
 
 def test_forces_are_those_of_the_springs(ipi_run):
     """The pes `harmonic`: F = -k r with k = 0.01 hartree/bohr²."""
-    for frame in Run(ipi_run).frames(["positions", "forces"]):
-        assert frame.step % 6 == 0
+    for snapshot in Run(ipi_run).snapshots(["positions", "forces"]):
+        assert snapshot.step % 6 == 0
         np.testing.assert_allclose(
-            frame.forces, -0.01 * HARTREE / BOHR**2 * frame.positions, rtol=3e-5, atol=1e-5
+            snapshot.forces, -0.01 * HARTREE / BOHR**2 * snapshot.positions, rtol=3e-5, atol=1e-5
         )
 
 
@@ -107,16 +107,18 @@ def test_run_settings(ipi_run):
         (("springs", ""),),
     )
     assert [run.has(name) for name in ("velocities", "forces", "dipole")] == [True, True, False]
-    assert run.n_frames() == 11
+    assert run.n_snapshots() == 11
     assert [step for step, _ in iterate_extras(run.extras()[0])] == [0, 4, 8, 12, 16, 20]
-    assert [frame.step for frame in run.frames(["positions", "forces"], stride=2)] == [0, 12]
+    assert [snapshot.step for snapshot in run.snapshots(["positions", "forces"], stride=2)] == [0, 12]
 
 
 def test_momenta_stand_in_for_velocities(ipi_run, tmp_path):
     folder = copied(ipi_run, tmp_path)
-    with_velocities = {frame.step: frame.velocities for frame in Run(folder).frames(["velocities"])}
+    with_velocities = {
+        snapshot.step: snapshot.velocities for snapshot in Run(folder).snapshots(["velocities"])
+    }
     (folder / "water.v_0.xyz").unlink()
-    from_momenta = {frame.step: frame.velocities for frame in Run(folder).frames(["velocities"])}
+    from_momenta = {snapshot.step: snapshot.velocities for snapshot in Run(folder).snapshots(["velocities"])}
     assert len(from_momenta) == 21
     for step, velocities in with_velocities.items():
         np.testing.assert_allclose(from_momenta[step], velocities, rtol=2e-5, atol=1e-9)
@@ -145,7 +147,7 @@ def test_missing_outputs_are_one_clear_line(ipi_run, tmp_path):
     with pytest.raises(
         UserError, match="has no forces trajectory: add <trajectory filename='forces'"
     ) as caught:
-        next(Run(folder).frames(["positions", "forces"]))
+        next(Run(folder).snapshots(["positions", "forces"]))
     assert "\n" not in str(caught.value)
     (folder / "water.log").unlink()
     with pytest.raises(UserError, match="no property file"):
@@ -167,14 +169,14 @@ def test_an_input_of_any_name(ipi_run, tmp_path):
 
 
 @pytest.mark.parametrize("lost", [1, 20, 48, 200, 330])
-def test_truncated_last_frame(ipi_run, tmp_path, lost):
+def test_truncated_last_snapshot(ipi_run, tmp_path, lost):
     folder = copied(ipi_run, tmp_path)
     path = folder / "water.x_0.xyz"
     path.write_bytes(path.read_bytes()[:-lost])
     run = Run(folder)
-    assert [frame.step for frame in run.frames()] == list(range(0, 19, 2))
+    assert [snapshot.step for snapshot in run.snapshots()] == list(range(0, 19, 2))
     if lost < 300:
-        assert run.notes == ["water.x_0.xyz: last frame incomplete, used up to step 18"]
+        assert run.notes == ["water.x_0.xyz: last snapshot incomplete, used up to step 18"]
 
 
 def test_truncated_properties(ipi_run, tmp_path):
@@ -189,11 +191,11 @@ def test_truncated_properties(ipi_run, tmp_path):
 def test_restart_that_repeats_steps(tmp_path):
     path = tmp_path / "pos.xyz"
     values = np.arange(6.0).reshape(2, 3)
-    path.write_text("".join(frame_text(values + s, s) for s in (0, 10, 20, 30, 20, 30, 40)))
+    path.write_text("".join(snapshot_text(values + s, s) for s in (0, 10, 20, 30, 20, 30, 40)))
     file = TrajectoryFile(path)
-    assert [frame.step for frame in file] == [0, 10, 20, 30, 40]
-    assert file.notes == ["pos.xyz: 2 frames repeated by a restart were skipped"]
-    assert [frame.step for frame in file] == [0, 10, 20, 30, 40]
+    assert [snapshot.step for snapshot in file] == [0, 10, 20, 30, 40]
+    assert file.notes == ["pos.xyz: 2 snapshots repeated by a restart were skipped"]
+    assert [snapshot.step for snapshot in file] == [0, 10, 20, 30, 40]
     assert len(file.notes) == 1
 
 
@@ -213,33 +215,33 @@ def test_cells_and_units(tmp_path):
     path = tmp_path / "pos.xyz"
     values = np.array([[1.0, 2.0, 3.0]])
     matrix = "# CELL(H): 1.0 2.0 3.0 0.0 4.0 5.0 0.0 0.0 6.0 Step: 3 positions{UNIT}"
-    path.write_text(frame_text(values, 0, comment=matrix.replace("UNIT", "furlong")))
+    path.write_text(snapshot_text(values, 0, comment=matrix.replace("UNIT", "furlong")))
     with pytest.raises(UserError, match="no unit 'furlong' of length"):
         TrajectoryFile(path)
-    path.write_text(frame_text(values, 0, comment=matrix.replace("UNIT", "nanometer")))
+    path.write_text(snapshot_text(values, 0, comment=matrix.replace("UNIT", "nanometer")))
     np.testing.assert_allclose(next(iter(TrajectoryFile(path))).values, 10 * values, rtol=1e-7)
-    path.write_text(frame_text(values, 0, comment=matrix.replace("UNIT", "atomic_unit")))
-    frame = next(iter(TrajectoryFile(path)))
-    np.testing.assert_allclose(frame.values, values * BOHR)
-    np.testing.assert_allclose(frame.cell, np.array([[1, 0, 0], [2, 4, 0], [3, 5, 6]]) * BOHR)
+    path.write_text(snapshot_text(values, 0, comment=matrix.replace("UNIT", "atomic_unit")))
+    snapshot = next(iter(TrajectoryFile(path)))
+    np.testing.assert_allclose(snapshot.values, values * BOHR)
+    np.testing.assert_allclose(snapshot.cell, np.array([[1, 0, 0], [2, 4, 0], [3, 5, 6]]) * BOHR)
     lattice = 'Lattice="5 0 0 1 5 0 0 0 5" Properties=species:S:1:pos:R:3 pbc="T T T"'
-    path.write_text(frame_text(values, 0, comment=lattice))
-    frame = next(iter(TrajectoryFile(path)))
-    np.testing.assert_allclose(frame.values, values)
-    np.testing.assert_allclose(frame.cell, [[5, 0, 0], [1, 5, 0], [0, 0, 5]])
+    path.write_text(snapshot_text(values, 0, comment=lattice))
+    snapshot = next(iter(TrajectoryFile(path)))
+    np.testing.assert_allclose(snapshot.values, values)
+    np.testing.assert_allclose(snapshot.cell, [[5, 0, 0], [1, 5, 0], [0, 0, 5]])
 
 
 def test_malformed_files_are_one_clear_line(tmp_path):
     path = tmp_path / "pos.xyz"
-    good = frame_text(np.ones((2, 3)), 0)
+    good = snapshot_text(np.ones((2, 3)), 0)
     for text, message in [
-        ("", "holds no complete frame"),
-        (good[:-3], "holds no complete frame"),
+        ("", "holds no complete snapshot"),
+        (good[:-3], "holds no complete snapshot"),
         (good + "garbage\nline\n", "expected the number of atoms"),
-        (good + frame_text(np.ones((3, 3)), 1), "frame 1 has 3 atoms, the first has 2"),
+        (good + snapshot_text(np.ones((3, 3)), 1), "snapshot 1 has 3 atoms, the first has 2"),
         (
             good + good.replace("1.00000e+00", "1.0000xe+00").replace("Step: 0", "Step: 1"),
-            "frame 1 is malformed",
+            "snapshot 1 is malformed",
         ),
         (good + good.replace("1.00000e+00", "        nan").replace("Step: 0", "Step: 1"), "not finite"),
         (good.replace("positions{", "isotope_zetatd{"), "not one that can be analysed"),
@@ -251,20 +253,22 @@ def test_malformed_files_are_one_clear_line(tmp_path):
 
 
 def test_a_run_killed_at_any_byte_and_continued_by_ipi(ipi_run, tmp_path):
-    """i-PI appends to what was written, from an earlier step on: no frame and no row is lost or made up."""
+    """i-PI appends to what was written, from an earlier step on: no snapshot and no row is lost or made up."""
     text = (ipi_run / "water.x_0.xyz").read_bytes()
     whole = list(TrajectoryFile(ipi_run / "water.x_0.xyz"))
-    per_frame = len(text) // len(whole)
-    assert len(text) == per_frame * len(whole)
+    per_snapshot = len(text) // len(whole)
+    assert len(text) == per_snapshot * len(whole)
     path = tmp_path / "cut.xyz"
-    for cut in range(4 * per_frame + 1, 5 * per_frame):
-        path.write_bytes(text[:cut] + text[3 * per_frame :])
+    for cut in range(4 * per_snapshot + 1, 5 * per_snapshot):
+        path.write_bytes(text[:cut] + text[3 * per_snapshot :])
         file = TrajectoryFile(path)
         found = list(file)
-        assert [frame.step for frame in found] == [frame.step for frame in whole], cut
+        assert [snapshot.step for snapshot in found] == [snapshot.step for snapshot in whole], cut
         for one, other in zip(found, whole, strict=True):
             np.testing.assert_array_equal(one.values, other.values)
-        assert any("frames cut short" in note or "5 frames repeated" in note for note in file.notes), cut
+        assert any("snapshots cut short" in note or "5 snapshots repeated" in note for note in file.notes), (
+            cut
+        )
 
     text = (ipi_run / "water.log").read_bytes()
     expected = read_properties(ipi_run / "water.log")
@@ -282,12 +286,12 @@ def test_memory_does_not_grow_with_the_trajectory(tmp_path):
     path = tmp_path / "pos.xyz"
     values = np.random.default_rng(0).normal(size=(300, 3))
     peaks = []
-    for n_frames in (20, 400):
+    for n_snapshots in (20, 400):
         with path.open("w") as stream:
-            for step in range(n_frames):
-                stream.write(frame_text(values, step))
+            for step in range(n_snapshots):
+                stream.write(snapshot_text(values, step))
         tracemalloc.start()
-        assert sum(1 for _ in TrajectoryFile(path)) == n_frames
+        assert sum(1 for _ in TrajectoryFile(path)) == n_snapshots
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert path.stat().st_size > 5e6

@@ -50,13 +50,13 @@ def test_ballistic_motion_and_common_drift():
     assert curve.error.max() < 1e-12
 
 
-def test_every_frame_is_an_origin():
+def test_every_snapshot_is_an_origin():
     rng = np.random.default_rng(3)
-    frames = np.cumsum(rng.normal(size=(37, 5, 3)), axis=0)
+    snapshots = np.cumsum(rng.normal(size=(37, 5, 3)), axis=0)
     msd = MeanSquareDisplacement(n_lags=7)
-    for frame in frames:
-        msd.add(frame, np.zeros((3, 3)), np.zeros(3))
-    direct = [((frames[k : 30 + k] - frames[:30]) ** 2).sum(axis=2).mean() for k in range(8)]
+    for snapshot in snapshots:
+        msd.add(snapshot, np.zeros((3, 3)), np.zeros(3))
+    direct = [((snapshots[k : 30 + k] - snapshots[:30]) ** 2).sum(axis=2).mean() for k in range(8)]
     np.testing.assert_allclose(msd._blocks.mean(), direct)
 
 

@@ -19,9 +19,9 @@ def biased(rng: np.random.Generator, n: int, a: float) -> np.ndarray:
     return np.array(kept[:n])
 
 
-def histogram(draw, n_frames: int = 600, n_molecules: int = 64):
+def histogram(draw, n_snapshots: int = 600, n_molecules: int = 64):
     histogram = OrientationHistogram(n_cos=8, n_phi=12)
-    for _ in range(n_frames):
+    for _ in range(n_snapshots):
         histogram.add(draw(n_molecules))
     return histogram.result(spacing=10.0)
 

@@ -54,9 +54,9 @@ def test_agrees_with_ase(cell):
     numbers = np.repeat([8, 1], [25, 50])
     r_max = 0.95 * largest_radius(cell)
     pairs = PairDistances(numbers, [("O", "O"), ("O", "H"), ("H", "H")], r_max, n_bins=30)
-    frames = [rng.uniform(size=(75, 3)) @ cell for _ in range(12)]
+    snapshots = [rng.uniform(size=(75, 3)) @ cell for _ in range(12)]
     theirs = {pair: [] for pair in pairs.pairs}
-    for positions in frames:
+    for positions in snapshots:
         pairs.add(positions, cell)
         atoms = Atoms(numbers=numbers, positions=positions, cell=cell, pbc=True)
         for pair in theirs:

@@ -27,11 +27,11 @@ def with_term(name: str) -> AnisotropicPotential:
 
 @pytest.mark.parametrize("structure", [MOLECULE, CRYSTAL], ids=["molecule", "crystal"])
 @pytest.mark.parametrize("name", TERMS)
-def test_derivatives_in_turned_frames(name: str, structure: Structure) -> None:
+def test_derivatives_in_turned_rotations(name: str, structure: Structure) -> None:
     potential = with_term(name)
     rotations = Rotation.random(2, random_state=1).as_matrix() * np.array([1.0, -1.0])[:, None, None]
-    frames = potential.evaluate([structure], rotations)
-    assert frames.virials is not None
+    results = potential.evaluate([structure], rotations)
+    assert results.virials is not None
     rng = np.random.default_rng(0)
     shift, strain, h = rng.standard_normal((3, 3)), rng.standard_normal((3, 3)), 1e-5
 
@@ -40,10 +40,12 @@ def test_derivatives_in_turned_frames(name: str, structure: Structure) -> None:
         return potential.evaluate(turned, np.eye(3)[None]).energies[:, 0]
 
     plus, minus = (energies(POSITIONS + s * h * shift, structure.cell) for s in (1, -1))
-    assert -(frames.forces[0] * shift).sum(axis=(1, 2)) == pytest.approx((plus - minus) / (2 * h), abs=1e-6)
+    assert -(results.forces[0] * shift).sum(axis=(1, 2)) == pytest.approx((plus - minus) / (2 * h), abs=1e-6)
     deform = [(np.eye(3) + s * h * strain).T for s in (1, -1)]
     plus, minus = (energies(POSITIONS @ d, structure.cell @ d) for d in deform)
-    assert -(frames.virials[0] * strain).sum(axis=(1, 2)) == pytest.approx((plus - minus) / (2 * h), abs=1e-6)
+    assert -(results.virials[0] * strain).sum(axis=(1, 2)) == pytest.approx(
+        (plus - minus) / (2 * h), abs=1e-6
+    )
 
 
 @pytest.mark.parametrize("name", TERMS)
@@ -65,9 +67,9 @@ def test_only_the_stated_degree_and_parity(name: str) -> None:
 
 
 def test_terms_average_to_zero() -> None:
-    frames = with_term("3").evaluate([CRYSTAL], quadrature("3").rotations)
+    results = with_term("3").evaluate([CRYSTAL], quadrature("3").rotations)
     exact = with_term("3").exact_average().predict(CRYSTAL)
-    assert quadrature("3").weights @ frames.energies[0] == pytest.approx(exact.energy, abs=1e-12)
+    assert quadrature("3").weights @ results.energies[0] == pytest.approx(exact.energy, abs=1e-12)
 
 
 def test_smooth_at_the_cutoff_and_without_neighbours() -> None:

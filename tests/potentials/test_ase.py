@@ -39,18 +39,18 @@ class Field(Calculator):
         self.results = {"energy": 0.5 * (z**2 / r2).sum(), "forces": slope.sum(axis=1)}
 
 
-def test_invariant_calculator_is_the_same_in_every_frame() -> None:
+def test_invariant_calculator_is_the_same_in_every_rotation() -> None:
     atoms = bulk("Cu", cubic=True)
     atoms.rattle(0.1, seed=1)
     atoms.set_cell(atoms.cell @ (np.eye(3) + 0.03 * np.arange(9).reshape(3, 3) / 9), scale_atoms=True)
-    frames = AsePotential(EMT()).evaluate([Structure.from_atoms(atoms)], ROTATIONS)
+    results = AsePotential(EMT()).evaluate([Structure.from_atoms(atoms)], ROTATIONS)
     atoms.calc = EMT()
-    assert frames.virials is not None
+    assert results.virials is not None
     expected = -atoms.get_volume() * atoms.get_stress(voigt=False)
     for k in range(3):
-        assert frames.energies[0, k] == pytest.approx(atoms.get_potential_energy(), abs=1e-9)
-        assert frames.forces[0][k] == pytest.approx(atoms.get_forces(), abs=1e-9)
-        assert frames.virials[0, k] == pytest.approx(expected, abs=1e-8)
+        assert results.energies[0, k] == pytest.approx(atoms.get_potential_energy(), abs=1e-9)
+        assert results.forces[0][k] == pytest.approx(atoms.get_forces(), abs=1e-9)
+        assert results.virials[0, k] == pytest.approx(expected, abs=1e-8)
 
 
 def test_the_cell_turns_with_the_atoms() -> None:
@@ -68,12 +68,12 @@ def test_the_cell_turns_with_the_atoms() -> None:
 
 
 def test_forces_and_virial_of_an_anisotropic_molecule() -> None:
-    """Without a stress from the calculator: against finite differences of the energy in every frame."""
+    """Without a stress from the calculator: against finite differences of the energy in every rotation."""
     potential = AsePotential(Field())
     structure = Structure.from_atoms(molecule("CH3OH"))
-    frames = potential.evaluate([structure], ROTATIONS)
-    assert frames.virials is not None
-    assert np.ptp(frames.energies) > 0.1
+    results = potential.evaluate([structure], ROTATIONS)
+    assert results.virials is not None
+    assert np.ptp(results.energies) > 0.1
     h = 1e-5
     rng = np.random.default_rng(0)
     shift, strain = rng.standard_normal(structure.positions.shape), rng.standard_normal((3, 3))
@@ -82,10 +82,10 @@ def test_forces_and_virial_of_an_anisotropic_molecule() -> None:
         return potential.evaluate([Structure(structure.numbers, positions)], ROTATIONS).energies[0]
 
     slope = (energies(structure.positions + h * shift) - energies(structure.positions - h * shift)) / (2 * h)
-    assert -(frames.forces[0] * shift).sum(axis=(1, 2)) == pytest.approx(slope, abs=1e-7)
+    assert -(results.forces[0] * shift).sum(axis=(1, 2)) == pytest.approx(slope, abs=1e-7)
     plus, minus = (structure.positions @ (np.eye(3) + s * h * strain).T for s in (1, -1))
     slope = (energies(plus) - energies(minus)) / (2 * h)
-    assert -(frames.virials[0] * strain).sum(axis=(1, 2)) == pytest.approx(slope, abs=1e-7)
+    assert -(results.virials[0] * strain).sum(axis=(1, 2)) == pytest.approx(slope, abs=1e-7)
 
 
 def test_periodic_without_stress_has_no_virial() -> None:

@@ -56,7 +56,7 @@ def test_what_is_raised_is_one_line() -> None:
 
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("CUDA out of memory. Tried ...")])
-def test_fewer_frames_are_still_tried_where_memory_is_short(error: Exception) -> None:
+def test_fewer_rotations_are_still_tried_where_memory_is_short(error: Exception) -> None:
     average = RotationalAverage(AsePotential(Raising(error, 1)), "2i")
     assert average.predict(Structure.from_atoms(PAIR)).energy == pytest.approx(1.0)
 

@@ -103,12 +103,12 @@ def test_improper_rotations_of_every_backend(potential: Potential) -> None:
     structure = Structure(np.array([8, 1, 1]), positions, cell, np.ones(3, dtype=bool))
     mirror = np.linalg.qr(np.random.default_rng(3).standard_normal((3, 3)))[0]
     mirror *= -np.linalg.det(mirror)
-    frames = potential.evaluate([structure], mirror[None])
-    assert frames.virials is not None
+    results = potential.evaluate([structure], mirror[None])
+    assert results.virials is not None
     for sign in (1.0, -1.0):
         turned = Structure(structure.numbers, positions @ mirror.T, sign * cell @ mirror.T, structure.pbc)
         found = potential.predict(turned)
         assert found.virial is not None
-        assert frames.energies[0, 0] == pytest.approx(found.energy, abs=1e-10)
-        assert frames.forces[0][0] == pytest.approx(found.forces @ mirror, abs=1e-9)
-        assert frames.virials[0, 0] == pytest.approx(mirror.T @ found.virial @ mirror, abs=1e-9)
+        assert results.energies[0, 0] == pytest.approx(found.energy, abs=1e-10)
+        assert results.forces[0][0] == pytest.approx(found.forces @ mirror, abs=1e-9)
+        assert results.virials[0, 0] == pytest.approx(mirror.T @ found.virial @ mirror, abs=1e-9)

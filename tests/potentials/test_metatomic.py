@@ -78,30 +78,30 @@ def test_another_precision_than_that_of_the_export_is_refused(exported: Path) ->
 
 
 @pytest.mark.parametrize("periodic", [False, True])
-def test_energies_forces_virials_in_every_frame(exported: Path, periodic: bool) -> None:
+def test_energies_forces_virials_in_every_rotation(exported: Path, periodic: bool) -> None:
     potential = load_potential(str(exported))
     cell = np.array([[3.1, 0.0, 0.0], [0.4, 3.3, 0.0], [0.1, -0.3, 2.9]]) if periodic else np.zeros((3, 3))
     positions = np.array([[0.0, 0.0, 0.0], [0.97, 0.02, 0.1], [-0.24, 0.93, 0.05]])
     structure = Structure(np.array([8, 1, 1]), positions, cell, np.full(3, periodic))
     rotations = Rotation.random(2, random_state=3).as_matrix() * np.array([1.0, -1.0])[:, None, None]
-    frames = potential.evaluate([structure, structure], rotations)
-    assert frames.virials is not None
+    results = potential.evaluate([structure, structure], rotations)
+    assert results.virials is not None
     h = 1e-5
     for k, rotation in enumerate(rotations):
-        assert frames.energies[1, k] == pytest.approx(energy_of(structure.rotated(rotation)), abs=1e-10)
+        assert results.energies[1, k] == pytest.approx(energy_of(structure.rotated(rotation)), abs=1e-10)
         shift = np.zeros_like(positions)
         shift[1] = (h, -2 * h, 0.5 * h)
         plus = Structure(structure.numbers, positions + shift, cell, structure.pbc).rotated(rotation)
         minus = Structure(structure.numbers, positions - shift, cell, structure.pbc).rotated(rotation)
         slope = (energy_of(plus) - energy_of(minus)) / 2
-        assert -np.sum(frames.forces[1][k] * shift) == pytest.approx(slope, abs=1e-12)
+        assert -np.sum(results.forces[1][k] * shift) == pytest.approx(slope, abs=1e-12)
         strain = h * np.array([[0.3, 0.5, -0.2], [0.1, -0.4, 0.7], [0.2, 0.6, 0.9]])
         energies = []
         for sign in (1, -1):
             deform = np.eye(3) + sign * strain
             strained = Structure(structure.numbers, positions @ deform.T, cell @ deform.T, structure.pbc)
             energies.append(energy_of(strained.rotated(rotation)))
-        assert -np.sum(frames.virials[1, k] * strain) == pytest.approx(
+        assert -np.sum(results.virials[1, k] * strain) == pytest.approx(
             (energies[0] - energies[1]) / 2, abs=1e-12
         )
 

@@ -75,7 +75,7 @@ def test_forces_are_the_derivative_of_the_energy(name: str) -> None:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_liquid_is_at_rest_and_an_average_lowers_the_symmetry_error(name: str) -> None:
-    """Thermal forces at 300 K are below 2 eV/Å; T (12 frames) is nearer to I (60) than the raw model is."""
+    """Thermal forces at 300 K are below 2 eV/Å; T (12 rotations) is nearer to I (60) than the raw model is."""
     potential = load_potential(name)
     forces = potential.predict(liquid()).forces
     assert 0.2 < np.sqrt(np.mean(forces**2)) < 2.0

@@ -21,19 +21,19 @@ CRYSTAL = Structure(np.array([8, 1, 1]), POSITIONS, CELL, np.ones(3, dtype=bool)
 
 
 class Counting(Potential):
-    """Wraps a potential; counts frames and calls, and can run out of memory."""
+    """Wraps a potential; counts rotations and calls, and can run out of memory."""
 
     def __init__(self, inner: Potential, most: int = 10**9, error: Exception | None = None) -> None:
         self.inner, self.most, self.error = inner, most, error
         self.cutoff = inner.cutoff
-        self.frames = 0
+        self.rotations = 0
         self.sizes: list[int] = []
 
     def _evaluate(self, structures: list[Structure], rotations: FloatArray) -> RotatedResults:
         self.sizes.append(len(rotations))
         if len(rotations) > self.most and self.error is not None:
             raise self.error
-        self.frames += len(rotations)
+        self.rotations += len(rotations)
         return self.inner.evaluate(structures, rotations)
 
 
@@ -126,10 +126,10 @@ def test_spreads_and_raw() -> None:
     potential = terms("2")
     grid = quadrature("3")
     assert np.ptp(grid.weights) > 0.1 * grid.weights.max()  # plain means and spreads are others
-    frames = potential.evaluate([CRYSTAL], grid.rotations)
+    results = potential.evaluate([CRYSTAL], grid.rotations)
     result = RotationalAverage(potential, "3").predict(CRYSTAL)
-    assert frames.virials is not None
-    energies, forces, virials = frames.energies[0], frames.forces[0], frames.virials[0]
+    assert results.virials is not None
+    energies, forces, virials = results.energies[0], results.forces[0], results.virials[0]
     assert result.n_rotations == 75
     assert result.raw is None
     assert result.energy_std == pytest.approx(
@@ -166,7 +166,7 @@ def test_known_raw_result_is_not_computed_again(average: str) -> None:
     raw = potential.inner.predict(CRYSTAL)
     averaged = RotationalAverage(potential, average)
     result = averaged.predict(CRYSTAL, raw=raw)
-    assert potential.frames == averaged.n_rotations - averaged.has_identity
+    assert potential.rotations == averaged.n_rotations - averaged.has_identity
     assert_equal(result, RotationalAverage(potential.inner, average).predict(CRYSTAL))
     assert result.raw is not None
     assert result.raw.energy == raw.energy
@@ -208,7 +208,7 @@ def test_out_of_memory_halves_the_chunk_and_remembers(error: Exception) -> None:
 def test_other_errors_and_no_memory_at_all() -> None:
     with pytest.raises(RuntimeError, match="shape"):
         RotationalAverage(Counting(terms("2"), 0, RuntimeError("bad shape")), "2i").predict(CRYSTAL)
-    with pytest.raises(UserError, match="single frame of 3 atoms"):
+    with pytest.raises(UserError, match="single rotation of 3 atoms"):
         RotationalAverage(Counting(terms("2"), 0, MemoryError("x")), "2i").predict(CRYSTAL)
     with pytest.raises(UserError, match="rotation_batch"):
         RotationalAverage(terms("2"), "2i", rotation_batch=0)
@@ -232,27 +232,27 @@ def test_random_frame_is_a_function_of_seed_and_positions() -> None:
 
 @pytest.mark.parametrize("group", ["o3", "so3"])
 def test_random_frames_are_uniform(group: str) -> None:
-    """Moments of the matrix elements and of the angle, for the frames of 4000 configurations."""
+    """Moments of the matrix elements and of the angle, for the rotations of 4000 configurations."""
     rng = np.random.default_rng(0)
     structures = [Structure(np.array([1]), rng.standard_normal((1, 3))) for _ in range(4000)]
-    frames = np.array([random_frame(1, s, group) for s in structures])  # type: ignore[arg-type]
-    signs = np.linalg.det(frames)
+    rotations = np.array([random_frame(1, s, group) for s in structures])  # type: ignore[arg-type]
+    signs = np.linalg.det(rotations)
     assert np.abs(np.abs(signs) - 1).max() < 1e-12
     if group == "so3":
         assert (signs > 0).all()
     else:
         assert abs(signs.mean()) < 4 / np.sqrt(4000)
-    elements = (frames * signs[:, None, None]).reshape(-1, 9)
+    elements = (rotations * signs[:, None, None]).reshape(-1, 9)
     error = 4.5 / np.sqrt(4000)  # 4.5 standard deviations, for 9 + 81 comparisons
     assert np.abs(elements.mean(axis=0)).max() < error / np.sqrt(3)
     assert np.abs(elements.T @ elements / 4000 - np.eye(9) / 3).max() < error / 3
     # the angle of a uniform rotation has the distribution function (angle - sin(angle)) / pi
-    angles = np.sort(Rotation.from_matrix(frames * signs[:, None, None]).magnitude())
+    angles = np.sort(Rotation.from_matrix(rotations * signs[:, None, None]).magnitude())
     distance = np.abs((angles - np.sin(angles)) / np.pi - np.arange(4000) / 4000).max()
     assert distance < 1.95 / np.sqrt(4000)  # Kolmogorov-Smirnov, 0.1 %
 
 
-def test_random_grid_removes_what_the_grid_removes_in_any_frame() -> None:
+def test_random_grid_removes_what_the_grid_removes_in_any_rotation() -> None:
     potential = terms("1", "2", "3")
     average = RotationalAverage(potential, "random-2i", seed=1)
     assert_equal(average.predict(CRYSTAL), potential.exact_average().predict(CRYSTAL), 1e-12)
@@ -262,7 +262,7 @@ def test_random_grid_removes_what_the_grid_removes_in_any_frame() -> None:
 
 @pytest.mark.parametrize("grid", ["2", "D2"])
 def test_random_grid_is_the_grid_of_the_turned_structure(grid: str) -> None:
-    """The frames are R_k Q: the structure is turned by Q first."""
+    """The rotations are R_k Q: the structure is turned by Q first."""
     potential = terms("2", "4")
     found = RotationalAverage(potential, f"random-{grid}", seed=5).predict(CRYSTAL)
     turn = random_frame(5, CRYSTAL, "o3")
@@ -273,15 +273,15 @@ def test_random_grid_is_the_grid_of_the_turned_structure(grid: str) -> None:
 
 @pytest.mark.parametrize("average", ["none", "2", "random-so3"])
 def test_an_average_is_a_potential(average: str) -> None:
-    """Its frames are the results for the turned structure, turned back."""
+    """Its rotations are the results for the turned structure, turned back."""
     averaged = RotationalAverage(terms("3", "2o"), average)
     rotations: ArrayLike = Rotation.random(3, random_state=5).as_matrix()
-    frames = averaged.evaluate([MOLECULE, CRYSTAL], rotations)
-    assert frames.virials is not None
+    results = averaged.evaluate([MOLECULE, CRYSTAL], rotations)
+    assert results.virials is not None
     for s, structure in enumerate((MOLECULE, CRYSTAL)):
         for k, rotation in enumerate(np.asarray(rotations)):
             turned = averaged.predict(structure.rotated(rotation))
             assert turned.virial is not None
-            assert frames.energies[s, k] == pytest.approx(turned.energy, abs=1e-12)
-            assert frames.forces[s][k] == pytest.approx(turned.forces @ rotation, abs=1e-12)
-            assert frames.virials[s, k] == pytest.approx(rotation.T @ turned.virial @ rotation, abs=1e-12)
+            assert results.energies[s, k] == pytest.approx(turned.energy, abs=1e-12)
+            assert results.forces[s][k] == pytest.approx(turned.forces @ rotation, abs=1e-12)
+            assert results.virials[s, k] == pytest.approx(rotation.T @ turned.virial @ rotation, abs=1e-12)

@@ -89,8 +89,8 @@ def assert_same_set(grid: Quadrature, rotations: np.ndarray, weights: np.ndarray
 
 @pytest.mark.parametrize("order", [2, 3, 4])
 def test_euler_angle_grids_are_those_of_ipi(order: int) -> None:
-    frames = get_rotation_quadrature_legendre(order)
-    rotations, weights = np.array([f[0] for f in frames]), np.array([f[1] for f in frames])
+    rotations = get_rotation_quadrature_legendre(order)
+    rotations, weights = np.array([f[0] for f in rotations]), np.array([f[1] for f in rotations])
     assert_same_set(quadrature(str(order)), rotations, weights)
     both = np.concatenate([rotations, -rotations])
     assert_same_set(quadrature(f"{order}i"), both, np.concatenate([weights, weights]))
@@ -99,13 +99,15 @@ def test_euler_angle_grids_are_those_of_ipi(order: int) -> None:
 @pytest.mark.filterwarnings("ignore:path is deprecated:DeprecationWarning")
 @pytest.mark.parametrize("order", [3, 5, 7, 9])
 def test_lebedev_grids_are_those_of_ipi(order: int) -> None:
-    frames = get_rotation_quadrature_lebedev(order)
+    rotations = get_rotation_quadrature_lebedev(order)
     assert_same_set(
-        quadrature(f"lebedev-{order}"), np.array([f[0] for f in frames]), np.array([f[1] for f in frames])
+        quadrature(f"lebedev-{order}"),
+        np.array([f[0] for f in rotations]),
+        np.array([f[1] for f in rotations]),
     )
 
 
-def test_icosahedral_frames_contain_the_smaller_groups() -> None:
+def test_icosahedral_rotations_contain_the_smaller_groups() -> None:
     everything = quadrature("Ih").rotations
     for name in ("none", "i", "D2", "D2h", "T", "Th", "I"):
         for rotation in quadrature(name).rotations:

@@ -565,7 +565,7 @@ def test_own_structure_in_a_left_handed_triclinic_cell(place) -> None:
     status, _, errors = place.run("liquid-nvt-raw", "--model", MODEL, "--steps", 2, "--structure", "mine.xyz")
     assert status == 0, errors
     folder = place.folder / "runs" / "liquid-nvt-raw"
-    frame = next(iter(Run(folder).frames(["positions"])))
+    frame = next(iter(Run(folder).snapshots(["positions"])))
     started = ase.Atoms("OH2", frame.positions, cell=frame.cell, pbc=True)
     np.testing.assert_allclose(
         started.get_all_distances(mic=True), atoms.get_all_distances(mic=True), atol=2e-4

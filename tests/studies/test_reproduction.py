@@ -295,7 +295,7 @@ def test_longest_bond_is_found(tmp_path: Path) -> None:
     found = longest_bond(tmp_path)
     assert found.longest_bond == pytest.approx(1.45, abs=1e-5)  # across the boundary
     assert found.at == pytest.approx(1.0, rel=1e-5)  # step 2 of 0.5 ps
-    assert found.frames == 4
+    assert found.snapshots == 4
     assert not found.whole
 
 

@@ -26,24 +26,24 @@ SETTINGS = CheckSettings(averages=("T",), max_degree=1)
 DEUTERATED = np.array([15.999, 2.014, 2.014])
 
 
-def vibrating(n_frames: int = 80) -> tuple[Structure, ...]:
-    """A molecule in a periodic cell, 0.5 fs between the frames, all atoms at a period of 10 fs."""
+def vibrating(n_snapshots: int = 80) -> tuple[Structure, ...]:
+    """A molecule in a periodic cell, 0.5 fs between the snapshots, all atoms at a period of 10 fs."""
     amplitudes = np.random.default_rng(0).normal(size=(3, 3, 2)) * 0.05
-    phases = 2.0 * np.pi * 0.5 * np.arange(n_frames) / 10.0
+    phases = 2.0 * np.pi * 0.5 * np.arange(n_snapshots) / 10.0
     waves = amplitudes @ np.array([np.sin(phases), np.cos(phases)])
     cell, pbc = 6.0 * np.eye(3), np.full(3, True)
-    return tuple(Structure(NUMBERS, POSITIONS + waves[..., k], cell, pbc) for k in range(n_frames))
+    return tuple(Structure(NUMBERS, POSITIONS + waves[..., k], cell, pbc) for k in range(n_snapshots))
 
 
 def test_masses_of_isotopes_count_for_what_heats() -> None:
     """Deviations heat by |ΔF|² / 2m; for the strides twice the masses are half the rate."""
-    frames = vibrating()
+    snapshots = vibrating()
     natural = atomic_masses[NUMBERS]
     heavy = DataSet("heavy", (MOLECULE,), masses=(DEUTERATED,))
     plain = DataSet("plain", (MOLECULE,))
     results = []
     for factor in (1.0, 2.0):
-        trajectory = DataSet("run", frames, masses=(factor * natural,) * len(frames))
+        trajectory = DataSet("run", snapshots, masses=(factor * natural,) * len(snapshots))
         results.append(run_check(POTENTIAL, [plain, heavy], SETTINGS, (trajectory, 0.5)))
     deviations = POTENTIAL.predict(MOLECULE).forces - POTENTIAL.exact_average().predict(MOLECULE).forces
     raw = {row.data_set: row for row in results[0].errors if row.average == "none"}
@@ -72,8 +72,8 @@ class Single(Potential):
         self.inner, self.cutoff = inner, inner.cutoff
 
     def _evaluate(self, structures: list[Structure], rotations: FloatArray) -> RotatedResults:
-        frames = self.inner.evaluate(structures, rotations)
-        return replace(frames, energies=frames.energies.astype(np.float32).astype(np.float64))
+        snapshots = self.inner.evaluate(structures, rotations)
+        return replace(snapshots, energies=snapshots.energies.astype(np.float32).astype(np.float64))
 
 
 def test_finite_differences_are_those_of_the_precise_potential() -> None:
@@ -88,7 +88,7 @@ def test_finite_differences_are_those_of_the_precise_potential() -> None:
 
 @pytest.mark.parametrize(("affordable", "degree"), [(4, 4), (3, 3), (2, 2)])
 def test_degrees_are_resolved_as_high_as_the_time_allows(affordable: int, degree: int) -> None:
-    """30 s are for the frames of one degree, and not for those of the next."""
+    """30 s are for the snapshots of one degree, and not for those of the next."""
     seconds = 29.0 / len(quadrature(decomposition_grid(affordable)))
     settings = CheckSettings()
     found = _decompose(POTENTIAL, DataSet("gas", (MOLECULE,)), settings, seconds, silent)

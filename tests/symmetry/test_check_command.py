@@ -52,12 +52,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     atoms = water(rng, False)
     atoms.calc = Model()
-    frames = []
+    snapshots = []
     VelocityVerlet(atoms, 0.5 * ase.units.fs, trajectory=None).run(0)
     dynamics = VelocityVerlet(atoms, 0.5 * ase.units.fs)
-    dynamics.attach(lambda: frames.append(ase.Atoms(atoms.numbers, atoms.positions.copy())), interval=1)
+    dynamics.attach(lambda: snapshots.append(ase.Atoms(atoms.numbers, atoms.positions.copy())), interval=1)
     dynamics.run(200)
-    ase.io.write(path / "md.extxyz", frames)
+    ase.io.write(path / "md.extxyz", snapshots)
     return path
 
 
@@ -132,8 +132,10 @@ def test_heating_by_the_outer_step_is_said_of_periodic_trajectories(
 ) -> None:
     isolated = json.loads((checked / "check.json").read_text())["stride"]
     assert all(row["heating"] is None for row in isolated["table"])
-    frames = [ase.Atoms(a.numbers, a.positions, cell=8 * np.eye(3), pbc=True) for a in read_frames(folder)]
-    ase.io.write(folder / "liquid.extxyz", frames)
+    snapshots = [
+        ase.Atoms(a.numbers, a.positions, cell=8 * np.eye(3), pbc=True) for a in read_snapshots(folder)
+    ]
+    ase.io.write(folder / "liquid.extxyz", snapshots)
     arguments = ["check", MODEL, str(folder / "ice.extxyz"), "--average", "T", "--max-structures", "1"]
     arguments += ["--max-degree", "1", "--tolerance", "0.5", "--output", str(folder / "heating")]
     arguments += ["--trajectory", str(folder / "liquid.extxyz"), "--spacing", "0.5"]
@@ -142,7 +144,7 @@ def test_heating_by_the_outer_step_is_said_of_periodic_trajectories(
     assert "meV/atom/ns" in printed
     assert "meV per atom and ns with it" in printed
     rows = json.loads((folder / "heating" / "check.json").read_text())["stride"]["table"]
-    # 1/τ of the smallest step is beyond the band of frames as far apart
+    # 1/τ of the smallest step is beyond the band of snapshots as far apart
     assert rows[0]["heating"] is None
     assert all(row["heating"] > 0 for row in rows[2:])
     assert (folder / "heating" / "stride.png").is_file()
@@ -153,10 +155,10 @@ def test_heating_by_the_outer_step_is_said_of_periodic_trajectories(
     assert not list((folder / "heating").glob("stride.*"))
 
 
-def test_frames_left_out_at_the_start(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Frames of a whole trajectory, without its beginning, are those of a file that holds no more."""
-    frames = read_frames(folder)
-    ase.io.write(folder / "late.extxyz", frames[20:100])
+def test_snapshots_left_out_at_the_start(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Snapshots of a whole trajectory, without its beginning, are those of a file that holds no more."""
+    snapshots = read_snapshots(folder)
+    ase.io.write(folder / "late.extxyz", snapshots[20:100])
     spectra = []
     for name, more in (("md", ["--skip-frames", "20", "--max-frames", "80"]), ("late", [])):
         arguments = ["check", MODEL, str(folder / "ice.extxyz"), "--average", "D2", "--max-structures", "1"]
@@ -169,7 +171,7 @@ def test_frames_left_out_at_the_start(folder: Path, capsys: pytest.CaptureFixtur
     assert "md.extxyz after the first 5000" in capsys.readouterr().err
 
 
-def read_frames(folder: Path) -> list[ase.Atoms]:
+def read_snapshots(folder: Path) -> list[ase.Atoms]:
     return list(ase.io.iread(folder / "md.extxyz"))
 
 
@@ -206,7 +208,7 @@ def test_what_is_printed(folder: Path, capsys: pytest.CaptureFixture[str]) -> No
         (["--tolerance", "0"], "--tolerance must be positive"),
         (["--max-degree", "0"], "--max-degree must be 1 to 10"),
         (["--max-structures", "0"], "--max-structures must be at least 1"),
-        (["--skip-frames", "-1"], "--skip-frames must be at least 0"),
+        (["--skip-frames", "-1"], "--skip-snapshots must be at least 0"),
         (["--trajectory", "md.extxyz"], "give --spacing"),
         (["--trajectory", "none.xyz"], "none.xyz is not a file"),
         (["--pbc"], "have no cell"),
@@ -278,11 +280,11 @@ def test_shipped_structures_are_read_with_their_cells(name: str) -> None:
         spacing_of(read_data_set(path), path, None)
 
 
-def write_ipi(path: Path, n_frames: int, n_molecules: int = 1, hydrogen: str = "H") -> Path:
+def write_ipi(path: Path, n_snapshots: int, n_molecules: int = 1, hydrogen: str = "H") -> Path:
     rng = np.random.default_rng(0)
     labels = ["O", hydrogen, hydrogen] * n_molecules
     with path.open("w") as stream:
-        for step in range(n_frames):
+        for step in range(n_snapshots):
             stream.write(
                 f"{len(labels)}\n# CELL(abcABC): 9.0 9.0 9.0 90.0 90.0 90.0  Step: {step:10d}  Bead: 0 "
             )
@@ -295,16 +297,16 @@ def write_ipi(path: Path, n_frames: int, n_molecules: int = 1, hydrogen: str = "
 def test_a_trajectory_is_read_as_far_as_it_is_used(tmp_path: Path) -> None:
     """Ten of a long trajectory take no more memory than ten of a short one."""
     peaks = []
-    for n_frames in (50, 500):
-        path = write_ipi(tmp_path / "pos.xyz", n_frames, 64)
+    for n_snapshots in (50, 500):
+        path = write_ipi(tmp_path / "pos.xyz", n_snapshots, 64)
         tracemalloc.start()
         found = read_data_set(path, sample=10)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
         whole = read_data_set(path)
-        assert whole.steps == tuple(range(n_frames))
+        assert whole.steps == tuple(range(n_snapshots))
         expected = [
-            whole.structures[k].positions for k in np.linspace(0, n_frames - 1, 10).round().astype(int)
+            whole.structures[k].positions for k in np.linspace(0, n_snapshots - 1, 10).round().astype(int)
         ]
         np.testing.assert_array_equal([s.positions for s in found.structures], expected)
     assert peaks[1] < 1.3 * peaks[0]
@@ -315,22 +317,22 @@ def test_a_trajectory_is_read_as_far_as_it_is_used(tmp_path: Path) -> None:
 
 
 def test_a_long_file_of_another_program_is_thinned_while_it_is_read(tmp_path: Path) -> None:
-    """Ten of 2000 frames take no more memory than ten of 400, and are evenly spaced within an eighth."""
+    """Ten of 2000 snapshots take no more memory than ten of 400, and are evenly spaced within an eighth."""
     peaks = []
-    for n_frames in (400, 2000):
-        path = tmp_path / f"{n_frames}.extxyz"
-        frame = "3\nProperties=species:S:1:pos:R:3\nO 0 0 {}\nH 1 0 0\nH 0 1 0\n"
-        path.write_text("".join(frame.format(k) for k in range(n_frames)))
+    for n_snapshots in (400, 2000):
+        path = tmp_path / f"{n_snapshots}.extxyz"
+        snapshot = "3\nProperties=species:S:1:pos:R:3\nO 0 0 {}\nH 1 0 0\nH 0 1 0\n"
+        path.write_text("".join(snapshot.format(k) for k in range(n_snapshots)))
         tracemalloc.start()
         found = read_data_set(path, sample=10)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
         chosen = [s.positions[0, 2] for s in found.structures]
         assert len(chosen) == 10
-        assert np.diff(chosen) == pytest.approx(n_frames / 9.5, rel=1 / 8)
+        assert np.diff(chosen) == pytest.approx(n_snapshots / 9.5, rel=1 / 8)
     assert peaks[1] < 1.5 * peaks[0]
     few = tmp_path / "few.extxyz"
-    few.write_text("".join(frame.format(k) for k in range(100)))
+    few.write_text("".join(snapshot.format(k) for k in range(100)))
     chosen = [s.positions[0, 2] for s in read_data_set(few, sample=10).structures]
     assert chosen == list(range(0, 100, 11))
 
@@ -349,4 +351,4 @@ def test_a_short_trajectory_is_refused_before_the_work(
     words = ("--max-frames", "35", "--spacing", "0.5", "--output", str(output))
     gas, trajectory = (str(folder / name) for name in ("gas.extxyz", "md.extxyz"))
     assert main(["check", MODEL, gas, "--trajectory", trajectory, *words]) == 2
-    assert "expected at least 36 frames, got 35" in capsys.readouterr().err
+    assert "expected at least 36 snapshots, got 35" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Finite differences and turned frames find what is wrong with a potential."""
+"""Finite differences and turned rotations find what is wrong with a potential."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ GOOD = AnisotropicPotential.from_options({"l": "1,2,3e", "amplitude": "0.1"})
 
 
 class Broken(Potential):
-    """Forces or virial 5 % too large, or frames that forget to turn the cell."""
+    """Forces or virial 5 % too large, or rotations that forget to turn the cell."""
 
     def __init__(self, what: str) -> None:
         self.what = what
@@ -29,14 +29,14 @@ class Broken(Potential):
         if self.what == "cell":
             (s,) = structures
             turned = [Structure(s.numbers, s.positions @ r.T, s.cell, s.pbc) for r in rotations]
-            frames = GOOD.evaluate(turned, np.eye(3)[None])
-            forces = np.array([f[0] @ r for f, r in zip(frames.forces, rotations, strict=True)])
-            return RotatedResults(frames.energies.T, (forces,), None)
-        frames = GOOD.evaluate(structures, rotations)
-        assert frames.virials is not None
+            results = GOOD.evaluate(turned, np.eye(3)[None])
+            forces = np.array([f[0] @ r for f, r in zip(results.forces, rotations, strict=True)])
+            return RotatedResults(results.energies.T, (forces,), None)
+        results = GOOD.evaluate(structures, rotations)
+        assert results.virials is not None
         f = 1.05 if self.what == "forces" else 1.0
         v = 1.05 if self.what == "virial" else 1.0
-        return RotatedResults(frames.energies, tuple(f * x for x in frames.forces), v * frames.virials)
+        return RotatedResults(results.energies, tuple(f * x for x in results.forces), v * results.virials)
 
 
 def test_a_good_potential_passes() -> None:
@@ -44,7 +44,7 @@ def test_a_good_potential_passes() -> None:
         found = check_consistency(GOOD, structure)
         assert found.conservative
         assert found.virial_consistent
-        assert found.frames_turn_everything
+        assert found.rotations_turn_everything
         assert found.force_deviation < 1e-6 * found.force_scale
 
 
@@ -52,7 +52,7 @@ def test_a_good_potential_passes() -> None:
 def test_each_fault_is_found(what: str) -> None:
     found = check_consistency(Broken(what), CRYSTAL)
     assert found.conservative == (what != "forces")
-    assert found.frames_turn_everything == (what != "cell")
+    assert found.rotations_turn_everything == (what != "cell")
     assert found.virial_consistent == {"forces": True, "virial": False, "cell": None}[what]
     if what == "forces":
         assert found.force_deviation == pytest.approx(0.05 * found.force_scale, rel=1.0)
@@ -64,4 +64,4 @@ def test_an_ase_calculator() -> None:
     found = check_consistency(AsePotential(EMT()), Structure.from_atoms(atoms))
     assert found.conservative
     assert found.virial_consistent
-    assert found.frames_turn_everything
+    assert found.rotations_turn_everything

@@ -99,7 +99,7 @@ def test_mean_is_the_root_mean_square() -> None:
 
 
 def test_what_an_average_leaves() -> None:
-    """As a mean over the orientations of the structure (Q) and of the frames (S), all frames S R_k Q evaluated."""
+    """A mean over the orientations of the structure (Q) and of the grid (S), all rotations S R_k Q evaluated."""
     potential = terms("2")
     orientations = quadrature("3")  # of degree 4: exact for squares of l = 2
     exact = potential.exact_average().predict(MOLECULE).forces
@@ -114,12 +114,12 @@ def test_what_an_average_leaves() -> None:
 
 
 @pytest.mark.parametrize(("average", "n_independent"), [("none", 1), ("i", 1), ("T", 12), ("Th", 12)])
-def test_what_is_not_resolved_is_left_as_by_independent_frames(average: str, n_independent: int) -> None:
-    """Of even degree: the inverted frames of a grid repeat the others and take nothing away."""
+def test_what_is_not_resolved_is_left_as_by_independent_rotations(average: str, n_independent: int) -> None:
+    """Of even degree: the inverted rotations of a grid repeat the others and take nothing away."""
     potential = terms("4")
     exact = potential.exact_average().predict(MOLECULE).forces
-    frames = Rotation.random(4800, rng=np.random.default_rng(0)).as_matrix()
-    deviations = potential.evaluate([MOLECULE], frames).forces[0] - exact
+    rotations = Rotation.random(4800, rng=np.random.default_rng(0)).as_matrix()
+    deviations = potential.evaluate([MOLECULE], rotations).forces[0] - exact
     means = deviations.reshape(-1, n_independent, 3, 3).mean(axis=1)
     resolved = decompose(potential, MOLECULE, max_degree=4)
     found = replace(resolved, forces=np.zeros((5, 2)), forces_rest=resolved.forces[4, 0])

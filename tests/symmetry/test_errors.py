@@ -1,4 +1,4 @@
-"""Errors of averages, shared frames and the recommendation, on potentials whose exact average is known."""
+"""Errors of averages, shared rotations and the recommendation, on potentials whose exact average is known."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ CRYSTALS = [Structure(NUMBERS, s.positions, CELL, np.ones(3, dtype=bool)) for s 
 
 class Counting(Potential):
     def __init__(self, inner: Potential) -> None:
-        self.inner, self.frames = inner, 0
+        self.inner, self.rotations = inner, 0
 
     def _evaluate(self, structures: list[Structure], rotations: FloatArray) -> RotatedResults:
-        self.frames += len(structures) * len(rotations)
+        self.rotations += len(structures) * len(rotations)
         return self.inner.evaluate(structures, rotations)
 
 
@@ -38,16 +38,16 @@ def terms(*names: str) -> AnisotropicPotential:
     return AnisotropicPotential([Term.parse(name, 0.1) for name in names], cutoff=3.5)
 
 
-def test_frames_shared_by_averages_are_evaluated_once() -> None:
+def test_rotations_shared_by_averages_are_evaluated_once() -> None:
     subgroups = [quadrature(n) for n in ("none", "i", "D2", "D2h", "T", "Th", "I", "Ih")]
     assert RotationPool(subgroups).n_evaluations == 120
     assert RotationPool([quadrature("2"), quadrature("2i")]).n_evaluations == 36
     potential = Counting(terms("2"))
     symmetry_errors(potential, {"a": CRYSTALS}, ["none", "i", "D2", "T", "Th", "I"], "Ih")
-    assert potential.frames == 3 * 120
+    assert potential.rotations == 3 * 120
 
 
-def test_shared_frames_give_the_averages_themselves() -> None:
+def test_shared_rotations_give_the_averages_themselves() -> None:
     names = ["none", "i", "D2", "T", "2i", "O", "random", "random-T", "Ih"]
     pool = RotationPool([quadrature(n) for n in names], seed=5)
     from ipi_driver.potentials.chunks import RotationChunks
@@ -79,7 +79,7 @@ def test_errors_are_the_differences_from_the_exact_average() -> None:
             assert row.energy_mae_per_atom == pytest.approx(np.mean(energies) / 3)
             assert row.force_mae == pytest.approx(forces.mean())
             assert row.force_max == pytest.approx(forces.max())
-            assert (row.n_structures, row.n_frames) == (3, {"none": 1, "T": 12}[average])
+            assert (row.n_structures, row.n_rotations) == (3, {"none": 1, "T": 12}[average])
             virials = np.array([a.virial - t.virial for a, t in zip(averaged, true, strict=True)])
             if data_set == "gas":
                 assert row.stress_mae is None
@@ -92,7 +92,7 @@ def test_errors_are_the_differences_from_the_exact_average() -> None:
     assert all(r.is_reference and r.force_max == 0.0 for r in reference)
 
 
-def test_times_grow_with_the_frames() -> None:
+def test_times_grow_with_the_rotations() -> None:
     seconds = time_averages(terms("2"), CRYSTALS[0], ["none", "T", "3i"], rotation_batch=1)
     assert 0 < seconds["none"] < seconds["T"] < seconds["3i"]
     scaled = time_averages(terms("2"), CRYSTALS[0], ["none", "T", "3i"], longest=0.0)
@@ -100,9 +100,9 @@ def test_times_grow_with_the_frames() -> None:
 
 
 def row(data_set: str, average: str, error: float, is_reference: bool = False) -> AverageError:
-    n_frames = len(quadrature(average))
+    n_rotations = len(quadrature(average))
     return AverageError(
-        data_set, average, 1, n_frames, 0, 0, 0, error, error, None, None, 0.0, 1.0, is_reference
+        data_set, average, 1, n_rotations, 0, 0, 0, error, error, None, None, 0.0, 1.0, is_reference
     )
 
 
@@ -134,7 +134,7 @@ def test_unknown_average() -> None:
 
 
 def test_random_frames_heat_as_the_raw_deviations_say() -> None:
-    """Kicks of the deviations alone, in a new frame at every step: the kinetic energy that atoms at rest gain."""
+    """Kicks of the deviations alone, in a new rotation at every step: the kinetic energy that atoms at rest gain."""
     potential = terms("1", "2", "3", "4")
     rng = np.random.default_rng(3)
     molecules = [Structure(NUMBERS, s.positions @ random_rotation(rng)) for s in MOLECULES * 30]
@@ -149,7 +149,7 @@ def test_random_frames_heat_as_the_raw_deviations_say() -> None:
         for k in range(n_steps):
             moved = Structure(
                 NUMBERS, structure.positions + 1e-6 * k
-            )  # the same positions have the same frame
+            )  # the same positions have the same rotation
             velocities += step * (average.predict(moved).forces - mean) / masses
         gained.append(0.5 * float((masses * velocities**2).sum()))
     rate = np.array(gained) / (structure.n_atoms * n_steps * step)

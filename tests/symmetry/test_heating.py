@@ -58,13 +58,13 @@ def measured_heating(stride: int, n: int = 3000, steps: int = 4000) -> tuple[flo
     return float(rates.mean()), float(rates.std() / np.sqrt(n))
 
 
-def trajectory(n: int = 300, frames: int = 1600, seed: int = 2) -> tuple[np.ndarray, list[Structure]]:
-    """Corrections and frames, 0.5 fs apart, of oscillators far from each other in a periodic cell."""
+def trajectory(n: int = 300, snapshots: int = 1600, seed: int = 2) -> tuple[np.ndarray, list[Structure]]:
+    """Corrections and snapshots, 0.5 fs apart, of oscillators far from each other in a periodic cell."""
     system = Oscillators(n, seed)
     places = 4.0 * np.stack(np.unravel_index(np.arange(n), (10, 10, n // 100)), axis=1)
     cell = np.diag([40.0, 40.0, 4.0 * (n // 100)])
-    corrections, structures = np.zeros((frames, n, 3)), []
-    for k in range(frames):
+    corrections, structures = np.zeros((snapshots, n, 3)), []
+    for k in range(snapshots):
         system.step()
         positions = places.copy()
         positions[:, 0] += system.x
@@ -130,7 +130,7 @@ def test_heavy_water_is_as_warm_as_its_masses_say() -> None:
     assert double.rate == pytest.approx(light.rate / 2, nan_ok=True)
 
 
-def test_what_the_frames_cannot_tell() -> None:
+def test_what_the_snapshots_cannot_tell() -> None:
     power = np.random.default_rng(4).normal(size=(200, 40))
     rates, _ = heating_of_strides(power, 300.0, 1.0, 0.5, np.array([2, 3, 4, 10]))
     assert np.isnan(rates).tolist() == [True, True, False, False]

@@ -63,7 +63,7 @@ def test_smallest_stride_that_can_be_judged_where_none_is_fine_enough() -> None:
 
 
 def test_too_short_and_wrong_times() -> None:
-    with pytest.raises(UserError, match="expected at least 36 frames, got 20"):
+    with pytest.raises(UserError, match="expected at least 36 snapshots, got 20"):
         stride_table(wave(20.0, 1.0, n=20), wave(20.0, 1.0, n=20), 0.5, 0.5, 1e-3)
     with pytest.raises(UserError, match="must be positive"):
         stride_table(wave(20.0, 1.0), wave(20.0, 1.0), -1.0, 0.5, 1e-3)

@@ -42,7 +42,7 @@ def test_i_is_not_exact_because_ih_is_as_wrong() -> None:
 
 
 def test_shared_error_is_that_of_the_average_itself() -> None:
-    """Root mean square, over orientations of the frames, of the difference from the exact average."""
+    """Root mean square, over orientations of the rotations, of the difference from the exact average."""
     model, grid = potential(), quadrature("I")
     exact = model.exact_average().predict(WATER).forces
     deviations = [

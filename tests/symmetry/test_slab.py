@@ -10,11 +10,11 @@ from ipi_driver.structure import Structure
 from ipi_driver.symmetry.heating import power_of_correction
 
 
-def slab(slant: float, frames: int = 80) -> list[ase.Atoms]:
+def slab(slant: float, snapshots: int = 80) -> list[ase.Atoms]:
     """Hydrogen atoms that vibrate in a layer, one of them across its boundary."""
     cell = np.array([[8.0, 0.0, 0.0], [slant, 8.0, 0.0], [0.0, 0.0, 0.0]])
     images = []
-    for k in range(frames):
+    for k in range(snapshots):
         positions = np.array([[0.0, 0.1, 0.0], [3.0, 3.0, 1.0], [0.0, 4.0, -1.0]])
         positions += 0.05 * np.sin(0.3 * k + np.arange(9).reshape(3, 3))
         atoms = ase.Atoms("H3", positions, cell=cell, pbc=(True, True, False))
@@ -25,10 +25,10 @@ def slab(slant: float, frames: int = 80) -> list[ase.Atoms]:
 
 @pytest.mark.parametrize("slant", [0.0, 2.0])
 def test_a_slab_heats_as_in_a_tall_cell(slant: float) -> None:
-    frames = [Structure.from_atoms(a) for a in slab(slant)]
-    tall = [Structure(s.numbers, s.positions, s.cell + np.diag([0, 0, 50.0]), s.pbc) for s in frames]
-    corrections = np.random.default_rng(0).normal(size=(len(frames), 3, 3))
-    power, temperature = power_of_correction(corrections, frames, 0.5)
+    snapshots = [Structure.from_atoms(a) for a in slab(slant)]
+    tall = [Structure(s.numbers, s.positions, s.cell + np.diag([0, 0, 50.0]), s.pbc) for s in snapshots]
+    corrections = np.random.default_rng(0).normal(size=(len(snapshots), 3, 3))
+    power, temperature = power_of_correction(corrections, snapshots, 0.5)
     expected, warm = power_of_correction(corrections, tall, 0.5)
     assert np.abs(expected).max() > 0.0
     assert power == pytest.approx(expected)

@@ -17,11 +17,11 @@ from ipi_driver.units import FS_PER_PS
 
 @dataclass(frozen=True)
 class Stability:
-    """Longest bond within a molecule over all frames of a run.
+    """Longest bond within a molecule over all snapshots of a run.
 
     Attributes
     ----------
-    frames
+    snapshots
         Looked at.
     picoseconds
         Simulated.
@@ -34,7 +34,7 @@ class Stability:
     """
 
     run: str
-    frames: int
+    snapshots: int
     picoseconds: float
     longest_bond: float
     at: float
@@ -48,7 +48,7 @@ class Stability:
 
 
 def longest_bond(folder: Path) -> Stability:
-    """Read the positions of a run, frame by frame.
+    """Read the positions of a run, snapshot by snapshot.
 
     Raises
     ------
@@ -57,17 +57,17 @@ def longest_bond(folder: Path) -> Stability:
     """
     run = Run(folder)
     bonded: tuple[np.ndarray, np.ndarray] | None = None
-    longest, at, frames, last = 0.0, 0, 0, 0
-    for frame in run.frames(["positions"]):
+    longest, at, snapshots, last = 0.0, 0, 0, 0
+    for snapshot in run.snapshots(["positions"]):
         if bonded is None:
-            periodic = np.full(3, bool(frame.cell.any()))
-            molecules = find_molecules(Structure(run.numbers, frame.positions, frame.cell, periodic))
+            periodic = np.full(3, bool(snapshot.cell.any()))
+            molecules = find_molecules(Structure(run.numbers, snapshot.positions, snapshot.cell, periodic))
             parents = np.take_along_axis(molecules.indices, molecules.parents[:, 1:], axis=1)
             bonded = molecules.indices[:, 1:].ravel(), parents.ravel()
-        vectors = minimum_image(frame.positions[bonded[0]] - frame.positions[bonded[1]], frame.cell)
+        vectors = minimum_image(snapshot.positions[bonded[0]] - snapshot.positions[bonded[1]], snapshot.cell)
         length = float(np.linalg.norm(vectors, axis=1).max())
-        frames, last = frames + 1, frame.step
+        snapshots, last = snapshots + 1, snapshot.step
         if length > longest:
-            longest, at = length, frame.step
+            longest, at = length, snapshot.step
     scale = run.timestep / FS_PER_PS
-    return Stability(folder.name, frames, last * scale, longest, at * scale)
+    return Stability(folder.name, snapshots, last * scale, longest, at * scale)

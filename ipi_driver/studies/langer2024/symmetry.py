@@ -72,11 +72,11 @@ def data_sets(runs: Runs, parts: Sequence[Part]) -> list[DataSet]:
 def _snapshots(folder: Path, most: int, periodic: bool) -> tuple[Structure, ...]:
     """At most ``most`` frames at equal distances over a run, which is streamed."""
     run = Run(folder)
-    stride = max(1, (run.n_frames() - 1) // max(1, most - 1))
-    frames = islice(run.frames(["positions"], stride), most)
+    stride = max(1, (run.n_snapshots() - 1) // max(1, most - 1))
+    snapshots = islice(run.snapshots(["positions"], stride), most)
     return tuple(
         Structure(run.numbers, f.positions, f.cell if periodic else np.zeros((3, 3)), np.full(3, periodic))
-        for f in frames
+        for f in snapshots
     )
 
 

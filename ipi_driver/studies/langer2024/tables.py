@@ -60,7 +60,7 @@ def stability_table(found: Sequence[Stability]) -> tuple[list[str], list[list[st
     ]  # fmt: skip
     return header, [
         [
-            s.run, f"{s.picoseconds:.4g}", str(s.frames), f"{s.longest_bond:.3f}", f"{s.at:.4g}",
+            s.run, f"{s.picoseconds:.4g}", str(s.snapshots), f"{s.longest_bond:.3f}", f"{s.at:.4g}",
             "whole" if s.whole else "BROKEN", formatted(s.drift, s.drift_error),
         ]
         for s in found
