@@ -24,7 +24,12 @@ class Sample:
     species
         (n_atoms,) species index.
     energy, forces, virial
-        What the network is to learn (eV, eV/Å, eV); None for unlabelled structures.
+        What the network is to learn (eV, eV/Å, eV); None for unlabelled structures. The energy is NaN where it is not
+        known.
+    group
+        Number of the data set.
+    weight, energy_weight
+        Of its labels in the loss, and of its energy beside that.
     """
 
     species: IntArray
@@ -32,10 +37,18 @@ class Sample:
     energy: float | None
     forces: FloatArray | None
     virial: FloatArray | None
+    group: int = 0
+    weight: float = 1.0
+    energy_weight: float = 1.0
 
     @property
     def n_atoms(self) -> int:
         return len(self.species)
+
+    @property
+    def energy_known(self) -> bool:
+        """Whether the energy is a label that counts."""
+        return self.energy is not None and bool(np.isfinite(self.energy)) and self.energy_weight > 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +67,10 @@ class Batch:
         Labels in each structure's frame: (n_structures,), (n_nodes, 3), (n_structures, 3, 3), or None.
     rotations
         (n_structures, 3, 3).
+    groups
+        (n_structures,) number of the data set.
+    weights, energy_weights
+        (n_structures,) of the labels in the loss, and of the energies (0 where they are not known).
     """
 
     graph: Graph
@@ -65,6 +82,9 @@ class Batch:
     forces: torch.Tensor | None
     virials: torch.Tensor | None
     rotations: torch.Tensor
+    groups: IntArray
+    weights: torch.Tensor
+    energy_weights: torch.Tensor
 
 
 def make_sample(
@@ -80,7 +100,7 @@ def make_sample(
         return Sample(index, edges, None, None, None)
     energy, forces, virial = baseline.evaluate(structure.numbers, edges)
     rest = None if item.virial is None else item.virial - virial
-    return Sample(index, edges, item.energy - energy, item.forces - forces, rest)
+    return Sample(index, edges, item.energy - energy, item.forces - forces, rest, item.group)
 
 
 def collate(
@@ -97,7 +117,7 @@ def collate(
     labelled = all(s.forces is not None for s in samples)
     energies = forces = virials = None
     if labelled:
-        energies = tensor(np.array([s.energy for s in samples]))
+        energies = tensor(np.array([s.energy if s.energy_known else 0.0 for s in samples]))
         forces = tensor(np.concatenate([s.forces @ r.T for s, r in zip(samples, rotations, strict=True)]))
         if all(s.virial is not None for s in samples):
             virials = tensor(np.stack([r @ s.virial @ r.T for s, r in zip(samples, rotations, strict=True)]))
@@ -111,4 +131,7 @@ def collate(
         forces=forces,
         virials=virials,
         rotations=tensor(np.asarray(rotations)),
+        groups=np.array([s.group for s in samples], dtype=np.int64),
+        weights=tensor(np.array([s.weight for s in samples])),
+        energy_weights=tensor(np.array([s.weight * s.energy_weight * s.energy_known for s in samples])),
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ipi_driver.errors import UserError
 from ipi_driver.training.state_file import read_state, write_state
 
@@ -22,12 +24,15 @@ _RESUMABLE = {
     "device",
     "output",
     "start_from",
+    "score_energy",
 }
 # Keys that older checkpoints lack, with the value that repeats what those did.
 _ADDED = {
     "loss.symmetry_smoothing": "0.001",
     "loss.unlabelled": "1.0",
     "loss.rotation_gradient": "0.0",
+    "warmup": "None",
+    "data.sets": "[]",
     "data.split": "random",
     "data.similarity_threshold": "1.5",
 }
@@ -43,6 +48,7 @@ def save_checkpoint(trainer: Trainer) -> None:
         "average_steps": trainer.average.steps,
         "optimizers": trainer.optimizers.state_dict(),
         "counters": [trainer.step, trainer.epoch, trainer.stale],
+        "offsets": trainer.offsets.values.tolist(),
         "clock": [trainer.hours, trainer.best, trainer.best_force_mae],
     }
     write_state(trainer.output / FILE, state)
@@ -79,6 +85,7 @@ def load_checkpoint(trainer: Trainer) -> None:
     trainer.average.steps = state["average_steps"]
     trainer.optimizers.load_state_dict(state["optimizers"])
     trainer.step, trainer.epoch, trainer.stale = state["counters"]
+    trainer.offsets.values = np.array(state.get("offsets", trainer.offsets.values), dtype=np.float64)
     # older checkpoints hold the best force error alone, which was the score
     trainer.hours, trainer.best = state["clock"][:2]
     trainer.best_force_mae = state["clock"][-1]
@@ -95,7 +102,17 @@ def fixed_settings(trainer: Trainer) -> dict[str, str]:
         if key in _RESUMABLE:
             continue
         if isinstance(value, dict):
-            flat |= {f"{key}.{k}": str(v) for k, v in value.items() if "file" not in k}
+            flat |= {f"{key}.{k}": _text(v) for k, v in value.items() if "file" not in k}
         else:
             flat[key] = str(value)
     return flat
+
+
+def _text(value: object) -> str:
+    """A setting; of data sets all but their files, which may be moved."""
+    if isinstance(value, list):
+        value = [
+            {k: v for k, v in item.items() if k != "files"} if isinstance(item, dict) else item
+            for item in value
+        ]
+    return str(value)

@@ -7,57 +7,24 @@ from typing import Any, Literal, get_args, get_origin
 
 import yaml
 from ase.data import atomic_numbers
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from ipi_driver.errors import UserError
 from ipi_driver.networks.base import NetworkConfig
 from ipi_driver.networks.kinds import DEFAULT, network_class, network_config, network_kinds
 from ipi_driver.shipped import shipped_names
-from ipi_driver.training.similarity import THRESHOLD
+from ipi_driver.training.data_config import DataConfig, Section
 from ipi_driver.yaml_file import first_problem, load_yaml
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class DataConfig(_Section):
-    """Where the labelled structures are and how they are divided."""
-
-    files: list[Path] = Field(min_length=1, description="extended XYZ or the native form of Cheng et al.")
-    energy_key: str = Field("energy", description="names of the properties in extended XYZ")
-    forces_key: str = "forces"
-    stress_key: str | None = None
-    virial_key: str | None = None
-    units: Literal["auto", "ev-angstrom", "atomic"] = "auto"
-    validation: int | float = Field(0.1, description="a count or fraction of `files`")
-    test: int | float = Field(
-        0.1, description="a count or fraction of `files`, which the training never sees"
-    )
-    train: int | float | None = Field(None, description="a count or fraction; null takes the rest")
-    split_file: Path | None = Field(
-        None, description="order of the structures: train, then validation, then test"
-    )
-    validation_files: list[Path] | None = Field(None, description="instead of a part of `files`")
-    test_files: list[Path] | None = Field(None, description="likewise")
-    split_seed: int = 0
-    split: Literal["random", "similarity"] = Field(
-        "random", description="similarity leaves no relative of a validation or test structure in training"
-    )
-    similarity_threshold: float = Field(
-        THRESHOLD, gt=0, description="Å rms over atoms, below which structures of one cell are relatives"
-    )
-    unlabelled_files: list[Path] = Field([], description="structures for the symmetry penalty alone")
-
-
-class BaselineConfig(_Section):
+class BaselineConfig(Section):
     """What is fitted linearly before the network: atomic energies always, pair terms if asked for."""
 
     pair: bool = Field(True, description="smooth pair terms with a repulsive wall")
     n_gaussians: int = Field(24, ge=2)
 
 
-class LossConfig(_Section):
+class LossConfig(Section):
     """Weights of the loss ``w_F <|dF|> + w_E |dE| / n_atoms + w_V <|dV|> / n_atoms + w_S (spread over frames)``
     and ``w_R <|dE/drotation|> / n_atoms``.
     """
@@ -86,7 +53,7 @@ class LossConfig(_Section):
     symmetry_smoothing: float = Field(0.001, gt=0, description="the same of the symmetry penalty")
 
 
-class TrainConfig(_Section):
+class TrainConfig(Section):
     """The whole training."""
 
     data: DataConfig
@@ -103,6 +70,12 @@ class TrainConfig(_Section):
     learning_rate: float = Field(1e-3, gt=0, description="falls as a cosine to `final_learning_rate`")
     weight_decay: float = Field(0.01, ge=0)
     warmup_steps: int = Field(200, ge=0)
+    warmup: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        description="fraction of the training with a rising learning rate, for `warmup_steps`",
+    )
     final_learning_rate: float = Field(0.01, ge=0, le=1, description="as a fraction of the learning rate")
     batch_size: int = Field(1, ge=1, description="structures per step and process")
     epochs: int = Field(1000, ge=1)
@@ -112,6 +85,11 @@ class TrainConfig(_Section):
     )
     gradient_clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
     evaluate_every: int = Field(5, ge=1, description="epochs")
+    score_energy: float = Field(
+        5.0,
+        ge=0,
+        description="the best model has the lowest force MAE (eV/Å) + this times the energy MAE (eV/atom)",
+    )
     patience: int | None = Field(None, ge=1, description="evaluations without improvement before stopping")
     force_gradient: Literal["finite-difference", "exact"] = "finite-difference"
     displacement: float = Field(0.005, gt=0, description="Å, largest of the finite-difference force gradient")
@@ -206,6 +184,8 @@ def load_config(path: Path) -> TrainConfig:
         value = getattr(data, name)
         if value is not None:
             setattr(data, name, [base / p for p in value])
+    for part in data.sets:
+        part.files = [base / p for p in part.files]
     if data.split_file is not None:
         data.split_file = base / data.split_file
     config.output = base / config.output

@@ -40,12 +40,15 @@ class LabelledStructure:
         (n_atoms, 3), eV/Å.
     virial
         (3, 3) = -dE/dstrain in eV, or None.
+    group
+        Number of the data set that it belongs to.
     """
 
     structure: Structure
     energy: float
     forces: FloatArray
     virial: FloatArray | None = None
+    group: int = 0
 
 
 def read_dataset(

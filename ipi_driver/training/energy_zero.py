@@ -44,7 +44,7 @@ def shift_to_data(
     """
     elements = tuple(sorted({int(z) for item in data for z in item.structure.numbers}))
     counts = np.array([[np.count_nonzero(d.structure.numbers == z) for z in elements] for d in data], float)
-    rest = _energy_errors(data, network.to(device, dtype), baseline)
+    rest = counts.sum(1) * energy_errors(data, network.to(device, dtype), baseline)
     correction = fit_atomic_energies(counts, rest, elements, 1.0 / np.sqrt(counts.sum(1)))
     energies = np.array(baseline.atomic_energies, dtype=np.float64)
     energies[[baseline.species.index(z) for z in elements]] += correction
@@ -52,15 +52,21 @@ def shift_to_data(
     return replace(baseline, atomic_energies=energies), shifts
 
 
-def _energy_errors(data: Sequence[LabelledStructure], network: EdgeNetwork, baseline: Baseline) -> FloatArray:
-    """(n_structures,) labels less predictions, eV."""
-    weight = next(network.parameters())
+def energy_errors(
+    data: Sequence[LabelledStructure], network: EdgeNetwork | None, baseline: Baseline
+) -> FloatArray:
+    """(n_structures,) labels less predictions, eV per atom; NaN without label. No network: those of the baseline."""
     errors = []
+    species = baseline.species if network is None else network.config.species
+    cutoff = baseline.cutoff if network is None else network.config.cutoff
     for item in data:
-        sample = make_sample(item, network.config.species, network.config.cutoff, baseline)
-        batch = collate([sample], np.eye(3)[None], weight.device, weight.dtype)
-        with torch.no_grad():
-            predicted = structure_energies(network, batch.vectors, batch)
+        sample = make_sample(item, species, cutoff, baseline)
         assert sample.energy is not None
-        errors.append(sample.energy - float(predicted[0]))
+        predicted = 0.0
+        if network is not None:
+            weight = next(network.parameters())
+            batch = collate([sample], np.eye(3)[None], weight.device, weight.dtype)
+            with torch.no_grad():
+                predicted = float(structure_energies(network, batch.vectors, batch)[0])
+        errors.append((sample.energy - predicted) / sample.n_atoms)
     return np.array(errors)

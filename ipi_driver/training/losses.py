@@ -76,13 +76,14 @@ def label_loss(config: LossConfig) -> LossFunction:
         force_error = forces_from_gradients(gradients, batch) - batch.forces
         energy_error = (energies - batch.energies) / batch.n_atoms
         # an energy per atom counts as linear from a twentieth of the scale of the forces on
-        total = config.forces * _smooth_norm(force_error, config.smoothing).mean()
-        total = total + config.energy * _smooth_norm(energy_error[:, None], 0.05 * config.smoothing).mean()
+        force_norm = _smooth_norm(force_error, config.smoothing) * batch.weights[batch.node_structure]
+        energy_norm = _smooth_norm(energy_error[:, None], 0.05 * config.smoothing) * batch.energy_weights
+        total = config.forces * force_norm.mean() + config.energy * energy_norm.mean()
         if config.virial and batch.virials is not None:
             error = (virials_from_gradients(gradients, batch) - batch.virials).flatten(1) / batch.n_atoms[
                 :, None
             ]
-            total = total + config.virial * _smooth_norm(error, config.smoothing).mean()
+            total = total + config.virial * (_smooth_norm(error, config.smoothing) * batch.weights).mean()
         if config.rotation_gradient:
             total = total + turning(energies, gradients, batch)
         return total

@@ -11,9 +11,18 @@ from ipi_driver.errors import UserError
 from ipi_driver.training.config import TrainConfig
 
 
-def learning_rate_factor(step: int, progress: float, warmup_steps: int, final: float) -> float:
-    """Factor on the learning rate: linear warm-up, then half a cosine from 1 to ``final`` as progress goes 0 to 1."""
-    warmup = min(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
+def learning_rate_factor(
+    step: int, progress: float, warmup_steps: int, final: float, warmup_fraction: float | None = None
+) -> float:
+    """Factor on the learning rate: linear warm-up, then half a cosine from 1 to ``final`` as progress goes 0 to 1.
+
+    The warm-up is over after ``warmup_steps`` steps, or after a fraction of the training where that is given.
+    """
+    if warmup_fraction is not None:
+        # the first step of a training that is timed has made no progress
+        warmup = min(1.0, max(progress, 1e-4) / warmup_fraction) if warmup_fraction else 1.0
+    else:
+        warmup = min(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
     cosine = 0.5 * (1.0 + math.cos(math.pi * min(1.0, max(0.0, progress))))
     return warmup * (final + (1.0 - final) * cosine)
 

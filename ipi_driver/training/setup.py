@@ -28,12 +28,14 @@ from ipi_driver.training.batch import Sample, make_sample
 from ipi_driver.training.checkpoint import FILE, load_checkpoint
 from ipi_driver.training.config import TrainConfig
 from ipi_driver.training.data import LabelledStructure, Units, read_dataset, read_ordered
-from ipi_driver.training.energy_zero import shift_to_data
+from ipi_driver.training.data_config import DataConfig
+from ipi_driver.training.energy_zero import energy_errors, shift_to_data
 from ipi_driver.training.fit_baseline import fit_baseline
 from ipi_driver.training.formats.extxyz import is_native
+from ipi_driver.training.offsets import EnergyOffsets
 from ipi_driver.training.plausibility import check_lengths
 from ipi_driver.training.similarity import families
-from ipi_driver.training.splits import Split, make_split, write_split
+from ipi_driver.training.splits import DataOrder, Split, make_split, write_split
 from ipi_driver.training.trainer import Trainer
 from ipi_driver.units import BOHR
 
@@ -43,9 +45,8 @@ def read_labelled(
 ) -> tuple[list[LabelledStructure], list[LabelledStructure], Split]:
     """Training and validation structures, and the split; the test part stays unread by the training."""
     data = config.data
-
     keys = (data.energy_key, data.forces_key, data.stress_key, data.virial_key, data.units)
-    structures, order = read_ordered(data.files, *keys)
+    structures, order = _read_sets(data)
     related = None
     if data.split == "similarity":
         related = families([item.structure for item in structures], data.similarity_threshold)
@@ -66,6 +67,18 @@ def read_labelled(
     else:
         validation = _take(structures, split.validation)
     return train, validation, split
+
+
+def _read_sets(data: DataConfig) -> tuple[list[LabelledStructure], DataOrder]:
+    """Structures of all sets in their order, each with the number of its set."""
+    structures: list[LabelledStructure] = []
+    orders = []
+    for group, part in enumerate(data.parts()):
+        keys = (data.energy_key, data.forces_key, data.stress_key, data.virial_key, data.units)
+        found, order = read_ordered(part.files, *keys, need_energy=not part.forces_only)
+        structures += [replace(item, group=group) for item in found]
+        orders.append(order)
+    return structures, DataOrder.joined(orders, [item.structure for item in structures])
 
 
 def _check_distinct(train: list[LabelledStructure], validation: list[LabelledStructure]) -> None:
@@ -176,16 +189,21 @@ def build_trainer(config: TrainConfig, resume: bool = False) -> Trainer:
         _check_elements(part, [item.structure for item in items], species)
     _check_elements("unlabelled", unlabelled, species)
     shifts: dict[int, float] = {}
+    offsets = EnergyOffsets([part.offset == "fit" for part in config.data.parts()])
     if config.start_from is not None and not _is_begun(config, resume):
         device, dtype = torch.device(config.device), torch_dtype(config.dtype)
-        baseline, shifts = shift_to_data(train, network, baseline, device, dtype)
+        baseline, shifts = shift_to_data(_zero(config, train), network, baseline, device, dtype)
+    if offsets.fitted.any() and not _is_begun(config, resume):
+        errors = energy_errors(train, network if config.start_from is not None else None, baseline)
+        offsets.begin([item.group for item in train], errors)
 
     def samples(items: Sequence[LabelledStructure | Structure]) -> list[Sample]:
-        return [make_sample(item, species, cutoff, baseline) for item in items]
+        return [_weighed(make_sample(item, species, cutoff, baseline), config) for item in items]
 
     trainer = Trainer(
         config, network, baseline, samples(train), samples(validation), samples(unlabelled), rank, world_size
     )
+    trainer.sets, trainer.offsets = config.data.names(), offsets
     trainer.data_described = [] if split.data is None else split.data.described()
     trainer.data_digest = _digest([*train, *validation])
     trainer.energy_shifts = {chemical_symbols[z]: shift for z, shift in shifts.items()}
@@ -196,6 +214,23 @@ def build_trainer(config: TrainConfig, resume: bool = False) -> Trainer:
         text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
         (config.output / "training.yaml").write_text(text)
     return trainer
+
+
+def _zero(config: TrainConfig, train: Sequence[LabelledStructure]) -> list[LabelledStructure]:
+    """The structures whose energies are the zero of all."""
+    parts = config.data.parts()
+    found = [item for item in train if parts[item.group].is_zero]
+    if not found:
+        raise UserError(
+            "no training structure is of a set with `offset: 0` and energies; give more of them, or another split"
+        )
+    return found
+
+
+def _weighed(sample: Sample, config: TrainConfig) -> Sample:
+    """With the weights of its set."""
+    part = config.data.parts()[sample.group]
+    return replace(sample, weight=part.weight, energy_weight=float(not part.forces_only))
 
 
 def _check_free(output: Path) -> None:
@@ -229,7 +264,11 @@ def _network_and_baseline(
         return _grown(network, config), baseline
     network = build_network(config.network_config(species))
     baseline = fit_baseline(
-        train, network.config.cutoff, config.baseline.pair, config.baseline.n_gaussians, species
+        _zero(config, train),
+        network.config.cutoff,
+        config.baseline.pair,
+        config.baseline.n_gaussians,
+        species,
     )
     return network, baseline
 

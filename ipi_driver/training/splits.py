@@ -42,12 +42,21 @@ class DataOrder:
         cls, paths: Sequence[Path], structures: Sequence[Sequence[Structure]], forms: tuple[str, ...] = ()
     ) -> DataOrder:
         """Of the structures read from each file."""
-        digest = hashlib.sha256()
-        for structure in (s for part in structures for s in part):
-            digest.update(structure.numbers.tobytes())
-            digest.update((structure.positions.round(4) + 0.0).tobytes())
+        digest = _digest([s for part in structures for s in part])
         names, counts = tuple(path.name for path in paths), tuple(map(len, structures))
-        return cls(names, counts, digest.hexdigest()[:16], forms)
+        return cls(names, counts, digest, forms)
+
+    @staticmethod
+    def joined(parts: Sequence[DataOrder], structures: Sequence[Structure]) -> DataOrder:
+        """Of several orders one after the other, with all their structures."""
+        if len(parts) == 1:
+            return parts[0]
+        return DataOrder(
+            tuple(file for part in parts for file in part.files),
+            tuple(count for part in parts for count in part.counts),
+            _digest(structures),
+            tuple(form for part in parts for form in part.forms),
+        )
 
     def described(self) -> list[str]:
         """A line for each file: structures, form and units."""
@@ -56,6 +65,14 @@ class DataOrder:
 
     def __str__(self) -> str:
         return ", ".join(f"{file} ({n})" for file, n in zip(self.files, self.counts, strict=True))
+
+
+def _digest(structures: Sequence[Structure]) -> str:
+    digest = hashlib.sha256()
+    for structure in structures:
+        digest.update(structure.numbers.tobytes())
+        digest.update((structure.positions.round(4) + 0.0).tobytes())
+    return digest.hexdigest()[:16]
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import csv
+import math
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -21,7 +21,7 @@ from ipi_driver.networks.kinds import build_network
 from ipi_driver.networks.storage import save_model
 from ipi_driver.potentials.torch_device import torch_dtype
 from ipi_driver.rotations.augmentation import augmentation_rotations
-from ipi_driver.training.batch import Batch, Sample, collate
+from ipi_driver.training.batch import Sample, collate
 from ipi_driver.training.checkpoint import save_checkpoint
 from ipi_driver.training.config import TrainConfig
 from ipi_driver.training.display import TrainingDisplay
@@ -32,9 +32,16 @@ from ipi_driver.training.losses import (
     forces_from_gradients,
     joint_loss,
     label_loss,
-    structure_energies,
     symmetry_loss,
 )
+from ipi_driver.training.metrics import (
+    Errors,
+    errors_by_group,
+    forward_seconds,
+    symmetry_error,
+    weights_for_a_while,
+)
+from ipi_driver.training.offsets import EnergyOffsets
 from ipi_driver.training.schedule import MovingAverage, Optimizers, learning_rate_factor
 
 _UNLABELLED_LOOKED_AT = 25
@@ -107,11 +114,13 @@ class Trainer:
         self.step = 0
         self.epoch = 0
         self.hours = 0.0
-        # what is saved: the lowest force error, with a penalty the lowest sum of it and the weighted spread
+        # what is saved: the lowest sum of the force error, the weighted energy error and, with a penalty, the spread
         self.best = float("inf")
         self.best_force_mae = float("inf")
         self.stale = 0
         self.output = config.output
+        self.sets: tuple[str, ...] = ("data",)
+        self.offsets = EnergyOffsets([False])
         self.display = TrainingDisplay(Console(), quiet=True)
         self.data_digest = ""
         self.data_described: list[str] = []
@@ -125,16 +134,18 @@ class Trainer:
     # ---- steps
 
     def _gradient(self, samples: Sequence[Sample], rotations: np.ndarray, loss: LossFunction) -> StepResult:
-        batch = collate(samples, rotations, self.device, self.dtype)
+        batch = self.offsets.shifted(collate(samples, rotations, self.device, self.dtype))
         displacement = self.config.displacement if self.config.force_gradient == "finite-difference" else None
         value, energies, gradients = accumulate_gradients(self.network, batch, loss, displacement)
         if batch.energies is None or batch.forces is None:
             return StepResult(value, float("nan"), float("nan"))
+        self.offsets.update(batch, energies)
         forces = forces_from_gradients(gradients, batch)
+        known = batch.energy_weights > 0
         return StepResult(
             value,
             float((forces - batch.forces).abs().mean()),
-            float((energies - batch.energies).abs().mean()),
+            float((energies - batch.energies)[known].abs().mean()),
         )
 
     def _in_frames(
@@ -171,7 +182,7 @@ class Trainer:
                 " and resume from the last checkpoint"
             )
         factor = learning_rate_factor(
-            self.step, self.progress(), config.warmup_steps, config.final_learning_rate
+            self.step, self.progress(), config.warmup_steps, config.final_learning_rate, config.warmup
         )
         self.optimizers.step(factor)
         self.average.update(self.network)
@@ -219,71 +230,15 @@ class Trainer:
 
     # ---- evaluation
 
-    def evaluate(
-        self, samples: Sequence[Sample], weights: dict[str, torch.Tensor]
-    ) -> tuple[float, float, float]:
-        """Force MAE, force RMSE (eV/Å) and energy MAE (eV per structure) with the given weights."""
-        absolute = square = count = energy = 0.0
-        with self._weights(weights):
-            for sample in samples:
-                batch, energies, forces = self._predict(sample, np.eye(3))
-                assert batch.energies is not None
-                assert batch.forces is not None
-                error = forces - batch.forces
-                absolute += float(error.abs().sum())
-                square += float(error.square().sum())
-                count += error.numel()
-                energy += float((energies - batch.energies).abs().sum())
-        return absolute / count, (square / count) ** 0.5, energy / len(samples)
+    def evaluate(self, samples: Sequence[Sample], weights: dict[str, torch.Tensor]) -> Errors:
+        """Errors with the given weights."""
+        with weights_for_a_while(self.network, weights):
+            return errors_by_group(self.network, samples, self.offsets)[0]
 
     def symmetry_error(self, samples: Sequence[Sample], weights: dict[str, torch.Tensor]) -> float:
-        """Mean absolute deviation (eV/Å) of the forces in four fixed frames of O(3) from their mean.
-
-        Every structure counts the same, so that the molecules of a gas are seen beside a crystal.
-        """
-        rotations = augmentation_rotations("o3", 4, np.random.default_rng(self.config.seed))
-        deviations = []
-        with self._weights(weights):
-            for sample in samples:
-                turned = []
-                for rotation in rotations:
-                    batch, _, forces = self._predict(sample, rotation)
-                    turned.append(forces @ batch.rotations[0])
-                frames = torch.stack(turned)
-                deviations.append(float((frames - frames.mean(0)).abs().mean()))
-        return float(np.mean(deviations))
-
-    @contextmanager
-    def _weights(self, weights: dict[str, torch.Tensor]) -> Iterator[None]:
-        """The network with other weights for a while."""
-        own = {k: v.clone() for k, v in self.network.state_dict().items()}
-        self.network.load_state_dict(weights)
-        try:
-            yield
-        finally:
-            self.network.load_state_dict(own)
-
-    def _predict(self, sample: Sample, rotation: np.ndarray) -> tuple[Batch, torch.Tensor, torch.Tensor]:
-        """A sample in one frame: the batch, its energy (1,) and its forces (n_atoms, 3), both in that frame."""
-        batch = collate([sample], rotation[None], self.device, self.dtype)
-        leaf = batch.vectors.requires_grad_(True)
-        energies = structure_energies(self.network, leaf, batch)
-        (gradients,) = torch.autograd.grad(energies.sum(), leaf)
-        return batch, energies.detach(), forces_from_gradients(gradients, batch)
-
-    def forward_seconds(self) -> float:
-        """Shortest of five forward evaluations of a batch of training structures: what a step is compared with.
-
-        They record the graph for derivatives, as those of a step do; without it they are faster by about a third.
-        """
-        samples = self.train_samples[: self.config.batch_size]
-        batch = collate(samples, np.tile(np.eye(3), (len(samples), 1, 1)), self.device, self.dtype)
-        seconds = []
-        for _ in range(5):
-            start = time.perf_counter()
-            float(structure_energies(self.network, batch.vectors.requires_grad_(True), batch).sum().detach())
-            seconds.append(time.perf_counter() - start)
-        return min(seconds)
+        """Mean deviation of the forces (eV/Å) over frames with the given weights, see `symmetry_error`."""
+        with weights_for_a_while(self.network, weights):
+            return symmetry_error(self.network, samples, self.config.seed)
 
     # ---- the loop
 
@@ -323,9 +278,13 @@ class Trainer:
         return self.config.patience is not None and self.stale >= self.config.patience
 
     def _end_of_interval(self, results: list[StepResult], rate: float) -> None:
-        force_mae, force_rmse, energy_mae = self.evaluate(self.validation_samples, self.average.weights)
+        with weights_for_a_while(self.network, self.average.weights):
+            errors, by_group = errors_by_group(self.network, self.validation_samples, self.offsets)
+        force_mae, force_rmse, energy_mae, per_atom = errors
         spread = unlabelled = float("nan")
         score = force_mae
+        if math.isfinite(per_atom):
+            score += self.config.score_energy * per_atom
         if self.config.loss.symmetry:
             weights = self.average.weights
             worst = spread = self.symmetry_error(self.validation_samples, weights)
@@ -344,6 +303,7 @@ class Trainer:
         )
         if self.rank > 0:
             return
+        forward = forward_seconds(self.network, self.train_samples[: self.config.batch_size])
         row = LogRow(
             epoch=self.epoch,
             step=self.step,
@@ -351,24 +311,28 @@ class Trainer:
             learning_rate=self.optimizers.parts[0].param_groups[0]["lr"],
             train_loss=float(np.mean([r.loss for r in results])),
             train_force_mae=1e3 * float(np.mean([r.force_mae for r in results])),
-            train_energy_mae=1e3 * float(np.mean([r.energy_mae for r in results])),
+            train_energy_mae=1e3 * _mean([r.energy_mae for r in results]),
             val_force_mae=1e3 * force_mae,
             val_force_rmse=1e3 * force_rmse,
             val_energy_mae=1e3 * energy_mae,
             best_val_force_mae=1e3 * self.best_force_mae,
             steps_per_second=rate,
-            forward_evaluations_per_step=1.0 / (rate * self.forward_seconds()),
+            forward_evaluations_per_step=1.0 / (rate * forward),
             val_symmetry_mae=1e3 * spread,
             unlabelled_symmetry_mae=1e3 * unlabelled,
         )
-        self._append_log(row)
+        parts = {
+            f"val_force_mae.{self.sets[k]}": 1e3 * part.force_mae for k, part in sorted(by_group.items())
+        }
+        values = asdict(row) | (parts if len(self.sets) > 1 else {})
+        self._append_log(values)
         if improved:
-            self.save_best(asdict(row))
+            self.save_best(values)
         save_checkpoint(self)
 
-    def _append_log(self, row: LogRow) -> None:
+    def _append_log(self, values: dict[str, Any]) -> None:
         path = self.output / "log.csv"
-        columns = list(asdict(row))
+        columns = list(values)
         new = not path.exists()
         if not new:  # a log that an older version began keeps its columns
             columns = path.read_text().partition("\n")[0].strip().split(",")
@@ -376,10 +340,16 @@ class Trainer:
             writer = csv.DictWriter(file, fieldnames=columns, extrasaction="ignore")
             if new:
                 writer.writeheader()
-            writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in asdict(row).items()})
+            writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in values.items()})
 
     def save_best(self, provenance: dict[str, Any]) -> None:
         """Write the averaged weights as a model folder."""
         best = build_network(self.network.config)
         best.load_state_dict(self.average.weights)
         save_model(self.output, best, self.baseline, {"training": provenance})
+
+
+def _mean(values: Sequence[float]) -> float:
+    """Of the numbers that are not NaN; NaN where there is none."""
+    known = [value for value in values if math.isfinite(value)]
+    return float(np.mean(known)) if known else float("nan")

@@ -17,6 +17,7 @@ from ipi_driver.rotations.augmentation import augmentation_rotations
 from ipi_driver.structure import Structure
 from ipi_driver.training.checkpoint import load_checkpoint, save_checkpoint
 from ipi_driver.training.config import load_config
+from ipi_driver.training.schedule import learning_rate_factor
 from ipi_driver.training.setup import build_trainer
 from ipi_driver.training.trainer import Trainer
 
@@ -156,7 +157,9 @@ def test_score_and_log_are_the_errors_of_the_saved_model(tmp_path: Path, stretch
         for part in (validation, unlabelled)
     ]
     assert (spreads[1] > spreads[0]) == (stretch > 1.0)
-    assert trainer.best == pytest.approx(np.abs(forces).mean() + 2.0 * max(spreads), rel=1e-5)
+    # a molecule has three atoms
+    score = np.abs(forces).mean() + 5.0 * np.abs(energies).mean() / 3 + 2.0 * max(spreads)
+    assert trainer.best == pytest.approx(score, rel=1e-5)
 
 
 def test_a_checkpoint_holds_the_state_of_the_training(tmp_path: Path) -> None:
@@ -175,3 +178,12 @@ def test_a_checkpoint_holds_the_state_of_the_training(tmp_path: Path) -> None:
     for key, value in trainer.average.weights.items():
         assert torch.equal(again.average.weights[key], value), key
         assert torch.equal(again.network.state_dict()[key], trainer.network.state_dict()[key]), key
+
+
+def test_warm_up_by_steps_or_by_a_fraction_of_the_training() -> None:
+    by_steps = [learning_rate_factor(k, 0.0, 4, 1.0) for k in range(6)]
+    assert by_steps == pytest.approx([0.25, 0.5, 0.75, 1.0, 1.0, 1.0])
+    by_fraction = [learning_rate_factor(0, p, 4, 1.0, 0.2) for p in (0.0, 0.05, 0.1, 0.2, 0.9)]
+    assert by_fraction[0] > 0.0
+    assert by_fraction[1:] == pytest.approx([0.25, 0.5, 1.0, 1.0])
+    assert learning_rate_factor(0, 0.5, 4, 0.0, 0.0) == pytest.approx(0.5)
