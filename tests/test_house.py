@@ -11,7 +11,17 @@ import pytest
 import ipi_driver
 
 PACKAGE = Path(ipi_driver.__file__).parent
-GROUND = {"allocator", "errors", "structure", "units", "elements", "neighbors", "yaml_file", "shipped"}
+GROUND = {
+    "allocator",
+    "errors",
+    "structure",
+    "units",
+    "elements",
+    "neighbors",
+    "yaml_file",
+    "whole_file",
+    "shipped",
+}
 FLOORS = (
     GROUND,
     {"ipi_files", "observables"},

@@ -31,6 +31,10 @@ examples:
   ipi-driver run ice --average 2i --resume                 # cells that are not finished
   ipi-driver run ice --structures my-cells --output runs/mine-none
   ipi-driver run my-input.xml --model my-model.pt          # raw forces, if it has no driver.yaml
+  ipi-driver run gas-nvt --watch temperature=20,distance=off    # hotter than usual, and it may dissociate
+
+A client that dies is started again with i-PI from the last checkpoint (--restarts), and a run whose physics is wrong
+ends with status 2 and its last good checkpoint (--watch). What happened stands in events.jsonl of the run folder.
 
 An input folder with a folder cells/ is a set: every cell is run in a folder of its own, OUTPUT/CELL, one after the
 other; a cell that fails is reported and does not stop the others. --structure runs one structure only.
@@ -106,10 +110,47 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "(default: for at most 12 atoms with one rotation per evaluation, where a step is shorter so)",
     )
     add(
+        "--restarts",
+        type=_restarts,
+        default=3,
+        metavar="N",
+        help="start again from the last checkpoint where the client dies, at most N times without the steps of a "
+        "checkpoint in between (default 3; 0: never)",
+    )
+    add(
+        "--watch",
+        type=_watch,
+        metavar="LIMITS",
+        help="off, or temperature=X (times that of the thermostat or the start, default 10; more for few atoms), "
+        "conserved=X (eV per atom and ps, default 0.1), distance=X (Å of an atom of an isolated structure from all "
+        "others, default 50), separated by commas, each of which may be off: beyond them the run ends with status 2; "
+        "also `watch:` in driver.yaml",
+    )
+    add(
         "--resume",
         action="store_true",
         help="continue from RESTART or the newest checkpoint, or begin anew where there is none yet",
     )
+
+
+def _restarts(text: str) -> int:
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"expected a number, 0 or more, got {text!r}")
+    return int(text)
+
+
+def _watch(text: str) -> str | dict[str, float | str]:
+    """``off``, or ``temperature=20,conserved=off``."""
+    if text == "off":
+        return text
+    limits: dict[str, float | str] = {}
+    for word in text.split(","):
+        name, _, value = word.partition("=")
+        try:
+            limits[name.strip()] = "off" if value.strip() == "off" else float(value)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"expected off, or NAME=NUMBER,..., got {text!r}") from None
+    return limits
 
 
 def main(args: argparse.Namespace) -> int:
@@ -137,7 +178,7 @@ def main(args: argparse.Namespace) -> int:
             markup=False,
             soft_wrap=True,
         )
-    outcome = run_simulation(folder, start_file, console, args.one_core)
+    outcome = run_simulation(folder, start_file, console, args.one_core, args.restarts)
 
     command = shlex.join(["ipi-driver", "run", str(args.input), "--output", str(folder), "--resume"])
     if not outcome.finished:
@@ -164,7 +205,7 @@ def _run_set(args: argparse.Namespace, runs: RunSet, changes: Changes, console: 
         write_summary(folder, summarise(folder, outcome))
 
     output = args.output or runs.folder(changes)
-    outcome = run_set(runs, output, changes, console, args.resume, args.one_core, summarize)
+    outcome = run_set(runs, output, changes, console, args.resume, args.one_core, args.restarts, summarize)
     rows = [set_row(name, output / name, state) for name, state in outcome.states.items()]
     if output.is_dir():
         write_set(output, rows)

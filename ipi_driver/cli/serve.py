@@ -92,6 +92,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--stats", type=Path, metavar="FILE", help="write evaluations, rotations and times as JSON at the end"
     )
+    add("--record", type=Path, help=argparse.SUPPRESS)  # for the launcher: the configuration under evaluation
     add("--config", type=Path, metavar="YAML", help=f"settings file (default: {CONFIG} in this folder)")
     add("-q", "--quiet", action="store_true", help="errors only")
 

@@ -14,7 +14,6 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -27,6 +26,7 @@ from ipi_driver.allocator import keep_freed_memory
 from ipi_driver.client.endpoint import Endpoint, State
 from ipi_driver.client.evaluator import Counts, Ending, EvaluationError, SharedEvaluator
 from ipi_driver.client.protocol import Reply, Request
+from ipi_driver.client.record import Recorder
 from ipi_driver.client.settings import EndpointSettings, ServeSettings
 from ipi_driver.client.signals import heeded_signals
 from ipi_driver.errors import UserError
@@ -35,6 +35,7 @@ from ipi_driver.ipi_files.template import check_not_wrapped, read_template
 from ipi_driver.potentials.registry import load_potential
 from ipi_driver.structure import Structure
 from ipi_driver.units import BOHR
+from ipi_driver.whole_file import write_whole
 
 logger = logging.getLogger(__name__)
 
@@ -83,6 +84,7 @@ class Client:
         potential.check_species(self.template)
         potential.check_conditions(settings.charge, settings.spin)
         self.evaluator = SharedEvaluator(potential, settings.seed, settings.rotation_batch)
+        self.recorder = None if settings.record is None else Recorder(settings.record, self.template.n_atoms)
         self.counts: dict[str, Counts] = {}
         self.endpoints = [self._endpoint(endpoint) for endpoint in settings.endpoints]
         self._wake = threading.Event()
@@ -113,6 +115,8 @@ class Client:
         replies: list[Reply] = []
         try:
             for request in requests:
+                if self.recorder is not None:
+                    self.recorder.write(request.h, request.positions)
                 structures.append(structure_from_ipi(self.template, request.h, request.positions))
             for structure, prediction in zip(
                 structures, self.evaluator.predict(structures, average, counts), strict=True
@@ -236,18 +240,6 @@ class Client:
             write_whole(self.settings.stats, json.dumps(summary, indent=2) + "\n")
         except OSError as error:  # how the run ended matters more
             logger.warning("no statistics: %s", error)
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file that is there whole or not at all: on a full disk what it held before stays."""
-    part = path.with_name(f"{path.name}.part")
-    try:
-        part.write_text(text)
-        os.replace(part, path)
-    except OSError:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
-        raise
 
 
 def _template(settings: ServeSettings) -> Structure:

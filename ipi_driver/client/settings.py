@@ -18,7 +18,7 @@ import difflib
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ipi_driver.errors import UserError
 from ipi_driver.yaml_file import load_yaml
@@ -82,6 +82,31 @@ class EndpointSettings(BaseModel):
         return path
 
 
+class WatchSettings(BaseModel):
+    """Limits of `ipi_driver.runs.watch`, beyond which a run ends as failed; None switches one off.
+
+    Attributes
+    ----------
+    temperature
+        Times the temperature of the thermostat or of the start.
+    conserved
+        Change of the conserved quantity, eV per atom and picosecond.
+    distance
+        Of an atom of an isolated structure from all others, Å.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    temperature: float | None = Field(default=10.0, gt=1.0)
+    conserved: float | None = Field(default=0.1, gt=0.0)
+    distance: float | None = Field(default=50.0, gt=0.0)
+
+    @classmethod
+    def off(cls) -> WatchSettings:
+        """No limits."""
+        return cls(temperature=None, conserved=None, distance=None)
+
+
 class ServeSettings(BaseModel):
     """Everything that `ipi_driver.client.client.serve` needs; ``ipi-driver serve --help`` explains each."""
 
@@ -103,6 +128,19 @@ class ServeSettings(BaseModel):
     charge: float | None = Field(default=None, allow_inf_nan=False)
     spin: int | None = Field(default=None, gt=0)
     stats: Path | None = None
+    record: Path | None = None
+    watch: WatchSettings = WatchSettings()
+    """For the launcher, which ends a run whose physics is wrong; the client does not look at it."""
+
+    @field_validator("watch", mode="before")
+    @classmethod
+    def _switched_off(cls, value: Any) -> Any:
+        """``watch: off``, which is false in YAML, and ``conserved: off`` for one limit."""
+        if value in (False, "off"):
+            return WatchSettings.off()
+        if isinstance(value, dict):
+            return {k: None if v is False or v == "off" else v for k, v in value.items()}
+        return WatchSettings() if value in (True, None) else value
 
     @model_validator(mode="after")
     def _each_address_once(self) -> ServeSettings:
@@ -170,7 +208,8 @@ def make_settings(values: dict[str, Any], source: str = "the command line") -> S
 def _describe(problem: Any) -> str:
     where = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
-        nested = EndpointSettings if len(problem["loc"]) > 1 else ServeSettings
+        of: dict[str, type[BaseModel]] = {"endpoints": EndpointSettings, "watch": WatchSettings}
+        nested = of.get(str(problem["loc"][0]), ServeSettings) if len(problem["loc"]) > 1 else ServeSettings
         known = list(nested.model_fields)
         near = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
         return f"unknown key `{where}`" + (

@@ -25,6 +25,7 @@ from ipi_driver.ipi_files.outputs import Run
 from ipi_driver.report.figures import COLORS, STYLE, shown
 from ipi_driver.report.tables import formatted
 from ipi_driver.runs.ending import has_converged
+from ipi_driver.runs.events import read_events
 from ipi_driver.runs.execute import Outcome
 from ipi_driver.structure import FloatArray
 from ipi_driver.units import FS_PER_PS, MILLI
@@ -41,6 +42,9 @@ def summarise(folder: Path, outcome: Outcome) -> dict[str, Any]:
     summary = run_statistics(folder)
     if is_minimisation(Run(folder)):
         summary["converged"] = has_converged(folder)
+    events = read_events(folder)
+    summary["restarts"] = sum(event.get("kind") == "restart" for event in events)
+    summary["notes"] += [event["text"] for event in events]
     done = max(outcome.steps - outcome.first_step, 0)
     summary |= {
         "steps": outcome.steps,
@@ -86,6 +90,8 @@ def print_summary(folder: Path, summary: dict[str, Any], console: Console | None
         table.add_row(
             "mean spread of the forces", f"{summary['mean_force_spread']:.3g} meV/Å over the rotations"
         )
+    if summary["restarts"]:
+        table.add_row("restarts", str(summary["restarts"]))
     for label, counts in summary.get("endpoints", {}).items():
         what = f"{counts['evaluations']} evaluations, {counts['frames']} rotations, {counts['model_seconds']:.3g} s"
         table.add_row(f"{label} ({counts['average']})", what)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 import signal
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from ipi_driver.errors import UserError
 from ipi_driver.runs.folder import checkpoints, is_starting
 from ipi_driver.runs.resume import by_hand
+from ipi_driver.whole_file import write_whole
 
 # i-PI ends with status 0 whatever the reason; these words of its log tell what it was
 _STOPS = {
@@ -51,6 +53,28 @@ class Ending:
     reason: str = ""
 
 
+class RunFailed(UserError):
+    """i-PI or the client failed or was killed.
+
+    Attributes
+    ----------
+    what
+        The same as the message without the remedy.
+    who
+        "i-PI" or "client".
+    killed
+        Whether by a signal, or in another way that left it no word.
+    step
+        Steps done.
+    began
+        Whether the run has done a step.
+    """
+
+    def __init__(self, what: str, remedy: str, who: str, killed: bool, step: int, began: bool) -> None:
+        super().__init__(what + remedy)
+        self.what, self.who, self.killed, self.step, self.began = what, who, killed, step, began
+
+
 def read_ending(folder: Path, statuses: Statuses, last_step: int, total: int) -> Ending:
     """How the run in ``folder`` ended.
 
@@ -67,7 +91,7 @@ def read_ending(folder: Path, statuses: Statuses, last_step: int, total: int) ->
 
     Raises
     ------
-    UserError
+    RunFailed
         If i-PI or the client failed or was killed; the message says which, why, and what can be done.
     """
     found = checkpoints(folder) if folder.is_dir() else {}
@@ -75,17 +99,26 @@ def read_ending(folder: Path, statuses: Statuses, last_step: int, total: int) ->
     began = not is_starting(folder)
     where = f"at step {step} of {total}" if began else "before the first step"
     remedy = "; continue with --resume" if began else ""
+
+    def failed(what: str, who: str, killed: bool, ending: str = "", hint: str = remedy) -> RunFailed:
+        return RunFailed(f"{what} {where}{ending}", hint, who, killed, step, began)
+
     if statuses.ipi is not None and statuses.ipi < 0:
-        raise UserError(f"i-PI was killed by {_signal(statuses.ipi)} {where}; the client has ended{remedy}")
+        what = f"i-PI was killed by {_signal(statuses.ipi)}"
+        raise failed(what, "i-PI", True, hint=f"; the client has ended{remedy}")
     if statuses.ipi:
-        raise UserError(f"i-PI failed {where}: {_last_line(statuses.log)} (see {folder / 'i-pi.log'})")
+        said = f": {_last_line(statuses.log)} (see {folder / 'i-pi.log'})"
+        raise failed("i-PI failed", "i-PI", False, said, "")
     success = _SUCCESS in statuses.log
-    if statuses.client and not (success and statuses.ipi == 0):
-        raise UserError(f"{_client_failure(folder, statuses.client)} {where}; i-PI was stopped{remedy}")
+    said = _MESSAGE.search(statuses.log)
+    left = statuses.client == 0 and said is not None and "Client shutdown" in said[1]
+    if (statuses.client or left) and not (success and statuses.ipi == 0):
+        killed = (statuses.client or 0) <= 0 or statuses.client > 128
+        what = _client_failure(folder, statuses.client or 0)
+        raise failed(what, "client", killed, hint=f"; i-PI was stopped{remedy}")
     stop = next((reason for words, reason in _STOPS.items() if words in statuses.log), None)
     if step >= total or (success and stop is None):
         return Ending(step, finished=True)
-    said = _MESSAGE.search(statuses.log)
     reason = stop or (said[1] if said else "i-PI did not say why")
     return Ending(step, finished=False, reason=reason)
 
@@ -105,8 +138,9 @@ def has_converged(folder: Path) -> bool:
 def clean_restart(folder: Path) -> None:
     """Give RESTART the default prefix of sockets, so that it can also be continued by hand."""
     path = folder / "RESTART"
-    if path.is_file():
-        path.write_text(by_hand(path.read_text()))
+    with suppress(UnicodeDecodeError):
+        if path.is_file():
+            write_whole(path, by_hand(path.read_text()))
 
 
 def _signal(status: int) -> str:
@@ -116,6 +150,10 @@ def _signal(status: int) -> str:
 def _client_failure(folder: Path, status: int) -> str:
     if status < 0:
         return f"the client was killed by {_signal(status)}"
+    if status > 128:
+        return f"the client was ended by {_signal(128 - status)}"
+    if status == 0:
+        return "the client ended without a word: the model has ended its process (os._exit)"
     log = folder / "client.log"
     lines = log.read_text(errors="replace").splitlines() if log.is_file() else []
     errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]

@@ -1,50 +1,33 @@
-"""Runs i-PI and the client together: private sockets, supervision of both, a progress bar, a clean end.
-
-Both processes get sessions of their own, so that an interruption reaches the launcher alone; it then asks i-PI to
-write a RESTART and to stop, and the client follows. Whatever happens, neither is left behind.
-"""
+"""Runs i-PI and the client together: private sockets, supervision of both, restarts, a progress bar, a clean end."""
 
 from __future__ import annotations
 
-import os
-import shutil
 import signal
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 
 from rich.console import Console
 
-from ipi_driver.client.signals import OF_QUEUES, heeded_signals
+from ipi_driver.client.record import RECORD, read_record
 from ipi_driver.errors import UserError
 from ipi_driver.ipi_files import edit as xml
-from ipi_driver.runs.cores import core_of_its_own, keep_on, one_core_suits
-from ipi_driver.runs.ending import Ending, Statuses, clean_restart, read_ending
-from ipi_driver.runs.folder import STARTING, has_rows, is_starting
+from ipi_driver.runs.cores import core_of_its_own, one_core_suits
+from ipi_driver.runs.ending import Ending, RunFailed, Statuses, clean_restart, read_ending
+from ipi_driver.runs.events import add_event
+from ipi_driver.runs.facts import RunFacts, read_facts
+from ipi_driver.runs.folder import INPUT, STARTING, checkpoint_steps, has_rows, is_starting, unused_name
+from ipi_driver.runs.interruption import Interrupted, Interruption, caught_signals
+from ipi_driver.runs.keeper import CheckpointKeeper
 from ipi_driver.runs.lock import locked
 from ipi_driver.runs.monitor import PropertyMonitor
-from ipi_driver.runs.orphans import deaf_to_queues, ending_with_parent
+from ipi_driver.runs.pair import POLL, Pair, ipi_command
 from ipi_driver.runs.progress import ProgressDisplay
+from ipi_driver.runs.restarts import DEFAULT, Restarts
+from ipi_driver.runs.watch import Alarm
 
-_POLL = 0.1
-_PATIENCE = 60.0
-"""Seconds for i-PI to write its RESTART after it has been asked to stop; then it is killed."""
-_FOLLOW = 10.0
-"""Seconds for the one to end by itself after the other has ended."""
-_NOTHING_TO_LOSE = 3.0
-"""Both of these before the first step, where there is no RESTART and i-PI, which waits for forces, hears nothing."""
-
-
-class Interrupted(UserError):
-    """A signal ended the run before its first step."""
-
-    status = 130
+__all__ = ["Interrupted", "Outcome", "caught_signals", "ipi_command", "run_simulation"]
 
 
 @dataclass(frozen=True)
@@ -76,148 +59,97 @@ class Outcome:
     interrupted: int = 0
 
 
-@dataclass
-class Interruption:
-    """Signals received so far."""
+class _Part:
+    """i-PI and the client from a start to their end; of a run that is restarted there are several."""
 
-    received: list[int] = field(default_factory=list)
-
-    @property
-    def number(self) -> int:
-        return self.received[0] if self.received else 0
-
-    @property
-    def impatient(self) -> bool:
-        """Whether it was said twice; what a queue sends some time before its SIGTERM is not the first time."""
-        return sum(number not in OF_QUEUES for number in self.received) > 1
-
-    def __call__(self, number: int, frame: FrameType | None) -> None:
-        self.received.append(number)
-
-
-class _Pair:
-    """i-PI and the client in a run folder."""
-
-    def __init__(
-        self, folder: Path, start_file: str, prefix: str, interruption: Interruption, core: int | None
-    ) -> None:
-        self.folder = folder
-        self._interruption = interruption
-        self._log_start = self._log.stat().st_size if self._log.is_file() else 0
-        self._processes: dict[str, subprocess.Popen[bytes]] = {}
-        self._stopped: set[str] = set()
-        client = [sys.executable, "-m", "ipi_driver", "serve", "--config", "driver.yaml", "-S", prefix]
-        client += ["--stats", "stats.json", *(() if core is None else ("--threads", "1"))]
-        commands = {
-            # i-PI alone: it may need the client to finish its step, and tells it to exit
-            "i-pi": ending_with_parent([ipi_command(), "-S", prefix, "-V", "low", start_file]),
-            "client": deaf_to_queues(client),
-        }
-        for name, command in commands.items():
-            with (folder / f"{name}.log").open("ab") as log:
-                self._processes[name] = subprocess.Popen(
-                    command,
-                    cwd=folder,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    stdin=subprocess.DEVNULL,
-                    start_new_session=True,
-                    env=_environment(name),
-                )
-            if core is not None:
-                keep_on(self._processes[name].pid, core)
+    def __init__(self, folder: Path, start_file: str, facts: RunFacts | None) -> None:
+        self.folder, self.start_file = folder, start_file
+        self.first = int(xml.value((folder / start_file).read_text(), "step") or 0)
+        self.last = -1
+        self.alarm: Alarm | None = None
+        self._monitor = PropertyMonitor(folder)
+        self._keeper = CheckpointKeeper(folder)
+        self._watch = None if facts is None else facts.watch(folder)
 
     @property
-    def _log(self) -> Path:
-        return self.folder / "i-pi.log"
+    def made_a_step(self) -> bool:
+        return self.last > self.first or max(checkpoint_steps(self.folder).values(), default=0) > self.first
 
-    def running(self) -> bool:
-        """Whether both run."""
-        return all(process.poll() is None for process in self._processes.values())
+    def follow(self, pair: Pair, display: ProgressDisplay, interruption: Interruption) -> None:
+        """Until one of both has ended, a signal has come, or the physics is wrong; then end both."""
+        starting = self.folder / STARTING
+        while pair.running() and not interruption.number and self.alarm is None:
+            self._look(display)
+            if self.last >= 0 or (self._monitor.path is None and starting.exists() and has_rows(self.folder)):
+                starting.unlink(missing_ok=True)
+            self._keeper.look()
+            time.sleep(POLL)
+        if self.alarm is not None:
+            pair.stop()
+        elif interruption.number:
+            display.say("stopping i-PI, which writes its RESTART; interrupt again not to wait for it")
+            pair.stop()
+        else:
+            pair.follow()
+        self._look(display, final=True)
+        if self.last >= 0:
+            starting.unlink(missing_ok=True)
 
-    def follow(self) -> None:
-        """After one has ended give the other the time to do the same, else end it."""
-        self._wait(
-            lambda: all(p.poll() is not None for p in self._processes.values()), self._patience(_FOLLOW)
+    def _look(self, display: ProgressDisplay, final: bool = False) -> None:
+        now = self._monitor.update()
+        self.last = now.step
+        if now.step > self.first:
+            self._keeper.step_made()
+        if self._watch is not None and self.alarm is None:
+            self.alarm = self._watch.look(self._monitor.fresh, read_record(self.folder / RECORD))
+        if now.step >= 0:
+            display.update(now, final=final)
+
+    def check(self, total: int) -> None:
+        """Raise `UserError` where the physics is wrong; the states that it has reached are put aside."""
+        if self.alarm is None:
+            return
+        steps = checkpoint_steps(self.folder)
+        for path in (path for path, step in steps.items() if step > self.alarm.good_step):
+            path.rename(unused_name(path))
+        good = max(checkpoint_steps(self.folder).values(), default=0)
+        add_event(self.folder, "physics", self.alarm.reason, self.last)
+        kept = f"the checkpoint of step {good} is from before" if good else "no checkpoint is from before"
+        raise UserError(
+            f"the run has gone wrong: {self.alarm.reason} (of {total}); {kept}. A shorter time step, another model or "
+            "a relaxed start help; --watch sets the limits, `--watch off` takes them away"
         )
-        self.stop()
 
-    def stop(self) -> None:
-        """End both: i-PI first, which writes its RESTART and says EXIT to the client; what does not go is killed."""
-        for name, patience in (("i-pi", self._patience(_PATIENCE)), ("client", self._patience(_FOLLOW))):
-            process = self._processes.get(name)
-            if process is None or process.poll() is not None:
-                continue
-            self._stopped.add(name)
-            if name == "client" and self._wait(lambda p=process: p.poll() is not None, patience):  # type: ignore[misc]
-                continue
-            process.terminate()
-            if not self._wait(lambda p=process: p.poll() is not None, patience):  # type: ignore[misc]
-                process.kill()
-                process.wait()
-
-    def statuses(self) -> Statuses:
-        """Of both, and what i-PI has said since they were started."""
-        with self._log.open("rb") as log:
-            log.seek(self._log_start)
-            text = log.read().decode(errors="replace")
-        ipi, client = (
-            None if name in self._stopped else self._processes[name].returncode for name in ("i-pi", "client")
-        )
-        return Statuses(ipi, client, text)
-
-    def _patience(self, seconds: float) -> float:
-        return _NOTHING_TO_LOSE if is_starting(self.folder) else seconds
-
-    def _wait(self, done: Callable[[], bool], seconds: float) -> bool:
-        """Whether ``done`` came true in time; a second signal ends the patience."""
-        end = time.monotonic() + seconds
-        while not done():
-            if time.monotonic() > end or self._interruption.impatient:
-                return False
-            time.sleep(_POLL / 2)
-        return True
-
-
-def _environment(name: str) -> dict[str, str]:
-    """One thread for i-PI, whose arrays are small: more only take time from the model."""
-    if name != "i-pi":  # in the run folder, where relative paths would mean something else
-        paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-        return dict(os.environ) | {"PYTHONPATH": os.pathsep.join(os.path.abspath(p) for p in paths if p)}
-    return {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"} | os.environ
-
-
-def ipi_command() -> str:
-    """Path of ``i-pi``: beside this Python, else on the PATH."""
-    beside = Path(sys.executable).with_name("i-pi")
-    found = str(beside) if beside.is_file() else shutil.which("i-pi")
-    if found is None:
-        raise UserError("the command i-pi is missing; install it with `pip install ipi`")
-    return found
+    def finish(self) -> None:
+        """Remove what is of use while it runs only."""
+        self._keeper.finish()
+        (self.folder / RECORD).unlink(missing_ok=True)
 
 
 def run_simulation(
     folder: Path,
-    start_file: str = "input.xml",
+    start_file: str = INPUT,
     console: Console | None = None,
     one_core: bool | None = None,
+    restarts: int = DEFAULT,
 ) -> Outcome:
     """Run i-PI on ``start_file`` in ``folder`` with the client of its ``driver.yaml`` until the end.
 
     Both are kept on one core that no other run holds if ``one_core`` says so, or, where it is None, if the run is
-    faster then (`one_core_suits`).
+    faster then (`one_core_suits`). A client that dies is started again with i-PI, at most ``restarts`` times without
+    progress (`Restarts`).
     SIGINT, SIGTERM, SIGHUP, SIGUSR1 and SIGUSR2 end the run with a RESTART; a second one of the first three does not
     wait for it.
 
     Raises
     ------
     UserError
-        If i-PI or the client fails, or another launcher runs in the folder; `Interrupted` where there is no step yet.
+        If i-PI or the client fails, the physics is wrong (`PhysicsWatch`), or another launcher runs in the folder;
+        `Interrupted` where there is no step yet.
     """
-    text = (folder / start_file).read_text()
-    total = xml.total_steps(text, folder / start_file)
-    first = int(xml.value(text, "step") or 0)
+    total = xml.total_steps((folder / start_file).read_text(), folder / start_file)
     (folder / "EXIT").unlink(missing_ok=True)  # i-PI stops at this file, also if it is that of an earlier run
+    console = console or Console(stderr=True)
     # short, for the system's limit on the length of socket paths, and private, so that runs never meet
     with (
         locked(folder),
@@ -225,14 +157,27 @@ def run_simulation(
         tempfile.TemporaryDirectory(prefix="ipi-", dir="/tmp", ignore_cleanup_errors=True) as sockets,
         core_of_its_own(one_core_suits(folder) if one_core is None else one_core) as core,
     ):
-        pair = _Pair(folder, start_file, f"{sockets}/", interruption, core)
-        began = time.perf_counter()
-        try:
-            with ProgressDisplay(folder.name, first, total, console or Console(stderr=True)) as display:
-                last = _watch(folder, pair, display, interruption)
-        finally:
-            pair.stop()
-        ending = _ending(folder, pair.statuses(), last, total, interruption)
+        began, first = time.perf_counter(), _step(folder / start_file)
+        facts = read_facts(folder)
+        with ProgressDisplay(folder.name, first, total, console) as display:
+            if facts is not None:
+                display.say(facts.text)
+            again = Restarts(folder, restarts, display.say)
+            while True:
+                part = _Part(folder, start_file, facts)
+                try:
+                    pair = Pair(folder, start_file, f"{sockets}/", interruption, core)
+                    try:
+                        part.follow(pair, display, interruption)
+                    finally:
+                        pair.stop()
+                    ending = _ending(part, pair.statuses(), total, interruption)
+                    break
+                except RunFailed as failure:
+                    if interruption.number:
+                        raise
+                    start_file = again.after(failure, start_file, part.made_a_step)
+        part.finish()
         return Outcome(
             ending.step,
             first,
@@ -244,33 +189,17 @@ def run_simulation(
         )
 
 
-def _watch(folder: Path, pair: _Pair, display: ProgressDisplay, interruption: Interruption) -> int:
-    """Follow the run until it ends; returns the last step seen."""
-    monitor, starting = PropertyMonitor(folder), folder / STARTING
-    while pair.running() and not interruption.number:
-        now = monitor.update()
-        if now.step >= 0 or (monitor.path is None and starting.exists() and has_rows(folder)):
-            starting.unlink(missing_ok=True)
-        if now.step >= 0:
-            display.update(now)
-        time.sleep(_POLL)
-    if interruption.number:
-        display.say("stopping i-PI, which writes its RESTART; interrupt again not to wait for it")
-        pair.stop()
-    else:
-        pair.follow()
-    last = monitor.update()
-    if last.step >= 0:
-        starting.unlink(missing_ok=True)
-        display.update(last, final=True)
-    return last.step
+def _step(path: Path) -> int:
+    return int(xml.value(path.read_text(), "step") or 0)
 
 
-def _ending(folder: Path, statuses: Statuses, last: int, total: int, interruption: Interruption) -> Ending:
+def _ending(part: _Part, statuses: Statuses, total: int, interruption: Interruption) -> Ending:
+    folder = part.folder
     clean_restart(folder)
+    part.check(total)
     if interruption.number:
         statuses = Statuses(None, None, statuses.log)
-    ending = read_ending(folder, statuses, last, total)
+    ending = read_ending(folder, statuses, part.last, total)
     if ending.finished:  # a run without property file
         (folder / STARTING).unlink(missing_ok=True)
     elif interruption.number:
@@ -279,19 +208,3 @@ def _ending(folder: Path, statuses: Statuses, last: int, total: int, interruptio
             raise Interrupted(f"interrupted by {name} before the first step")
         ending = Ending(ending.step, False, f"interrupted by {name}")
     return ending
-
-
-@contextmanager
-def caught_signals() -> Iterator[Interruption]:
-    """Remember the signals that ask to end instead of dying of them."""
-    interruption = Interruption()
-    try:
-        before = {number: signal.signal(number, interruption) for number in heeded_signals()}
-    except ValueError:  # not the main thread: whoever called has the signals
-        yield interruption
-        return
-    try:
-        yield interruption
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -15,25 +15,41 @@ _SYMBOLS = {"electronvolt": "eV", "kelvin": "K", "": "a.u."}
 
 @dataclass(frozen=True)
 class Progress:
-    """Last complete row of the property file.
+    """One complete row of the property file.
 
     Attributes
     ----------
     step
         i-PI step; -1 before the first row.
-    temperature, conserved
+    temperature, conserved, potential
         In the unit that the file prints, NaN where it has no such column.
     change
         Of the conserved quantity since the first row.
-    text
-        Temperature (or potential) and conserved quantity with units, for a line of progress.
+    units
+        Of the temperature, the conserved quantity and the potential.
+    columns
+        Names of the columns that the file has.
     """
 
     step: int = -1
     temperature: float = math.nan
     conserved: float = math.nan
     change: float = math.nan
-    text: str = ""
+    potential: float = math.nan
+    units: tuple[str, str, str] = ("", "", "")
+    columns: frozenset[str] = frozenset()
+
+    @property
+    def text(self) -> str:
+        """Change of the conserved quantity and temperature, or the potential, with units, for a line of progress."""
+        parts = []
+        if not math.isnan(self.change):
+            parts.append(f"conserved {self.change:+.2g} {self.units[1]}")
+        if not math.isnan(self.temperature):
+            parts.append(f"T {self.temperature:.4g} {self.units[0]}")
+        elif not math.isnan(self.potential):  # a minimisation
+            parts.append(f"potential {self.potential:.9g} {self.units[2]}")
+        return "  ".join(parts)
 
 
 class PropertyMonitor:
@@ -54,9 +70,11 @@ class PropertyMonitor:
         self._columns: dict[str, tuple[int, str]] = {}
         self._first: float | None = None
         self.last = Progress()
+        self.fresh: list[Progress] = []
 
     def update(self) -> Progress:
-        """Read what is new; returns the last complete row."""
+        """Read what is new, all rows of which are then in ``fresh``; returns the last complete row."""
+        self.fresh = []
         if self.path is None or not self.path.is_file():
             return self.last
         if self.path.stat().st_size < self._offset:  # a new file took its place
@@ -74,23 +92,20 @@ class PropertyMonitor:
         if rows:
             if self._first is None:
                 self._first = self._value(rows[0], "conserved")
-            self._keep(rows[-1])
+            self.fresh = [read for row in rows if (read := self._read(row)) is not None]
+            self.last = self.fresh[-1] if self.fresh else self.last
         return self.last
 
-    def _keep(self, row: list[bytes]) -> None:
-        step, temperature = self._value(row, "step"), self._value(row, "temperature")
-        conserved = self._value(row, "conserved")
-        if math.isnan(step):
-            return
+    def _read(self, row: list[bytes]) -> Progress | None:
+        step, temperature, conserved, potential = (
+            self._value(row, name) for name in ("step", "temperature", "conserved", "potential")
+        )
+        if not math.isfinite(step):
+            return None
         change = conserved - (self._first if self._first is not None else math.nan)
-        parts = []
-        if not math.isnan(temperature):
-            parts.append(f"T {temperature:.4g} {self._unit('temperature')}")
-        elif not math.isnan(potential := self._value(row, "potential")):  # a minimisation
-            parts.append(f"potential {potential:.9g} {self._unit('potential')}")
-        if not math.isnan(conserved):
-            parts.append(f"conserved {conserved:.9g} {self._unit('conserved')} ({change:+.2g})")
-        self.last = Progress(int(step), temperature, conserved, change, "  ".join(parts))
+        units = (self._unit("temperature"), self._unit("conserved"), self._unit("potential"))
+        columns = frozenset(self._columns)
+        return Progress(int(step), temperature, conserved, change, potential, units, columns)
 
     def _value(self, row: list[bytes], name: str) -> float:
         column = self._columns.get(name, (len(row), ""))[0]
@@ -100,5 +115,5 @@ class PropertyMonitor:
             return math.nan
 
     def _unit(self, name: str) -> str:
-        unit = self._columns[name][1]
+        unit = self._columns.get(name, (0, ""))[1]
         return _SYMBOLS.get(unit, unit)

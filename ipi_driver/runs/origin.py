@@ -21,7 +21,7 @@ from ipi_driver.yaml_file import load_yaml
 
 ORIGIN = ".begun-from"
 """The record in a run folder; those of earlier versions have none."""
-_OF_MACHINE = ("device", "threads", "rotation_batch", "stats")
+_OF_MACHINE = ("device", "threads", "rotation_batch", "stats", "watch")
 """Settings of the client that leave an input what it is."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ from ipi_driver.shipped import find_shipped
 from ipi_driver.structure import Structure
 
 _HEAD = "# settings of `ipi-driver serve`; every key is also an option of the command\n"
-_CLIENT_KEYS = ("device", "dtype", "seed", "threads", "rotation_batch", "charge", "spin")
+_CLIENT_KEYS = ("device", "dtype", "seed", "threads", "rotation_batch", "charge", "spin", "watch")
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,8 @@ class Changes:
         Settings of the client; the seed is i-PI's too.
     structure
         Starting structure.
+    watch
+        Limits of the watch over the physics, or "off".
     """
 
     steps: int | None = None
@@ -66,6 +69,7 @@ class Changes:
     charge: float | None = None
     spin: int | None = None
     structure: Path | None = None
+    watch: str | dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         for name, smallest in (
@@ -123,11 +127,11 @@ def find_source(source: str | Path, changes: Changes) -> Source:
     return Source(path, {"endpoints": endpoints_of(path.read_text()), "input": path})
 
 
-def prepare(source: Source, output: Path, changes: Changes) -> None:
+def prepare(source: Source, output: Path, changes: Changes, lock: bool = True) -> None:
     """Copy the input to ``output`` with the changes applied; nothing is written if anything is wrong.
 
     A folder in which no step was done is used again, also if it is the input's own: what i-PI has written there is
-    removed, and nothing else.
+    removed, and nothing else. ``lock=False``: the caller holds the folder.
 
     Raises
     ------
@@ -175,7 +179,7 @@ def prepare(source: Source, output: Path, changes: Changes) -> None:
     _check_nothing_is_lost(source, output, changes.structure, name, [*copied, *map(Path, outside)])
 
     if output.exists():
-        with locked(output):
+        with locked(output) if lock else nullcontext():
             for path in written_files(output):
                 path.unlink()
     output.mkdir(parents=True, exist_ok=True)

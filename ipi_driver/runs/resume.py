@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,13 +16,17 @@ from ipi_driver.runs.folder import (
     INPUT,
     SETTINGS,
     STARTING,
+    checkpoint_steps,
     checkpoints,
+    damaged_checkpoints,
     is_run,
     is_starting,
+    keep_checkpoint,
     outputs,
     set_aside,
     swap_files,
 )
+from ipi_driver.runs.gaps import gaps
 from ipi_driver.runs.lock import locked
 from ipi_driver.runs.prepare import (
     Changes,
@@ -32,8 +37,9 @@ from ipi_driver.runs.prepare import (
     write_settings,
 )
 from ipi_driver.runs.sockets import with_free_ports
+from ipi_driver.whole_file import write_whole
 
-RESUMABLE = ("steps", "device", "threads", "rotation_batch")
+RESUMABLE = ("steps", "device", "threads", "rotation_batch", "watch")
 """Changes that leave a run what it was."""
 _STEP = re.compile(rb"Step:\s*(\d+)")
 _FRAMES = tuple(re.compile(first) for first in (rb"TITLE\b", rb"\{", rb"\s*#EXTRAS", rb"\s*\d+\s*$"))
@@ -62,17 +68,33 @@ def prepare_resume(output: Path, changes: Changes) -> str:
             f"--resume continues a run as it was; --{other[0]} belongs to a new run (give another --output)"
         )
     with locked(output):  # cutting the outputs of a run that goes on would destroy them
-        if max(checkpoints(output), default=0) > 0:
-            return _prepare_resume(output, changes)
-        if not is_starting(output):
-            set_aside(output)
-            (output / STARTING).touch()
-    prepare(Source((output / INPUT).resolve(), read_yaml(output / SETTINGS)), output, changes)
+        return go_on(output, changes)
+
+
+def go_on(output: Path, changes: Changes, say: Callable[[str], None] | None = None) -> str:
+    """As `prepare_resume`, of a run folder that the caller has locked.
+
+    No checkpoint is removed: what i-PI would overwrite gets another name (`keep_checkpoint`) until the run has made a
+    step. A damaged checkpoint is left out, which is said with the reason, as are rows that the outputs lack.
+    """
+    say = say or (lambda text: print(text, file=sys.stderr))
+    found, damaged = checkpoints(output), damaged_checkpoints(output)
+    done = max(found, default=0)
+    goes_on = f"the run goes on from {found[done].name} of step {done}" if done else "no other has a step"
+    for path, problem in damaged.items():
+        say(f"{path} is damaged ({problem}): {goes_on}")
+    if done > 0:
+        return _prepare_resume(output, changes, found, say)
+    if not is_starting(output):
+        set_aside(output)
+        (output / STARTING).touch()
+    prepare(Source((output / INPUT).resolve(), read_yaml(output / SETTINGS)), output, changes, lock=False)
     return INPUT
 
 
-def _prepare_resume(output: Path, changes: Changes) -> str:
-    found = checkpoints(output)
+def _prepare_resume(
+    output: Path, changes: Changes, found: dict[int, Path], say: Callable[[str], None]
+) -> str:
     done = max(found)
     text, input_text = found[done].read_text(), (output / INPUT).read_text()
     steps = changes.steps or xml.total_steps(input_text, output / INPUT)
@@ -80,7 +102,7 @@ def _prepare_resume(output: Path, changes: Changes) -> str:
         raise UserError(
             f"the run in {output} has done {done} of {steps} steps; continue it with a larger --steps"
         )
-    used = Changes(device=changes.device, threads=changes.threads, rotation_batch=changes.rotation_batch)
+    used = Changes(**{key: getattr(changes, key) for key in RESUMABLE if key != "steps"})
     settings = changed_settings(read_yaml(output / SETTINGS), used)
     check_settings(settings, str(output / SETTINGS))
 
@@ -93,24 +115,32 @@ def _prepare_resume(output: Path, changes: Changes) -> str:
             if old != new and old.mode == new.mode == "inet":
                 input_text = xml.with_port(input_text, old, int(new.address.rpartition(":")[2]))
     write_settings(output, settings)
-    (output / CONTINUE).write_text(by_hand(xml.with_total_steps(text, steps)))
-    (output / INPUT).write_text(xml.with_total_steps(input_text, steps))
+    _take(output, found[done], by_hand(xml.with_total_steps(text, steps)))
+    write_whole(output / INPUT, xml.with_total_steps(input_text, steps))
     for path in outputs(output):
         if not cut_after(path, done):
-            print(
-                f"{path} does not tell its steps and is not cut: it may repeat some after {done}",
-                file=sys.stderr,
-            )
+            say(f"{path} does not tell its steps and is not cut: it may repeat some after {done}")
     for path in swap_files(output):
         cut_swaps_from(path, done)
+    for gap in gaps(output, done):
+        say(gap)
     (output / STARTING).unlink(missing_ok=True)
-    for path in found.values():  # i-PI would keep them as #RESTART#0# and so on
-        if path.name != CONTINUE and not re.search(r"_\d+$", path.name):
-            path.unlink()
     stats = output / "stats.json"
     if stats.is_file():
         stats.rename(output / f"stats-to-{done}.json")
     return CONTINUE
+
+
+def _take(output: Path, chosen: Path, text: str) -> None:
+    """Make a checkpoint the one that i-PI starts from; the others, which it would overwrite, get other names."""
+    for path, step in checkpoint_steps(output).items():
+        # those with a number i-PI leaves as they are
+        if path != chosen and not re.search(r"_\d+$", path.name):
+            keep_checkpoint(path, step)
+    write_whole(output / CONTINUE, text)
+    # now it is there twice; i-PI would keep its own file as #RESTART#0# and so on
+    if chosen.name != CONTINUE and not re.search(r"_\d+$", chosen.name):
+        chosen.unlink(missing_ok=True)
 
 
 def by_hand(text: str) -> str:
@@ -152,26 +182,65 @@ def cut_swaps_from(path: Path, done: int) -> None:
         stream.truncate(end)
 
 
-def _end_of_rows(stream: BinaryIO, step: int) -> int | None:
-    """Where the rows up to ``step`` of a property file end; None where it has no column of steps."""
-    column: int | None = None
-    offset = 0
+def _lines(stream: BinaryIO, limit: int) -> Iterator[bytes]:
+    """The lines of a file up to a place within it."""
     for line in stream:
+        yield line[:limit]
+        limit -= len(line)
+        if limit <= 0:
+            return
+
+
+def _end_of_text(stream: BinaryIO) -> int:
+    """Size of a file without zero bytes at its end, which a power cut leaves of what was not written any more."""
+    end = stream.seek(0, 2)
+    while end:
+        start = max(0, end - (1 << 16))
+        stream.seek(start)
+        kept = len(stream.read(end - start).rstrip(b"\0"))
+        end = start + kept
+        if kept:
+            break
+    stream.seek(0)
+    return end
+
+
+def _end_of_rows(stream: BinaryIO, step: int) -> int | None:
+    """Where the rows up to ``step`` of a property file end; None where it has no column of steps.
+
+    Rows that cannot be read stay where good ones follow them.
+    """
+    column: int | None = None
+    offset = good = 0
+    for line in _lines(stream, _end_of_text(stream)):
+        offset += len(line)
         if header := _STEP_COLUMN.match(line):
             column = int(header[1]) - 1
         elif line.startswith(b"#") or column is None:
             pass
-        elif not line.endswith(b"\n") or float(line.split()[column]) > step:
+        elif not line.endswith(b"\n"):
             break
-        offset += len(line)
-    return offset if column is not None else None
+        elif (reached := _number(line, column)) is None:
+            continue
+        elif reached > step:
+            break
+        good = offset
+    return good if column is not None else None
+
+
+def _number(row: bytes, column: int) -> float | None:
+    """The number in a column of a row, where it has one."""
+    try:
+        return float(row.split()[column])
+    except (ValueError, IndexError):
+        return None
 
 
 def _end_of_frames(stream: BinaryIO, step: int, begins: re.Pattern[bytes], first: bytes) -> int:
     """Where the frames up to ``step`` of a trajectory end; their first lines match ``begins``, as ``first`` does."""
     start = offset = 0
     complete = known = True
-    for line in stream:
+    for line in _lines(stream, _end_of_text(stream)):
         complete = line.endswith(b"\n")
         if begins.match(line) or (not complete and first.startswith(line)):
             start, known = offset, False

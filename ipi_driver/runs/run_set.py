@@ -13,6 +13,7 @@ from ipi_driver.errors import UserError
 from ipi_driver.runs.execute import Interrupted, Outcome, caught_signals, run_simulation
 from ipi_driver.runs.folder import INPUT
 from ipi_driver.runs.prepare import Changes
+from ipi_driver.runs.restarts import DEFAULT
 from ipi_driver.runs.sets import RunSet, is_begun, open_set, prepare_cell
 
 
@@ -43,6 +44,7 @@ def run_set(
     console: Console,
     resume: bool = False,
     one_core: bool | None = None,
+    restarts: int = DEFAULT,
     summarize: Callable[[Path, Outcome], None] = lambda folder, outcome: None,
 ) -> SetOutcome:
     """Run every structure that is not finished; a failure is reported and the next is run.
@@ -57,7 +59,7 @@ def run_set(
         Of the command line.
     console
         Receives the messages.
-    resume, one_core
+    resume, one_core, restarts
         As in `prepare_resume` and `run_simulation`.
     summarize
         Called with the folder and the outcome of every cell that was run; its failure is reported and ends nothing.
@@ -79,7 +81,7 @@ def run_set(
                 break
             _say(console, f"cell {number} of {len(runs.structures)}: {name}")
             try:
-                outcome = _run_cell(runs, name, output / name, changes, console, one_core)
+                outcome = _run_cell(runs, name, output / name, changes, console, one_core, restarts)
             except Interrupted as error:
                 _say(console, f"{name}: {error}")
                 status = 130
@@ -105,7 +107,13 @@ def run_set(
 
 
 def _run_cell(
-    runs: RunSet, name: str, folder: Path, changes: Changes, console: Console, one_core: bool | None
+    runs: RunSet,
+    name: str,
+    folder: Path,
+    changes: Changes,
+    console: Console,
+    one_core: bool | None,
+    restarts: int,
 ) -> Outcome | None:
     """Run one cell; None where it was finished before."""
     begun = is_begun(folder)
@@ -115,7 +123,7 @@ def _run_cell(
         return None
     if begun and start_file == INPUT:
         _say(console, f"{name} has no checkpoint to go on from: it begins anew from step 0")
-    return run_simulation(folder, start_file, console, one_core)
+    return run_simulation(folder, start_file, console, one_core, restarts)
 
 
 def _summarize(

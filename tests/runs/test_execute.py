@@ -22,6 +22,7 @@ from ipi_driver.cli import main
 from ipi_driver.client.signals import OF_QUEUES
 from ipi_driver.ipi_files import edit as xml
 from ipi_driver.ipi_files.outputs import Run
+from ipi_driver.runs.events import read_events
 from ipi_driver.runs.folder import STARTING, checkpoints
 from ipi_driver.shipped import shipped_folder
 
@@ -83,12 +84,31 @@ def often(text: str) -> str:
     return text.replace("stride='10'", "stride='5'").replace("stride='1000'", "stride='20'")
 
 
-def test_a_run_whose_ipi_was_killed_is_resumed_to_the_same_files(place) -> None:
+def test_a_run_whose_ipi_or_client_was_killed_comes_to_the_same_files(place) -> None:
     """Outputs beyond the checkpoint are written again, and every number of them is that of one run."""
     place.copy("gas-nve", often)
     words = ("my-gas-nve", "--model", SLOW, "--average", "random", "--steps", 120)
     assert place.run(*words, "--output", "whole")[0] == 0
-    process = place.start(*words, "--output", "parts")
+    names = {path.name for path in (place.folder / "whole").glob("simulation.*")} - {"simulation.chk"}
+    assert len(names) == 5
+
+    process, again = place.start(*words, "--output", "again"), place.folder / "again"
+    for number, row in ((signal.SIGKILL, 4), (signal.SIGSEGV, 9)):
+        wait_for(lambda row=row: len(rows(again)) > row)
+        os.kill(children(again)["client"], number)
+    output, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    for name in names:
+        assert (again / name).read_bytes() == (place.folder / "whole" / name).read_bytes(), name
+    for number in (signal.SIGKILL, signal.SIGSEGV):
+        assert re.search(rf"the client was killed by {number.name} at step \d+ of 120; started again", errors)
+    happened = read_events(again)
+    assert [event["kind"] for event in happened] == ["restart", "restart"]
+    assert json.loads((again / "summary.json").read_text())["restarts"] == 2
+    assert re.search("restarts.* 2", output)
+    assert not [path for path in again.iterdir() if "kept" in path.name or path.name == ".last-request"]
+
+    process = place.start(*words, "--output", "parts", "--restarts", 0)
     parts = place.folder / "parts"
     wait_for(lambda: len(rows(parts)) > 7)  # step 35: 15 after the checkpoint
     os.kill(children(parts)["i-PI"], signal.SIGKILL)
@@ -102,8 +122,6 @@ def test_a_run_whose_ipi_was_killed_is_resumed_to_the_same_files(place) -> None:
 
     status, _, errors = place.run("my-gas-nve", "--resume", "--output", "parts")
     assert status == 0, errors
-    names = {path.name for path in (place.folder / "whole").glob("simulation.*")} - {"simulation.chk"}
-    assert len(names) == 5
     for name in names:
         assert (parts / name).read_bytes() == (place.folder / "whole" / name).read_bytes(), name
     counts = json.loads((parts / "summary.json").read_text())["endpoints"]["unix gas-nve-model"]
@@ -375,7 +393,7 @@ def test_interruption_before_the_first_step_leaves_a_folder_that_can_be_used(pla
 
 
 def test_a_run_killed_before_its_first_checkpoint_is_resumed_from_the_start(place) -> None:
-    process = place.start("gas-nve", "--model", SLOW, "--seed", 5, "--output", "run")
+    process = place.start("gas-nve", "--model", SLOW, "--seed", 5, "--output", "run", "--restarts", 0)
     folder = place.folder / "run"
     wait_for(lambda: len(rows(folder)) > 1 and not (folder / ".starting").exists())
     os.kill(children(folder)["i-PI"], signal.SIGKILL)
@@ -420,7 +438,8 @@ def test_two_runs_at_once_and_a_killed_client(place) -> None:
     mine = place.copy("gas-nve", inet)
     (mine / "driver.yaml").unlink()
     (mine / "input.xml").rename(mine / "over-network.xml")
-    process = place.start("gas-nve", "--model", MODEL, "--steps", 1000000, "--output", "run")
+    words = ("gas-nve", "--model", MODEL, "--steps", 1000000, "--restarts", 0)
+    process = place.start(*words, "--output", "run")
     other = place.start(mine / "over-network.xml", "--model", MODEL, "--steps", 1000000)
     folder, second = place.folder / "run", place.folder / "runs" / "over-network"
     wait_for(lambda: len(rows(folder)) > 3 and len(rows(second)) > 3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from xml.etree import ElementTree
@@ -332,6 +333,48 @@ def test_trajectories_of_ipi_are_cut_between_frames(format: str, tmp_path: Path)
         assert path.read_bytes() == kept
 
 
+ZEROS = b"\0" * 4096
+
+
+def test_zero_bytes_at_the_end_cost_no_frame(tmp_path: Path) -> None:
+    """A power cut leaves them where a file had been made longer and not been written."""
+    path = tmp_path / "out"
+    kept = frames(path, "xyz", range(0, 21, 10))
+    for rest in (ZEROS, ZEROS * 40, b"2\n# CELL(abcABC): 1" + ZEROS):
+        path.write_bytes(kept + rest)
+        assert cut_after(path, 20)
+        assert path.read_bytes() == kept
+    path.write_bytes(PROPERTIES.encode() + ZEROS)
+    assert cut_after(path, 10)
+    assert path.read_text() == PROPERTIES
+
+
+def test_a_row_that_cannot_be_read_is_left_between_good_ones(tmp_path: Path) -> None:
+    path, lines = tmp_path / "out", PROPERTIES.splitlines(keepends=True)
+    lines[3] = " 2.5e-3 what\n"
+    for step, n_lines in ((10, 5), (9, 3), (5, 3)):
+        path.write_text("".join(lines))
+        assert cut_after(path, step)
+        assert path.read_text() == "".join(lines[:n_lines])
+
+
+def test_what_the_outputs_lack_is_reported(tmp_path: Path, capsys) -> None:
+    folder = tmp_path / "run"
+    prepare(find_source("gas-nvt", Changes()), folder, Changes(model=MODEL, steps=50))
+    checkpoint(folder, "RESTART", 40)
+    header = "# column   1     --> step : s\n"
+    (folder / "simulation.out").write_text(header + "".join(f" {k:.4e}\n" for k in range(31)))
+    frames(folder / "simulation.pos_0.xyz", "xyz", range(41))
+    frames(folder / "simulation.vel_0.xyz", "xyz", range(21))
+    (folder / "simulation.spread").write_text("".join(f" #EXTRAS(a)# Step:  {k}\n 1\n" for k in range(41)))
+    prepare_resume(folder, Changes())
+    said = capsys.readouterr().err
+    assert "simulation.out ends at step 30, the checkpoint is of step 40: 10 rows are missing" in said
+    assert "simulation.vel_0.xyz ends at step 20, the checkpoint is of step 40: 20 frames are missing" in said
+    assert "simulation.for is not there: its 41 frames up to step 40 are lost" in said
+    assert len(said.splitlines()) == 3
+
+
 def test_outputs_that_do_not_tell_their_steps_are_left(tmp_path: Path) -> None:
     path = tmp_path / "out"
     for text in (frames(path, "bin", range(0, 41, 10)), b"# column   1     --> potential : V\n 1.0\n 2.0\n"):
@@ -340,10 +383,57 @@ def test_outputs_that_do_not_tell_their_steps_are_left(tmp_path: Path) -> None:
         assert path.read_bytes() == text
 
 
-def checkpoint(folder: Path, name: str, step: int, end: str = "</simulation>\n") -> None:
-    (folder / name).write_text(
-        f"<!-- i-PI -->\n<simulation>\n<step>{step}</step>\n<total_steps>50</total_steps>\n{end}"
-    )
+STATE = """<system><motion mode='dynamics'><dynamics mode='nvt'><thermostat><ethermo> -7.49e-03</ethermo></thermostat>
+</dynamics></motion><beads natoms='3' nbeads='1'>
+<q shape='(1, 9)'>[ 2.92e-02, 3.59e-02, 7.65e-02, 1.03e+00, 7.87e-01, -1.1e+00, -1.49e+00, 8.56e-01, -1.0e-01 ]</q>
+<p shape='(1, 9)'>[ -3.43e-01, 1.67, 1.45, 4.56e-01, -1.49, -2.03, -1.12e-01, -1.79e-01, 5.87e-01 ]</p>
+<m shape='(3)'> [ 2.9165e+04, 1.8373e+03, 1.8373e+03 ] </m> <names shape='(3)'> [ O, H, H ] </names></beads>
+<cell shape='(3, 3)'> [ 56.0, 0.0, 0.0, 0.0, 56.0, 0.0, 0.0, 0.0, 56.0 ] </cell></system>
+"""
+
+
+def checkpoint(folder: Path, name: str, step: int, end: str = "</simulation>\n") -> Path:
+    text = f"<!-- i-PI -->\n<simulation>\n<step>{step}</step>\n<total_steps>{max(step, 50)}</total_steps>\n"
+    (folder / name).write_text(text + STATE + end)
+    return folder / name
+
+
+DAMAGES = {
+    "a zeroed block": (lambda text: "\0" * 80 + text[80:], "not well-formed"),
+    "a letter in a number": (lambda text: text.replace("1.03e+00", "1.0ee+00"), "1.0ee+00"),
+    "a letter in the thermostat": (lambda text: text.replace("-7.49e-03", "-7.4x9e-03"), "-7.4x9e-03"),
+    "no beads": (lambda text: re.sub("<beads.*</beads>", "", text, flags=re.DOTALL), "no <beads>"),
+    "not a number": (lambda text: text.replace("7.87e-01", "nan"), "<q> has a number that is not finite"),
+    "an infinite momentum": (lambda text: text.replace("4.56e-01", "inf"), "<p> has a number that is not"),
+    "a number lost": (lambda text: text.replace(" 1.45,", ""), "<p> has 8 entries instead of 9"),
+    "other atoms": (lambda text: text.replace("natoms='3'", "natoms='4'"), "<q> has 9 numbers instead of 12"),
+    "too many steps": (lambda text: text.replace("<step>40", "<step>99999999"), "beyond its <total_steps>"),
+    "steps below zero": (lambda text: text.replace("<step>40", "<step>-40"), "its <step> is '-40'"),
+    "cut": (lambda text: text[:-30], "not well-formed"),
+    "empty": (lambda text: "", "not well-formed"),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGES)
+def test_a_damaged_checkpoint_is_left_out_and_none_is_lost(case: str, tmp_path: Path, capsys) -> None:
+    """The older one is taken, which is said with the reason, and stays until i-PI has made a step."""
+    folder = tmp_path / "run"
+    prepare(find_source("gas-nvt", Changes()), folder, Changes(model=MODEL, steps=50))
+    damage, problem = DAMAGES[case]
+    newest = checkpoint(folder, "RESTART", 40)
+    newest.write_text(damage(newest.read_text()))
+    broken = newest.read_text()
+    good = checkpoint(folder, "simulation.chk", 20).read_text()
+    checkpoint(folder, "continue.xml", 10)
+    name = prepare_resume(folder, Changes())
+    assert xml.value((folder / name).read_text(), "step") == "20"
+    said = capsys.readouterr().err
+    assert f"{newest} is damaged (" in said
+    assert problem in said
+    assert "the run goes on from simulation.chk of step 20" in said
+    assert newest.read_text() == broken
+    assert (folder / name).read_text().partition("<system")[2] == good.partition("<system")[2]
+    assert sorted(checkpoints(folder)) == [10, 20]  # the one of step 10, too
 
 
 def test_a_launcher_killed_before_it_saw_the_first_step_loses_nothing(tmp_path: Path) -> None:
@@ -431,7 +521,8 @@ def test_a_checkpoint_of_another_run_is_an_input(tmp_path: Path, monkeypatch: py
     }
     name = prepare_resume(folder, Changes())
     assert xml.value((folder / name).read_text(), "step") == "30"
-    assert {step: path.name for step, path in checkpoints(folder).items()} == {30: "continue.xml"}
+    names = {step: path.name for step, path in checkpoints(folder).items()}
+    assert names == {30: "continue.xml", 20: "simulation.chk.kept-20"}
     assert {"init.chk", "other.xml", "simulation.chk.old"} <= {path.name for path in folder.iterdir()}
 
     monkeypatch.chdir(tmp_path)
@@ -551,7 +642,8 @@ def test_monitor_reads_what_is_new(tmp_path: Path) -> None:
     with path.open("a") as file:
         file.write("25\n 2.0 -3.0\n")
     assert (monitor.update().step, monitor.last.change) == (2, 0.5)
-    assert monitor.last.text == "conserved -3 eV (+0.5)"
+    assert [row.step for row in monitor.fresh] == [1, 2]
+    assert monitor.last.text == "conserved +0.5 eV"
 
 
 def test_atoms_that_ipi_would_wrap_are_periodic(tmp_path: Path) -> None:

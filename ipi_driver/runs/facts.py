@@ -1,0 +1,73 @@
+"""What a run is of: the first line that `ipi-driver run` prints, and what watches over it need to know."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import ase
+import numpy as np
+
+from ipi_driver.client.settings import ServeSettings, make_settings, read_yaml
+from ipi_driver.errors import UserError
+from ipi_driver.ipi_files.template import read_template
+from ipi_driver.rotations.quadrature import quadrature
+from ipi_driver.runs.folder import INPUT, SETTINGS
+from ipi_driver.runs.watch import PhysicsWatch
+from ipi_driver.structure import Structure
+
+
+@dataclass(frozen=True, eq=False)
+class RunFacts:
+    """Structure and settings of a run folder."""
+
+    structure: Structure
+    settings: ServeSettings
+
+    @property
+    def text(self) -> str:
+        """Formula, atoms, cell, periodic directions, model, averages, device."""
+        return f"{describe(self.structure)}; {describe_model(self.settings)}"
+
+    def watch(self, folder: Path) -> PhysicsWatch:
+        """The watch over the physics with the limits of ``driver.yaml``."""
+        structure = self.structure
+        return PhysicsWatch(folder, structure.n_atoms, not structure.periodic, self.settings.watch)
+
+
+def read_facts(folder: Path) -> RunFacts | None:
+    """Facts of a run folder; None where its settings are wrong, which the client says."""
+    try:
+        settings = make_settings(read_yaml(folder / SETTINGS), str(folder / SETTINGS))
+        source = settings.structure or settings.input or folder / INPUT
+        return RunFacts(read_template(source, settings.pbc), settings)
+    except UserError:
+        return None
+
+
+def describe(structure: Structure) -> str:
+    """``H2O, 3 atoms, isolated`` or ``H128O64, 192 atoms, periodic, 12.42 × 12.42 × 12.42 Å``."""
+    formula = ase.Atoms(numbers=structure.numbers).get_chemical_formula()
+    text = f"{formula}, {structure.n_atoms} atom{'s' if structure.n_atoms != 1 else ''}"
+    if not structure.periodic:
+        return f"{text}, isolated"
+    directions = "".join(axis for axis, periodic in zip("xyz", structure.pbc, strict=True) if periodic)
+    cell = ase.cell.Cell(structure.cell)
+    lengths = " × ".join(f"{x:.4g}" for x in cell.lengths())
+    angles = "" if np.allclose(cell.angles(), 90.0, atol=1e-3) else _angles(cell)
+    return f"{text}, periodic{'' if directions == 'xyz' else f' along {directions}'}, {lengths} Å{angles}"
+
+
+def _angles(cell: ase.cell.Cell) -> str:
+    return " (" + ", ".join(f"{angle:.4g}°" for angle in cell.angles()) + ")"
+
+
+def describe_model(settings: ServeSettings) -> str:
+    """``model pet-water-s, average 2i (36 rotations) and none, cpu``."""
+    names = dict.fromkeys(endpoint.average for endpoint in settings.endpoints)
+    averages = []
+    for name in sorted(names, key=lambda name: name == "none"):
+        n = len(quadrature(name))
+        averages.append(f"{name} ({n} rotations)" if n > 1 else name)
+    model = settings.model.rpartition("/")[2] if "?" not in settings.model else settings.model
+    return f"model {model}, average {' and '.join(averages)}, {settings.device}"

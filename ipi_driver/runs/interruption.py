@@ -1,0 +1,53 @@
+"""The signals that ask a run to end."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import FrameType
+
+from ipi_driver.client.signals import OF_QUEUES, heeded_signals
+from ipi_driver.errors import UserError
+
+
+class Interrupted(UserError):
+    """A signal ended the run before its first step."""
+
+    status = 130
+
+
+@dataclass
+class Interruption:
+    """Signals received so far."""
+
+    received: list[int] = field(default_factory=list)
+
+    @property
+    def number(self) -> int:
+        return self.received[0] if self.received else 0
+
+    @property
+    def impatient(self) -> bool:
+        """Whether it was said twice; what a queue sends some time before its SIGTERM is not the first time."""
+        return sum(number not in OF_QUEUES for number in self.received) > 1
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        self.received.append(number)
+
+
+@contextmanager
+def caught_signals() -> Iterator[Interruption]:
+    """Remember the signals that ask to end instead of dying of them."""
+    interruption = Interruption()
+    try:
+        before = {number: signal.signal(number, interruption) for number in heeded_signals()}
+    except ValueError:  # not the main thread: whoever called has the signals
+        yield interruption
+        return
+    try:
+        yield interruption
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,82 @@
+"""Copies of the checkpoints that i-PI overwrites, so that one complete state is there at any time.
+
+i-PI writes a checkpoint over the one before: a power cut in that moment leaves neither. And a run that goes wrong
+writes states that are of no use; the ones before are.
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from pathlib import Path
+
+from ipi_driver.ipi_files import edit as xml
+from ipi_driver.ipi_files.checkpoint import checkpoint_problem
+from ipi_driver.runs.folder import INPUT, checkpoint_steps, keep_checkpoint, kept_checkpoints
+
+_COPIES = 2
+"""Of each checkpoint: the last one may already hold what makes a run go wrong."""
+
+
+class CheckpointKeeper:
+    """Copies each new checkpoint of a running simulation under a name of its own.
+
+    Parameters
+    ----------
+    folder
+        The run folder, before i-PI is started in it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._before = kept_checkpoints(folder)
+        names = xml.checkpoint_names((folder / INPUT).read_text(errors="replace"))
+        self._files = [folder / name for name in names if name != "RESTART"]
+        self._seen = {path: _changed(path) for path in self._files}
+
+    def look(self) -> bool:
+        """Copy what is new and complete; whether there was anything."""
+        new = False
+        for path in self._files:
+            changed = _changed(path)
+            if changed is None or changed == self._seen[path] or checkpoint_problem(path) is not None:
+                continue
+            self._seen[path] = changed
+            with suppress(OSError):
+                keep_checkpoint(path, int(xml.value(path.read_text(), "step") or 0), copy=True)
+                new = True
+                for old in self._copies(path)[:-_COPIES]:
+                    old.unlink(missing_ok=True)
+        return new
+
+    def step_made(self) -> None:
+        """Remove the checkpoints that are older than the one that i-PI has just made a step from."""
+        for path in self._before:
+            path.unlink(missing_ok=True)
+        self._before = []
+
+    def finish(self) -> None:
+        """Remove the copies where i-PI's own checkpoints hold the last state."""
+        kept = set(kept_checkpoints(self._folder))
+        steps = checkpoint_steps(self._folder)
+        own = max((step for path, step in steps.items() if path not in kept), default=-1)
+        if own >= max((steps[path] for path in kept if path in steps), default=0):
+            for path in kept:
+                path.unlink(missing_ok=True)
+
+    def _copies(self, path: Path) -> list[Path]:
+        """Copies of one checkpoint, the oldest first, without those that were there at the start."""
+        own = [
+            kept
+            for kept in kept_checkpoints(self._folder)
+            if kept.name.startswith(f"{path.name}.") and kept not in self._before
+        ]
+        return sorted(own, key=lambda kept: int(re.findall(r"\d+", kept.name)[-1]))
+
+
+def _changed(path: Path) -> tuple[int, int] | None:
+    try:
+        state = path.stat()
+    except OSError:
+        return None
+    return state.st_mtime_ns, state.st_size

@@ -1,0 +1,140 @@
+"""i-PI and the client as two processes in a run folder: started, watched, ended.
+
+Both get sessions of their own, so that an interruption reaches the launcher alone; it then asks i-PI to write a RESTART
+and to stop, and the client follows. Whatever happens, neither is left behind.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from ipi_driver.client.record import RECORD
+from ipi_driver.errors import UserError
+from ipi_driver.runs.cores import keep_on
+from ipi_driver.runs.ending import Statuses
+from ipi_driver.runs.folder import is_starting
+from ipi_driver.runs.interruption import Interruption
+from ipi_driver.runs.orphans import deaf_to_queues, ending_with_parent
+
+POLL = 0.1
+_PATIENCE = 60.0
+"""Seconds for i-PI to write its RESTART after it has been asked to stop; then it is killed."""
+_FOLLOW = 10.0
+"""Seconds for the one to end by itself after the other has ended."""
+_KILLED = 2.0
+"""The same after the client was killed: i-PI, which sees its connection reset, then often waits for ever."""
+_NOTHING_TO_LOSE = 3.0
+"""Both of these before the first step, where there is no RESTART and i-PI, which waits for forces, hears nothing."""
+
+
+class Pair:
+    """i-PI and the client in a run folder."""
+
+    def __init__(
+        self, folder: Path, start_file: str, prefix: str, interruption: Interruption, core: int | None
+    ) -> None:
+        self.folder = folder
+        self._interruption = interruption
+        self._log_start = self._log.stat().st_size if self._log.is_file() else 0
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._stopped: set[str] = set()
+        client = [sys.executable, "-m", "ipi_driver", "serve", "--config", "driver.yaml", "-S", prefix]
+        client += ["--stats", "stats.json", "--record", RECORD, *(() if core is None else ("--threads", "1"))]
+        commands = {
+            # i-PI alone: it may need the client to finish its step, and tells it to exit
+            "i-pi": ending_with_parent([ipi_command(), "-S", prefix, "-V", "low", start_file]),
+            "client": deaf_to_queues(client),
+        }
+        for name, command in commands.items():
+            with (folder / f"{name}.log").open("ab") as log:
+                self._processes[name] = subprocess.Popen(
+                    command,
+                    cwd=folder,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    stdin=subprocess.DEVNULL,
+                    start_new_session=True,
+                    env=_environment(name),
+                )
+            if core is not None:
+                keep_on(self._processes[name].pid, core)
+
+    @property
+    def _log(self) -> Path:
+        return self.folder / "i-pi.log"
+
+    def running(self) -> bool:
+        """Whether both run."""
+        return all(process.poll() is None for process in self._processes.values())
+
+    def process_id(self, name: str) -> int:
+        """Of "i-pi" or "client"."""
+        return self._processes[name].pid
+
+    def follow(self) -> None:
+        """After one has ended give the other the time to do the same, else end it."""
+        killed = (self._processes["client"].poll() or 0) < 0
+        self._wait(
+            lambda: all(p.poll() is not None for p in self._processes.values()),
+            self._patience(_KILLED if killed else _FOLLOW),
+        )
+        self.stop()
+
+    def stop(self) -> None:
+        """End both: i-PI first, which writes its RESTART and says EXIT to the client; what does not go is killed."""
+        for name, patience in (("i-pi", self._patience(_PATIENCE)), ("client", self._patience(_FOLLOW))):
+            process = self._processes.get(name)
+            if process is None or process.poll() is not None:
+                continue
+            self._stopped.add(name)
+            if name == "client" and self._wait(lambda p=process: p.poll() is not None, patience):  # type: ignore[misc]
+                continue
+            process.terminate()
+            if not self._wait(lambda p=process: p.poll() is not None, patience):  # type: ignore[misc]
+                process.kill()
+                process.wait()
+
+    def statuses(self) -> Statuses:
+        """Of both, and what i-PI has said since they were started."""
+        with self._log.open("rb") as log:
+            log.seek(self._log_start)
+            text = log.read().decode(errors="replace")
+        ipi, client = (
+            None if name in self._stopped else self._processes[name].returncode for name in ("i-pi", "client")
+        )
+        return Statuses(ipi, client, text)
+
+    def _patience(self, seconds: float) -> float:
+        return _NOTHING_TO_LOSE if is_starting(self.folder) else seconds
+
+    def _wait(self, done: Callable[[], bool], seconds: float) -> bool:
+        """Whether ``done`` came true in time; a second signal ends the patience."""
+        end = time.monotonic() + seconds
+        while not done():
+            if time.monotonic() > end or self._interruption.impatient:
+                return False
+            time.sleep(POLL / 2)
+        return True
+
+
+def _environment(name: str) -> dict[str, str]:
+    """One thread for i-PI, whose arrays are small: more only take time from the model."""
+    if name != "i-pi":  # in the run folder, where relative paths would mean something else
+        paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+        return dict(os.environ) | {"PYTHONPATH": os.pathsep.join(os.path.abspath(p) for p in paths if p)}
+    return {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"} | os.environ
+
+
+def ipi_command() -> str:
+    """Path of ``i-pi``: beside this Python, else on the PATH."""
+    beside = Path(sys.executable).with_name("i-pi")
+    found = str(beside) if beside.is_file() else shutil.which("i-pi")
+    if found is None:
+        raise UserError("the command i-pi is missing; install it with `pip install ipi`")
+    return found

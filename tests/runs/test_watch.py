@@ -1,0 +1,121 @@
+"""The watch over the physics of a run: sound runs pass, wrong ones end with the reason and a checkpoint from before."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from runs_place import error_line
+
+from ipi_driver.client.record import Recorded
+from ipi_driver.client.settings import ServeSettings, WatchSettings
+from ipi_driver.errors import UserError
+from ipi_driver.runs.folder import checkpoints
+from ipi_driver.runs.monitor import Progress
+from ipi_driver.runs.prepare import Changes, find_source, prepare
+from ipi_driver.runs.watch import Alarm, PhysicsWatch
+from ipi_driver.shipped import shipped_folder
+from ipi_driver.units import BOHR
+
+COLUMNS = frozenset({"temperature", "conserved"})
+
+
+def watch(name: str, n_atoms: int, limits: WatchSettings | None = None) -> PhysicsWatch:
+    folder = shipped_folder("inputs") / name
+    return PhysicsWatch(folder, n_atoms, not name.startswith("liquid"), limits or WatchSettings())
+
+
+def rows(temperatures: np.ndarray, conserved: np.ndarray | float = 0.0) -> list[Progress]:
+    energies = np.broadcast_to(conserved, len(temperatures))
+    return [
+        Progress(step, float(t), float(e), units=("K", "eV", "eV"), columns=COLUMNS)
+        for step, (t, e) in enumerate(zip(temperatures, energies, strict=True))
+    ]
+
+
+@pytest.mark.parametrize(("name", "n_atoms"), [("gas-nvt", 3), ("gas-nve", 2), ("liquid-nvt", 192)])
+def test_thermal_fluctuations_are_sound(name: str, n_atoms: int) -> None:
+    """Rows of the Maxwell-Boltzmann distribution, and a start at rest, or hot."""
+    rng, n_degrees = np.random.default_rng(1), 3 * n_atoms - 3
+    for start in (1e-3, 2000.0):
+        temperatures = 300.0 * rng.chisquare(n_degrees, 20_000) / n_degrees
+        temperatures[0] = start
+        assert watch(name, n_atoms).look(rows(temperatures), None) is None
+
+
+def test_a_temperature_that_no_thermostat_gives() -> None:
+    temperatures = np.full(40, 300.0)
+    temperatures[30:] = 14754.0
+    alarm = watch("gas-nvt", 3).look(rows(temperatures), None)
+    assert alarm == Alarm("the temperature is 1.475e+04 K, 49.2 times the 300 K of the run at step 32", 29)
+    temperatures[30:] = np.nan
+    alarm = watch("gas-nvt", 3).look(rows(temperatures), None)
+    assert alarm is not None
+    assert alarm.reason == "the temperature is nan at step 30"
+    temperatures[30:] = 14754.0
+    for limits in (WatchSettings(temperature=60.0), WatchSettings.off()):
+        assert watch("gas-nvt", 3, limits).look(rows(temperatures), None) is None
+
+
+def test_a_conserved_quantity_that_runs_away() -> None:
+    """By 0.2 eV per atom and ps; not one that random frames heat by 1 meV, nor a jump at the start."""
+    n_atoms, n = 3, 1000  # of 5 fs
+    times = 5e-3 * np.arange(n)
+    noise = 0.02 * np.random.default_rng(0).normal(size=n)
+    temperatures = np.full(n, 300.0)
+    jump = np.where(times > 0.1, 30.0, 0.0)
+    assert (
+        watch("gas-nvt", n_atoms).look(rows(temperatures, 1e-3 * n_atoms * times + noise + jump), None)
+        is None
+    )
+    turn = np.maximum(times - 1.0, 0.0)
+    alarm = watch("gas-nvt", n_atoms).look(rows(temperatures, -0.2 * n_atoms * turn + noise), None)
+    assert alarm is not None
+    assert "the conserved quantity changes by -0.199 eV per atom and ps at step" in alarm.reason
+    assert alarm.good_step * 5e-3 < 1.5
+    limits = WatchSettings(conserved=None)
+    assert watch("gas-nvt", n_atoms, limits).look(rows(temperatures, 9.0 * turn), None) is None
+
+
+def test_atoms_that_fly_apart() -> None:
+    water = np.array([[0.0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]])
+    far = water + np.array([[0.0, 0, 0], [60.0, 0, 0], [0, 0, 0]])
+    seen = [Recorded(np.eye(3), x / BOHR, count) for count, x in enumerate((water, far), start=1)]
+    gas = watch("gas-nve", 3)
+    assert gas.look(rows(np.full(5, 300.0)), seen[0]) is None
+    assert gas.look([], seen[1]) == Alarm("the atoms fly apart: one is 60.96 Å from all others", 4)
+    liquid = watch("liquid-nvt", 3)  # whose atoms leave the cell on one side
+    assert [liquid.look([], record) for record in seen] == [None, None]
+    dissociated = watch("gas-nve", 3)
+    assert [dissociated.look([], record) for record in reversed(seen)] == [None, None]
+
+
+def test_settings_of_the_watch() -> None:
+    base = {"model": "m", "endpoints": [{"unix": "a"}]}
+    off = ServeSettings.model_validate({**base, "watch": False}).watch
+    assert (off.temperature, off.conserved, off.distance) == (None, None, None)
+    some = ServeSettings.model_validate({**base, "watch": {"distance": "off", "temperature": 20}}).watch
+    assert (some.temperature, some.conserved, some.distance) == (20.0, 0.1, None)
+    with pytest.raises(UserError, match=r"unknown key `watch.heat`; known: temperature, conserved, distance"):
+        prepare(find_source("gas-nve", Changes()), Path("nowhere"), Changes(watch={"heat": 3.0}))
+
+
+def test_an_exploded_run_is_not_finished(place) -> None:
+    """Springs with a time step at which they gain energy: the last checkpoint before it is kept."""
+
+    def explosive(text: str) -> str:
+        text = text.replace("0.5 </timestep>", "2.8 </timestep>").replace("stride='10'", "stride='1'")
+        return text.replace("stride='1000'", "stride='2'")
+
+    place.copy("gas-nve", explosive)
+    status, _, errors = place.run(
+        "my-gas-nve", "--model", "ase:slow_water.Water?delay=0.3", "--steps", 400, "--output", "run"
+    )
+    assert status == 2, errors
+    assert "the run has gone wrong: the" in error_line(errors)
+    folder = place.folder / "run"
+    good = max(checkpoints(folder), default=0)
+    assert f"the checkpoint of step {good} is from before" in error_line(errors)
+    assert 0 < good < 400
+    assert not (folder / "summary.json").exists()
