@@ -19,8 +19,8 @@ from ipi_driver.errors import UserError
 from ipi_driver.observables.angular import (
     angular_momentum,
     dominant_frequency,
-    mean_torque,
     precession_rate,
+    rms_torque,
     torque,
     torque_of_rounding,
     turning_angle,
@@ -137,8 +137,10 @@ def _add_torque(analysis: Analysis, system: System, options: Options, progress: 
         series.append(torque(run.masses[atoms], whole, snapshot.forces[atoms]))
         digits.append(torque_of_rounding(run.masses[atoms], whole, snapshot.forces[atoms]))
     torques = np.array(series)
-    analysis.scalars["torque"] = Scalar.of("mean torque |T|", mean_torque(torques, spacing), "meV", 1e3)
-    floor = 1e3 * float(np.mean(digits))
+    analysis.scalars["torque"] = Scalar.of(
+        "torque |T|, root mean square", rms_torque(torques, spacing), "meV", 1e3
+    )
+    floor = 1e3 * float(np.sqrt(np.mean(np.square(digits))))
     analysis.scalars["torque_digits"] = Scalar(
         "... that the digits of the files explain", floor, float("nan"), "meV"
     )
@@ -148,7 +150,7 @@ def _add_torque(analysis: Analysis, system: System, options: Options, progress: 
 
 
 def _add_torque_against_average(analysis: Analysis, system: System, options: Options) -> None:
-    """Mean torque of a potential under each average, on snapshots of the run (at equal distances)."""
+    """Root-mean-square torque of a potential under each average, on snapshots of the run (at equal distances)."""
     from ipi_driver.potentials.registry import load_potential
 
     run, molecule = system.run, system.molecules
@@ -162,17 +164,18 @@ def _add_torque_against_average(analysis: Analysis, system: System, options: Opt
     ][: options.torque_snapshots]
     results = torque_against_average(potential, structures, options.averages)
     for result in results:
-        label = f"mean torque, {potential.name}, average {result.average} ({result.n_rotations} evaluations)"
-        scalar = Scalar(label, 1e3 * result.mean, 1e3 * result.error, "meV")
+        how = f"average {result.average} ({result.n_rotations} evaluations)"
+        label = f"torque, root mean square, {potential.name}, {how}"
+        scalar = Scalar(label, 1e3 * result.rms, 1e3 * result.rms_error, "meV")
         analysis.scalars[f"torque_{result.average}"] = scalar
     counts = np.array([float(result.n_rotations) for result in results])
     order = np.argsort(counts, kind="stable")
     analysis.curves["torque_average"] = Curve(
         counts[order],
-        np.array([1e3 * results[k].mean for k in order]),
-        np.array([1e3 * results[k].error for k in order]),
+        np.array([1e3 * results[k].rms for k in order]),
+        np.array([1e3 * results[k].rms_error for k in order]),
         "evaluations per step",
-        "mean torque / meV",
+        "root mean square torque / meV",
     )
 
 

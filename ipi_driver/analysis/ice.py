@@ -18,7 +18,14 @@ from ipi_driver.analysis.common import (
 from ipi_driver.analysis.result import Analysis, Curve, Options, Scalar
 from ipi_driver.errors import UserError
 from ipi_driver.ipi_files import Run
-from ipi_driver.observables.crystals import force_difference, relative_energies, rmsd, rmse
+from ipi_driver.observables.crystals import (
+    force_difference,
+    pooled_norm,
+    relative_energies,
+    rmsd,
+    rmse,
+    root_sum_square,
+)
 from ipi_driver.structure import FloatArray, Structure
 
 _NAN = float("nan")
@@ -101,7 +108,7 @@ def analyse_relaxations(
         relative = 1e3 * relative_energies(energies, counts)
         y_label = f"{label}: ΔE / meV per molecule"
         analysis.curves[key] = Curve(numbers, relative, nothing, "cell", y_label)
-        spread = float(relative.std(ddof=1)) if len(cells) > 1 else _NAN
+        spread = float(relative.std()) if len(cells) > 1 else _NAN
         label = f"{label} relative energies, standard deviation over cells"
         analysis.scalars[f"{key}_spread"] = Scalar(label, spread, _NAN, "meV/molecule")
     gain = [1e3 * (cell.relaxed_energy - cell.initial_energy) / cell.n_molecules for cell in cells]
@@ -157,6 +164,9 @@ def compare_relaxations(reference: RelaxedSet, other: RelaxedSet) -> None:
         )
         label = f"{key} relative energies, RMSE over cells {against}"
         analysis.scalars[f"ice_{key}_rmse"] = Scalar(label, rmse(ours, theirs), _NAN, "meV/molecule")
+        label = f"{key} relative energies, √Σ over cells {against}"
+        norm = root_sum_square(ours, theirs)
+        analysis.scalars[f"ice_{key}_norm"] = Scalar(label, norm, _NAN, "meV/molecule")
     distances = np.array([1e3 * rmsd(first.relaxed, second.relaxed) for first, second in pairs])
     number_of = dict(zip((cell.name for cell in other.cells), analysis.curves["ice_relaxed"].x, strict=True))
     numbers = np.array([number_of[second.name] for _, second in pairs])
@@ -169,6 +179,10 @@ def compare_relaxations(reference: RelaxedSet, other: RelaxedSet) -> None:
     spread = float(distances.std(ddof=1) / np.sqrt(len(pairs))) if len(pairs) > 1 else _NAN
     label = f"RMSD of relaxed geometries {against}, mean over cells"
     analysis.scalars["ice_rmsd"] = Scalar(label, float(distances.mean()), spread, "1e-3 Å/atom")
+    n_atoms = np.array([first.relaxed.n_atoms for first, _ in pairs])
+    label = f"relaxed geometries, √(3Σ|Δx|²/Σ atoms) {against}"
+    norm = pooled_norm(distances**2 * n_atoms, n_atoms)
+    analysis.scalars["ice_rmsd_norm"] = Scalar(label, norm, _NAN, "1e-3 Å")
     forces = [
         force_difference(first.initial_forces, second.initial_forces)
         for first, second in pairs
@@ -186,6 +200,12 @@ def compare_relaxations(reference: RelaxedSet, other: RelaxedSet) -> None:
         ):
             value = 1e3 * float(np.max(values) if key == "maximum" else np.mean(values))
             analysis.scalars[f"ice_forces_{key}"] = Scalar(label, value, _NAN, "meV/Å")
+        if len(forces) == len(pairs):
+            label = f"initial forces, √(3Σ|ΔF|²/Σ atoms) {against}"
+            norm = 1e3 * pooled_norm(
+                [3.0 * n * f.rmse**2 for n, f in zip(n_atoms, forces, strict=True)], n_atoms
+            )
+            analysis.scalars["ice_forces_norm"] = Scalar(label, norm, _NAN, "meV/Å")
 
 
 def _read_cell(run: Run, options: Options, progress: Progress) -> RelaxedCell:

@@ -4,6 +4,10 @@ For cells k with energies E_k of N_k molecules, ``e_k = E_k / N_k - mean_k(E_k /
 energy. For two relaxed geometries of a cell, the common translation t is removed and ``RMSD = sqrt(sum_i |d_i
 - t|² / N_atoms)`` with d_i the displacement at its minimum image and ``t = mean_i d_i``. For two sets of
 forces, ``RMSE = sqrt(sum_i |F_i - F'_i|² / (3 N_atoms))``: per component.
+
+Langer, Pozdnyakov, Ceriotti (Mach. Learn.: Sci. Technol. 5, 04LT01 (2024)) give sets of cells by one norm each: of the
+relative energies ``sqrt(sum_k (e_k - e'_k)²)``, which grows with the number of cells, of geometries and forces
+``sqrt(3 sum_i |d_i|² / sum_k N_k)`` over the atoms i of all cells (their archive, `pproc.py`).
 """
 
 from __future__ import annotations
@@ -59,6 +63,29 @@ def rmse(first: ArrayLike, second: ArrayLike) -> float:
     if a.shape != b.shape:
         raise UserError(f"arrays to compare must have the same shape, got {a.shape} and {b.shape}")
     return float(np.sqrt(((a - b) ** 2).mean()))
+
+
+def root_sum_square(first: ArrayLike, second: ArrayLike) -> float:
+    """Square root of the sum of the squared differences of two arrays of one shape: the published norm of energies."""
+    return rmse(first, second) * float(np.sqrt(np.size(first)))
+
+
+def pooled_norm(squares: ArrayLike, n_atoms: ArrayLike) -> float:
+    """``sqrt(3 sum_k S_k / sum_k N_k)``: the published norm of forces and displacements of several cells.
+
+    Parameters
+    ----------
+    squares
+        (n_cells,) sums over the atoms of a cell of squared moduli.
+    n_atoms
+        (n_cells,) atoms of each cell.
+
+    Examples
+    --------
+    >>> pooled_norm([0.12, 0.24], [4, 8])  # moduli of 0.1732 on every atom
+    0.3
+    """
+    return float(np.sqrt(3.0 * np.sum(squares) / np.sum(n_atoms)).round(15))
 
 
 def force_difference(first: FloatArray, second: FloatArray) -> ForceDifference:

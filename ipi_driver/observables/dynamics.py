@@ -18,8 +18,9 @@ import numpy as np
 from scipy.optimize import OptimizeWarning, curve_fit
 
 from ipi_driver.errors import UserError
+from ipi_driver.observables.blocks import Blocks
 from ipi_driver.observables.molecules import minimum_image
-from ipi_driver.observables.statistics import Blocks, Estimate
+from ipi_driver.observables.statistics import Estimate
 from ipi_driver.structure import FloatArray
 from ipi_driver.units import FS_PER_PS, KB, MILLIPASCAL_SECOND
 

@@ -3,19 +3,25 @@
 ``F(cos theta, phi) / kT = -ln[p(cos theta, phi) / p_uniform]`` with p the density of the orientation u on the
 sphere, from a histogram on equal cells of (cos theta, phi), which have equal solid angle. Without an external
 field F is flat for an equivariant potential. The roughness is the root mean square of F over cells, weighted
-with p, and is compared with what noise alone gives. The mean orientation ``<u>`` sees an anisotropy that no
-single cell shows.
+with p, and is compared with what noise alone gives. With a bandwidth the density is a kernel estimate, a Gaussian
+of this standard deviation in cos theta, folded back at -1 and 1, and in phi, periodic. The mean orientation
+``<u>`` sees an anisotropy that no single cell shows.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from ipi_driver.errors import UserError
-from ipi_driver.observables.statistics import Blocks, Estimate
+from ipi_driver.observables.blocks import Blocks
+from ipi_driver.observables.statistics import Estimate
 from ipi_driver.structure import FloatArray
+
+_FINE = 3.0
+"""Cells of the histogram per bandwidth of the kernel."""
 
 _LEAST_VISITED = 0.5
 """Part of the cells of a map that must have been visited: a molecule that has hardly turned comes back to few of them,
@@ -70,10 +76,17 @@ class OrientationHistogram:
     ----------
     n_cos, n_phi
         Number of cells along each coordinate.
+    bandwidth
+        Standard deviation of the Gaussian kernel, in cos theta and in phi (rad); 0: a histogram.
     """
 
-    def __init__(self, n_cos: int = 12, n_phi: int = 24) -> None:
-        self.n_cos, self.n_phi = n_cos, n_phi
+    def __init__(self, n_cos: int = 12, n_phi: int = 24, bandwidth: float = 0.0) -> None:
+        if bandwidth < 0.0:
+            raise UserError(f"the bandwidth of a map must not be negative, got {bandwidth:g}")
+        self.shape, self.bandwidth = (n_cos, n_phi), bandwidth
+        # a kernel needs finer cells than the map
+        fine = 2 * int(np.ceil(_FINE * np.pi / n_phi / bandwidth)) - 1 if bandwidth else 1
+        self.n_cos, self.n_phi = fine * n_cos, fine * n_phi
         self._cells = Blocks()
         self._mean = Blocks()
 
@@ -97,7 +110,7 @@ class OrientationHistogram:
         UserError
             If the trajectory is too short for a block average, or for the molecules to turn round.
         """
-        density = self._cells.estimate(spacing, short_blocks=True)
+        density = self._cells.estimate(spacing, short_blocks=True, transform=self._transform())
         p, error = density.value, density.error
         with np.errstate(divide="ignore", invalid="ignore"):
             free_energy = np.where(p > 0, -np.log(p), np.nan)
@@ -111,9 +124,39 @@ class OrientationHistogram:
         weight = p[visited].sum()
         roughness = float(np.sqrt((p * free_energy**2)[visited].sum() / weight))
         noise = float(np.sqrt((p * free_error**2)[visited].sum() / weight))
-        cos_theta = (np.arange(self.n_cos) + 0.5) * 2.0 / self.n_cos - 1.0
-        phi = (np.arange(self.n_phi) + 0.5) * 2.0 * np.pi / self.n_phi - np.pi
+        cos_theta, phi = _centres(self.shape[0], 2.0), _centres(self.shape[1], 2.0 * np.pi)
         dipole = self._mean.estimate(spacing, short_blocks=True)
         return OrientationalFreeEnergy(
             cos_theta, phi, free_energy, free_error, density, roughness, noise, dipole
         )
+
+    def _transform(self) -> Callable[[FloatArray], FloatArray] | None:
+        """From the fine cells to the kernel density at the centres of the cells of the map."""
+        if not self.bandwidth:
+            return None
+        along = _folded_kernel(self.shape[0], self.n_cos, self.bandwidth)
+        around = _periodic_kernel(self.shape[1], self.n_phi, self.bandwidth)
+        return lambda counts: np.asarray(along @ counts @ around.T)
+
+
+def _centres(n: int, length: float) -> FloatArray:
+    """Centres of n cells of an interval about zero."""
+    return np.asarray((np.arange(n) + 0.5) * length / n - 0.5 * length)
+
+
+def _gaussian(distances: FloatArray, bandwidth: float) -> FloatArray:
+    return np.asarray(np.exp(-0.5 * (distances / bandwidth) ** 2))
+
+
+def _folded_kernel(n_points: int, n_cells: int, bandwidth: float) -> FloatArray:
+    """(n_points, n_cells) weights in [-1, 1], what lies beyond an end folded back; rows sum to 1."""
+    at, of = _centres(n_points, 2.0)[:, None], _centres(n_cells, 2.0)[None, :]
+    weights = sum(_gaussian(at - image, bandwidth) for image in (of, 2.0 - of, -2.0 - of))
+    return np.asarray(weights / np.sum(weights, axis=1, keepdims=True))
+
+
+def _periodic_kernel(n_points: int, n_cells: int, bandwidth: float) -> FloatArray:
+    """(n_points, n_cells) weights on the circle; rows sum to 1."""
+    at, of = _centres(n_points, 2.0 * np.pi)[:, None], _centres(n_cells, 2.0 * np.pi)[None, :]
+    weights = sum(_gaussian(at - of + shift, bandwidth) for shift in (-2.0 * np.pi, 0.0, 2.0 * np.pi))
+    return np.asarray(weights / np.sum(weights, axis=1, keepdims=True))

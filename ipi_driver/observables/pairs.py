@@ -5,21 +5,27 @@
 
 ``c_uu(r)`` is an average over pairs of molecules whose centres are r apart, with r^ the unit vector between
 the centres and u the unit orientation vectors: longitudinal ``<(u_i . r^)(u_j . r^)>``, transverse ``<u_i .
-u_j - (u_i . r^)(u_j . r^)> / 2`` (the mean of the two directions normal to r^), so that ``<u_i . u_j> =
-longitudinal + 2 transverse``.
+u_j - (u_i . r^)(u_j . r^)>`` (the sum of the two directions normal to r^), so that ``<u_i . u_j> =
+longitudinal + transverse``.
+
+With a bandwidth h both are kernel estimates, ``g_ab(r) = sum_k K(r - r_k) n_ab(r_k) / sum_k K(r - r_k) n_ideal(r_k)``
+with the Gaussian ``K(x) = exp(-x² / 2 h²)`` over shells k, and ``c_uu(r)`` likewise the kernel average over pairs. The
+same kernel in numerator and denominator keeps a flat function flat, also at the last shell. A maximum of the width of
+the kernel is lowered by it: estimates are compared at the same bandwidth alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from ase.data import chemical_symbols
 
 from ipi_driver.errors import UserError
+from ipi_driver.observables.blocks import Blocks
 from ipi_driver.observables.molecules import largest_radius, minimum_image
-from ipi_driver.observables.statistics import Blocks, Estimate
+from ipi_driver.observables.statistics import Estimate
 from ipi_driver.structure import FloatArray, IntArray
 
 _CHUNK = 200_000
@@ -59,6 +65,8 @@ class PairDistances:
         Shells between 0 and r_max.
     labels
         (n_atoms,) molecule of each atom; pairs within a molecule are left out where it is given.
+    bandwidth
+        Standard deviation of the Gaussian kernel, Å; 0: a histogram.
     """
 
     numbers: IntArray
@@ -66,6 +74,7 @@ class PairDistances:
     r_max: float
     n_bins: int = 200
     labels: IntArray | None = None
+    bandwidth: float = 0.0
     _blocks: dict[tuple[str, str], Blocks] = field(default_factory=dict)
     _atoms: dict[str, IntArray] = field(default_factory=dict)
 
@@ -80,7 +89,7 @@ class PairDistances:
         edges = np.linspace(0.0, self.r_max, self.n_bins + 1)
         self.r = 0.5 * (edges[1:] + edges[:-1])
         self._shells = 4.0 / 3.0 * np.pi * np.diff(edges**3)
-        self._complete = _CompleteShells(self.r_max, self.n_bins)
+        self._complete = _CompleteShells(self.r_max, self.n_bins, self.bandwidth)
 
     def add(self, positions: FloatArray, cell: FloatArray) -> None:
         """Add one snapshot, (n_atoms, 3) and (3, 3) in Å."""
@@ -134,13 +143,15 @@ class DipoleCorrelation:
         Largest distance between centres, Å; see `PairDistances`.
     n_bins
         Shells between 0 and r_max.
+    bandwidth
+        Standard deviation of the Gaussian kernel, Å; 0: a histogram.
     """
 
-    def __init__(self, r_max: float, n_bins: int = 120) -> None:
+    def __init__(self, r_max: float, n_bins: int = 120, bandwidth: float = 0.0) -> None:
         self.r_max, self.n_bins = r_max, n_bins
         self.r = (np.arange(n_bins) + 0.5) * r_max / n_bins
         self._longitudinal, self._transverse = Blocks(), Blocks()
-        self._complete = _CompleteShells(r_max, n_bins)
+        self._complete = _CompleteShells(r_max, n_bins, bandwidth)
 
     def add(self, centres: FloatArray, orientations: FloatArray, cell: FloatArray) -> None:
         """Add one snapshot: (n_molecules, 3) centres in Å, unit vectors, and the cell."""
@@ -158,7 +169,7 @@ class DipoleCorrelation:
             direction = vectors[a, b] / distance[:, None]
             u, v = orientations[i][a], orientations[j][b]
             along = np.einsum("px,px->p", u, direction) * np.einsum("px,px->p", v, direction)
-            across = 0.5 * (np.einsum("px,px->p", u, v) - along)
+            across = np.einsum("px,px->p", u, v) - along
             shell = (distance * (self.n_bins / self.r_max)).astype(np.int64)
             for row, weights in enumerate((None, along, across)):
                 sums[row] += np.bincount(shell, weights=weights, minlength=self.n_bins)[: self.n_bins]
@@ -174,23 +185,46 @@ class DipoleCorrelation:
             If the trajectory is too short for a block average.
         """
         longitudinal, transverse = (
-            self._complete.curve(self.r, blocks, spacing) for blocks in (self._longitudinal, self._transverse)
+            self._complete.curve(
+                self.r, blocks, spacing, fewest=1.0
+            )  # of less than one pair nothing is known
+            for blocks in (self._longitudinal, self._transverse)
         )
         return longitudinal, transverse
+
+
+def kernel(centres: FloatArray, bandwidth: float) -> FloatArray:
+    """(n, n) Gaussian weights ``exp(-(x_i - x_j)² / 2 h²)`` between points, the identity for a bandwidth of 0."""
+    if bandwidth == 0.0:
+        return np.eye(len(centres))
+    distances = (centres[:, None] - centres[None, :]) / bandwidth
+    return np.asarray(np.exp(-0.5 * distances**2))
 
 
 class _CompleteShells:
     """How many shells, from the first, lie within half the smallest height of every cell that was met."""
 
-    def __init__(self, r_max: float, n_bins: int) -> None:
-        self._width, self._count = r_max / n_bins, n_bins
+    def __init__(self, r_max: float, n_bins: int, bandwidth: float = 0.0) -> None:
+        if bandwidth < 0.0:
+            raise UserError(f"the bandwidth of pair correlations must not be negative, got {bandwidth:g} Å")
+        self._width, self._count, self._bandwidth = r_max / n_bins, n_bins, bandwidth
 
     def see(self, cell: FloatArray) -> None:
         if not cell.any():
             raise UserError("pair correlations need a periodic cell, got none")
         self._count = min(self._count, int(largest_radius(cell) / self._width * (1.0 + 1e-9)))
 
-    def curve(self, r: FloatArray, blocks: Blocks, spacing: float) -> RadialCurve:
+    def curve(self, r: FloatArray, blocks: Blocks, spacing: float, fewest: float = 0.0) -> RadialCurve:
+        """The function, NaN where the kernel averages over less than ``fewest`` of what the denominators count."""
         if self._count < 1:
             raise UserError(f"the cell is too flat for shells of {self._width:.3g} Å: choose a smaller r_max")
-        return RadialCurve(r[: self._count], blocks.estimate(spacing, leading=self._count, short_blocks=True))
+        shells = r[: self._count]
+        if not self._bandwidth:
+            return RadialCurve(shells, blocks.estimate(spacing, leading=self._count, short_blocks=True))
+        weights = kernel(shells, self._bandwidth)
+        found = blocks.estimate(
+            spacing, leading=self._count, short_blocks=True, transform=lambda piece: weights @ piece
+        )
+        empty = weights @ blocks.weight()[: self._count] < fewest
+        value, error = np.where(empty, np.nan, found.value), np.where(empty, np.nan, found.error)
+        return RadialCurve(shells, replace(found, value=value, error=error))

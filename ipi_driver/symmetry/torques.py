@@ -39,6 +39,17 @@ class MeanTorque:
     error: float
     moduli: FloatArray
 
+    @property
+    def rms(self) -> float:
+        """Root mean square of the modulus over the structures, eV."""
+        return float(np.sqrt((self.moduli**2).mean()))
+
+    @property
+    def rms_error(self) -> float:
+        """Standard error of `rms`, eV."""
+        error = (self.moduli**2).std(ddof=1) / np.sqrt(len(self.moduli))
+        return float(error / (2.0 * self.rms)) if self.rms else 0.0
+
 
 def torque_against_average(
     potential: Potential,

@@ -396,8 +396,8 @@ def test_numbers_of_relaxations(tmp_path):
     first, second = analyse_folders([raw, averaged], Options())
     # cells of 8 molecules: 1 and 0.9 eV won, and 0.1 eV between the two
     assert first.scalars["ice_gain"].value == pytest.approx(-1e3 * 0.95 / 8, rel=1e-6)
-    assert first.scalars["ice_relaxed_spread"].value == pytest.approx(12.5 / np.sqrt(2), rel=1e-6)
-    assert first.scalars["ice_initial_spread"].value == pytest.approx(25.0 / np.sqrt(2), rel=1e-6)
+    assert first.scalars["ice_relaxed_spread"].value == pytest.approx(6.25, rel=1e-6)
+    assert first.scalars["ice_initial_spread"].value == pytest.approx(12.5, rel=1e-6)
     assert second.scalars["ice_forces_magnitude"].value == pytest.approx(500.0, rel=1e-6)
     assert second.curves["ice_rmsd"].y == pytest.approx([20.0, 20.0], rel=1e-4)
     xml = raw / "a" / "input.xml"
@@ -427,6 +427,11 @@ def test_relaxations_are_compared_cell_by_cell(tmp_path):
     assert second.scalars["ice_rmsd"].value == pytest.approx(20.0, rel=1e-3)
     assert second.scalars["ice_forces_maximum"].value == pytest.approx(20.0, rel=1e-3)
     assert second.scalars["ice_forces_rmse"].value == pytest.approx(20.0 / np.sqrt(72), rel=1e-3)
+    # the published norms, by hand: two cells that differ by 12.5 meV, 48 atoms of which each moved by 0.02 Å in
+    # the root mean square, and one atom of each cell that feels 0.02 eV/Å more
+    assert second.scalars["ice_relaxed_norm"].value == pytest.approx(12.5 * np.sqrt(2), rel=1e-6)
+    assert second.scalars["ice_rmsd_norm"].value == pytest.approx(20.0 * np.sqrt(3), rel=1e-3)
+    assert second.scalars["ice_forces_norm"].value == pytest.approx(20.0 * np.sqrt(3 * 2 / 48), rel=1e-3)
     assert "ice_rmsd" not in first.scalars
     assert main(["analyze", str(raw), str(averaged), "-o", str(tmp_path / "out"), "--no-viewer"]) == 0
     assert (tmp_path / "out" / "figures" / "ice-energies.png").is_file()

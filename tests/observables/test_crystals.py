@@ -2,7 +2,14 @@ import numpy as np
 import pytest
 
 from ipi_driver.errors import UserError
-from ipi_driver.observables.crystals import force_difference, relative_energies, rmsd, rmse
+from ipi_driver.observables.crystals import (
+    force_difference,
+    pooled_norm,
+    relative_energies,
+    rmsd,
+    rmse,
+    root_sum_square,
+)
 from ipi_driver.structure import Structure
 
 CELL = np.array([[9.0, 0.0, 0.0], [2.0, 8.0, 0.0], [-1.0, 2.0, 10.0]])
@@ -53,3 +60,15 @@ def test_force_differences():
     assert difference.magnitude == pytest.approx(np.sqrt(0.25 / 12))
     with pytest.raises(UserError, match="same shape"):
         rmse(np.zeros(3), np.zeros(4))
+
+
+def test_published_norms_of_several_cells():
+    """Atom by atom, of cells of different sizes."""
+    rng = np.random.default_rng(3)
+    cells = [rng.normal(size=(n, 3)) for n in (24, 48, 12)]
+    everything = np.concatenate(cells)
+    expected = np.sqrt(3.0 * sum(x @ x for x in everything) / len(everything))
+    assert pooled_norm([(c**2).sum() for c in cells], [len(c) for c in cells]) == pytest.approx(expected)
+    a, b = rng.normal(size=(2, 9))
+    assert root_sum_square(a, b) == pytest.approx(np.linalg.norm(a - b))
+    assert root_sum_square(a, b) == pytest.approx(3.0 * rmse(a, b))

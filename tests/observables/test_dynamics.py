@@ -5,6 +5,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from ipi_driver.errors import UserError
+from ipi_driver.observables.blocks import FEWEST_LAGS, Blocks
 from ipi_driver.observables.dynamics import (
     MeanSquareDisplacement,
     OrientationCorrelation,
@@ -12,7 +13,6 @@ from ipi_driver.observables.dynamics import (
     finite_size_correction,
     relaxation_time,
 )
-from ipi_driver.observables.statistics import FEWEST_LAGS, Blocks
 
 CELL = np.array([[9.0, 0.0, 0.0], [2.0, 8.0, 0.0], [-1.0, 2.0, 10.0]])
 

@@ -71,3 +71,26 @@ def test_cells_are_where_they_say():
     assert np.isnan(result.free_energy).sum() == 15
     for pole in ([0.0, 0.0, 1.0], [0.0, 0.0, -1.0], [-1.0, -0.0, 0.0], [-1.0, 1e-17, 0.0]):
         histogram.add(np.array([pole]))  # the edges of the grid belong to a cell
+
+
+def test_kernel_density_is_a_sum_of_gaussians():
+    """Folded at cos theta = -1 and 1, periodic in phi, as published; by a sum over the vectors."""
+    rng = np.random.default_rng(9)
+    u = rng.normal(size=(60, 40, 3)) + np.array([0.3, 0.0, 0.5])
+    u /= np.linalg.norm(u, axis=-1, keepdims=True)
+    histogram = OrientationHistogram(bandwidth=0.1)
+    for vectors in u:
+        histogram.add(vectors)
+    found = histogram.result(1.0)
+    assert found.free_energy.shape == (12, 24)
+    z, phi = u[..., 2].ravel(), np.arctan2(u[..., 1], u[..., 0]).ravel()
+
+    def normal(x):
+        return np.exp(-0.5 * (x / 0.1) ** 2) / (0.1 * np.sqrt(2 * np.pi))
+
+    at_z, at_phi = found.cos_theta[:, None], found.phi[:, None]
+    along = normal(at_z - z) + normal(at_z - 2.0 + z) + normal(at_z + 2.0 + z)
+    around = sum(normal(at_phi - phi + shift) for shift in (-2 * np.pi, 0.0, 2 * np.pi))
+    density = along @ around.T / z.size * 4.0 * np.pi
+    np.testing.assert_allclose(found.density.value, density, atol=0.05 * density.max())
+    assert np.abs(found.density.value - density).mean() < 0.02 * density.mean()

@@ -107,17 +107,17 @@ def test_chunks_do_not_change_the_result(monkeypatch):
 
 
 def test_dipoles_all_parallel():
-    """u along z everywhere, pairs isotropic: longitudinal <cos²> = 1/3, transverse 1/3."""
+    """u along z everywhere, pairs isotropic: longitudinal <cos²> = 1/3, transverse 2/3."""
     rng = np.random.default_rng(0)
     dipoles = DipoleCorrelation(6.0, n_bins=12)
     up = np.tile([0.0, 0.0, 1.0], (150, 1))
     for _ in range(100):
         dipoles.add(rng.uniform(size=(150, 3)) @ CUBIC, up, CUBIC)
     longitudinal, transverse = dipoles.result(1.0)
-    for curve in (longitudinal, transverse):
-        pulls = (curve.estimate.value[2:] - 1 / 3) / curve.estimate.error[2:]
+    for curve, expected in ((longitudinal, 1 / 3), (transverse, 2 / 3)):
+        pulls = (curve.estimate.value[2:] - expected) / curve.estimate.error[2:]
         assert np.sqrt((pulls**2).mean()) < 1.6
-    total = longitudinal.estimate.value + 2 * transverse.estimate.value
+    total = longitudinal.estimate.value + transverse.estimate.value
     np.testing.assert_allclose(total[2:], 1.0, atol=1e-12)
 
 
@@ -162,3 +162,97 @@ def test_what_has_no_pairs_is_refused():
         pairs.add(np.zeros((2, 3)), np.zeros((3, 3)))
     with pytest.raises(UserError, match="holds no N"):
         PairDistances(np.array([8, 8]), [("O", "N")], 5.0)
+
+
+def test_dipole_correlations_are_sums_over_pairs():
+    """Both curves of random dipoles, by a loop over all pairs and their 27 images."""
+    rng = np.random.default_rng(11)
+    centres, u = rng.uniform(size=(20, 3)) @ TRICLINIC, rng.normal(size=(20, 3))
+    u /= np.linalg.norm(u, axis=1, keepdims=True)
+    dipoles = DipoleCorrelation(5.0, n_bins=5)
+    for _ in range(12):
+        dipoles.add(centres, u, TRICLINIC)
+    sums = np.zeros((3, 5))
+    images = np.array(np.meshgrid(*[[-1, 0, 1]] * 3)).reshape(3, -1).T @ TRICLINIC
+    for i in range(20):
+        for j in range(i):
+            vectors = centres[j] - centres[i] + images
+            vector = vectors[np.linalg.norm(vectors, axis=1).argmin()]
+            r = np.linalg.norm(vector)
+            if r < 5.0:
+                along = (u[i] @ vector) * (u[j] @ vector) / r**2
+                sums[:, int(r)] += 1.0, along, u[i] @ u[j] - along
+    for curve, expected in zip(dipoles.result(1.0), sums[1:] / sums[0], strict=True):
+        np.testing.assert_allclose(curve.estimate.value, expected, atol=1e-12)
+
+
+def test_kernel_estimates_are_sums_of_gaussians():
+    """g(r) = sum over pairs of a normalised Gaussian over 4 pi r² times the density of pairs (published definition)."""
+    rng = np.random.default_rng(12)
+    bandwidth, n_bins, r_max = 0.1, 600, 6.0
+    pairs = PairDistances(np.full(40, 8), [("O", "O")], r_max, n_bins, bandwidth=bandwidth)
+    dipoles = DipoleCorrelation(r_max, n_bins, bandwidth)
+    distances, along = [], []
+    for _ in range(20):
+        positions, u = rng.uniform(size=(40, 3)) * 12.0, rng.normal(size=(40, 3))
+        u /= np.linalg.norm(u, axis=1, keepdims=True)
+        pairs.add(positions, CUBIC)
+        dipoles.add(positions, u, CUBIC)
+        i, j = np.triu_indices(40, 1)
+        vectors = positions[j] - positions[i]
+        vectors -= 12.0 * np.rint(vectors / 12.0)
+        r = np.linalg.norm(vectors, axis=1)
+        distances.append(r)
+        along.append((u[i] * vectors).sum(axis=1) * (u[j] * vectors).sum(axis=1) / r**2)
+    r, values = np.concatenate(distances), np.concatenate(along)
+    (curve,) = pairs.result(1.0).values()
+    inner = (curve.r > 2.0) & (
+        curve.r < 5.5
+    )  # beyond, the published sum goes on over pairs further apart than r_max
+    weights = np.exp(-0.5 * ((curve.r[inner, None] - r) / bandwidth) ** 2)
+    density = 20 * 40 * 39 / 2 / 12.0**3 * np.sqrt(2 * np.pi) * bandwidth
+    g = weights.sum(axis=1) / (4 * np.pi * curve.r[inner] ** 2 * density)
+    # the published one divides by 4 pi r², ours by its kernel average 4 pi (r² + h²)
+    ours = curve.estimate.value[inner] * (1.0 + (bandwidth / curve.r[inner]) ** 2)
+    np.testing.assert_allclose(ours, g, rtol=2.5e-3)
+    c = (weights @ values) / weights.sum(axis=1)
+    np.testing.assert_allclose(dipoles.result(1.0)[0].estimate.value[inner], c, atol=1e-3)
+
+
+def test_a_kernel_lowers_a_narrow_maximum_and_keeps_a_flat_function():
+    """One distance, whose shell is a Gaussian of the bandwidth afterwards; and an ideal gas, which stays 1."""
+    positions = np.array([[0.0, 0.0, 0.0], [2.795, 0.0, 0.0]])
+    histogram, smooth = (
+        PairDistances(np.full(2, 8), [("O", "O")], 5.4, 540, bandwidth=h) for h in (0.0, 0.1)
+    )
+    for _ in range(12):
+        histogram.add(positions, CUBIC)
+        smooth.add(positions, CUBIC)
+    (sharp,), (found,) = histogram.result(1.0).values(), smooth.result(1.0).values()
+    top = np.nanmax(sharp.estimate.value) * 0.01 / (0.1 * np.sqrt(2 * np.pi))
+    assert np.nanmax(found.estimate.value) == pytest.approx(top, rel=5e-3)
+    rng = np.random.default_rng(4)
+    gas = PairDistances(np.full(60, 8), [("O", "O")], 6.0, 120, bandwidth=0.1)
+    for _ in range(400):
+        gas.add(rng.uniform(size=(60, 3)) * 12.0, CUBIC)
+    (flat,) = gas.result(1.0).values()
+    pulls = (flat.estimate.value[20:] - 1.0) / flat.estimate.error[20:]
+    assert np.abs(pulls[-5:]).max() < 4.5  # also at the last shell
+    assert np.sqrt((pulls**2).mean()) == pytest.approx(1.0, abs=0.4)
+
+
+def test_agrees_with_mdanalysis():
+    """g(r) of an independent code, where it is installed."""
+    mda = pytest.importorskip("MDAnalysis")
+    rdf = pytest.importorskip("MDAnalysis.analysis.rdf")
+    rng = np.random.default_rng(6)
+    frames = rng.uniform(size=(12, 50, 3)) * 12.0
+    universe = mda.Universe.empty(50, trajectory=True)
+    universe.load_new(frames.astype(np.float32), dimensions=np.array([12, 12, 12, 90, 90, 90.0]))
+    first, second = universe.atoms[:20], universe.atoms[20:]
+    theirs = rdf.InterRDF(first, second, nbins=50, range=(0.0, 5.0)).run()
+    pairs = PairDistances(np.repeat([8, 1], [20, 30]), [("O", "H")], 5.0, 50)
+    for positions in frames:
+        pairs.add(positions.astype(np.float32).astype(float), CUBIC)
+    (curve,) = pairs.result(1.0).values()
+    np.testing.assert_allclose(curve.estimate.value, theirs.results.rdf, atol=1e-6)

@@ -5,8 +5,8 @@ import pytest
 from scipy.signal import lfilter
 
 from ipi_driver.errors import UserError
+from ipi_driver.observables.blocks import Blocks
 from ipi_driver.observables.statistics import (
-    Blocks,
     autocorrelation,
     block_average,
     blocked_ratio,

@@ -29,6 +29,9 @@ def test_averages_remove_the_degrees_they_integrate():
     assert raw.mean > 5e-3
     assert d2.mean > 1e-4
     assert t.mean < 1e-9
+    assert raw.rms == pytest.approx(np.sqrt(np.mean(raw.moduli**2)))
+    halves = [np.sqrt(np.mean(np.delete(raw.moduli, k) ** 2)) for k in range(12)]  # jackknife
+    assert raw.rms_error == pytest.approx(np.sqrt(11 * np.var(halves)), rel=0.1)
     assert raw.error == pytest.approx(raw.moduli.std(ddof=1) / np.sqrt(12))
     # against the definition: the torque is minus the derivative of the energy under rotation
     h, structure = 1e-4, structures[3]

@@ -1,0 +1,187 @@
+"""Orientational free energy of an isolated molecule by perturbation, from an isotropic ensemble.
+
+A potential that is not invariant gives a molecule in the orientation R an energy ``E(R x)`` that differs from its
+rotational average ``Ebar(x) = int E(R x) dR``. Under the average every orientation of a geometry x is equally likely,
+so that by free-energy perturbation (Zwanzig, J. Chem. Phys. 22, 1420 (1954))
+
+``F(R) / kT = -ln <exp(-(E(R x) - Ebar(x)) / kT)>_x``
+
+over snapshots x of a run with averaged forces. The map on the sphere is that of the direction u of the molecule's
+orientation vector, with the turn psi about u integrated over as well, the mean of ``exp(-F)`` being 1. It needs
+evaluations of single molecules alone, where a histogram over a run needs nanoseconds before the orientations are
+sampled better than a hundredth of kT.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from ipi_driver.errors import UserError
+from ipi_driver.observables.molecules import Molecules, find_molecules, vanishing
+from ipi_driver.potentials.base import Potential
+from ipi_driver.potentials.chunks import RotationChunks
+from ipi_driver.rotations.pool import Progress, no_progress
+from ipi_driver.structure import FloatArray, Structure
+from ipi_driver.units import KB
+
+
+@dataclass(frozen=True, eq=False)
+class PerturbedFreeEnergy:
+    """Map of the orientational free energy, in kT.
+
+    Attributes
+    ----------
+    cos_theta, phi
+        (n_cos,), (n_phi,) centres of cells of equal solid angle; phi in rad from -pi.
+    free_energy, error
+        (n_cos, n_phi) in kT, and the standard error over the snapshots (jackknife).
+    rms, rms_error
+        Root mean square over the sphere less what the noise of finitely many snapshots adds, and its standard error.
+    noise
+        Root mean square of the errors: what an isotropic potential with as much noise would show.
+    temperature
+        K.
+    n_structures, n_rotations
+        Snapshots, and evaluations of each.
+    """
+
+    cos_theta: FloatArray
+    phi: FloatArray
+    free_energy: FloatArray
+    error: FloatArray
+    rms: float
+    rms_error: float
+    noise: float
+    temperature: float
+    n_structures: int
+    n_rotations: int
+
+
+def orientational_free_energy(
+    potential: Potential,
+    structures: Sequence[Structure],
+    temperature: float = 300.0,
+    vector: str | None = None,
+    shape: tuple[int, int, int] = (12, 24, 6),
+    rotation_batch: int | None = None,
+    progress: Progress = no_progress,
+) -> PerturbedFreeEnergy:
+    """Free energy of the orientations of a molecule, in the field of what is not invariant in a potential.
+
+    Parameters
+    ----------
+    potential
+        Without averaging.
+    structures
+        Snapshots of one isolated molecule from a run with averaged forces, taken as independent.
+    temperature
+        K.
+    vector
+        Orientation vector, as for `Molecules.weights`.
+    shape
+        Cells in cos theta and phi, and turns about the vector.
+    rotation_batch
+        Rotations per call of the model; None chooses.
+    progress
+        Called with the number of evaluations done.
+
+    Raises
+    ------
+    UserError
+        If there are fewer than 2 snapshots, one is periodic or more than a molecule, or it has no orientation.
+    """
+    if len(structures) < 2:
+        raise UserError(f"an orientational free energy needs at least 2 snapshots, got {len(structures)}")
+    if temperature <= 0.0:
+        raise UserError(f"the temperature must be positive, got {temperature:g} K")
+    n_cos, n_phi, n_psi = shape
+    cos_theta = (np.arange(n_cos) + 0.5) * 2.0 / n_cos - 1.0
+    phi = (np.arange(n_phi) + 0.5) * 2.0 * np.pi / n_phi - np.pi
+    turns = _orientations(cos_theta, phi, n_psi)
+    chunks = RotationChunks(potential, rotation_batch)
+    weights = np.empty((len(structures), n_cos * n_phi))
+    for k, structure in enumerate(structures):
+        frame = _molecular_frame(structure, vector)
+        energies = chunks.evaluate(structure, turns @ frame.T).energies[0]
+        factors = np.exp(-(energies - energies.mean()) / (KB * temperature))
+        weights[k] = factors.reshape(n_cos * n_phi, n_psi).mean(axis=1)
+        progress(len(turns))
+    return _summary(weights, (cos_theta, phi), temperature, len(turns))
+
+
+def is_molecule(structure: Structure, vector: str | None = None) -> bool:
+    """Whether a structure is one isolated molecule that has an orientation."""
+    try:
+        _molecular_frame(structure, vector)
+    except UserError:
+        return False
+    return True
+
+
+def _summary(
+    weights: FloatArray, grid: tuple[FloatArray, FloatArray], temperature: float, n_rotations: int
+) -> PerturbedFreeEnergy:
+    """Map and errors from the mean Boltzmann factors of every snapshot, (n_structures, n_cells)."""
+    n = len(weights)
+    map_ = _map_of(weights.mean(axis=0))
+    left_out = np.array([_map_of((weights.sum(axis=0) - row) / (n - 1)) for row in weights])
+    error = np.sqrt((n - 1) / n * ((left_out - left_out.mean(axis=0)) ** 2).sum(axis=0))
+    noise = float(np.sqrt((error**2).mean()))
+    # the mean square of value and noise together is that of the value plus that of the noise
+    squares = (map_**2).mean() - noise**2
+    of_left_out = (left_out**2).mean(axis=1)
+    spread = np.sqrt((n - 1) / n * ((of_left_out - of_left_out.mean()) ** 2).sum())
+    rms = float(np.sqrt(max(squares, 0.0)))
+    shape = (len(grid[0]), len(grid[1]))
+    return PerturbedFreeEnergy(
+        *grid,
+        map_.reshape(shape),
+        error.reshape(shape),
+        rms,
+        float(spread / (2.0 * max(rms, noise))) if spread else 0.0,
+        noise,
+        temperature,
+        n,
+        n_rotations,
+    )
+
+
+def _map_of(weights: FloatArray) -> FloatArray:
+    """Free energy in kT from Boltzmann factors of cells of equal solid angle: their mean counts as zero."""
+    return np.asarray(-np.log(weights / weights.mean()))
+
+
+def _orientations(cos_theta: FloatArray, phi: FloatArray, n_psi: int) -> FloatArray:
+    """(n_cos * n_phi * n_psi, 3, 3) rotations that turn z into each direction, after a turn psi about z."""
+    psi = np.arange(n_psi) * 2.0 * np.pi / n_psi
+    theta, around, about = np.meshgrid(np.arccos(cos_theta), phi, psi, indexing="ij")
+    angles = np.stack([around.ravel(), theta.ravel(), about.ravel()], axis=1)
+    return np.asarray(Rotation.from_euler("ZYZ", angles).as_matrix())
+
+
+def _molecular_frame(structure: Structure, vector: str | None) -> FloatArray:
+    """(3, 3) rotation whose third column is the orientation of the molecule, the first in a plane with an atom."""
+    if structure.periodic:
+        raise UserError(
+            "the orientational free energy by perturbation is of an isolated molecule, got a periodic box"
+        )
+    molecules: Molecules = find_molecules(structure)
+    if molecules.n_sites != structure.n_atoms:
+        raise UserError(f"one molecule expected, got {molecules.n_all} groups of atoms")
+    weights = molecules.weights(vector)
+    if not molecules.have_orientation(structure, weights):
+        raise UserError(vanishing(molecules))
+    (direction,) = molecules.orientations(structure.positions, structure.cell, weights)
+    arms = structure.positions - structure.positions.mean(axis=0)
+    across = arms - np.outer(arms @ direction, direction)
+    largest = across[np.argmax(np.linalg.norm(across, axis=1))]
+    length = np.linalg.norm(largest)
+    if length < 1e-6:  # a linear molecule: any direction across it will do
+        largest = np.cross(direction, np.eye(3)[np.argmin(np.abs(direction))])
+        length = np.linalg.norm(largest)
+    first = largest / length
+    return np.stack([first, np.cross(direction, first), direction], axis=1)
