@@ -9,8 +9,7 @@ import numpy as np
 from ase.data import atomic_numbers
 
 from ipi_driver.errors import UserError
-from ipi_driver.structure import FloatArray, IntArray
-from ipi_driver.units import ipi_factor
+from ipi_driver.structure import IntArray
 
 ISOTOPES = {"D": 1, "T": 1, "C13": 6, "C14": 6, "O17": 8, "O18": 8, "Cl37": 17, "Br81": 35}
 """Labels of isotopes to atomic numbers."""
@@ -31,14 +30,5 @@ def elements_of(labels: Sequence[str], source: Path) -> IntArray:
     """
     unknown = sorted(label for label in set(labels) if not element_of(label))
     if unknown:
-        raise UserError(
-            f"{source}: unknown element label {unknown[0]!r}; expected chemical symbols or isotopes"
-        )
+        raise UserError(f"{source}: unknown element {unknown[0]!r}; expected chemical symbols or isotopes")
     return np.array([element_of(label) for label in labels], dtype=np.int64)
-
-
-def masses_of(labels: Sequence[str]) -> FloatArray:
-    """(n_atoms,) dalton, from i-PI's table of labels."""
-    from ipi.utils.units import Elements
-
-    return np.array([Elements.mass_list[label] * ipi_factor("mass", "dalton") for label in labels])

@@ -1,6 +1,7 @@
 """Every unit conversion of the package (CODATA 2018); no other module holds a conversion factor.
 
-Inside the package: Å, eV, fs, atomic mass unit. i-PI: bohr, hartree, atomic time, electron mass.
+Inside the package: Å, eV, fs, dalton. What is exchanged with i-PI is converted by `ipi_driver.ipi_files.units`, with
+i-PI's own constants.
 """
 
 BOHR = 0.529177210903
@@ -30,7 +31,7 @@ SPEED_OF_LIGHT = 2.99792458e-5
 DALTON = 103.642696562
 """eV fs² / Å² per dalton: kinetic energy in eV = 0.5 * DALTON * m * v² with m in dalton, v in Å/fs."""
 
-GPA = 160.21766208
+GPA = 160.2176634
 """GPa per eV/Å³."""
 
 COULOMB = 14.3996454784
@@ -53,44 +54,3 @@ FS_PER_PS = 1.0e3
 
 FS_PER_NS = 1.0e6
 """fs per ns."""
-
-
-def ipi_factor(dimension: str, unit: str) -> float:
-    """Factor from a number that i-PI printed to the unit of this package.
-
-    Parameters
-    ----------
-    dimension
-        i-PI's name: length, energy, force, velocity, momentum, time, mass, temperature, ...
-    unit
-        i-PI's name with an optional prefix: angstrom, electronvolt, ev/ang, picosecond, ...; "" for atomic units.
-
-    Returns
-    -------
-    float
-        To Å, eV, eV/Å, Å/fs, dalton Å/fs, fs, dalton, K; for every other dimension to atomic units.
-
-    Raises
-    ------
-    ValueError
-        If i-PI knows no such unit.
-    """
-    from ipi.utils.units import UnitMap, unit_to_internal
-
-    to_package = {
-        "length": BOHR,
-        "energy": HARTREE,
-        "force": FORCE,
-        "velocity": VELOCITY,
-        "momentum": MOMENTUM,
-        "time": ATOMIC_TIME,
-        "mass": ELECTRON_MASS,
-        "temperature": HARTREE / KB,
-    }
-    if dimension not in UnitMap:
-        raise ValueError(f"i-PI has no dimension {dimension!r}")
-    try:
-        to_atomic = float(unit_to_internal(dimension, unit, 1.0))
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"i-PI has no unit {unit!r} of {dimension}") from error
-    return to_atomic * to_package.get(dimension, 1.0)

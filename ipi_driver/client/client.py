@@ -32,9 +32,9 @@ from ipi_driver.client.signals import heeded_signals
 from ipi_driver.errors import UserError
 from ipi_driver.ipi_files.conversion import extras_json, results_to_ipi, structure_from_ipi
 from ipi_driver.ipi_files.template import check_not_wrapped, read_template
+from ipi_driver.ipi_files.units import BOHR
 from ipi_driver.potentials.registry import load_potential
 from ipi_driver.structure import Structure
-from ipi_driver.units import BOHR
 from ipi_driver.whole_file import write_whole
 
 logger = logging.getLogger(__name__)

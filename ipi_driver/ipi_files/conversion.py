@@ -15,8 +15,8 @@ from dataclasses import replace
 import numpy as np
 
 from ipi_driver.errors import UserError
+from ipi_driver.ipi_files.units import BOHR, FORCE, HARTREE
 from ipi_driver.structure import FloatArray, Prediction, Structure
-from ipi_driver.units import BOHR, FORCE, HARTREE
 
 _NO_VIRIAL = np.full((3, 3), np.nan)
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from ipi_driver.errors import UserError
+from ipi_driver.ipi_files.units import ipi_factor
 from ipi_driver.structure import FloatArray, IntArray
-from ipi_driver.units import ipi_factor
 
 _DEFAULT_OUTPUT = """<output prefix='i-pi'>
 <properties filename='md' stride='10'> [ time, step, conserved, temperature, potential, kinetic_cv ] </properties>

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from ipi_driver.elements import elements_of, masses_of
+from ipi_driver.elements import elements_of
 from ipi_driver.errors import UserError
 from ipi_driver.ipi_files.input import InputSettings, OutputFile, checkpoint_masses, read_input
 from ipi_driver.ipi_files.properties import PropertyTable, read_properties
+from ipi_driver.ipi_files.units import masses_of
 from ipi_driver.ipi_files.xyz import TrajectoryFile, TrajectorySnapshot
 from ipi_driver.structure import BoolArray, FloatArray, IntArray
 from ipi_driver.yaml_file import load_yaml
@@ -330,12 +331,12 @@ class Run:
         )
 
     def _file_of(self, output: OutputFile) -> Path | None:
-        if output.format not in ("xyz", ""):
-            self.note(f"{output.stem}: format {output.format} is not read, expected xyz")
+        if output.format not in ("xyz", "ase", ""):
+            self.note(f"{output.stem}: format {output.format} is not read, expected xyz or ase")
             return None
         # of a bead, or of what has none; `pos` is not `pos_start`
-        name = re.compile(re.escape(Path(output.stem).name) + r"(_\d+)?\.xyz")
-        candidates = sorted((self.path / output.stem).parent.glob("*.xyz"))
+        name = re.compile(re.escape(Path(output.stem).name) + r"(_\d+)?\.(ext)?xyz")
+        candidates = sorted((self.path / output.stem).parent.glob("*xyz"))
         return next((path for path in candidates if path.is_file() and name.fullmatch(path.name)), None)
 
 

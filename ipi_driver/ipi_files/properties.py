@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from ipi_driver.errors import UserError
+from ipi_driver.ipi_files.units import ipi_factor
 from ipi_driver.structure import FloatArray, IntArray
-from ipi_driver.units import ipi_factor
 
 _COLUMN = re.compile(rb"#\s*(?:column|cols\.)\s+(\d+)(?:\s*-\s*(\d+))?\s*-->\s*(\S+)")
 _NAME = re.compile(r"([^{(]+)(?:\{([^}]*)\})?(\([^)]*\))?(?:\{([^}]*)\})?")

@@ -9,7 +9,9 @@ import ase.cell
 import ase.io
 import numpy as np
 
+from ipi_driver.elements import elements_of
 from ipi_driver.errors import UserError
+from ipi_driver.ipi_files.comment import ipi_comment
 from ipi_driver.ipi_files.xyz import TrajectoryFile
 
 CONDITIONS = ("charge", "spin", "spin_multiplicity")
@@ -17,6 +19,10 @@ CONDITIONS = ("charge", "spin", "spin_multiplicity")
 
 VACUUM = 30.0
 """Å: edge of the cell that i-PI is given around an isolated molecule; the client does not see it."""
+
+
+_LABELS = "labels"
+"""Array of the labels of atoms, which for i-PI may be isotopes."""
 
 
 def read_start(path: Path, periodic: bool) -> ase.Atoms:
@@ -34,7 +40,7 @@ def read_start(path: Path, periodic: bool) -> ase.Atoms:
     UserError
         If the file cannot be read, or has no cell where one is needed.
     """
-    atoms = _from_ipi(path) if _is_ipi(path) else _from_ase(path)
+    atoms = _from_ipi(path) if ipi_comment(path) else _from_ase(path)
     atoms.pbc = periodic
     if not periodic:
         atoms.cell = [VACUUM] * 3
@@ -53,23 +59,20 @@ def write_start(atoms: ase.Atoms, path: Path) -> None:
     standard, rotation = cell.standard_form()
     positions = atoms.positions @ rotation.T
     parameters = " ".join(f"{x:.8f}" for x in standard.cellpar())
-    rows = [f"{s} {x:.8f} {y:.8f} {z:.8f}" for s, (x, y, z) in zip(atoms.symbols, positions, strict=True)]
+    labels = atoms.arrays.get(_LABELS, atoms.symbols)
+    rows = [f"{s} {x:.8f} {y:.8f} {z:.8f}" for s, (x, y, z) in zip(labels, positions, strict=True)]
     header = f"# CELL(abcABC): {parameters} positions{{angstrom}} cell{{angstrom}}"
     path.write_text("\n".join([str(len(atoms)), header, *rows]) + "\n")
 
 
-def _is_ipi(path: Path) -> bool:
-    with path.open(errors="replace") as file:
-        first, second = file.readline(), file.readline()
-    return first.strip().isdigit() and "CELL(" in second
-
-
 def _from_ipi(path: Path) -> ase.Atoms:
     trajectory = TrajectoryFile(path)
-    if trajectory.quantity != "positions":
+    if trajectory.quantity not in ("positions", "x_centroid"):
         raise UserError(f"{path} holds {trajectory.quantity}, expected positions")
     *_, last = trajectory
-    return ase.Atoms(trajectory.symbols, last.values, cell=last.cell, pbc=True)
+    atoms = ase.Atoms(elements_of(trajectory.symbols, path), last.values, cell=last.cell, pbc=True)
+    atoms.set_array(_LABELS, np.array(trajectory.symbols))
+    return atoms
 
 
 def _from_ase(path: Path) -> ase.Atoms:

@@ -10,10 +10,12 @@ from pathlib import Path
 import ase.io
 import numpy as np
 
-from ipi_driver.elements import elements_of, masses_of
+from ipi_driver.elements import elements_of
 from ipi_driver.errors import UserError
 from ipi_driver.ipi_files import TrajectoryFile
+from ipi_driver.ipi_files.comment import ipi_comment
 from ipi_driver.ipi_files.input import read_input
+from ipi_driver.ipi_files.units import masses_of
 from ipi_driver.structure import FloatArray, IntArray, Structure
 
 _THINNED = 8
@@ -64,8 +66,8 @@ def read_data_set(
     path
         Any format of ASE, or an i-PI trajectory of positions (its units are respected).
     pbc
-        Periodic or isolated, whatever the file says; None: as it says. An i-PI trajectory does not say:
-        periodic.
+        Periodic or isolated, whatever the file says; None: as it says. A file of i-PI is periodic where it has a
+        cell, unless its comment has ``pbc="F F F"``.
     sample
         At most so many structures, evenly spaced (of a long file that i-PI did not write: within an eighth); None: all.
     part
@@ -79,7 +81,7 @@ def read_data_set(
     file = Path(path)
     if not file.is_file():
         raise UserError(f"no structures: {file} is not a file")
-    data = _read_ipi(file, sample, part) if is_ipi_trajectory(file) else _read_ase(file, sample, part)
+    data = _read_ipi(file, sample, part) if ipi_comment(file) else _read_ase(file, sample, part)
     if not data.structures:
         after = f" after the first {part.start}" if part is not None and part.start else ""
         raise UserError(f"no structures in {file}{after}")
@@ -119,14 +121,6 @@ def spacing_of(data: DataSet, file: Path, spacing: float | None) -> float:
     return float(differences[0]) * time_step
 
 
-def is_ipi_trajectory(file: Path) -> bool:
-    """Whether i-PI, or this package for it, has written the file, which says its units and its cell."""
-    with file.open("rb") as stream:
-        head = stream.readline(80), stream.readline(400)
-    # a structure to start from has no step, but says its units
-    return b"CELL" in head[1] and (b"Step:" in head[1] or b"positions{" in head[1])
-
-
 def _evenly(n: int, most: int) -> IntArray:
     """At most ``most`` of the numbers below n, evenly spaced."""
     return np.linspace(0, n - 1, min(n, most)).round().astype(np.int64)
@@ -137,15 +131,14 @@ def _read_ipi(file: Path, sample: int | None, part: slice | None) -> DataSet:
     if trajectory.quantity not in ("positions", "x_centroid"):
         raise UserError(f"{file} holds {trajectory.quantity}, expected positions")
     numbers, masses = elements_of(trajectory.symbols, file), masses_of(trajectory.symbols)
+    pbc = np.full(3, trajectory.periodic)
     structures, steps = [], []
     chosen = None if sample is None else set(_evenly(trajectory.n_snapshots, sample).tolist())
     snapshots = iter(trajectory) if part is None else islice(trajectory, part.start, part.stop)
     for k, snapshot in enumerate(snapshots):
         if chosen is not None and k not in chosen:
             continue
-        structures.append(
-            Structure(numbers, snapshot.values, snapshot.cell, np.full(3, bool(snapshot.cell.any())))
-        )
+        structures.append(Structure(numbers, snapshot.values, snapshot.cell, pbc))
         steps.append(snapshot.step)
     all_masses = (masses,) * len(structures)
     return DataSet(file.stem, tuple(structures), tuple(steps) if trajectory.timed else None, all_masses)

@@ -1,9 +1,8 @@
 """Species and ``pbc`` from a file, as i-PI sends neither.
 
-Read: anything that ASE reads; the xyz files of i-PI, whose comment ``# CELL(abcABC): ...`` ASE does not
-understand; the input XML of i-PI (through the ``<file>`` of its ``<initialize>``) and its RESTART
-checkpoints. Files of i-PI are taken as periodic, as i-PI always has a cell, unless the comment of an xyz says
-``pbc="F F F"``.
+Read: anything that ASE reads; the xyz files of i-PI, as `ipi_driver.ipi_files.comment` recognises them; the input XML
+of i-PI (through the ``<file>`` of its ``<initialize>``) and its RESTART checkpoints. i-PI always has a cell: what an
+input or a checkpoint starts from is periodic, unless the comment of an xyz has ``pbc="F F F"``.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -18,8 +18,9 @@ import ase
 import ase.io
 import numpy as np
 
-from ipi_driver.elements import element_of
+from ipi_driver.elements import elements_of
 from ipi_driver.errors import UserError
+from ipi_driver.ipi_files.comment import ipi_comment
 from ipi_driver.ipi_files.edit import masked
 from ipi_driver.ipi_files.input import expand_templates
 from ipi_driver.structure import BoolArray, Structure
@@ -51,8 +52,8 @@ def read_template(path: str | Path, pbc: bool | None = None) -> Structure:
         raise UserError(f"no structure file {str(path)!r}")
     if _starts_like_xml(path):
         structure = _from_ipi_xml(path)
-    elif is_ipi_xyz(path):
-        structure = _from_ipi_xyz(path)
+    elif comment := ipi_comment(path):
+        structure = _from_labels(_labels_of_xyz(path), comment.periodic, path)
     else:
         structure = _from_ase(path)
     if pbc is None:
@@ -75,31 +76,20 @@ def _starts_like_xml(path: Path) -> bool:
         return file.read(512).lstrip().startswith(b"<")
 
 
-def is_ipi_xyz(path: Path) -> bool:
-    """Whether the comment of an xyz file has the cell in i-PI's form, without which i-PI cannot start from it."""
-    with path.open(errors="replace") as file:
-        first, second = file.readline(), file.readline()
-    return first.strip().isdigit() and re.search(r"CELL[\[({](abcABC|H|GENH)[\])}]", second) is not None
+def _from_labels(labels: Sequence[str], pbc: bool, source: Path) -> Structure:
+    numbers = elements_of(labels, source)
+    return Structure(numbers, np.zeros((len(numbers), 3)), pbc=np.array(pbc))
 
 
-def _from_symbols(symbols: Sequence[str], pbc: bool, source: Path) -> Structure:
-    numbers = []
-    for symbol in symbols:
-        number = element_of(symbol)
-        if not number:
-            raise UserError(f"unknown element {symbol!r} in {source}; expected chemical symbols")
-        numbers.append(number)
-    return Structure(np.array(numbers), np.zeros((len(numbers), 3)), pbc=np.array(pbc))
-
-
-def _from_ipi_xyz(path: Path) -> Structure:
-    lines = path.read_text().splitlines()
-    n_atoms = int(lines[0])
-    rows = [line.split() for line in lines[2 : 2 + n_atoms]]
-    if len(rows) != n_atoms or not all(rows):
-        raise UserError(f"{path} announces {n_atoms} atoms and holds {sum(map(bool, rows))}")
-    isolated = re.search(r"pbc=[\"']?\s*F\s+F\s+F", lines[1]) is not None
-    return _from_symbols([row[0] for row in rows], not isolated, path)
+def _labels_of_xyz(path: Path) -> list[str]:
+    """Labels of the atoms of the first snapshot."""
+    with path.open(errors="replace") as stream:
+        count = stream.readline().strip()
+        stream.readline()
+        rows = [row.split() for row in islice(stream, int(count))] if count.isdigit() else []
+    if not rows or len(rows) != int(count) or not all(rows):
+        raise UserError(f"{path} announces {count} atoms and holds {sum(map(bool, rows))}")
+    return [row[0] for row in rows]
 
 
 def _from_ase(path: Path, format: str | None = None) -> Structure:
@@ -136,7 +126,7 @@ def _from_ipi_xml(path: Path) -> Structure:
 def _from_system(system: ElementTree.Element, path: Path) -> Structure | None:
     names = system.find(".//beads/names")
     if names is not None and names.text:
-        return _from_symbols(re.findall(r"[A-Za-z]+", names.text), True, path)
+        return _from_labels(re.findall(r"[A-Za-z]+", names.text), True, path)
     for tag in ("file", "beads"):
         for element in system.iterfind(f"initialize/{tag}"):
             mode, text = element.get("mode", "chk").strip(), (element.text or "").strip()
@@ -149,7 +139,9 @@ def _from_system(system: ElementTree.Element, path: Path) -> Structure | None:
                 return _from_ipi_xml(source)
             if mode == "ase":
                 return _from_ase(source)
-            read = _from_ipi_xyz(source) if mode == "xyz" else _from_ase(source, "proteindatabank")
-            pbc = read.pbc if mode == "xyz" else np.ones(3, dtype=bool)
-            return replace(read, pbc=pbc)
+            if mode == "xyz":  # i-PI always has a cell, if not from here then from <cell>
+                comment = ipi_comment(source)
+                isolated = comment is not None and comment.isolated
+                return _from_labels(_labels_of_xyz(source), not isolated, source)
+            return replace(_from_ase(source, "proteindatabank"), pbc=np.ones(3, dtype=bool))
     return None

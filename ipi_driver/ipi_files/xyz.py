@@ -1,45 +1,23 @@
 """Streaming reader of i-PI trajectories in xyz format (one file, one quantity).
 
-The comment line of each snapshot reads
-``# CELL(abcABC): a b c alpha beta gamma  Step: N  Bead: B quantity{unit}  cell{unit}``.
-An extended xyz file (``Lattice="..."``) from elsewhere is read as positions in Å, its snapshots counted from 0.
+`ipi_driver.ipi_files.comment` reads the comment line of each snapshot. The numbers are parsed here and not with i-PI's
+own reader, which is slower and needs a Python object for each number. An extended xyz file (``Lattice="..."``) from
+elsewhere is read as positions in Å, its snapshots counted from 0.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from ase.geometry import cellpar_to_cell
 
 from ipi_driver.errors import UserError
+from ipi_driver.ipi_files.comment import parse_comment
 from ipi_driver.ipi_files.fixed_width import LINE_LENGTH, parse_fixed_width
 from ipi_driver.structure import FloatArray
-from ipi_driver.units import ipi_factor
-
-DIMENSIONS = {
-    "positions": "length",
-    "x_centroid": "length",
-    "velocities": "velocity",
-    "v_centroid": "velocity",
-    "momenta": "momentum",
-    "p_centroid": "momentum",
-    "forces": "force",
-    "f_centroid": "force",
-    "forces_component": "force",
-    "forces_component_raw": "force",
-}
-
-_CELL_PARAMETERS = re.compile(r"CELL[(\[{]abcABC[)\]}]:\s*((?:[-+0-9.eE]+\s+){6})")
-_CELL_MATRIX = re.compile(r"CELL[(\[{](?:GEN)?H[)\]}]:\s*((?:[-+0-9.eE]+\s+){9})")
-_LATTICE = re.compile(r'Lattice="([^"]+)"')
-_STEP = re.compile(r"Step:\s*(\d+)")
-_QUANTITY = re.compile(r"(\w+)(?:\([^)]*\))?\{([^}]*)\}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,14 +39,6 @@ class TrajectorySnapshot:
     cell: FloatArray
 
 
-@dataclass(frozen=True)
-class _Header:
-    step: int | None
-    quantity: str
-    factor: float
-    cell: FloatArray
-
-
 class _Malformed(UserError):
     """A snapshot that is not one."""
 
@@ -84,6 +54,8 @@ class TrajectoryFile:
         positions, velocities, momenta, forces, ...
     timed
         Whether the first snapshot says its step; else snapshots are counted.
+    periodic
+        Whether the first snapshot has a cell and is not marked as isolated.
     symbols
         n_atoms labels of the first snapshot.
     notes
@@ -107,8 +79,13 @@ class TrajectoryFile:
             header, block = self._read_header(stream), b""
             if header is not None:
                 n_atoms, comment = header
-                first = self._parse_comment(comment)
-                self.quantity, self.timed = first.quantity, first.step is not None
+                first = parse_comment(comment, self.path)
+                self.quantity, self.timed, self.periodic = (
+                    first.quantity,
+                    first.step is not None,
+                    first.periodic,
+                )
+                self._column = first.column
                 block = b"".join(stream.readline() for _ in range(n_atoms))
         if header is None or block.count(b"\n") < header[0]:
             raise UserError(
@@ -161,7 +138,7 @@ class TrajectoryFile:
                     )
                     break
                 header = following
-                parsed = self._parse_comment(comment)
+                parsed = parse_comment(comment, self.path)
                 step = n_read if parsed.step is None else parsed.step
                 n_read += 1
                 if step <= last_step:  # a restart from an older checkpoint writes these steps again
@@ -214,8 +191,9 @@ class TrajectoryFile:
         lines = [stream.readline() for _ in range(self.n_atoms)]
         if not lines[-1].endswith(b"\n"):
             return None
+        first = self._column
         try:
-            values = np.array([line.split()[1:4] for line in lines], dtype=np.float64)
+            values = np.array([line.split()[first : first + 3] for line in lines], dtype=np.float64)
         except ValueError as error:
             raise _Malformed(
                 f"{self.path}: snapshot {index} is malformed, expected `label x y z` on each line"
@@ -227,40 +205,3 @@ class TrajectoryFile:
         if not np.isfinite(values).all():
             raise UserError(f"{self.path}: snapshot {index} is not finite: the run has diverged there")
         return values
-
-    def _parse_comment(self, comment: str) -> _Header:
-        step = _STEP.search(comment)
-        units = dict(_QUANTITY.findall(comment))
-        cell_unit = units.pop("cell", "angstrom" if "Lattice" in comment else "atomic_unit")
-        quantity, unit = next(
-            iter(units.items()), ("positions", "angstrom" if "Lattice" in comment else "atomic_unit")
-        )
-        if quantity not in DIMENSIONS:
-            known = ", ".join(DIMENSIONS)
-            raise UserError(f"{self.path}: quantity {quantity!r} is not one that can be analysed ({known})")
-        try:
-            factor = ipi_factor(DIMENSIONS[quantity], unit)
-            cell = _parse_cell(comment) * ipi_factor("length", cell_unit)
-        except ValueError as error:
-            raise UserError(f"{self.path}: cannot read the comment line: {error}") from error
-        return _Header(int(step.group(1)) if step else None, quantity, factor, cell)
-
-
-@lru_cache(maxsize=4)
-def _cell_of_parameters(text: str) -> FloatArray:
-    """Rows from lengths and angles; remembered, since most cells do not change from snapshot to snapshot."""
-    parameters = [float(word) for word in text.split()]
-    if min(parameters) <= 0.0:
-        return np.zeros((3, 3))
-    return np.asarray(cellpar_to_cell(parameters), dtype=np.float64)
-
-
-def _parse_cell(comment: str) -> FloatArray:
-    """Cell rows in the unit of the file, zeros where none is given."""
-    if match := _CELL_PARAMETERS.search(comment + " "):
-        return _cell_of_parameters(match.group(1))
-    if match := _CELL_MATRIX.search(comment + " "):  # i-PI's h holds cell vectors as columns
-        return np.array(match.group(1).split(), dtype=np.float64).reshape(3, 3).T
-    if match := _LATTICE.search(comment):
-        return np.array(match.group(1).split(), dtype=np.float64).reshape(3, 3)
-    return np.zeros((3, 3))

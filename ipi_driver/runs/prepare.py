@@ -15,8 +15,9 @@ import yaml
 from ipi_driver.client.settings import ServeSettings, located_model, make_settings, read_yaml
 from ipi_driver.errors import UserError
 from ipi_driver.ipi_files import edit as xml
+from ipi_driver.ipi_files.comment import ipi_comment
 from ipi_driver.ipi_files.start import read_start, write_start
-from ipi_driver.ipi_files.template import check_not_wrapped, is_ipi_xyz, read_template
+from ipi_driver.ipi_files.template import check_not_wrapped, read_template
 from ipi_driver.rotations.quadrature import quadrature
 from ipi_driver.runs.folder import (
     INPUT,
@@ -226,7 +227,8 @@ def _start(source: Source, text: str, changes: Changes, checked: ServeSettings) 
         )
     path = _located(changes.structure, source.folder)
     if named is not None and xml.is_replay(text):
-        if xml.start_mode(text) == "xyz" and not is_ipi_xyz(path):
+        comment = ipi_comment(path)
+        if xml.start_mode(text) == "xyz" and not (comment and comment.has_cell):
             raise UserError(
                 f"{path} is no xyz file of i-PI, whose frames have `CELL(abcABC): ...` in their comments; give a "
                 "trajectory that i-PI wrote"

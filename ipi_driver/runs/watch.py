@@ -24,9 +24,9 @@ import numpy as np
 from ipi_driver.client.record import Recorded
 from ipi_driver.client.settings import WatchSettings
 from ipi_driver.ipi_files.input import read_input
+from ipi_driver.ipi_files.units import BOHR, ipi_factor
 from ipi_driver.runs.monitor import Progress
 from ipi_driver.structure import FloatArray
-from ipi_driver.units import BOHR, ipi_factor
 
 _ROWS = 3
 """Rows, or intervals, one after the other that are beyond a limit."""

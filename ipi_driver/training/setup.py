@@ -16,7 +16,8 @@ import yaml
 from ase.data import chemical_symbols
 
 from ipi_driver.errors import UserError
-from ipi_driver.ipi_files.structures import is_ipi_trajectory, read_data_set
+from ipi_driver.ipi_files.comment import ipi_comment
+from ipi_driver.ipi_files.structures import read_data_set
 from ipi_driver.networks.base import EdgeNetwork
 from ipi_driver.networks.baseline import Baseline
 from ipi_driver.networks.kinds import build_network, network_config
@@ -110,7 +111,7 @@ def read_unlabelled(paths: Sequence[Path], units: Units = "auto") -> list[Struct
     """
     found: list[Structure] = []
     for path in paths:
-        if path.is_file() and is_ipi_trajectory(path):
+        if path.is_file() and ipi_comment(path):
             structures = list(read_data_set(path).structures)
             atomic = [False] * len(structures)
         else:

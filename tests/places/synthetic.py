@@ -72,7 +72,7 @@ def write_run(
 
 
 def liquid(
-    folder: Path, seed: int, n_frames: int = 800, diffusion: float = 0.3, spread: float = 0.25
+    folder: Path, seed: int, n_snapshots: int = 800, diffusion: float = 0.3, spread: float = 0.25
 ) -> Path:
     """32 rigid waters, each a random walk and a random rotation per 100 fs; 300 K; 5 meV/molecule/ns of drift."""
     rng = np.random.default_rng(seed)
@@ -82,23 +82,23 @@ def liquid(
     step = np.sqrt(2 * diffusion * 0.1)
     masses = np.tile(MASSES, n)
     positions, velocities = [], []
-    for _ in range(n_frames):
+    for _ in range(n_snapshots):
         positions.append((centres[:, None] + np.einsum("mxy,ky->mkx", frames, WATER)).reshape(-1, 3))
         velocity = rng.normal(size=(3 * n, 3)) * np.sqrt(KB * 300.0 / (DALTON * masses))[:, None]
         velocities.append(velocity - masses @ velocity / masses.sum())
         centres = centres + rng.normal(size=(n, 3)) * step
         frames = Rotation.from_rotvec(rng.normal(size=(n, 3)) * spread).as_matrix() @ frames
-    nanoseconds = np.arange(n_frames) * 1e-4
-    energies = np.stack([-1000 + 0.005 * n * nanoseconds, rng.normal(size=n_frames)], axis=1)
+    nanoseconds = np.arange(n_snapshots) * 1e-4
+    energies = np.stack([-1000 + 0.005 * n * nanoseconds, rng.normal(size=n_snapshots)], axis=1)
     return write_run(folder, {"pos": positions, "vel": velocities}, stride, energies)
 
 
-def gas(folder: Path, seed: int, n_frames: int = 3000) -> Path:
+def gas(folder: Path, seed: int, n_snapshots: int = 3000) -> Path:
     """One rigid water turning at random; forces with a torque of 10 meV about z."""
     rng = np.random.default_rng(seed)
-    orientations = Rotation.random(n_frames, rng=seed).as_matrix()
+    orientations = Rotation.random(n_snapshots, rng=seed).as_matrix()
     positions = np.einsum("txy,ky->tkx", orientations, WATER)
-    velocities = rng.normal(size=(n_frames, 3, 3)) * np.sqrt(KB * 300.0 / (DALTON * MASSES))[:, None]
+    velocities = rng.normal(size=(n_snapshots, 3, 3)) * np.sqrt(KB * 300.0 / (DALTON * MASSES))[:, None]
     velocities -= np.einsum("i,tix->tx", MASSES / MASSES.sum(), velocities)[:, None]
     arms = positions - np.einsum("i,tix->tx", MASSES / MASSES.sum(), positions)[:, None]
     # forces e_z x r_i scaled to a torque of 10 meV along z
@@ -106,12 +106,12 @@ def gas(folder: Path, seed: int, n_frames: int = 3000) -> Path:
     forces -= forces.mean(axis=1, keepdims=True)
     torque = np.cross(arms, forces).sum(axis=1)[:, 2]
     forces *= (0.010 / torque)[:, None, None]
-    energies = np.stack([np.zeros(n_frames), rng.normal(size=n_frames)], axis=1)
+    energies = np.stack([np.zeros(n_snapshots), rng.normal(size=n_snapshots)], axis=1)
     trajectory = {"pos": list(positions), "vel": list(velocities), "frc": list(forces)}
     return write_run(folder, trajectory, 10, energies, length=30.0)
 
 
-def precessing(folder: Path, rate: float, n_frames: int = 2000) -> Path:
+def precessing(folder: Path, rate: float, n_snapshots: int = 2000) -> Path:
     """One water spinning fast about a principal axis that goes round z at ``rate`` (rad/ps); constant energy."""
     centred = WATER - MASSES @ WATER / MASSES.sum()
     normal = np.cross(WATER[1], WATER[2])
@@ -125,7 +125,7 @@ def precessing(folder: Path, rate: float, n_frames: int = 2000) -> Path:
         turn = Rotation.from_rotvec(rate * 1e-3 * times[:, None] * [0.0, 0.0, 1.0]).as_matrix()
         return np.einsum("txy,tyz,kz->tkx", turn, spin, body)
 
-    times, h = np.arange(n_frames) * stride * 0.5, 1e-3
+    times, h = np.arange(n_snapshots) * stride * 0.5, 1e-3
     velocities = (positions(times + h) - positions(times - h)) / (2 * h)
     trajectory = {"pos": list(positions(times)), "vel": list(velocities)}
-    return write_run(folder, trajectory, stride, np.zeros((n_frames, 2)), length=30.0, ensemble="nve")
+    return write_run(folder, trajectory, stride, np.zeros((n_snapshots, 2)), length=30.0, ensemble="nve")
