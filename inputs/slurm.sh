@@ -9,12 +9,17 @@
 # give two jobs of one input, with another structure, seed or average, names of their own. That of another input is
 # refused. A set, such as ice or with --structures DIR, goes on with the cells that are not finished. It also works
 # without Slurm: bash slurm.sh gas-nvt
+#
+# An array runs one seed in each task, in runs/NAME-TASK:   sbatch --array=1-5 --job-name=water slurm.sh liquid-nvt
+# A GPU:                                                    sbatch --gres=gpu:1 slurm.sh liquid-nvt --device cuda
+# Where jobs must not requeue, submit several copies:       sbatch --dependency=singleton --job-name=water slurm.sh ...
+# with IPI_DRIVER_REQUEUE=no in the environment; each goes on where the one before has stopped.
+# `ipi-driver submit` writes and submits arrays over seeds and averages.
 
 # no --job-name here: all inputs would share its folder
 #SBATCH --nodes=1
 #SBATCH --ntasks=1
 #SBATCH --cpus-per-task=4
-#SBATCH --gres=gpu:1
 #SBATCH --time=24:00:00
 #SBATCH --signal=B:USR1@120
 #SBATCH --requeue
@@ -38,7 +43,13 @@ case $name in
     name=$(basename "${input%/input.xml}")
     ;;
 esac
-folder=runs/$name
+options=("$@")
+if [ -n "${SLURM_ARRAY_TASK_ID-}" ] && [ -z "${IPI_DRIVER_RUN_FOLDER-}" ]; then
+    name=$name-$SLURM_ARRAY_TASK_ID
+    [[ " $* " == *" --seed"* ]] || options+=(--seed "$SLURM_ARRAY_TASK_ID")
+fi
+folder=${IPI_DRIVER_RUN_FOLDER:-runs/$name}
+set -- "${options[@]}"
 
 # i-PI computes next to nothing: the cores are the model's
 export OMP_NUM_THREADS=${SLURM_CPUS_PER_TASK:-1}
@@ -75,7 +86,23 @@ wait "$run"
 status=$?
 
 if [ "$status" -eq 130 ] && [ -n "$out_of_time" ]; then
-    echo "out of time; $folder continues in the next job"
-    scontrol requeue "$SLURM_JOB_ID"
+    # a job whose start alone takes all its time would requeue for ever: count those in which no step was done
+    before=none count=0
+    [ ! -e "$folder/.requeued" ] || read -r before count <"$folder/.requeued"
+    steps=$(cat "$folder"/RESTART "$folder"/*/RESTART 2>/dev/null | grep -o "<step>[^<]*" | cksum)
+    steps=${steps// /-}
+    if [ "$steps" = "$before" ]; then count=$((count + 1)); else count=0; fi
+    echo "$steps $count" >"$folder/.requeued"
+    if [ "$count" -ge "${IPI_DRIVER_MAX_REQUEUES:-3}" ]; then
+        echo "out of time, and no step was done in the last $count jobs: $folder is not put back into the queue." \
+            "Give the job more time, then submit it again" >&2
+        exit 1
+    fi
+    if [ "${IPI_DRIVER_REQUEUE:-yes}" = no ]; then
+        echo "out of time; $folder continues in the next job of this name"
+    else
+        echo "out of time; $folder continues in the next job"
+        scontrol requeue "$SLURM_JOB_ID"
+    fi
 fi
 exit "$status"

@@ -16,6 +16,7 @@ from ipi_driver.errors import UserError
 # name -> (module with `add_arguments(parser)` and `main(args) -> int`, one-line help)
 COMMANDS = {
     "run": ("run", "run a whole i-PI simulation: i-PI and the client together"),
+    "submit": ("submit", "run one input with many seeds and averages, as a Slurm array or here"),
     "serve": ("serve", "serve a potential to i-PI over sockets"),
     "new": ("new", "copy a shipped input to a folder of your own"),
     "pes-path": ("pes_path", "print the path of the in-process plugin for i-PI's <ffdirect>"),
@@ -41,7 +42,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     chosen = next((word for word in argv if not word.startswith("-")), None)
     for name, (module, summary) in COMMANDS.items():
         sub = subparsers.add_parser(
-            name, help=summary, description=summary, formatter_class=argparse.RawDescriptionHelpFormatter
+            name,
+            help=summary,
+            description=summary,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            conflict_handler="resolve"
+            if name == "submit"
+            else "error",  # some options of `run` it has its own way
         )
         if name == chosen:  # the others' modules (torch, matplotlib) need not be imported
             importlib.import_module(f"ipi_driver.cli.{module}").add_arguments(sub)

@@ -99,7 +99,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Analyse, write, print the table."""
     from ipi_driver.analysis.dispatch import analyse_folders
+    from ipi_driver.analysis.ensembles import join
     from ipi_driver.report.writer import write_report
+    from ipi_driver.runs.farm import ensembles_of, is_farm
 
     options = _options(args)
     folder = output_folder(args.output, "analysis")
@@ -111,7 +113,11 @@ def main(args: argparse.Namespace) -> int:
             task = progress.add_task(description, total=total)
             return lambda n: progress.advance(task, n)
 
-        analyses = analyse_folders(args.runs, options, start)
+        alone = [folder for folder in args.runs if not is_farm(folder)]
+        analyses = analyse_folders(alone, options, start) if alone else []
+        for farm in (folder for folder in args.runs if is_farm(folder)):
+            groups = ensembles_of(farm)
+            analyses += join({name: analyse_folders(runs, options, start) for name, runs in groups.items()})
     command = shlex.join(["ipi-driver", *sys.argv[1:]]) if sys.argv[1:] else "ipi-driver analyze"
     page = write_report(analyses, folder, command, with_viewer=not args.no_viewer)
     _print(analyses)

@@ -1,0 +1,124 @@
+r"""Several independent runs of one kind as one ensemble: the mean over runs, with its error from their spread.
+
+Runs with different seeds and starts are independent, so that the standard error of their mean needs no correlation
+time: with n runs of standard deviation s it is :math:`s / \sqrt n`, times Student's t for n - 1 degrees of freedom at
+68.3 %, so that one error covers 68 % also for few runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+from scipy.stats import t as student
+
+from ipi_driver.analysis.result import Analysis, Curve, Scalar
+from ipi_driver.errors import UserError
+
+_ONE_SIGMA = 0.682689492137086
+
+
+def mean_of_runs(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard error over the first axis.
+
+    Parameters
+    ----------
+    values
+        (n_runs, ...), n_runs at least 2.
+
+    Returns
+    -------
+    tuple
+        Two arrays of the shape of one run.
+
+    Raises
+    ------
+    UserError
+        If there are fewer than two runs.
+
+    Examples
+    --------
+    >>> mean, error = mean_of_runs(np.array([1.0, 2.0, 3.0]))
+    >>> float(mean), round(float(error), 3)
+    (2.0, 0.763)
+    """
+    n = len(values)
+    if n < 2:
+        raise UserError(f"an ensemble needs at least two runs, got {n}")
+    factor = student.ppf(0.5 + 0.5 * _ONE_SIGMA, n - 1)
+    return values.mean(axis=0), factor * values.std(axis=0, ddof=1) / np.sqrt(n)
+
+
+def join(groups: Mapping[str, Sequence[Analysis]]) -> list[Analysis]:
+    """One analysis for each group of runs, with what all of its runs have.
+
+    Parameters
+    ----------
+    groups
+        Label and analyses of each ensemble.
+
+    Raises
+    ------
+    UserError
+        If a group has fewer than two runs or runs of different kinds.
+    """
+    return [_joined(label, list(analyses)) for label, analyses in groups.items()]
+
+
+def _joined(label: str, analyses: list[Analysis]) -> Analysis:
+    first = analyses[0]
+    for other in analyses[1:]:
+        if (other.kind, other.system) != (first.kind, first.system):
+            raise UserError(
+                f"the runs of {label} differ: {first.source} is {first.kind} of {first.system}, "
+                f"{other.source} is {other.kind} of {other.system}; give runs of one system"
+            )
+    seeds = [analysis.settings.get("seed") for analysis in analyses]
+    joined = Analysis(
+        f"{label} ({len(analyses)} runs)", first.kind, first.source, first.system, dict(first.settings)
+    )
+    joined.structure = first.structure
+    if len(set(seeds)) < len(seeds) and None not in seeds:
+        joined.note(
+            "runs of one seed share their random numbers: they are not independent, and the errors are too small"
+        )
+    for key, scalar in first.scalars.items():
+        if all(key in analysis.scalars for analysis in analyses):
+            joined.scalars[key] = _scalar(scalar, [analysis.scalars[key].value for analysis in analyses])
+        else:
+            joined.note(f"{scalar.label}: left out, as some runs do not have it")
+    for key, curve in first.curves.items():
+        found = [analysis.curves[key] for analysis in analyses if key in analysis.curves]
+        if len(found) == len(analyses):
+            joined.curves[key] = _curve(curve, found)
+    for analysis in analyses:
+        for note in analysis.notes:
+            joined.note(note)
+    return joined
+
+
+def _scalar(first: Scalar, values: Sequence[float]) -> Scalar:
+    mean, error = mean_of_runs(np.array(values))
+    nan = float("nan")
+    return replace(
+        first,
+        value=float(mean),
+        error=float(error),
+        n_blocks=len(values),
+        correlation_time=nan,
+        block_length=nan,
+    )
+
+
+def _curve(first: Curve, curves: Sequence[Curve]) -> Curve:
+    """The mean on the points that all runs have."""
+    n = min(len(curve.x) for curve in curves)
+    if any(not np.allclose(curve.x[:n], first.x[:n]) for curve in curves):
+        # runs whose cells differ a little have other distances: all on those of the first
+        rows = np.array([np.interp(first.x, curve.x, curve.y) for curve in curves])
+        n = len(first.x)
+    else:
+        rows = np.array([curve.y[:n] for curve in curves])
+    mean, error = mean_of_runs(rows)
+    return replace(first, x=first.x[:n], y=mean, error=error, blocks=rows, correction=1.0)

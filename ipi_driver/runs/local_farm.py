@@ -1,0 +1,59 @@
+"""The members of a farm run on this machine, some at a time."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from ipi_driver.runs.farm import Member, of_resume
+
+
+def run_here(
+    folder: Path, source: str, members: Sequence[Member], options: Sequence[str], at_once: int
+) -> int:
+    """Run or continue every member that is not finished; returns the exit status.
+
+    Parameters
+    ----------
+    folder
+        Of the farm.
+    source
+        Input, as ``ipi-driver run`` takes it.
+    members, options
+        As in `ipi_driver.runs.farm.write_farm`.
+    at_once
+        Members that run at the same time.
+    """
+
+    def run(member: Member) -> str:
+        output = folder / member.name
+        if is_finished(output):
+            return "finished before"
+        begun = ["--resume"] if (output / "input.xml").is_file() else []
+        words = [*options, *member.words] if not begun else of_resume(options)
+        command = [sys.executable, "-m", "ipi_driver", "run", source, "--output", member.name, *begun, *words]
+        with (folder / "logs" / f"{member.name}.log").open("ab") as log:
+            status = subprocess.run(command, cwd=folder, stdout=log, stderr=log).returncode
+        state = {0: "finished", 1: "stopped early", 130: "interrupted"}.get(
+            status, f"failed (status {status})"
+        )
+        print(f"{member.name}: {state}", flush=True)
+        return state
+
+    with ThreadPoolExecutor(at_once) as pool:
+        states = list(pool.map(run, members))
+    done = sum(state.startswith("finished") for state in states)
+    print(f"{done} of {len(members)} members finished; logs in {folder / 'logs'}")
+    return 0 if done == len(members) else 1
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether the summary of a run states that it has finished."""
+    try:
+        return bool(json.loads((folder / "summary.json").read_text()).get("finished"))
+    except (OSError, ValueError):
+        return False

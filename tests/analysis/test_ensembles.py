@@ -1,0 +1,48 @@
+"""Ensembles of runs: their mean and its error."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ipi_driver.analysis.ensembles import join, mean_of_runs
+from ipi_driver.analysis.result import Analysis, Curve, Scalar
+from ipi_driver.errors import UserError
+
+
+def run(value: float, seed: int, system: str = "1 H2O") -> Analysis:
+    analysis = Analysis(f"run-{seed}", "gas", f"farm/run-{seed}", system, {"seed": str(seed)})
+    analysis.scalars["temperature"] = Scalar("temperature", value, 9.0, "K")
+    x = np.linspace(0.0, 1.0, 5)
+    analysis.curves["msd"] = Curve(x, value * x, np.full(5, 0.1), "t / ps", "msd / Å²")
+    return analysis
+
+
+@pytest.mark.parametrize("n", [2, 4, 20])
+def test_one_error_covers_68_percent(n: int) -> None:
+    generator = np.random.default_rng(n)
+    mean, error = mean_of_runs(generator.normal(300.0, 5.0, size=(n, 20_000)))
+    covered = np.mean(np.abs(mean - 300.0) <= error)
+    assert covered == pytest.approx(0.683, abs=0.012)  # 3.6 standard deviations of 20 000 trials
+
+
+def test_runs_of_one_average_are_joined() -> None:
+    raw, averaged = join({"raw": [run(1.0, 1), run(3.0, 2)], "Th": [run(2.0, 1), run(2.0, 2)]})
+    assert raw.label == "raw (2 runs)"
+    assert (raw.scalars["temperature"].value, raw.scalars["temperature"].n_blocks) == (2.0, 2)
+    # t(1 degree of freedom, 68.3 %) = 1.837, times the standard deviation sqrt(2) over sqrt(2)
+    assert raw.scalars["temperature"].error == pytest.approx(1.837, abs=1e-3)
+    np.testing.assert_allclose(raw.curves["msd"].y, 2.0 * raw.curves["msd"].x)
+    assert averaged.scalars["temperature"].error == 0.0
+
+
+def test_runs_of_different_systems_or_one_run_are_refused() -> None:
+    with pytest.raises(UserError, match="differ"):
+        join({"raw": [run(1.0, 1), run(1.0, 2, "2 H2O")]})
+    with pytest.raises(UserError, match="at least two runs, got 1"):
+        join({"raw": [run(1.0, 1)]})
+
+
+def test_equal_seeds_are_noted() -> None:
+    (joined,) = join({"raw": [run(1.0, 1), run(3.0, 1)]})
+    assert "not independent" in joined.notes[0]

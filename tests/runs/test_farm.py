@@ -1,0 +1,112 @@
+"""Farms: one input with several seeds and averages, here and as a Slurm array."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ipi_driver.cli import main
+from ipi_driver.errors import UserError
+from ipi_driver.runs.farm import members_of, parse_seeds, read_cluster
+
+MODEL = "anisotropic?l=2&amplitude=0.05"
+
+
+def test_seeds() -> None:
+    assert parse_seeds("4") == [4]
+    assert parse_seeds("1-3, 9,11-12") == [1, 2, 3, 9, 11, 12]
+    for wrong in ("", "a", "3-1", "1-2-3", "-4"):
+        with pytest.raises(UserError, match="--seeds must be numbers"):
+            parse_seeds(wrong)
+    with pytest.raises(UserError, match="twice"):
+        parse_seeds("1-3,2")
+
+
+def test_members_are_named_by_average_and_seed() -> None:
+    members = members_of([8, 12], ["none", "2i"])
+    assert [m.name for m in members] == ["none-08", "none-12", "2i-08", "2i-12"]
+    assert members[2].words == ("--seed", "8", "--average", "2i")
+    with pytest.raises(UserError, match="2j"):
+        members_of([1], ["2j"])
+
+
+def test_settings_of_the_cluster(tmp_path: Path) -> None:
+    file = tmp_path / "cluster.yaml"
+    file.write_text("partition: long\ngpus: 2\nsetup: [module load python]\n")
+    assert read_cluster(file).gpus == 2
+    file.write_text("partitoin: long\n")
+    with pytest.raises(UserError, match=r"partitoin.*keys: time, cpus"):
+        read_cluster(file)
+    with pytest.raises(UserError, match="no cluster settings"):
+        read_cluster(tmp_path / "other.yaml")
+
+
+def test_a_farm_here_and_its_statistics(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = [
+        "submit",
+        "gas-nve",
+        "--seeds",
+        "1-2",
+        "--average",
+        "none",
+        "T",
+        "--model",
+        MODEL,
+        "--output",
+        "farm",
+    ]
+    assert main([*words, "--steps", "300", "--dry-run", "--cluster", str(_cluster(tmp_path))]) == 0
+    script = (tmp_path / "farm" / "job.sh").read_text()
+    for line in (
+        "#SBATCH --array=1-4%2",
+        "#SBATCH --gres=gpu:1",
+        "#SBATCH --partition=long",
+        "module load x",
+    ):
+        assert line in script
+    assert subprocess.run(["bash", "-n", tmp_path / "farm" / "job.sh"]).returncode == 0
+    assert not (tmp_path / "farm" / "T-1").exists()
+
+    assert main([*words, "--steps", "300", "--local", "2"]) == 0
+    starts = {
+        name: (tmp_path / "farm" / name / "simulation.vel_0.xyz").read_text().splitlines()[:5]
+        for name in ("none-1", "none-2", "T-1", "T-2")
+    }
+    assert starts["none-1"] != starts["none-2"]
+    for name in starts:
+        assert json.loads((tmp_path / "farm" / name / "summary.json").read_text())["steps"] == 300
+    capsys.readouterr()
+    assert main(["analyze", "farm", "--output", "analysis", "--no-viewer"]) == 0
+    printed = capsys.readouterr().out
+    assert "none (2 runs)" in printed
+    assert "T (2 runs)" in printed
+    # another model under the same folder would mix two farms
+    assert main(["submit", "gas-nve", "--seeds", "1-2", "--output", "farm", "--dry-run"]) == 2
+
+
+def _cluster(folder: Path) -> Path:
+    path = folder / "cluster.yaml"
+    path.write_text("partition: long\ngpus: 1\nconcurrent: 2\nsetup: [module load x]\n")
+    return path
+
+
+def test_wrong_options_are_reported_before_anything_is_written(tmp_path: Path) -> None:
+    program = [sys.executable, "-m", "ipi_driver", "submit", "gas-nve", "--output", str(tmp_path / "farm")]
+    for words, message in (
+        (["--seed", "3"], "use --seeds"),
+        (["--seeds", "x"], "--seeds must be"),
+        (["--average", "2j"], "2j"),
+        (["--local", "0"], "at least 1"),
+        (["--steps", "0"], "positive"),
+    ):
+        done = subprocess.run([*program, *words], capture_output=True, text=True)
+        assert done.returncode == 2
+        assert message in done.stderr
+        assert not (tmp_path / "farm").exists()
