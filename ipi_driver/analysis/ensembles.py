@@ -80,9 +80,7 @@ def _joined(label: str, analyses: list[Analysis]) -> Analysis:
     )
     joined.structure = first.structure
     if len(set(seeds)) < len(seeds) and None not in seeds:
-        joined.note(
-            "runs of one seed share their random numbers: they are not independent, and the errors are too small"
-        )
+        joined.note("runs of one seed are not independent: the errors are too small")
     for key, scalar in first.scalars.items():
         if all(key in analysis.scalars for analysis in analyses):
             joined.scalars[key] = _scalar(scalar, [analysis.scalars[key].value for analysis in analyses])

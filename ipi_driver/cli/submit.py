@@ -15,11 +15,11 @@ examples:
   ipi-driver submit liquid-nvt --seeds 1-20 --average none 2i random --cluster cluster.yaml --steps 20000
   ipi-driver submit gas-nve --seeds 1-4 --average none Th --local 2      # here, two at a time, without Slurm
   ipi-driver submit liquid-nvt --seeds 1-20 --cluster cluster.yaml --dry-run   # writes the job script, submits nothing
-  ipi-driver analyze farms/liquid-nvt/none-* --output analysis
+  ipi-driver analyze farms/liquid-nvt --output analysis        # one ensemble for each average
 
-The members run in farms/INPUT/AVERAGE-SEED. The same command again continues those that are not finished. Further options
-are those of `ipi-driver run`. The keys of cluster.yaml: time, cpus, gpus, memory, partition, account, qos, mail, concurrent,
-warn, requeue, chain, extra, setup (see the documentation).
+The members run in farms/INPUT/AVERAGE-SEED. The same command again continues those that are not finished. Further
+options are those of `ipi-driver run`. The keys of cluster.yaml: time, cpus, gpus, memory, partition, account, qos,
+mail, concurrent, warn, requeue, chain, extra, setup (see the documentation).
 
 exit status: 0 submitted, or with --local all finished; 1 a member did not finish; 2 error.
 """
