@@ -19,7 +19,7 @@ from ipi_driver.analysis.replay import analyse_replay
 from ipi_driver.analysis.result import Analysis, Options
 from ipi_driver.errors import UserError
 from ipi_driver.ipi_files import Run
-from ipi_driver.runs.folder import is_starting
+from ipi_driver.ipi_files.run_folder import RunFolder
 
 StartProgress = Callable[[str, int], Callable[[int], None]]
 """(description, number of snapshots) -> a function that is called with snapshots done."""
@@ -41,7 +41,7 @@ def find_runs(folder: Path) -> list[Run]:
         Run(child)
         for child in sorted(folder.iterdir())
         # a cell that failed before its first step holds an input and nothing else
-        if child.is_dir() and list(child.glob("*.xml")) and not is_starting(child)
+        if child.is_dir() and list(child.glob("*.xml")) and not RunFolder(child).is_starting
     ]
     if not inside:
         raise UserError(

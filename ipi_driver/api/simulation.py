@@ -124,10 +124,10 @@ def run(
 
 
 def _summary(folder: Path, outcome: Outcome, note: Callable[[str], None]) -> dict[str, Any]:
-    from ipi_driver.ipi_files.input import read_input
+    from ipi_driver.ipi_files.run_folder import RunFolder
     from ipi_driver.report.run_summary import summarise, write_summary
 
-    if read_input(folder / INPUT).motion == "replay":
+    if RunFolder(folder).input.motion == "replay":
         return {}
     try:
         write_summary(folder, summarise(folder, outcome))

@@ -224,11 +224,10 @@ def _run_set(args: argparse.Namespace, runs: RunSet, changes: Changes, console: 
 
 def _summarise(folder: Path, outcome: Outcome, console: Console) -> None:
     from ipi_driver.errors import UserError
-    from ipi_driver.ipi_files.input import read_input
-    from ipi_driver.runs.folder import INPUT
+    from ipi_driver.ipi_files.run_folder import RunFolder
 
     try:
-        if read_input(folder / INPUT).motion == "replay":  # snapshots, and no time over which to average
+        if RunFolder(folder).input.motion == "replay":  # snapshots, and no time over which to average
             console.print(
                 f"replayed; the errors of energies and forces: ipi-driver analyze {folder}",
                 highlight=False,

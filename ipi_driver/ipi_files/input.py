@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ipi_driver.errors import UserError
+from ipi_driver.ipi_files.remembered import remembered
 from ipi_driver.ipi_files.units import ipi_factor
 from ipi_driver.structure import FloatArray, IntArray
 
@@ -107,6 +108,7 @@ class InputSettings:
     fixed: IntArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
 
+@remembered
 def read_input(path: Path) -> InputSettings:
     """Settings in an i-PI input file.
 

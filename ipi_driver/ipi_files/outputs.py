@@ -13,12 +13,12 @@ import numpy as np
 
 from ipi_driver.elements import elements_of
 from ipi_driver.errors import UserError
-from ipi_driver.ipi_files.input import InputSettings, OutputFile, checkpoint_masses, read_input
+from ipi_driver.ipi_files.input import InputSettings, OutputFile, checkpoint_masses
 from ipi_driver.ipi_files.properties import PropertyTable, read_properties
+from ipi_driver.ipi_files.run_folder import RunFolder
 from ipi_driver.ipi_files.units import masses_of
 from ipi_driver.ipi_files.xyz import TrajectoryFile, TrajectorySnapshot
 from ipi_driver.structure import BoolArray, FloatArray, IntArray
-from ipi_driver.yaml_file import load_yaml
 
 CENTROIDS = {
     "positions": "x_centroid",
@@ -87,8 +87,9 @@ class Run:
         self.path = Path(self.path)
         if not self.path.is_dir():
             raise UserError(f"no run folder {self.path}: give the folder in which i-PI wrote its output")
-        self.input_path = find_input(self.path)
-        self.settings: InputSettings = read_input(self.input_path)
+        self.folder = RunFolder(self.path)
+        self.input_path = self.folder.input_path
+        self.settings: InputSettings = self.folder.input
         if len(self.settings.systems) > 1:
             names = ", ".join(name or "without prefix" for name in self.settings.systems)
             raise UserError(
@@ -110,14 +111,10 @@ class Run:
         if text not in self.notes:
             self.notes.append(text)
 
-    @cached_property
+    @property
     def driver(self) -> dict[str, Any]:
         """Content of driver.yaml, empty where the run has none."""
-        path = self.path / "driver.yaml"
-        if not path.is_file():
-            return {}
-        content = load_yaml(path)
-        return content if isinstance(content, dict) else {}
+        return self.folder.settings
 
     @cached_property
     def properties(self) -> PropertyTable:
@@ -338,21 +335,6 @@ class Run:
         name = re.compile(re.escape(Path(output.stem).name) + r"(_\d+)?\.(ext)?xyz")
         candidates = sorted((self.path / output.stem).parent.glob("*xyz"))
         return next((path for path in candidates if path.is_file() and name.fullmatch(path.name)), None)
-
-
-def find_input(folder: Path) -> Path:
-    """The i-PI input of a folder."""
-    if (folder / "input.xml").is_file():
-        return folder / "input.xml"
-    inputs = [
-        path for path in sorted(folder.glob("*.xml")) if "<simulation" in path.read_text(errors="replace")
-    ]
-    if len(inputs) == 1:
-        return inputs[0]
-    if not inputs:
-        raise UserError(f"{folder} is not a run folder: expected i-PI's input.xml in it, found none")
-    names = ", ".join(path.name for path in inputs)
-    raise UserError(f"{folder} holds several i-PI inputs ({names}): call the one that was run input.xml")
 
 
 def _matched(streams: list[Iterator[TrajectorySnapshot]]) -> Iterator[list[TrajectorySnapshot]]:

@@ -14,8 +14,8 @@ from rich.table import Table
 from ipi_driver.analysis.run_statistics import energies_and_forces, is_minimisation
 from ipi_driver.errors import UserError
 from ipi_driver.ipi_files.outputs import Run
+from ipi_driver.ipi_files.run_folder import RunFolder
 from ipi_driver.runs.ending import has_converged
-from ipi_driver.runs.folder import is_starting
 
 
 def set_row(name: str, folder: Path, state: str) -> dict[str, Any]:
@@ -37,7 +37,7 @@ def set_row(name: str, folder: Path, state: str) -> dict[str, Any]:
         minimisation that is finished the state is converged or not converged.
     """
     row: dict[str, Any] = {"cell": name, "state": state}
-    if not folder.is_dir() or is_starting(folder):
+    if not folder.is_dir() or RunFolder(folder).is_starting:
         return row
     try:
         run = Run(folder)
