@@ -67,6 +67,38 @@ class Graph:
         return self.to_tokens.shape[0]
 
     @property
+    def neighbors(self) -> torch.Tensor:
+        """(n_edges,) node index of each edge's neighbour."""
+        return self.centers[self.reverse]
+
+    def select(self, kept: torch.Tensor) -> Graph:
+        """The graph with the edges ``kept`` (n_kept,) alone, in ascending order; with an edge its reverse is kept."""
+        renumbered = torch.zeros_like(self.centers)
+        renumbered[kept] = torch.arange(len(kept), device=kept.device)
+        centers = self.centers[kept]
+        counts = torch.bincount(centers, minlength=self.n_nodes)
+        row_length = 1 + int(counts.max()) if self.n_nodes else 1
+        first = counts.cumsum(0) - counts
+        nodes = torch.arange(self.n_nodes, device=kept.device) * row_length
+        slots = centers * row_length + 1 + torch.arange(len(kept), device=kept.device) - first[centers]
+        to_tokens = torch.cat([nodes, slots])
+        to_rows = to_tokens.new_full((self.n_nodes * row_length,), -1)
+        to_rows[to_tokens] = torch.arange(len(to_tokens), device=kept.device)
+        empty = torch.nonzero(to_rows < 0)[:, 0]
+        to_rows[empty] = 0
+        return Graph(
+            species=self.species,
+            neighbor_species=self.neighbor_species[kept],
+            centers=centers,
+            reverse=renumbered[self.reverse[kept]],
+            to_rows=to_rows,
+            to_tokens=to_tokens,
+            empty_slots=empty,
+            none=self.none,
+            row_length=row_length,
+        )
+
+    @property
     def edge_slots(self) -> torch.Tensor:
         """(n_edges,) slot of each edge in the rows."""
         return self.to_tokens[self.n_nodes :]

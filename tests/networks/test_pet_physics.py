@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from random_structures import random_structure
 from scipy.spatial.transform import Rotation
 
 from ipi_driver.errors import UserError
@@ -46,30 +47,6 @@ def make_potential(kind: str = "published", **changes: object) -> PetPotential:
     coefficients = np.random.default_rng(3).normal(scale=0.2, size=(3, 10))
     baseline = Baseline((1, 8), np.array([-13.0, -430.0]), network.config.cutoff, coefficients)
     return PetPotential(network, baseline, dtype="float64")
-
-
-def random_structure(
-    n: int = 9, seed: int = 0, box: float = 5.0, triclinic: bool = True, pbc: bool = True
-) -> Structure:
-    """Atoms at least 0.8 Å apart (images included) in a cell that may be triclinic."""
-    rng = np.random.default_rng(seed)
-    cell = np.eye(3) * box
-    if triclinic:
-        cell += rng.uniform(-0.8, 0.8, (3, 3))
-    positions: list[np.ndarray] = []
-    while len(positions) < n:
-        candidate = rng.uniform(0, 1, 3) @ cell
-        if all(_distance(candidate - p, cell if pbc else None) > 0.8 for p in positions):
-            positions.append(candidate)
-    numbers = np.where(rng.random(n) < 0.35, 8, 1)
-    return Structure(numbers, np.array(positions), cell if pbc else np.zeros((3, 3)), pbc)
-
-
-def _distance(vector: np.ndarray, cell: np.ndarray | None) -> float:
-    if cell is None:
-        return float(np.linalg.norm(vector))
-    shifts = np.array([[i, j, k] for i in (-1, 0, 1) for j in (-1, 0, 1) for k in (-1, 0, 1)])
-    return float(np.linalg.norm(vector + shifts @ cell, axis=1).min())
 
 
 def moved(structure: Structure, positions: np.ndarray, cell: np.ndarray | None = None) -> Structure:

@@ -1,0 +1,310 @@
+"""Importer of metatrain's PET checkpoints (``.ckpt``), of every version that the installed metatrain can upgrade."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from pydantic import ValidationError
+
+from ipi_driver.errors import UserError
+from ipi_driver.networks.baseline import Baseline
+from ipi_driver.networks.metatrain_pet.config import MetatrainPetConfig
+from ipi_driver.networks.metatrain_pet.network import MetatrainPetNetwork
+from ipi_driver.structure import FloatArray
+
+if TYPE_CHECKING:
+    from metatrain.pet import PET
+
+# key of metatrain -> key here
+_KEYS = {
+    "cutoff": "cutoff",
+    "cutoff_width": "cutoff_width",
+    "num_neighbors_adaptive": "adaptive_neighbors",
+    "adaptive_cutoff_method": "adaptive_method",
+    "cutoff_width_adaptive": "adaptive_width",
+    "d_pet": "d_model",
+    "d_node": "d_node",
+    "d_head": "d_head",
+    "d_feedforward": "d_feedforward",
+    "num_heads": "n_heads",
+    "num_gnn_layers": "n_gnn_layers",
+    "num_attention_layers": "n_attention_layers",
+    "attention_temperature": "attention_temperature",
+    "featurizer_type": "featurizer",
+}
+# key of metatrain -> (key here, names there -> names here)
+_NAMED: dict[str, tuple[str, dict[str, str]]] = {
+    "cutoff_function": ("cutoff_function", {"Bump": "bump", "Cosine": "cosine"}),
+    "transformer_type": ("norm", {"PreLN": "pre", "PostLN": "post"}),
+    "normalization": ("norm_type", {"RMSNorm": "rms", "LayerNorm": "layer"}),
+    "activation": ("activation", {"SwiGLU": "swiglu", "SiLU": "silu"}),
+}
+# parts of the names of tensors, metatrain's and ours, applied in this order
+_TENSORS = (
+    ("edge_embedder.weight", "message_embedding.weight", True),
+    ("node_embedders.", "center_embeddings.", True),
+    ("combination_mlps.", "combinations.", True),
+    (".trans.layers.", ".layers.", False),
+    (".attention.input_linear.", ".qkv.", False),
+    (".attention.output_linear.", ".out.", False),
+    (".norm_mlp.", ".norm_feedforward.", False),
+    (".center_mlp.", ".center_feedforward.", False),
+    (".mlp.", ".feedforward.", False),
+    (".center_contraction.", ".contraction.", False),
+    (".center_expansion.", ".expansion.", False),
+    (".norm_center_features.", ".norm_center.", False),
+    (".edge_embedder.", ".edge_embedding.", False),
+    (".neighbor_embedder.", ".neighbor_embedding.", False),
+)
+_NO_METATRAIN = (
+    "reading a metatrain checkpoint needs metatrain: pip install 'ipi-driver[metatrain]'; the folder that "
+    "is written works without it"
+)
+
+
+@dataclass(frozen=True)
+class ImportedPet:
+    """What a checkpoint holds.
+
+    Attributes
+    ----------
+    network, baseline
+        The model of one energy.
+    target
+        Name of the energy.
+    energies
+        Names of all energies of the checkpoint.
+    notes
+        What the user should know, one line each.
+    """
+
+    network: MetatrainPetNetwork
+    baseline: Baseline
+    target: str
+    energies: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def import_checkpoint(path: Path, target: str | None = None) -> ImportedPet:
+    """Network and baseline of one energy of a checkpoint.
+
+    Parameters
+    ----------
+    path
+        A ``.ckpt`` file of metatrain: PET, or an uncertainty wrapper (LLPR) around one.
+    target
+        Name of the energy or of its variant (``energy/r2scan`` or ``r2scan``); by default ``energy``, or the only one.
+
+    Raises
+    ------
+    UserError
+        If metatrain is not installed, the file is no such checkpoint, or the model needs what is not built here.
+    """
+    model = load_pet(path)
+    hypers = dict(model.hypers)
+    _refuse(hypers, model)
+    energies = tuple(name for name, info in model.dataset_info.targets.items() if _is_energy(info))
+    name = _choose(energies, target, path)
+    notes = []
+    unit = model.dataset_info.targets[name].unit
+    factor = _in_electronvolt(unit, name)
+    if not unit:
+        notes.append(f"{name} has no unit in the checkpoint and is taken to be in eV")
+    if model.dataset_info.length_unit.lower() not in ("angstrom", "a", "å"):
+        raise UserError(
+            f"{path} has lengths in {model.dataset_info.length_unit!r}: only models in angstrom are built here"
+        )
+    species = tuple(int(z) for z in model.atomic_types)
+    config = config_from_hypers(hypers, species, factor * _scale(model, name))
+    network = MetatrainPetNetwork(config).to(next(model.backend.gnn_layers.parameters()).dtype)
+    _load(network, tensors_of(model.backend, name))
+    baseline = Baseline(species, factor * _composition(model, name), config.cutoff)
+    others = sorted(set(model.dataset_info.targets) - {name})
+    if others:
+        notes.append(f"not imported: {', '.join(others)}")
+    return ImportedPet(network, baseline, name, energies, tuple(notes))
+
+
+def load_pet(path: Path) -> PET:
+    """metatrain's own model of a checkpoint, upgraded to the installed version, without an uncertainty wrapper.
+
+    Raises
+    ------
+    UserError
+        If metatrain is not installed or the file is no checkpoint of a PET.
+    """
+    try:
+        import metatensor.torch
+        import metatomic.torch  # noqa: F401  (checkpoints hold objects of theirs)
+        from metatrain.utils.io import model_from_checkpoint
+    except ImportError as error:
+        raise UserError(f"{_NO_METATRAIN} ({error})") from error
+    if not path.is_file():
+        raise UserError(f"there is no file {path}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            # a pickle, as metatrain writes it: from a source that is trusted
+            checkpoint = torch.load(path, weights_only=False, map_location="cpu")
+        except Exception as error:
+            raise UserError(f"{path} cannot be read: {_line(error)}") from error
+        if not isinstance(checkpoint, dict) or "architecture_name" not in checkpoint:
+            raise UserError(f"{path} is no checkpoint of metatrain: it has no architecture_name")
+        while "wrapped_model_checkpoint" in checkpoint:
+            checkpoint = checkpoint["wrapped_model_checkpoint"]
+        architecture = checkpoint["architecture_name"]
+        if architecture != "pet":
+            raise UserError(f"{path} holds the architecture {architecture}: only pet is built here")
+        if checkpoint.get("best_model_state_dict") is None:
+            checkpoint["best_model_state_dict"] = checkpoint.get("model_state_dict")
+        previous = logging.root.manager.disable
+        logging.disable(logging.WARNING)
+        try:
+            return model_from_checkpoint(checkpoint, context="export")
+        except Exception as error:
+            cause = f" ({_line(error.__cause__)})" if error.__cause__ else ""
+            raise UserError(f"metatrain cannot load {path}: {_line(error)}{cause}") from error
+        finally:
+            logging.disable(previous)
+
+
+def config_from_hypers(
+    hypers: dict[str, Any], species: tuple[int, ...], energy_scale: float = 1.0
+) -> MetatrainPetConfig:
+    """Architecture from metatrain's ``model_hypers``.
+
+    Raises
+    ------
+    UserError
+        If an option has a value that is not built here.
+    """
+    keys = {here: hypers[there] for there, here in _KEYS.items()}
+    for there, (here, names) in _NAMED.items():
+        value = hypers[there]
+        if value not in names:
+            raise UserError(
+                f"metatrain's {there}: {value} is not built here, only {' and '.join(names)} are"
+            )
+        keys[here] = names[value]
+    try:
+        return MetatrainPetConfig(species=species, energy_scale=energy_scale, **keys)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise UserError(f"metatrain's hyperparameters: {where}: {first['msg']}") from error
+
+
+def tensors_of(backend: torch.nn.Module, target: str) -> dict[str, torch.Tensor]:
+    """Tensors of metatrain's network under the names that they have here, with the heads of one target."""
+    _merge_adapters(backend)
+    result: dict[str, torch.Tensor] = {}
+    for key, value in backend.state_dict().items():
+        if key == "species_to_species_index":
+            continue
+        part, _, rest = key.partition(".")
+        if part in ("node_heads", "edge_heads", "node_last_layers", "edge_last_layers"):
+            if not rest.startswith(f"{target}."):
+                continue
+            layer, *tail = rest.removeprefix(f"{target}.").split(".")
+            head = "center_heads" if part.startswith("node") else "bond_heads"
+            inner = f"hidden.{'.'.join(tail)}" if part.endswith("heads") else f"last.{tail[-1]}"
+            result[f"{head}.{layer}.{inner}"] = value
+            continue
+        for there, here, at_start in _TENSORS:
+            if not at_start or key.startswith(there):
+                key = key.replace(there, here, 1)
+        result[key] = value
+    return result
+
+
+def _merge_adapters(backend: torch.nn.Module) -> None:
+    """Put low-rank adapters (LoRA), W + s B A, into the weights they belong to."""
+    for module in list(backend.modules()):
+        for name, child in list(module.named_children()):
+            if type(child).__name__ == "LoRALinear":
+                inner = child.linear
+                with torch.no_grad():
+                    inner.weight += child.scaling * child.lora_B.weight @ child.lora_A.weight
+                setattr(module, name, inner)
+
+
+def _refuse(hypers: dict[str, Any], model: PET) -> None:
+    """Raise where the model has a part that is not built here."""
+    if hypers["long_range"]["enable"]:
+        raise UserError("metatrain's long_range is not built here; export the model (mtt export) and use the .pt file")
+    if hypers["zbl"]:
+        raise UserError("metatrain's zbl is not built here; export the model (mtt export) and use the .pt file")
+    if hypers.get("system_conditioning"):
+        raise UserError(
+            "metatrain's system_conditioning is not built here; export the model (mtt export) and use the .pt file"
+        )
+
+
+def _is_energy(info: Any) -> bool:
+    return bool(
+        info.quantity == "energy"
+        and info.is_scalar
+        and info.sample_kind == "system"
+        and len(info.layout.block(0).properties) == 1
+    )
+
+
+def _choose(energies: tuple[str, ...], target: str | None, path: Path) -> str:
+    known = ", ".join(energies) or "none"
+    if target is None:
+        if "energy" in energies:
+            return "energy"
+        if len(energies) == 1:
+            return energies[0]
+        raise UserError(f"{path} holds these energies: {known}; choose one with --target")
+    for name in (target, f"energy/{target}", f"mtt::{target}"):
+        if name in energies:
+            return name
+    raise UserError(f"{path} holds no energy {target!r}; it holds {known}")
+
+
+def _in_electronvolt(unit: str, name: str) -> float:
+    if unit in ("", "eV"):
+        return 1.0
+    from metatomic.torch import unit_conversion_factor
+
+    try:
+        return float(unit_conversion_factor(unit, "eV"))
+    except Exception as error:
+        raise UserError(f"the unit {unit!r} of {name} is no unit of energy: {_line(error)}") from error
+
+
+def _scale(model: PET, name: str) -> float:
+    """Factor of the network's output: metatrain's scaler, per target and per property."""
+    values = model.scaler.model.scales[name].block(0).values.double().flatten()
+    return float(values[0])
+
+
+def _composition(model: PET, name: str) -> FloatArray:
+    """(n_species,) atomic energies in the unit of the target."""
+    composition = model.additive_models[0]
+    if name not in composition.model.weights:
+        return np.zeros(len(model.atomic_types))
+    block = composition.model.weights[name].block(0)
+    order = [int(z) for z in block.samples.values[:, 0]]
+    values = block.values.double().flatten().numpy()
+    return np.array([values[order.index(int(z))] for z in model.atomic_types])
+
+
+def _load(network: MetatrainPetNetwork, state: dict[str, torch.Tensor]) -> None:
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        raise UserError(
+            f"the weights do not fit the architecture: {' '.join(str(error).split())[:300]}"
+        ) from error
+
+
+def _line(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
