@@ -20,7 +20,7 @@ COMMANDS = {
     "serve": ("serve", "serve a potential to i-PI over sockets"),
     "new": ("new", "copy a shipped input to a folder of your own"),
     "pes-path": ("pes_path", "print the path of the in-process plugin for i-PI's <ffdirect>"),
-    "import-pet": ("import_pet", "convert a checkpoint of the original PET code"),
+    "import-pet": ("import_pet", "convert a PET checkpoint, of metatrain or the original code"),
     "train": ("train", "train a PET model"),
     "evaluate": ("evaluate", "errors of a model on labelled data"),
     "check": ("check", "measure the symmetry error of a model and recommend an average"),

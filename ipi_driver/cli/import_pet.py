@@ -1,4 +1,4 @@
-"""``ipi-driver import-pet DIR OUT``."""
+"""``ipi-driver import-pet CHECKPOINT OUT``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,12 @@ from ipi_driver.errors import UserError
 EPILOG = """\
 examples:
   ipi-driver import-pet my-checkpoint models/my-pet
-  ipi-driver check models/my-pet structures.extxyz
+  ipi-driver import-pet pet-mad.ckpt models/pet-mad
+  ipi-driver import-pet pet-omat.ckpt models/r2scan --target energy/r2scan
+  ipi-driver check models/pet-mad structures.extxyz
+
+A checkpoint of metatrain (.ckpt) is a pickle, which can run code when it is read: import only what you trust. Reading
+it needs metatrain (pip install 'ipi-driver[metatrain]'), using the written folder does not.
 """
 
 
@@ -20,26 +25,49 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "checkpoint",
         type=Path,
-        metavar="DIR",
-        help="folder with hypers_used.yaml, all_species.npy and the weights",
+        metavar="CHECKPOINT",
+        help="a .ckpt file of metatrain (PET), or a folder of the original PET code with hypers_used.yaml, "
+        "all_species.npy and the weights",
     )
     parser.add_argument("output", type=Path, metavar="OUT", help="model folder to write")
+    parser.add_argument(
+        "--target",
+        metavar="NAME",
+        help="energy to import from a metatrain checkpoint that has several, as energy/r2scan (default: energy)",
+    )
     parser.add_argument("--force", action="store_true", help="replace OUT if it exists")
 
 
 def main(args: argparse.Namespace) -> int:
-    """Convert, and say what was converted."""
-    from ipi_driver.networks.pet.original import import_original
+    """Convert, and report what was converted."""
+    from ipi_driver.networks.base import EdgeNetwork
     from ipi_driver.networks.storage import save_model
 
     if (args.output / "model.yaml").exists() and not args.force:
         raise UserError(f"{args.output} holds a model already; choose another folder or add --force")
-    network, baseline = import_original(args.checkpoint)
-    save_model(
-        args.output, network, baseline, {"imported_from": f"original PET checkpoint {args.checkpoint.name}"}
-    )
+    network: EdgeNetwork
+    notes: tuple[str, ...] = ()
+    provenance: dict[str, str]
+    if args.checkpoint.is_dir():
+        from ipi_driver.networks.pet.original import import_original
+
+        if args.target is not None:
+            raise UserError("--target is for checkpoints of metatrain: the original PET has one energy")
+        network, baseline = import_original(args.checkpoint)
+        provenance = {"imported_from": f"original PET checkpoint {args.checkpoint.name}"}
+    else:
+        from ipi_driver.networks.metatrain_pet.checkpoint import import_checkpoint
+
+        found = import_checkpoint(args.checkpoint, args.target)
+        network, baseline, notes = found.network, found.baseline, found.notes
+        provenance = {
+            "imported_from": f"metatrain checkpoint {args.checkpoint.name}",
+            "target": found.target,
+        }
+    save_model(args.output, network, baseline, provenance, double=True)
     size = sum(p.numel() for p in network.parameters())
-    print(
-        f"{args.output}: {size} parameters, {network.config.n_gnn_layers} GNN layers, cutoff {network.config.cutoff} Å"
-    )
+    layers = network.config.model_dump()["n_gnn_layers"]
+    print(f"{args.output}: {size} parameters, {layers} GNN layers, cutoff {network.config.cutoff} Å")
+    for note in notes:
+        print(note)
     return 0

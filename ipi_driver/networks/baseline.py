@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from itertools import combinations_with_replacement
 
 import numpy as np
+from ase.data import covalent_radii
 
 from ipi_driver.neighbors import Edges
 from ipi_driver.structure import FloatArray, IntArray
@@ -30,17 +31,40 @@ def _smooth_step(r: FloatArray, start: float, stop: float) -> tuple[FloatArray, 
     return value, -30.0 * x * x * (1.0 - x) ** 2 / (stop - start)
 
 
-def zbl(r: FloatArray, z_i: IntArray, z_j: IntArray, cutoff: float) -> tuple[FloatArray, FloatArray]:
-    """Screened nuclear repulsion (eV) and its derivative (eV/Å) at ``r`` (n,) Å, smoothly zero at ``cutoff``."""
+def _bare_zbl(r: FloatArray, z_i: IntArray, z_j: IntArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Screened nuclear repulsion (eV) at ``r`` (n,) Å and its first and second derivatives."""
     length = _ZBL_LENGTH / (z_i**0.23 + z_j**0.23)
     exponentials = _ZBL_AMPLITUDES * np.exp(-_ZBL_DECAYS * (r / length)[:, None])
     screening = exponentials.sum(1)
     slope = -(exponentials * _ZBL_DECAYS).sum(1) / length
+    curvature = (exponentials * _ZBL_DECAYS**2).sum(1) / length**2
     prefactor = COULOMB * z_i * z_j / r
+    first = prefactor * (slope - screening / r)
+    second = prefactor * (curvature - 2.0 * slope / r + 2.0 * screening / r**2)
+    return prefactor * screening, first, second
+
+
+def zbl(r: FloatArray, z_i: IntArray, z_j: IntArray, cutoff: float) -> tuple[FloatArray, FloatArray]:
+    """Screened nuclear repulsion (eV) and its derivative (eV/Å) at ``r`` (n,) Å, smoothly zero at ``cutoff``."""
+    value, derivative, _ = _bare_zbl(r, z_i, z_j)
     step, step_slope = _smooth_step(r, 0.0, cutoff)
-    value = prefactor * screening
-    derivative = prefactor * (slope - screening / r)
     return value * step, derivative * step + value * step_slope
+
+
+def covalent_zbl(r: FloatArray, z_i: IntArray, z_j: IntArray) -> tuple[FloatArray, FloatArray]:
+    """As `zbl`, switched off as in LAMMPS and metatrain, between zero and the sum R of the two covalent radii.
+
+    A/3 r^3 + B/4 r^4 + C is added, such that the value and two derivatives vanish at R; 0 beyond.
+    """
+    end = covalent_radii[z_i] + covalent_radii[z_j]
+    value_end, slope_end, curvature_end = _bare_zbl(end, z_i, z_j)
+    a = (-3.0 * slope_end + end * curvature_end) / end**2
+    b = (2.0 * slope_end - end * curvature_end) / end**3
+    c = -value_end + end * slope_end / 2.0 - end**2 * curvature_end / 12.0
+    value, slope, _ = _bare_zbl(r, z_i, z_j)
+    inside = r <= end
+    value = np.where(inside, value + a / 3.0 * r**3 + b / 4.0 * r**4 + c, 0.0)
+    return value, np.where(inside, slope + a * r**2 + b * r**3, 0.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,12 +81,15 @@ class Baseline:
         Å.
     pair_coefficients
         (n_pairs, n_gaussians) in eV for the pairs of `pairs`, or None without pair terms.
+    covalent_repulsion
+        Whether to add `covalent_zbl` for every pair, which some imported models have.
     """
 
     species: tuple[int, ...]
     atomic_energies: FloatArray
     cutoff: float = 4.0
     pair_coefficients: FloatArray | None = field(default=None)
+    covalent_repulsion: bool = False
 
     @property
     def pairs(self) -> list[tuple[int, int]]:
@@ -100,16 +127,30 @@ class Baseline:
         """Energy (eV), forces (n_atoms, 3) in eV/Å and virial (3, 3) in eV of one structure."""
         energy = self.atomic(numbers)
         forces = np.zeros((len(numbers), 3))
-        if self.pair_coefficients is None or len(edges.centers) == 0:
+        has_pairs = self.pair_coefficients is not None or self.covalent_repulsion
+        if not has_pairs or len(edges.centers) == 0:
             return energy, forces, np.zeros((3, 3))
         lengths = np.linalg.norm(edges.vectors, axis=1)
-        value, slope = zbl(lengths, numbers[edges.centers], numbers[edges.neighbors], self.cutoff)
-        coefficients = self.pair_coefficients[self.pair_index(numbers, edges)]
-        basis, basis_slope = self.pair_basis(lengths, coefficients.shape[1])
-        energy += 0.5 * float((value + (coefficients * basis).sum(1)).sum())
-        slope = slope + (coefficients * basis_slope).sum(1)
+        value, slope = self._pair_terms(numbers, edges, lengths)
+        energy += 0.5 * float(value.sum())
         # each pair stands in the list twice, once in each direction, with half its energy
         gradient = (0.5 * slope / lengths)[:, None] * edges.vectors
         for axis in range(3):
             forces[:, axis] = 2.0 * np.bincount(edges.centers, gradient[:, axis], minlength=len(numbers))
         return energy, forces, -gradient.T @ edges.vectors
+
+    def _pair_terms(
+        self, numbers: IntArray, edges: Edges, lengths: FloatArray
+    ) -> tuple[FloatArray, FloatArray]:
+        """Energy of each pair (n_edges,), eV, and its derivative by the distance, eV/Å."""
+        z_i, z_j = numbers[edges.centers], numbers[edges.neighbors]
+        value, slope = np.zeros_like(lengths), np.zeros_like(lengths)
+        if self.covalent_repulsion:
+            value, slope = covalent_zbl(lengths, z_i, z_j)
+        if self.pair_coefficients is not None:
+            wall, wall_slope = zbl(lengths, z_i, z_j, self.cutoff)
+            coefficients = self.pair_coefficients[self.pair_index(numbers, edges)]
+            basis, basis_slope = self.pair_basis(lengths, coefficients.shape[1])
+            value = value + (wall + (coefficients * basis).sum(1))
+            slope = slope + (wall_slope + (coefficients * basis_slope).sum(1))
+        return value, slope

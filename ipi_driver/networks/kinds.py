@@ -25,7 +25,10 @@ from ipi_driver.yaml_file import first_problem
 GROUP = "ipi_driver.networks"
 DEFAULT = "pet"
 
-_OWN = {"pet": "ipi_driver.networks.pet.network:PetNetwork"}
+_OWN = {
+    "pet": "ipi_driver.networks.pet.network:PetNetwork",
+    "metatrain-pet": "ipi_driver.networks.metatrain_pet.network:MetatrainPetNetwork",
+}
 _registered: dict[str, type[EdgeNetwork]] = {}
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import yaml
 from ase.data import atomic_numbers, chemical_symbols
 from safetensors import SafetensorError
@@ -21,9 +22,13 @@ FORMAT = 1
 
 
 def save_model(
-    folder: Path, network: EdgeNetwork, baseline: Baseline, provenance: dict[str, Any] | None = None
+    folder: Path,
+    network: EdgeNetwork,
+    baseline: Baseline,
+    provenance: dict[str, Any] | None = None,
+    double: bool = False,
 ) -> None:
-    """Write a model folder (created if missing); weights are stored in float32."""
+    """Write a model folder (created if missing); weights are stored in float32, or as they are with ``double``."""
     folder.mkdir(parents=True, exist_ok=True)
     architecture = network.config.model_dump(mode="json")
     architecture["species"] = [chemical_symbols[z] for z in network.config.species]
@@ -41,12 +46,13 @@ def save_model(
                 for z, e in zip(baseline.species, baseline.atomic_energies, strict=True)
             },
             "pair_coefficients": pairs or None,
+            **({"covalent_repulsion": True} if baseline.covalent_repulsion else {}),
         },
         "provenance": provenance or {},
     }
     (folder / "model.yaml").write_text(yaml.safe_dump(content, sort_keys=False, width=110))
     state = {
-        k: (v.detach().float() if v.is_floating_point() else v.detach()).cpu().contiguous()
+        k: (v.detach().float() if v.is_floating_point() and not double else v.detach()).cpu().contiguous()
         for k, v in network.state_dict().items()
     }
     # not save_file, whose file others cannot read (mode 600)
@@ -75,7 +81,10 @@ def load_model(folder: Path) -> tuple[EdgeNetwork, Baseline]:
         species = tuple(atomic_numbers[s] for s in architecture.pop("species"))
         config = network_config(architecture | {"kind": content.get("kind", DEFAULT)}, species)
         network = build_network(config)
-        network.load_state_dict(load_file(folder / "weights.safetensors"))
+        weights = load_file(folder / "weights.safetensors")
+        if any(w.dtype == torch.float64 for w in weights.values()):
+            network = network.double()
+        network.load_state_dict(weights)
         baseline = _read_baseline(content["baseline"], config)
     except UserError as error:
         raise UserError(f"the model folder {folder} cannot be read: {error}") from error
@@ -94,4 +103,5 @@ def _read_baseline(content: dict[str, Any], config: NetworkConfig) -> Baseline:
     if pairs:
         order = Baseline(config.species, energies).pairs
         coefficients = np.array([pairs[f"{chemical_symbols[a]}-{chemical_symbols[b]}"] for a, b in order])
-    return Baseline(config.species, energies, config.cutoff, coefficients)
+    repulsion = bool(content.get("covalent_repulsion", False))
+    return Baseline(config.species, energies, config.cutoff, coefficients, repulsion)

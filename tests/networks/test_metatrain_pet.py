@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from random_structures import random_structure
 from scipy.spatial.transform import Rotation
 
@@ -40,6 +39,7 @@ MODELS = {
     "residual": {"featurizer_type": "residual", "num_gnn_layers": 3},
     "narrow-center": {"d_node": 16, "num_attention_layers": 1},
     "post": {"transformer_type": "PostLN", "attention_temperature": 2.5},
+    "zbl": {"zbl": True, **ADAPTIVE},
     "layer-norm": {"normalization": "LayerNorm", "activation": "SiLU", "num_heads": 2},
     "one-layer": {"num_gnn_layers": 1, "d_pet": 32, "num_heads": 8, "d_node": 8},
 }
@@ -52,14 +52,17 @@ STRUCTURES = {
 }
 
 
-def imported(model: object, tmp_path: Path, dtype: str = "float64", target: str | None = None) -> PetPotential:
+def imported(
+    model: object, tmp_path: Path, dtype: str = "float64", target: str | None = None
+) -> PetPotential:
     found = import_checkpoint(mtt.save_checkpoint(model, tmp_path / "model.ckpt"), target)
     return PetPotential(found.network, found.baseline, dtype=dtype)
 
 
 def assert_equal(result: object, expected: tuple, relative: float) -> None:
     energy, forces, virial = expected
-    assert result.energy == pytest.approx(energy, rel=relative)
+    # the terms of the energy are of the order of 1 eV, their sum may be smaller
+    assert result.energy == pytest.approx(energy, rel=relative, abs=relative)
     scale = max(np.abs(forces).max(), 1.0)
     np.testing.assert_allclose(result.forces, forces, atol=relative * scale)
     np.testing.assert_allclose(result.virial, virial, atol=relative * max(np.abs(virial).max(), 1.0))
@@ -69,8 +72,10 @@ def assert_equal(result: object, expected: tuple, relative: float) -> None:
 def test_equals_metatrain(name: str, tmp_path: Path) -> None:
     model = mtt.random_model(MODELS[name])
     potentials = {dtype: imported(model, tmp_path, dtype) for dtype in ("float64", "float32")}
+    # metatrain rounds the screening length of its ZBL to single precision, whatever the model's
+    tolerance = 1e-7 if name == "zbl" else 1e-10
     for structure in STRUCTURES.values():
-        assert_equal(potentials["float64"].predict(structure), mtt.reference(model, structure), 1e-10)
+        assert_equal(potentials["float64"].predict(structure), mtt.reference(model, structure), tolerance)
     model.float()
     for structure in STRUCTURES.values():
         assert_equal(potentials["float32"].predict(structure), mtt.reference(model, structure), 1e-5)

@@ -63,7 +63,9 @@ def random_model(
                 parameter += 0.1 * torch.randn_like(parameter)
     generator = np.random.default_rng(seed)
     for name in targets:
-        _set_buffers(model.additive_models[0], name, "_composition_buffer", generator.normal(size=len(species)))
+        _set_buffers(
+            model.additive_models[0], name, "_composition_buffer", generator.normal(size=len(species))
+        )
         scale = generator.uniform(0.5, 2.0)
         for suffix in ("_scaler_buffer", "_per_target_scaler_buffer"):
             _set_buffers(model.scaler, name, suffix, np.array([scale]))

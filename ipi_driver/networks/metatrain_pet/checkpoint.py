@@ -124,7 +124,8 @@ def import_checkpoint(path: Path, target: str | None = None) -> ImportedPet:
     config = config_from_hypers(hypers, species, factor * _scale(model, name))
     network = MetatrainPetNetwork(config).to(next(model.backend.gnn_layers.parameters()).dtype)
     _load(network, tensors_of(model.backend, name))
-    baseline = Baseline(species, factor * _composition(model, name), config.cutoff)
+    zbl = _has_zbl(model, name, config.cutoff)
+    baseline = Baseline(species, factor * _composition(model, name), config.cutoff, covalent_repulsion=zbl)
     others = sorted(set(model.dataset_info.targets) - {name})
     if others:
         notes.append(f"not imported: {', '.join(others)}")
@@ -132,7 +133,7 @@ def import_checkpoint(path: Path, target: str | None = None) -> ImportedPet:
 
 
 def load_pet(path: Path) -> PET:
-    """metatrain's own model of a checkpoint, upgraded to the installed version, without an uncertainty wrapper.
+    """The model of a checkpoint in metatrain itself, upgraded to the installed version, without an uncertainty wrapper.
 
     Raises
     ------
@@ -140,7 +141,7 @@ def load_pet(path: Path) -> PET:
         If metatrain is not installed or the file is no checkpoint of a PET.
     """
     try:
-        import metatensor.torch
+        import metatensor.torch  # noqa: F401
         import metatomic.torch  # noqa: F401  (checkpoints hold objects of theirs)
         from metatrain.utils.io import model_from_checkpoint
     except ImportError as error:
@@ -188,9 +189,7 @@ def config_from_hypers(
     for there, (here, names) in _NAMED.items():
         value = hypers[there]
         if value not in names:
-            raise UserError(
-                f"metatrain's {there}: {value} is not built here, only {' and '.join(names)} are"
-            )
+            raise UserError(f"metatrain's {there}: {value} is not built here, only {' and '.join(names)} are")
         keys[here] = names[value]
     try:
         return MetatrainPetConfig(species=species, energy_scale=energy_scale, **keys)
@@ -228,18 +227,18 @@ def _merge_adapters(backend: torch.nn.Module) -> None:
     for module in list(backend.modules()):
         for name, child in list(module.named_children()):
             if type(child).__name__ == "LoRALinear":
-                inner = child.linear
+                adapter: Any = child
                 with torch.no_grad():
-                    inner.weight += child.scaling * child.lora_B.weight @ child.lora_A.weight
-                setattr(module, name, inner)
+                    adapter.linear.weight += adapter.scaling * adapter.lora_B.weight @ adapter.lora_A.weight
+                setattr(module, name, adapter.linear)
 
 
 def _refuse(hypers: dict[str, Any], model: PET) -> None:
     """Raise where the model has a part that is not built here."""
     if hypers["long_range"]["enable"]:
-        raise UserError("metatrain's long_range is not built here; export the model (mtt export) and use the .pt file")
-    if hypers["zbl"]:
-        raise UserError("metatrain's zbl is not built here; export the model (mtt export) and use the .pt file")
+        raise UserError(
+            "metatrain's long_range is not built here; export the model (mtt export) and use the .pt file"
+        )
     if hypers.get("system_conditioning"):
         raise UserError(
             "metatrain's system_conditioning is not built here; export the model (mtt export) and use the .pt file"
@@ -295,6 +294,21 @@ def _composition(model: PET, name: str) -> FloatArray:
     order = [int(z) for z in block.samples.values[:, 0]]
     values = block.values.double().flatten().numpy()
     return np.array([values[order.index(int(z))] for z in model.atomic_types])
+
+
+def _has_zbl(model: PET, name: str, cutoff: float) -> bool:
+    """Whether the energy has the repulsion that is switched off at the sum of covalent radii."""
+    for additive in model.additive_models[1:]:
+        if type(additive).__name__ != "ZBL":
+            raise UserError(f"metatrain's additive model {type(additive).__name__} is not built here")
+        if name not in additive.outputs:
+            continue
+        if additive.cutoff_radius > cutoff:
+            raise UserError(
+                f"metatrain's zbl reaches {additive.cutoff_radius:.2f} Å, beyond the cutoff {cutoff} Å: not built here"
+            )
+        return True
+    return False
 
 
 def _load(network: MetatrainPetNetwork, state: dict[str, torch.Tensor]) -> None:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from ipi_driver.networks.base import NetworkConfig
 
 
-class MetatrainPetConfig(BaseModel):
+class MetatrainPetConfig(NetworkConfig):
     """Hyperparameters of `MetatrainPetNetwork`; the defaults are metatrain's."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    kind: ClassVar[str] = "metatrain-pet"
 
-    species: tuple[int, ...] = Field(description="atomic numbers, in the order of the embeddings")
     cutoff: float = Field(4.5, gt=0, description="Å; with adaptive cutoffs the largest one")
     cutoff_function: Literal["bump", "cosine"] = "bump"
     cutoff_width: float = Field(0.5, gt=0, description="Å over which an edge's weight falls from 1 to 0")
@@ -41,6 +42,4 @@ class MetatrainPetConfig(BaseModel):
             raise ValueError(
                 f"`d_model` must be a multiple of `n_heads`, got {self.d_model} and {self.n_heads}"
             )
-        if not self.species or len(set(self.species)) != len(self.species):
-            raise ValueError(f"`species` must be distinct atomic numbers, got {self.species}")
         return self

@@ -40,7 +40,9 @@ def cosine(lengths: torch.Tensor, cutoff: torch.Tensor | float, width: float) ->
     return 0.5 * (1.0 + torch.cos(math.pi * x))
 
 
-def cutoff_weight(name: str, lengths: torch.Tensor, cutoff: torch.Tensor | float, width: float) -> torch.Tensor:
+def cutoff_weight(
+    name: str, lengths: torch.Tensor, cutoff: torch.Tensor | float, width: float
+) -> torch.Tensor:
     """Weight of each edge; ``name`` is "bump" or "cosine"."""
     return (bump if name == "bump" else cosine)(lengths, cutoff, width)
 

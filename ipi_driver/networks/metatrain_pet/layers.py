@@ -1,4 +1,4 @@
-"""Layers of metatrain's PET: a transformer over the tokens of each atom, whose central token is wider than the others."""
+"""Layers of metatrain's PET: a transformer over the tokens of each atom, whose central token is wider."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ipi_driver.networks.pet.network import from_heads, to_heads
 
 
 class FeedForward(nn.Module):
-    """Linear, SiLU, linear; with "swiglu" the gated v sigmoid(g) of the halves v, g of a linear layer of twice the width."""
+    """Linear, SiLU, linear; "swiglu": v sigmoid(g) of the halves v, g of a linear layer of twice the width."""
 
     def __init__(self, width: int, hidden: int, activation: str) -> None:
         super().__init__()
@@ -100,6 +100,7 @@ class GnnLayer(nn.Module):
         features and on the species, not on every edge.
         """
         first, activation, last = self.compress
+        assert isinstance(first, nn.Linear)
         d = messages.shape[1]
         geometry, message = first.weight[:, :d], first.weight[:, -d:]
         bias = torch.addmv(first.bias, geometry, self.edge_embedding.bias)

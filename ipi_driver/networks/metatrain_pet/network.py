@@ -13,10 +13,12 @@ m_ij <- (m_ij + t_ji) / 2, as in the original.
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import torch
 from torch import nn
 
+from ipi_driver.networks.base import EdgeNetwork
 from ipi_driver.networks.graph import Graph
 from ipi_driver.networks.metatrain_pet.config import MetatrainPetConfig
 from ipi_driver.networks.metatrain_pet.cutoffs import averaged_cutoffs, cutoff_weight, solved_cutoffs
@@ -29,7 +31,7 @@ _LENGTH_FLOOR = 1e-15
 _WEIGHT_FLOOR = 1e-15
 
 
-class MetatrainPetNetwork(nn.Module):
+class MetatrainPetNetwork(EdgeNetwork):
     """metatrain's PET with one energy head; see the module's description for the formulas.
 
     Parameters
@@ -38,9 +40,11 @@ class MetatrainPetNetwork(nn.Module):
         The architecture.
     """
 
+    config_class: ClassVar[type[MetatrainPetConfig]] = MetatrainPetConfig
+    config: MetatrainPetConfig
+
     def __init__(self, config: MetatrainPetConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         d, n_species = config.d_model, len(config.species)
         n_readouts = 1 if config.featurizer == "feedforward" else config.n_gnn_layers
         self.message_embedding = nn.Embedding(n_species, d)
