@@ -11,6 +11,7 @@ them; see `ipi_driver.networks.kinds`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import ClassVar
 
 import torch
@@ -18,6 +19,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from torch import nn
 
 from ipi_driver.networks.graph import Graph
+
+GradientFunction = Callable[[torch.Tensor, Graph], tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
 
 
 class NetworkConfig(BaseModel):
@@ -75,6 +78,24 @@ class EdgeNetwork(nn.Module, ABC):
         The energies are smooth in the edge vectors, and vanish for an edge at the cutoff. Structures of a batch do
         not interact: an energy depends on what is connected to its atom by edges, and on nothing else.
         """
+
+    def gradient_function(self) -> GradientFunction:
+        """(edge vectors, graph) -> (atomic energies, bond energies, derivatives (n_edges, 3) of their sum, eV/Å).
+
+        A network may return a faster one than this, which differentiates `forward`. The weights are those of the
+        moment of the call.
+        """
+        return self._differentiated
+
+    def _differentiated(
+        self, vectors: torch.Tensor, graph: Graph
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        leaf = vectors.detach().requires_grad_(True)
+        atomic, bonds = self(leaf, graph)
+        if graph.n_edges == 0:  # lone atoms: nothing to differentiate
+            return atomic.detach(), bonds.detach(), torch.zeros_like(leaf)
+        (gradient,) = torch.autograd.grad([atomic.sum(), bonds.sum()], leaf)
+        return atomic.detach(), bonds.detach(), gradient
 
     @property
     def width(self) -> int:

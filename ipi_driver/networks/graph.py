@@ -9,12 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from ipi_driver.neighbors import Edges
 from ipi_driver.structure import IntArray
+
+if TYPE_CHECKING:
+    from ipi_driver.networks.blocks import Block
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +45,8 @@ class Graph:
         An empty index.
     row_length
         1 + largest number of neighbours.
+    blocks
+        See `ipi_driver.networks.blocks.blocks_of`.
     """
 
     species: torch.Tensor
@@ -52,6 +58,7 @@ class Graph:
     empty_slots: torch.Tensor
     none: torch.Tensor
     row_length: int
+    blocks: dict[tuple[int, int], list[Block]] = field(default_factory=dict)
     _heads: dict[int, tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = field(default_factory=dict)
 
     @property

@@ -1,7 +1,7 @@
-"""A network behind the contract of `Potential`: many rotations of a structure in one batch, one backward pass.
+"""A network behind the contract of `Potential`: many rotations of a structure in one batch, one pass forward and back.
 
 The neighbour list, species and index arrays are made once per structure; a rotation only turns the edge vectors
-d_e. With G_e = dE/dd_e from one backward pass over all rotations, in each rotation
+d_e. With G_e = dE/dd_e from one pass back over all rotations, in each rotation
 
     F_i = sum_{e: centre i} (G_e - G_reverse(e)),      virial = -sum_e G_e (x) d_e,
 
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from ipi_driver.neighbors import Edges, NeighborList
-from ipi_driver.networks.base import EdgeNetwork
+from ipi_driver.networks.base import EdgeNetwork, GradientFunction
 from ipi_driver.networks.baseline import Baseline
 from ipi_driver.networks.graph import Graph, build_graph
 from ipi_driver.potentials.base import Potential
@@ -64,6 +64,7 @@ class NetworkPotential(Potential):
         self.device = torch_device(device)
         self.dtype = torch_dtype(dtype)
         self.network = network.to(self.device, self.dtype).eval().requires_grad_(False)
+        self._gradient_function: GradientFunction | None = None
         self._lists: dict[bytes, NeighborList] = {}
         self._graphs: dict[tuple[tuple[int, int], int], Graph] = {}
         self._species_index = np.full(120, -1)
@@ -140,16 +141,13 @@ class NetworkPotential(Potential):
     def _network_gradients(self, vectors: FloatArray, graph: Graph) -> tuple[FloatArray, FloatArray]:
         """Energies (n_rotations,) and their derivatives (n_rotations, n_edges, 3) by the turned edge vectors."""
         n_rotations, n_edges, _ = vectors.shape
-        leaf = torch.from_numpy(vectors.reshape(-1, 3)).to(self.device, self.dtype).requires_grad_(True)
-        atomic, bonds = self.network(leaf, graph)
-        # parts that do not depend on the edges (a lone atom) have no graph to differentiate
-        if n_edges:
-            (gradient,) = torch.autograd.grad([atomic.sum(), bonds.sum()], leaf)
-            gradients = gradient.view(n_rotations, n_edges, 3).to("cpu", torch.float64).numpy()
-        else:
-            gradients = np.zeros((n_rotations, 0, 3))
-        energies = atomic.detach().double().view(n_rotations, -1).sum(1)
-        energies = energies + bonds.detach().double().view(n_rotations, n_edges).sum(1)
+        if self._gradient_function is None:  # at the first use: until then the weights may still be set
+            self._gradient_function = self.network.gradient_function()
+        flat = torch.from_numpy(vectors.reshape(-1, 3)).to(self.device, self.dtype)
+        atomic, bonds, gradient = self._gradient_function(flat, graph)
+        gradients = gradient.view(n_rotations, n_edges, 3).to("cpu", torch.float64).numpy()
+        energies = atomic.double().view(n_rotations, -1).sum(1)
+        energies = energies + bonds.double().view(n_rotations, n_edges).sum(1)
         return energies.cpu().numpy(), gradients
 
     @staticmethod

@@ -20,7 +20,7 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from ipi_driver.networks.base import EdgeNetwork, NetworkConfig
+from ipi_driver.networks.base import EdgeNetwork, GradientFunction, NetworkConfig
 from ipi_driver.networks.graph import Graph
 from ipi_driver.networks.pet.config import PetConfig
 
@@ -249,6 +249,11 @@ class PetNetwork(EdgeNetwork):
             self.register_buffer("radial_centers", centers, persistent=False)
             self.radial_centers: torch.Tensor
             self.radial_width = float(centers[1] - centers[0]) if config.radial_basis > 1 else config.cutoff
+
+    def gradient_function(self) -> GradientFunction:
+        from ipi_driver.networks.pet.gradients import PetGradients, supported
+
+        return PetGradients(self) if supported(self) else super().gradient_function()
 
     @property
     def width(self) -> int:

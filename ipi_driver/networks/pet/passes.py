@@ -1,0 +1,227 @@
+"""Forward and backward passes of the parts of PET on one block of atoms, without autograd.
+
+Autograd records every operation, keeps inputs that only derivatives by the weights need, and calls back into Python
+for the gathers; for a small molecule that costs several times the arithmetic. Here the weights are constants: a pass
+forward returns its result and what the pass backward needs, a pass backward turns the derivative of the energy by the
+result into that by the input. The names of the arrays are those of `ipi_driver.networks.pet.network`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from ipi_driver.networks.blocks import Block
+from ipi_driver.networks.pet.network import GnnLayer, TransformerLayer
+
+Tensors = tuple[torch.Tensor, ...]
+
+_norm_backward = torch.ops.aten.native_layer_norm_backward.default
+_ONLY_INPUT = [True, False, False]
+
+
+class Activation(NamedTuple):
+    """An activation function, and the derivative of the energy by its argument from that by its value."""
+
+    value: Callable[[torch.Tensor], torch.Tensor]
+    backward: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+ACTIVATIONS = {
+    "silu": Activation(nn.functional.silu, torch.ops.aten.silu_backward.default),
+    "mish": Activation(nn.functional.mish, torch.ops.aten.mish_backward.default),
+}
+
+
+class Norm:
+    """Layer normalisation; keeps its argument, the means and the inverse standard deviations."""
+
+    def __init__(self, module: nn.LayerNorm) -> None:
+        self.shape = list(module.normalized_shape)
+        self.weight, self.bias, self.eps = module.weight.detach(), module.bias.detach(), module.eps
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, Tensors]:
+        y, mean, inverse_std = torch.native_layer_norm(x, self.shape, self.weight, self.bias, self.eps)
+        return y, (x, mean, inverse_std)
+
+    def backward(self, gradient: torch.Tensor, kept: Tensors) -> torch.Tensor:
+        x, mean, inverse_std = kept
+        result: torch.Tensor = _norm_backward(
+            gradient, x, self.shape, mean, inverse_std, self.weight, self.bias, _ONLY_INPUT
+        )[0]
+        return result
+
+
+class Transformer:
+    """One `TransformerLayer` on the tokens (n_tokens, d) of a block."""
+
+    def __init__(self, layer: TransformerLayer, activation: Activation) -> None:
+        self.n_heads, self.pre_norm, self.activation = layer.n_heads, layer.pre_norm, activation
+        d = layer.out.weight.shape[0]
+        self.d_head = d // layer.n_heads
+        # the queries come out scaled
+        scale = torch.ones_like(layer.qkv.bias)
+        scale[:d] = layer.scale
+        self.qkv = (layer.qkv.weight * scale[:, None]).detach()
+        self.qkv_bias = (layer.qkv.bias * scale).detach()
+        self.out, self.out_bias = layer.out.weight.detach(), layer.out.bias.detach()
+        first, _, second = layer.feedforward
+        assert isinstance(first, nn.Linear)
+        assert isinstance(second, nn.Linear)
+        self.up, self.up_bias = first.weight.detach(), first.bias.detach()
+        self.down, self.down_bias = second.weight.detach(), second.bias.detach()
+        self.norm_attention, self.norm_feedforward = Norm(layer.norm_attention), Norm(layer.norm_feedforward)
+
+    def attend(self, tokens: torch.Tensor, bias: torch.Tensor, block: Block) -> tuple[torch.Tensor, Tensors]:
+        """As `TransformerLayer.attend`; bias (n_heads * n_nodes, 1, row_length)."""
+        qkv = torch.addmm(self.qkv_bias, tokens, self.qkv.t())
+        rows = qkv.view(-1, self.d_head).index_select(0, block.gather_qkv)
+        rows = rows.view(3, self.n_heads * block.n_nodes, block.row_length, self.d_head)
+        queries, keys, values = rows.unbind(0)
+        weights = torch.softmax(torch.baddbmm(bias, queries, keys.transpose(1, 2)), -1)
+        mixed = torch.bmm(weights, values).view(-1, self.d_head).index_select(0, block.scatter)
+        return torch.addmm(self.out_bias, mixed.view(block.n_tokens, -1), self.out.t()), (rows, weights)
+
+    def attend_backward(
+        self, gradient: torch.Tensor, kept: Tensors, block: Block
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Derivatives by queries, keys and values (n_tokens, 3 d) and by the scores."""
+        rows, weights = kept
+        queries, keys, values = rows.unbind(0)
+        g_mixed = (gradient @ self.out).view(-1, self.d_head).index_select(0, block.gather)
+        if block.empty is not None:
+            g_mixed.index_fill_(0, block.empty, 0.0)
+        g_mixed = g_mixed.view(values.shape)
+        g_rows = torch.empty_like(rows)
+        torch.bmm(weights.transpose(1, 2), g_mixed, out=g_rows[2])
+        g_weights = torch.bmm(g_mixed, values.transpose(1, 2))
+        g_scores = torch._softmax_backward_data(g_weights, weights, -1, weights.dtype)
+        torch.bmm(g_scores, keys, out=g_rows[0])
+        torch.bmm(g_scores.transpose(1, 2), queries, out=g_rows[1])
+        g_qkv = g_rows.view(-1, self.d_head).index_select(0, block.scatter_qkv)
+        return g_qkv.view(block.n_tokens, -1), g_scores
+
+    def forward(self, tokens: torch.Tensor, bias: torch.Tensor, block: Block) -> tuple[torch.Tensor, Tensors]:
+        """Output tokens, and what `backward` needs."""
+        if self.pre_norm:
+            normed, kept_first = self.norm_attention.forward(tokens)
+            attended, kept = self.attend(normed, bias, block)
+            middle = attended.add_(tokens)
+            normed, kept_second = self.norm_feedforward.forward(middle)
+            hidden = torch.addmm(self.up_bias, normed, self.up.t())
+            result = torch.addmm(self.down_bias, self.activation.value(hidden), self.down.t()).add_(middle)
+            return result, (*kept, *kept_first, *kept_second, hidden)
+        attended, kept = self.attend(tokens, bias, block)
+        middle, kept_first = self.norm_attention.forward(attended.add_(tokens))
+        hidden = torch.addmm(self.up_bias, middle, self.up.t())
+        added = torch.addmm(self.down_bias, self.activation.value(hidden), self.down.t()).add_(middle)
+        result, kept_second = self.norm_feedforward.forward(added)
+        return result, (*kept, *kept_first, *kept_second, hidden)
+
+    def backward(
+        self, gradient: torch.Tensor, kept: Tensors, block: Block
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Derivatives by the input tokens and by the scores (n_heads * n_nodes, row_length, row_length)."""
+        of_attention, of_first, of_second, hidden = kept[:2], kept[2:5], kept[5:8], kept[8]
+        if not self.pre_norm:
+            gradient = self.norm_feedforward.backward(gradient, of_second)
+        g_hidden = self.activation.backward(gradient @ self.down, hidden)
+        if self.pre_norm:
+            g_middle = self.norm_feedforward.backward(g_hidden @ self.up, of_second).add_(gradient)
+        else:
+            g_middle = self.norm_attention.backward(torch.addmm(gradient, g_hidden, self.up), of_first)
+        g_qkv, g_scores = self.attend_backward(g_middle, of_attention, block)
+        if self.pre_norm:
+            return self.norm_attention.backward(g_qkv @ self.qkv, of_first).add_(g_middle), g_scores
+        return torch.addmm(g_middle, g_qkv, self.qkv), g_scores
+
+
+class Head:
+    """The energy of each token, and at once its derivative by the token."""
+
+    def __init__(self, head: nn.Sequential, activation: Activation) -> None:
+        first, _, second, _, last = head
+        assert isinstance(first, nn.Linear)
+        assert isinstance(second, nn.Linear)
+        assert isinstance(last, nn.Linear)
+        self.activation = activation
+        self.first, self.first_bias = first.weight.detach(), first.bias.detach()
+        self.second, self.second_bias = second.weight.detach(), second.bias.detach()
+        self.last, self.last_bias = last.weight[0].detach(), last.bias.detach()
+
+    def evaluate(
+        self, tokens: torch.Tensor, out: torch.Tensor, factors: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Energies (n,) of tokens (n, d); ``out`` (n, d) takes the derivatives of their sum, times ``factors`` (n,)."""
+        hidden = torch.addmm(self.first_bias, tokens, self.first.t())
+        upper = torch.addmm(self.second_bias, self.activation.value(hidden), self.second.t())
+        energies = torch.addmv(self.last_bias, self.activation.value(upper), self.last)
+        seed = self.last.expand_as(upper) if factors is None else torch.outer(factors, self.last)
+        gradient = self.activation.backward(seed, upper) @ self.second
+        torch.mm(self.activation.backward(gradient, hidden), self.first, out=out)
+        return energies
+
+
+class EdgeTokens:
+    """The edge tokens of a `GnnLayer` from features and messages."""
+
+    def __init__(self, layer: GnnLayer, activation: Activation) -> None:
+        self.activation = activation
+        linear, (first, *rest) = layer.edge_embedding[0], layer.compress
+        assert isinstance(linear, nn.Linear)
+        assert isinstance(first, nn.Linear)
+        d = linear.weight.shape[0]
+        of_edges, self.of_messages = first.weight[:, :d].detach(), first.weight[:, -d:].detach()
+        self.embed, self.embed_bias = linear.weight.detach(), linear.bias.detach()
+        self.of_edges: torch.Tensor | None = None
+        self.bias = first.bias.detach()
+        if len(layer.edge_embedding) == 1:  # two linear maps in a row are one
+            self.embed_bias = torch.addmv(self.bias, of_edges, self.embed_bias)
+            self.embed = of_edges @ self.embed
+        else:
+            self.of_edges = of_edges
+        self.of_species: torch.Tensor | None = None
+        if layer.neighbor_embedding is not None:
+            self.of_species = (layer.neighbor_embedding.weight @ first.weight[:, d : 2 * d].T).detach()
+        self.last = self.last_bias = None
+        if rest:
+            last = rest[-1]
+            assert isinstance(last, nn.Linear)
+            self.last, self.last_bias = last.weight.detach(), last.bias.detach()
+
+    def forward(
+        self, features: torch.Tensor, messages: torch.Tensor, species: torch.Tensor, out: torch.Tensor
+    ) -> Tensors:
+        """Write the tokens (n_edges, d) to ``out``; returns what `backward` needs."""
+        kept: Tensors = ()
+        tokens = torch.addmm(self.embed_bias, features, self.embed.t())
+        if self.of_edges is not None:
+            kept = (tokens,)
+            tokens = torch.addmm(self.bias, self.activation.value(tokens), self.of_edges.t())
+        tokens.addmm_(messages, self.of_messages.t())
+        if self.of_species is not None:
+            tokens += self.of_species.index_select(0, species)
+        if self.last is None or self.last_bias is None:
+            out.copy_(tokens)
+            return kept
+        torch.addmm(self.last_bias, self.activation.value(tokens), self.last.t(), out=out)
+        return (*kept, tokens)
+
+    def backward(
+        self,
+        gradient: torch.Tensor,
+        kept: Tensors,
+        g_features: torch.Tensor,
+        g_messages: torch.Tensor | None,
+    ) -> None:
+        """Add the derivatives by the features, and write those by the messages, from those by the tokens."""
+        if self.last is not None:
+            gradient = self.activation.backward(gradient @ self.last, kept[-1])
+        if g_messages is not None:
+            torch.mm(gradient, self.of_messages, out=g_messages)
+        if self.of_edges is not None:
+            gradient = self.activation.backward(gradient @ self.of_edges, kept[0])
+        g_features.addmm_(gradient, self.embed)

@@ -1,0 +1,122 @@
+"""The hand-written passes of PET against autograd, in float64, for every setting and every way to cut into blocks."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from ipi_driver.neighbors import NeighborList
+from ipi_driver.networks.base import EdgeNetwork
+from ipi_driver.networks.graph import Graph, build_graph
+from ipi_driver.networks.pet import PetConfig, PetNetwork
+from ipi_driver.networks.pet.gradients import PetGradients, supported
+from ipi_driver.structure import Structure
+
+
+def make_network(**options: object) -> PetNetwork:
+    torch.manual_seed(3)
+    small = {
+        "species": (1, 8),
+        "cutoff": 3.0,
+        "cutoff_width": 0.6,
+        "d_model": 12,
+        "n_heads": 3,
+        "d_feedforward": 10,
+        "n_gnn_layers": 2,
+        "d_head": 6,
+    }
+    network = PetNetwork(PetConfig(**(small | options))).double().eval().requires_grad_(False)
+    with torch.no_grad():  # biases and norms that are zero and one at the start would hide mistakes
+        for weights in network.parameters():
+            weights += 0.1 * torch.randn_like(weights)
+    return network
+
+
+def make_batch(copies: int = 2) -> tuple[torch.Tensor, Graph]:
+    """Two structures and a lone atom, so that the rows have different lengths; edges up to the cutoff."""
+    rng = np.random.default_rng(1)
+    structures = [
+        Structure(np.array([8, 1, 1, 8, 1]), rng.normal(scale=1.3, size=(5, 3))),
+        Structure(np.array([8]), np.zeros((1, 3))),
+        Structure(np.array([1, 8, 1]), rng.normal(scale=0.9, size=(3, 3)), np.eye(3) * 4.1, True),
+    ]
+    edges = [NeighborList(3.0, skin=0.0).edges(structure) for structure in structures]
+    graph = build_graph([np.where(s.numbers == 8, 1, 0) for s in structures], edges, copies=copies)
+    vectors = np.concatenate([e.vectors for e in edges])
+    return torch.from_numpy(np.concatenate([vectors, 0.97 * vectors])), graph
+
+
+def check(network: PetNetwork, block_tokens: int | None = None, memory: int = 1 << 30) -> None:
+    vectors, graph = make_batch()
+    expected = EdgeNetwork.gradient_function(network)(vectors, graph)
+    found = PetGradients(network, block_tokens, memory)(vectors, graph)
+    for one, other in zip(found, expected, strict=True):
+        assert float(other.abs().max()) > 1e-3
+        torch.testing.assert_close(one, other, rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("norm", "compress", "activation", "radial_basis"),
+    list(itertools.product(("post", "pre"), ("mlp", "linear"), ("silu", "mish"), (0, 5))),
+)
+def test_matches_autograd(norm: str, compress: str, activation: str, radial_basis: int) -> None:
+    check(make_network(norm=norm, compress=compress, activation=activation, radial_basis=radial_basis))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"embedding_activation": True},
+        {"blend_neighbor_species": True},
+        {"residual_factor": 0.3, "n_gnn_layers": 3},
+        {"n_gnn_layers": 1},
+        {"n_attention_layers": 3, "n_heads": 1, "radial_basis": 1},
+    ],
+    ids=str,
+)
+def test_matches_autograd_with_other_settings(options: dict[str, object]) -> None:
+    check(make_network(**options))
+
+
+def test_without_bond_energies() -> None:
+    network = make_network(bond_energies=False)
+    vectors, graph = make_batch()
+    expected = EdgeNetwork.gradient_function(network)(vectors, graph)
+    found = PetGradients(network)(vectors, graph)
+    assert not found[1].any()
+    torch.testing.assert_close(found[0], expected[0], rtol=1e-11, atol=1e-12)
+    torch.testing.assert_close(found[2], expected[2], rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("block_tokens", [1, 7, 20])
+@pytest.mark.parametrize("memory", [0, 20_000, 1 << 30])
+def test_blocks_and_memory_do_not_matter(block_tokens: int, memory: int) -> None:
+    check(make_network(n_gnn_layers=3), block_tokens, memory)
+
+
+def test_lone_atoms_have_no_derivatives() -> None:
+    network = make_network()
+    edges = NeighborList(3.0).edges(Structure(np.array([8]), np.zeros((1, 3))))
+    graph = build_graph([np.array([1])], [edges], copies=2)
+    vectors = torch.zeros(0, 3, dtype=torch.float64)
+    expected = EdgeNetwork.gradient_function(network)(vectors, graph)
+    found = PetGradients(network)(vectors, graph)
+    torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-12)
+
+
+def test_a_setting_that_is_not_known_is_refused() -> None:
+    class Wider(PetConfig):
+        sharpness: float = 1.0
+
+    class Derived(PetNetwork):
+        pass
+
+    assert supported(make_network())
+    small = {"species": (1, 8), "d_model": 12, "n_heads": 3}
+    assert supported(PetNetwork(Wider(**small)))
+    assert not supported(PetNetwork(Wider(**small, sharpness=2.0)))
+    assert not supported(Derived(PetConfig(**small)))
+    assert not supported(PetNetwork(PetConfig(**small).model_copy(update={"norm": "rms"})))
