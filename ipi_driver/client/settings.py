@@ -21,6 +21,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ipi_driver.errors import UserError
+from ipi_driver.potentials.registry import located_potential
 from ipi_driver.yaml_file import load_yaml
 
 UNIX_PATH_LIMIT = 107
@@ -169,25 +170,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         if isinstance(values.get(key), str):
             values[key] = folder / Path(values[key]).expanduser()
     if isinstance(values.get("model"), str):
-        values["model"] = located_model(values["model"], folder)
+        values["model"] = str(located_potential(values["model"], folder))
     return values
-
-
-def located_model(model: str, folder: Path) -> str:
-    """A model, or a file named in the options of an ASE calculator, that lies in ``folder``, by its absolute path."""
-    if (folder / model).exists():
-        return str((folder / model).resolve())
-    name, mark, query = model.partition("?")
-    if not name.startswith("ase:"):
-        return model
-    options = [option.partition("=") for option in query.split("&")]
-    located = [
-        f"{key}={(folder / value).resolve()}"
-        if "." in value and (folder / value).exists()
-        else f"{key}{sign}{value}"
-        for key, sign, value in options
-    ]
-    return name + mark + "&".join(located)
 
 
 def make_settings(values: dict[str, Any], source: str = "the command line") -> ServeSettings:

@@ -30,6 +30,7 @@ from scipy.sparse import csr_matrix
 from ipi_driver.errors import UserError
 from ipi_driver.neighbors import Edges, NeighborList
 from ipi_driver.potentials.base import Potential
+from ipi_driver.potentials.spec import PotentialSpec
 from ipi_driver.structure import FloatArray, RotatedResults, Structure
 
 ComplexArray = NDArray[np.complex128]
@@ -88,6 +89,8 @@ class AnisotropicPotential(Potential):
         Chooses the directions of the terms in the laboratory.
     """
 
+    options = ("l", "amplitude", "cutoff", "invariant", "seed")
+
     def __init__(
         self,
         terms: Sequence[Term] = (Term(2, 1, 0.02),),
@@ -104,6 +107,15 @@ class AnisotropicPotential(Potential):
         self.name = "anisotropic"
         self._neighbors = NeighborList(cutoff)
         self._directions = [_null_vectors(seed + 1000 * k) for k in range(len(self.terms))]
+
+    @classmethod
+    def from_spec(
+        cls, spec: PotentialSpec, device: str = "cpu", dtype: str | None = None
+    ) -> AnisotropicPotential:
+        """From ``anisotropic?l=4&amplitude=0.1``, see `from_options`."""
+        if spec.name:
+            raise UserError(f"anisotropic takes options and no name, got {spec.name!r}: anisotropic?l=4")
+        return cls.from_options(spec.options)
 
     @classmethod
     def from_options(cls, options: Mapping[str, str]) -> AnisotropicPotential:

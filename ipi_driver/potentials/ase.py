@@ -10,7 +10,6 @@ for an isolated one, which needs no stress from the calculator.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
 from typing import Any
 
 import ase
@@ -20,6 +19,7 @@ from ase.calculators.calculator import PropertyNotImplementedError
 from ipi_driver.errors import UserError
 from ipi_driver.potentials.base import Potential
 from ipi_driver.potentials.chunks import out_of_memory
+from ipi_driver.potentials.spec import PotentialSpec
 from ipi_driver.structure import FloatArray, RotatedResults, Structure
 
 
@@ -34,6 +34,8 @@ class AsePotential(Potential):
         For logs; the calculator's class name where None.
     """
 
+    options = None  # keywords of the calculator
+
     def __init__(self, calculator: Any, name: str | None = None) -> None:
         self.calculator = calculator
         self.conditions = (
@@ -46,14 +48,15 @@ class AsePotential(Potential):
         self._stress = "stress" in implemented
 
     @classmethod
-    def from_spec(cls, path: str, options: Mapping[str, str]) -> AsePotential:
-        """From ``"module.Class"`` (or any callable that returns a calculator) and its keywords as text.
+    def from_spec(cls, spec: PotentialSpec, device: str = "cpu", dtype: str | None = None) -> AsePotential:
+        """From ``module.Class`` (or any callable that returns a calculator) and its keywords as text.
 
         Raises
         ------
         UserError
             If it cannot be imported or does not take these keywords.
         """
+        path = spec.name
         module_name, _, attribute = path.rpartition(".")
         if not module_name:
             raise UserError(f"ase: expected module.Class, such as ase.calculators.emt.EMT, got {path!r}")
@@ -61,7 +64,7 @@ class AsePotential(Potential):
             factory = getattr(importlib.import_module(module_name), attribute)
         except (ImportError, AttributeError) as error:
             raise UserError(f"ase: cannot import {path!r}: {error}; is its package installed?") from None
-        keywords = {key: parse_value(text) for key, text in options.items()}
+        keywords = {key: parse_value(text) for key, text in spec.options.items()}
         try:
             calculator = factory(**keywords)
         except (TypeError, ValueError, NotImplementedError) as error:

@@ -32,7 +32,7 @@ class RotationChunks:
     Parameters
     ----------
     potential
-        May offer ``edges_hint(structure) -> int`` (its number of edges) and ``device`` (torch).
+        Its `Potential.edges_hint` and `Potential.device` choose the chunks.
     rotation_batch
         Rotations per call; None chooses by the number of edges.
     """
@@ -79,16 +79,7 @@ class RotationChunks:
         return RotatedResults.concatenate(parts)
 
     def _edges(self, structure: Structure) -> int:
-        hint = getattr(self.potential, "edges_hint", None)
-        if hint is not None:
-            return max(1, int(hint(structure)))
-        n_atoms = structure.n_atoms
-        cutoff = self.potential.cutoff or 5.0
-        if structure.pbc.all():
-            per_atom = 4.0 / 3.0 * np.pi * cutoff**3 * n_atoms / max(structure.volume, 1e-9)
-        else:  # condensed matter holds about 0.1 atoms/Å3; an isolated one has at most all pairs
-            per_atom = min(n_atoms - 1.0, 0.4 * cutoff**3)
-        return max(1, int(n_atoms * max(per_atom, 1.0)))
+        return max(1, int(self.potential.edges_hint(structure)))
 
     def _chunk(self, edges: int, n_rotations: int) -> int:
         if self.rotation_batch is not None:
@@ -103,7 +94,7 @@ class RotationChunks:
         torch = sys.modules.get("torch")  # a potential without torch must not pay for its import
         if torch is None:
             return CPU_EDGES
-        if str(getattr(self.potential, "device", "cpu")).startswith("cuda"):
+        if str(self.potential.device).startswith("cuda"):
             free, _ = torch.cuda.mem_get_info()
             cached = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
             return min(GPU_EDGES, int(0.6 * (free + cached)) // BYTES_PER_EDGE)

@@ -18,6 +18,7 @@ import numpy as np
 from ipi_driver.errors import UserError
 from ipi_driver.neighbors import all_pairs
 from ipi_driver.potentials.base import Potential
+from ipi_driver.potentials.spec import PotentialSpec
 from ipi_driver.structure import FloatArray, IntArray, RotatedResults, Structure, shift_sign
 
 
@@ -39,6 +40,8 @@ class MetatomicPotential(Potential):
         If the model has no ``energy`` output or does not support the device.
     """
 
+    takes_device = True
+    precision = "fixed"
     warm_up = 3  # TorchScript observes the first calls of each size and compiles
 
     def __init__(self, model: Any, device: str = "cpu", name: str = "metatomic") -> None:
@@ -66,6 +69,13 @@ class MetatomicPotential(Potential):
         self._options = ModelEvaluationOptions(
             length_unit="angstrom", outputs={"energy": ModelOutput(unit="eV")}
         )
+
+    @classmethod
+    def from_spec(
+        cls, spec: PotentialSpec, device: str = "cpu", dtype: str | None = None
+    ) -> MetatomicPotential:
+        """From ``path/to/model.pt``, see `load`."""
+        return cls.load(spec.name, device=device, dtype=dtype)
 
     @classmethod
     def load(cls, path: str | Path, device: str = "cpu", dtype: str | None = None) -> MetatomicPotential:
@@ -108,8 +118,8 @@ class MetatomicPotential(Potential):
             pairs = [self._pairs(structure, options) for options in self.lists]
             for rotation in rotations:
                 sign = int(shift_sign(rotation))
-                turned = [(i, j, sign * shifts) for i, j, shifts in pairs]
-                system, leaf, strain = self._system(structure.rotated(rotation), turned)
+                lists = [(i, j, sign * shifts) for i, j, shifts in pairs]
+                system, leaf, strain = self._system(structure.rotated(rotation), lists)
                 systems.append(system)
                 positions.append(leaf)
                 strains.append(strain)
@@ -168,7 +178,7 @@ class MetatomicPotential(Potential):
             )
             register_autograd_neighbors(system, block, check_consistency=False)
             system.add_neighbor_list(options, block)
-        for condition in self.conditions:
+        for condition in self.conditions or ():
             self._add_condition(system, structure, condition)
         return system, leaf, strain
 

@@ -20,7 +20,9 @@ from ipi_driver.networks.base import EdgeNetwork, GradientFunction
 from ipi_driver.networks.baseline import Baseline
 from ipi_driver.networks.graph import Graph, build_graph
 from ipi_driver.potentials.base import Potential
+from ipi_driver.potentials.spec import PotentialSpec
 from ipi_driver.potentials.torch_device import torch_device, torch_dtype
+from ipi_driver.shipped import find_shipped
 from ipi_driver.structure import FloatArray, IntArray, RotatedResults, Structure
 
 # Threads pay only above this many numbers (tokens × width): below, starting them costs more than the work.
@@ -46,6 +48,9 @@ class NetworkPotential(Potential):
         Å, of the neighbour list.
     """
 
+    takes_device = True
+    precision = "chosen"
+
     def __init__(
         self,
         network: EdgeNetwork,
@@ -70,6 +75,13 @@ class NetworkPotential(Potential):
         self._species_index = np.full(120, -1)
         self._species_index[list(self.species)] = np.arange(len(self.species))
         self._threads = torch.get_num_threads()
+
+    @classmethod
+    def from_spec(
+        cls, spec: PotentialSpec, device: str = "cpu", dtype: str | None = None
+    ) -> NetworkPotential:
+        """From the name of a shipped model or the path of a model folder; in float32 unless said otherwise."""
+        return cls.load(find_shipped("models", spec.name), device, dtype or "float32")
 
     @classmethod
     def load(cls, folder: Path, device: str = "cpu", dtype: str = "float32") -> NetworkPotential:

@@ -1,32 +1,91 @@
-"""`load_potential`: from a specification (a string) to a `Potential`.
+"""`load_potential`: from what a user writes to a `Potential`.
 
 ======================================  =====================================================================
-specification                           potential
+written                                 potential
 ======================================  =====================================================================
-``pet-water-s``, ``path/to/folder``     a model folder: ``model.yaml``, ``weights.safetensors``
-``ase:module.Calculator?key=value``     any ASE calculator, constructed with the keywords given
+``pet-water-s``, ``path/to/folder``     a model folder with ``model.yaml`` and ``weights.safetensors``
 ``path/to/model.pt``                    an exported metatomic model
+``ase:module.Calculator?key=value``     any ASE calculator, constructed with the keywords given
 ``anisotropic?l=4&amplitude=0.1``       the analytic test potential
+``KIND:NAME?OPTION=VALUE&...``          any other kind, see `ipi_driver.potentials.kinds`
 ======================================  =====================================================================
 """
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from urllib.parse import parse_qsl
 
 from ipi_driver.errors import UserError
 from ipi_driver.potentials.base import Potential
+from ipi_driver.potentials.kinds import potential_class, potential_kinds
+from ipi_driver.potentials.spec import PotentialSpec
 from ipi_driver.shipped import find_shipped
 
 
-def load_potential(spec: str | Path, device: str = "cpu", dtype: str | None = None) -> Potential:
+def parse_potential(text: str | Path | PotentialSpec) -> PotentialSpec:
+    """What a user writes for a model, as kind, name and options.
+
+    >>> spec = parse_potential("ase:ase.calculators.emt.EMT?asap_cutoff=true")
+    >>> spec.kind, spec.name, dict(spec.options)
+    ('ase', 'ase.calculators.emt.EMT', {'asap_cutoff': 'true'})
+    >>> parse_potential("pet-water-s").kind, parse_potential("models/model.pt").kind
+    ('network', 'metatomic')
+
+    Raises
+    ------
+    UserError
+        If there is no such kind, or the file is a checkpoint that must be exported first.
+    """
+    if isinstance(text, PotentialSpec):
+        return text
+    written = str(text)
+    kind, colon, body = written.partition(":")
+    bare = written.partition("?")[0]
+    if not Path(bare).exists():
+        if colon and re.fullmatch(r"[a-z][a-z0-9_-]*", kind):
+            if kind not in potential_kinds():
+                potential_class(kind)  # raises: no such kind
+            return PotentialSpec(kind, body, f"{kind}:")
+        if bare in potential_kinds():
+            return PotentialSpec(bare, written[len(bare) :], bare)
+    if bare.endswith(".ckpt"):
+        raise UserError(
+            f"{bare} is a checkpoint of a training, expected a model to run; of metatrain it is exported by: "
+            f"mtt export {bare} -o {Path(bare).stem}.pt"
+        )
+    return PotentialSpec("metatomic" if bare.endswith(".pt") else "network", written)
+
+
+def located_potential(text: str | Path | PotentialSpec, folder: Path) -> PotentialSpec:
+    """A potential with the paths that exist in ``folder`` made absolute."""
+    written = str(text)
+    if not Path(written).is_absolute() and (folder / written).exists():
+        return parse_potential(folder / written).located(folder)
+    spec = parse_potential(text)
+    return potential_class(spec.kind).located(spec, folder) if spec.prefix else spec.located(folder)
+
+
+def check_potential_exists(spec: PotentialSpec) -> None:
+    """Raise `UserError` where the file, folder or shipped name of a potential is not there; nothing is loaded."""
+    if spec.kind == "network":
+        find_shipped("models", spec.name)
+    elif spec.kind == "metatomic":
+        if not Path(spec.name).is_file():
+            raise UserError(f"no such model file: {spec.name}")
+    else:
+        potential_class(spec.kind).check_spec(spec)
+
+
+def load_potential(
+    spec: str | Path | PotentialSpec, device: str = "cpu", dtype: str | None = None
+) -> Potential:
     """Make the potential that ``spec`` names (see the table above).
 
     Parameters
     ----------
     spec
-        Shipped model name, model folder, exported ``.pt`` file, ``ase:...`` or ``anisotropic...``.
+        Shipped model name, model folder, exported ``.pt`` file, ``ase:...``, ``anisotropic...``, ...
     device
         Torch device of network potentials.
     dtype
@@ -36,47 +95,33 @@ def load_potential(spec: str | Path, device: str = "cpu", dtype: str | None = No
     Raises
     ------
     UserError
-        If there is no such model, device or precision, or the model has another precision.
+        If there is no such model, device or precision, or the model has another precision or no such option.
     """
     if dtype not in (None, "float32", "float64"):
         raise UserError(f"`dtype` must be float32 or float64, got {dtype!r}")
-    text = str(spec)
-    name, _, query = text.partition("?")
-    # in a form of a web page a plus is a blank; here it stands in 1e+3 and in file names
-    options = dict(parse_qsl(query.replace("+", "%2B"), keep_blank_values=True))
-    if device != "cpu" and (name.startswith("ase:") or name == "anisotropic"):
-        raise UserError(
-            f"--device {device} is for models in torch, and {name} is none of them; a calculator may take one as an "
-            f"option: {name}?device={device}"
-        )
-    if dtype is not None and (name.startswith("ase:") or name == "anisotropic"):
-        raise UserError(
-            f"--dtype {dtype} is for models in torch, and {name} is none of them; a calculator may take a precision as "
-            f"an option: {name}?dtype={dtype}"
-        )
-    # Each kind is imported only when it is asked for: importing torch costs a second that `ase:` need not pay.
-    if name.startswith("ase:"):
-        from ipi_driver.potentials.ase import AsePotential
-
-        return AsePotential.from_spec(name.removeprefix("ase:"), options)
-    if name == "anisotropic":
-        from ipi_driver.potentials.anisotropic import AnisotropicPotential
-
-        return AnisotropicPotential.from_options(options)
-    if options:
-        raise UserError(
-            f"{text}: a trained model takes no options after its name, got {query!r}; give --dtype and --device"
-        )
-    if name.endswith(".pt"):
-        from ipi_driver.potentials.metatomic import MetatomicPotential
-
-        return MetatomicPotential.load(name, device=device, dtype=dtype)
-    from ipi_driver.potentials.network import NetworkPotential
-
-    return NetworkPotential.load(find_shipped("models", name), device=device, dtype=dtype or "float32")
+    parsed = parse_potential(spec)
+    kind = potential_class(parsed.kind)
+    what = f"{parsed.prefix}{parsed.name}"
+    for option, value, taken in (
+        ("device", None if device == "cpu" else device, kind.takes_device),
+        ("dtype", dtype, kind.precision != "none"),
+    ):
+        if value is not None and not taken:
+            remedy = (
+                f"; a calculator may take it as an option: {what}?{option}={value}"
+                if kind.options is None
+                else "; leave it out"
+            )
+            raise UserError(f"--{option} {value} is for models in torch, and {what} is none of them{remedy}")
+    if kind.options is not None and (unknown := sorted(set(parsed.options) - set(kind.options))):
+        known = "it takes none; --dtype and --device are options of the command"
+        if kind.options:
+            known = f"expected one of {', '.join(kind.options)}"
+        raise UserError(f"{parsed}: unknown option {unknown[0]!r}, {known}")
+    return kind.from_spec(parsed, device, dtype)
 
 
-def load_precise(spec: str | Path, potential: Potential, device: str = "cpu") -> Potential:
+def load_precise(spec: str | Path | PotentialSpec, potential: Potential, device: str = "cpu") -> Potential:
     """The potential in float64 where its precision can be chosen, else the one that is there.
 
     Parameters
@@ -91,7 +136,7 @@ def load_precise(spec: str | Path, potential: Potential, device: str = "cpu") ->
     UserError
         As `load_potential`.
     """
-    name = str(spec).partition("?")[0]
-    if name.startswith("ase:") or name == "anisotropic" or name.endswith(".pt"):
+    parsed = parse_potential(spec)
+    if potential_class(parsed.kind).precision != "chosen":
         return potential
-    return load_potential(spec, device, "float64")
+    return load_potential(parsed, device, "float64")

@@ -108,6 +108,9 @@ class RotationalAverage(Potential):
         self.name = potential.name
         self.cutoff = potential.cutoff
         self.species = potential.species
+        self.conditions = potential.conditions
+        self.device = potential.device
+        self.warm_up = potential.warm_up
         self._chunks = RotationChunks(potential, rotation_batch)
         self._others: NDArray[np.int64] = np.array(
             [k for k in range(len(self.quadrature)) if k != self.quadrature.identity], dtype=np.int64
@@ -186,6 +189,10 @@ class RotationalAverage(Potential):
         return RotatedResults.from_predictions(
             [[self._in_rotation(structure, rotation) for rotation in rotations] for structure in structures]
         )
+
+    def edges_hint(self, structure: Structure) -> int:
+        """Edges of all rotations of the average."""
+        return self.n_rotations * self.potential.edges_hint(structure)
 
     def _in_rotation(self, structure: Structure, rotation: FloatArray) -> Prediction:
         rotations = self.quadrature.rotations

@@ -12,12 +12,13 @@ from typing import Any
 import ase
 import yaml
 
-from ipi_driver.client.settings import ServeSettings, located_model, make_settings, read_yaml
+from ipi_driver.client.settings import ServeSettings, make_settings, read_yaml
 from ipi_driver.errors import UserError
 from ipi_driver.ipi_files import edit as xml
 from ipi_driver.ipi_files.comment import ipi_comment
 from ipi_driver.ipi_files.start import read_start, write_start
 from ipi_driver.ipi_files.template import check_not_wrapped, read_template
+from ipi_driver.potentials.registry import check_potential_exists, located_potential, parse_potential
 from ipi_driver.rotations.quadrature import quadrature
 from ipi_driver.runs.folder import (
     INPUT,
@@ -31,7 +32,6 @@ from ipi_driver.runs.folder import (
 from ipi_driver.runs.lock import locked
 from ipi_driver.runs.origin import input_file, input_name, write_origin
 from ipi_driver.runs.sockets import check_endpoints, endpoints_of, with_free_ports
-from ipi_driver.shipped import find_shipped
 from ipi_driver.structure import Structure
 
 _HEAD = "# settings of `ipi-driver serve`; every key is also an option of the command\n"
@@ -295,7 +295,7 @@ def changed_settings(settings: dict[str, Any], changes: Changes) -> dict[str, An
             changed[key] = value
     if changes.model is not None:
         # a path is relative to where the command is given, not to the run folder
-        changed["model"] = located_model(changes.model, Path())
+        changed["model"] = str(located_potential(changes.model, Path()))
     if changes.average is not None:
         endpoints = changed.get("endpoints") or []
         if not isinstance(endpoints, list) or not all(isinstance(e, dict) for e in endpoints):
@@ -319,9 +319,7 @@ def check_settings(settings: dict[str, Any], source: str) -> ServeSettings:
     checked = make_settings(settings, source)
     for endpoint in checked.endpoints:
         quadrature(endpoint.average)
-    name = checked.model.partition("?")[0]
-    if not name.startswith("ase:") and name != "anisotropic":
-        find_shipped("models", name)
+    check_potential_exists(parse_potential(checked.model))
     return checked
 
 

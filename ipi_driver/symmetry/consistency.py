@@ -12,17 +12,14 @@ structures that were turned before, positions and cell, by `Structure.rotated`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.spatial.transform import Rotation
 
 from ipi_driver.potentials.base import Potential
+from ipi_driver.potentials.derivatives import force_deviation, virial_deviation
 from ipi_driver.structure import FloatArray, Structure
-
-STEPS = (1e-4, 1e-3, 1e-2)
-"""Å: the smaller suit double precision, the larger single; the best of them counts."""
 
 TOLERANCE = 1e-2
 """Largest deviation relative to the force component's (virial element's) root mean square that passes."""
@@ -72,53 +69,20 @@ def check_consistency(
     """Finite differences along ``n_directions`` displacements and strains, and two turned rotations."""
     rng = np.random.default_rng(seed)
     result = potential.predict(structure)
-    scale = np.sqrt(result.forces.size)  # a step h is the root-mean-square displacement per coordinate
-
-    def displaced(direction: FloatArray) -> Callable[[float], float]:
-        return lambda h: _energy(
-            potential, structure, structure.positions + h * scale * direction, structure.cell
-        )
-
-    def strained(strain: FloatArray) -> Callable[[float], float]:
-        def energy(h: float) -> float:
-            deform = (np.eye(3) + 0.3 * h * strain).T
-            return _energy(potential, structure, structure.positions @ deform, structure.cell @ deform)
-
-        return energy
-
     force_errors, virial_errors = [], []
     for _ in range(n_directions):
-        direction = rng.standard_normal(structure.positions.shape)
-        direction /= np.linalg.norm(direction)
-        slope = -float((result.forces * direction).sum())
-        force_errors.append(_deviation(displaced(direction), scale, slope))
-        strain = rng.standard_normal((3, 3))
-        strain = (strain + strain.T) / np.linalg.norm(strain + strain.T)  # i-PI and ASE use symmetric strains
-        if result.virial is not None:
-            slope = -float((result.virial * strain).sum())
-            virial_errors.append(_deviation(strained(strain), 0.3, slope))
+        force_errors.append(force_deviation(potential, structure, result, rng))
+        virial_errors.append(virial_deviation(potential, structure, result, rng))
     virial = result.virial
     return Consistency(
         force_deviation=_rms(force_errors),
         force_scale=_rms(result.forces),
-        virial_deviation=None if virial is None else _rms(virial_errors),
+        virial_deviation=None
+        if virial is None
+        else _rms([error for error in virial_errors if error is not None]),
         virial_scale=None if virial is None else _rms(virial),
         rotation_deviation=_rotation_deviation(potential, structure, seed),
     )
-
-
-def _energy(potential: Potential, structure: Structure, positions: FloatArray, cell: FloatArray) -> float:
-    return potential.predict(replace(structure, positions=positions, cell=cell)).energy
-
-
-def _deviation(energy: Callable[[float], float], scale: float, slope: float) -> float:
-    """Smallest difference between ``slope`` and the extrapolated derivative over the steps."""
-    deviations = []
-    for h in STEPS:
-        near = (energy(h) - energy(-h)) / (2.0 * h * scale)
-        far = (energy(2.0 * h) - energy(-2.0 * h)) / (4.0 * h * scale)
-        deviations.append(abs((4.0 * near - far) / 3.0 - slope))
-    return min(deviations)
 
 
 def _rotation_deviation(potential: Potential, structure: Structure, seed: int) -> float:

@@ -1,0 +1,66 @@
+r"""Derivatives of a potential's energy by finite differences.
+
+Central differences of two steps, extrapolated (Richardson):
+
+.. math::  \frac{dE}{dh} = \frac{4 s(h) - s(2h)}{3}, \qquad s(h) = \frac{E(h) - E(-h)}{2h} .
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from ipi_driver.potentials.base import Potential
+from ipi_driver.structure import Prediction, Structure
+
+STEPS = (1e-4, 1e-3, 1e-2)
+"""Å: the smaller suit double precision, the larger single; the best of them counts."""
+
+_STRAIN_PER_STEP = 0.3
+
+
+def force_deviation(
+    potential: Potential, structure: Structure, result: Prediction, rng: np.random.Generator
+) -> float:
+    """Difference of the forces and the energy's derivative along a random unit vector of all coordinates, eV/Å.
+
+    As the vector is random, it is of the size of the error of one force component.
+    """
+    direction = rng.standard_normal(structure.positions.shape)
+    direction /= np.linalg.norm(direction)
+    scale = np.sqrt(result.forces.size)  # a step is the root-mean-square displacement of a coordinate
+
+    def energy(h: float) -> float:
+        moved = replace(structure, positions=structure.positions + h * scale * direction)
+        return potential.predict(moved).energy
+
+    return _deviation(energy, scale, -float((result.forces * direction).sum()))
+
+
+def virial_deviation(
+    potential: Potential, structure: Structure, result: Prediction, rng: np.random.Generator
+) -> float | None:
+    """Difference of the virial and the derivative by a random symmetric strain of unit norm, eV; None without one."""
+    strain = rng.standard_normal((3, 3))
+    strain = (strain + strain.T) / np.linalg.norm(strain + strain.T)  # i-PI and ASE use symmetric strains
+    if result.virial is None:
+        return None
+
+    def energy(h: float) -> float:
+        deform = (np.eye(3) + _STRAIN_PER_STEP * h * strain).T
+        strained = replace(structure, positions=structure.positions @ deform, cell=structure.cell @ deform)
+        return potential.predict(strained).energy
+
+    return _deviation(energy, _STRAIN_PER_STEP, -float((result.virial * strain).sum()))
+
+
+def _deviation(energy: Callable[[float], float], scale: float, slope: float) -> float:
+    """Smallest difference between ``slope`` and the extrapolated derivative over the steps."""
+    deviations = []
+    for h in STEPS:
+        near = (energy(h) - energy(-h)) / (2.0 * h * scale)
+        far = (energy(2.0 * h) - energy(-2.0 * h)) / (4.0 * h * scale)
+        deviations.append(abs((4.0 * near - far) / 3.0 - slope))
+    return min(deviations)

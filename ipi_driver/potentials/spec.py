@@ -1,0 +1,59 @@
+"""`PotentialSpec`: a potential by kind, name and options, as a user writes it; `parse_potential` makes one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from urllib.parse import parse_qsl
+
+
+@dataclass(frozen=True)
+class PotentialSpec:
+    """A potential by kind, name and options.
+
+    Attributes
+    ----------
+    kind
+        Of `ipi_driver.potentials.kinds.potential_kinds`.
+    body
+        What a user writes for it, without the kind: ``NAME?OPTION=VALUE&...``.
+    prefix
+        The kind as it is written before the body: ``"ase:"``, or empty where the body says it (``model.pt``).
+    """
+
+    kind: str
+    body: str
+    prefix: str = ""
+
+    def __str__(self) -> str:
+        return self.prefix + self.body
+
+    @property
+    def name(self) -> str:
+        """What stands before the question mark."""
+        return self.body.partition("?")[0]
+
+    @cached_property
+    def options(self) -> Mapping[str, str]:
+        """Options by name, as text."""
+        query = self.body.partition("?")[2]
+        # in a form of a web page a plus is a blank; here it stands in 1e+3 and in file names
+        return dict(parse_qsl(query.replace("+", "%2B"), keep_blank_values=True))
+
+    def located(self, folder: Path) -> PotentialSpec:
+        """The same with the name, and option values that hold a dot, as absolute paths where they are in ``folder``."""
+        if self.body and (folder / self.body).exists():
+            return replace(self, body=str((folder / self.body).resolve()))
+        name, mark, query = self.body.partition("?")
+        if name and (folder / name).exists():
+            name = str((folder / name).resolve())
+        options = [option.partition("=") for option in query.split("&")]
+        located = [
+            f"{key}={(folder / value).resolve()}"
+            if "." in value and (folder / value).exists()
+            else f"{key}{sign}{value}"
+            for key, sign, value in options
+        ]
+        return replace(self, body=name + mark + "&".join(located))
