@@ -22,6 +22,7 @@ COMMANDS = {
     "pes-path": ("pes_path", "print the path of the in-process plugin for i-PI's <ffdirect>"),
     "import-pet": ("import_pet", "convert a PET checkpoint, of metatrain or the original code"),
     "train": ("train", "train a PET model"),
+    "symmetrize": ("symmetrize", "train a model to reproduce its own rotational average"),
     "evaluate": ("evaluate", "errors of a model on labelled data"),
     "check": ("check", "measure the symmetry error of a model and recommend an average"),
     "analyze": ("analyze", "observables, figures and a report from runs"),

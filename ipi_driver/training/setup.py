@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import ase.io
 import numpy as np
 import torch
 import torch.distributed as dist
@@ -16,8 +15,6 @@ import yaml
 from ase.data import chemical_symbols
 
 from ipi_driver.errors import UserError
-from ipi_driver.ipi_files.comment import ipi_comment
-from ipi_driver.ipi_files.structures import read_data_set
 from ipi_driver.networks.base import EdgeNetwork
 from ipi_driver.networks.baseline import Baseline
 from ipi_driver.networks.kinds import build_network, network_config
@@ -28,17 +25,15 @@ from ipi_driver.structure import Structure
 from ipi_driver.training.batch import Sample, make_sample
 from ipi_driver.training.checkpoint import FILE, load_checkpoint
 from ipi_driver.training.config import TrainConfig
-from ipi_driver.training.data import LabelledStructure, Units, read_dataset, read_ordered
+from ipi_driver.training.data import LabelledStructure, read_dataset, read_ordered
 from ipi_driver.training.data_config import DataConfig
 from ipi_driver.training.energy_zero import energy_errors, shift_to_data
 from ipi_driver.training.fit_baseline import fit_baseline
-from ipi_driver.training.formats.extxyz import is_native
 from ipi_driver.training.offsets import EnergyOffsets
-from ipi_driver.training.plausibility import check_lengths
 from ipi_driver.training.similarity import families
 from ipi_driver.training.splits import DataOrder, Split, make_split, write_split
 from ipi_driver.training.trainer import Trainer
-from ipi_driver.units import BOHR
+from ipi_driver.training.unlabelled import read_unlabelled
 
 
 def read_labelled(
@@ -99,35 +94,6 @@ def _key(structure: Structure) -> tuple[bytes, bytes]:
 
 def _take(structures: list[LabelledStructure], indices: np.ndarray) -> list[LabelledStructure]:
     return [structures[int(i)] for i in indices]
-
-
-def read_unlabelled(paths: Sequence[Path], units: Units = "auto") -> list[Structure]:
-    """Structures of any file that ASE reads, of i-PI's trajectories, and of the native form of labelled data.
-
-    Raises
-    ------
-    UserError
-        If a file cannot be read, or its distances fit other units.
-    """
-    found: list[Structure] = []
-    for path in paths:
-        if path.is_file() and ipi_comment(path):
-            structures = list(read_data_set(path).structures)
-            atomic = [False] * len(structures)
-        else:
-            try:
-                images = list(ase.io.iread(path, ":"))
-            except Exception as error:  # ASE's readers raise anything on a malformed file
-                raise UserError(f"unlabelled structures {path} cannot be read: {error}") from error
-            atomic = [units == "atomic" or (units == "auto" and is_native(atoms)) for atoms in images]
-            lengths = [BOHR if in_bohr else 1.0 for in_bohr in atomic]
-            structures = [
-                Structure(atoms.numbers, length * atoms.positions, length * np.array(atoms.cell), atoms.pbc)
-                for atoms, length in zip(images, lengths, strict=True)
-            ]
-        check_lengths(path, structures, atomic, units != "auto")
-        found += structures
-    return found
 
 
 def _check_elements(part: str, structures: Sequence[Structure], species: tuple[int, ...]) -> None:

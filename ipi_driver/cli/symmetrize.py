@@ -1,0 +1,194 @@
+"""``ipi-driver symmetrize MODEL STRUCTURES... --output NEW``: a raw model learns its own rotational average."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ipi_driver.errors import UserError
+
+if TYPE_CHECKING:
+    from ipi_driver.structure import Structure
+    from ipi_driver.training.distillation import DistillConfig, SetReport, TeachingSet
+
+EPILOG = """\
+The average of the model over a grid is the teacher; the new model learns its energies and forces on the structures
+given, in random orientations, and then is as symmetric there without any average. No labels are needed. A trajectory
+of the system of interest serves best; every file counts the same. The last fifth of each file is held out, and the
+symmetry error before and after is measured on it.
+
+examples:
+  ipi-driver symmetrize pet-water-s gas.extxyz --output my-gas-model
+  ipi-driver symmetrize my-model gas.xyz liquid.xyz ice.xyz --output my-model-sym --minutes 20
+  ipi-driver symmetrize my-model run/simulation.pos_0.xyz --data test.extxyz --output new   # errors on labels as well
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the command."""
+    parser.epilog = EPILOG
+    add = parser.add_argument
+    add("model", help="shipped model or model folder")
+    add(
+        "structures",
+        nargs="+",
+        type=Path,
+        help="files that ASE reads, or i-PI's trajectories of positions",
+    )
+    add("--output", type=Path, required=True, metavar="NEW", help="folder of the new model")
+    add("--average", default="Th", metavar="NAME", help="of the teacher (default Th, 24 rotations)")
+    add(
+        "--minutes",
+        type=float,
+        default=10.0,
+        help="time of the training after that of the teacher (default 10)",
+    )
+    add("--steps", type=int, metavar="N", help="train for N steps, however long they take")
+    add(
+        "--max-structures",
+        type=int,
+        default=200,
+        metavar="N",
+        help="of each file, evenly spaced (default 200)",
+    )
+    add("--data", nargs="+", type=Path, metavar="FILE", help="labelled structures: errors before and after")
+    add("--learning-rate", type=float, default=5e-4, help="at its highest (default 5e-4)")
+    add("--threads", type=int, help="of torch (default: all cores)")
+    add("--seed", type=int, default=0, help="of everything random (default 0)")
+    add("--quiet", action="store_true", help="no progress")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Teach, train, measure, write."""
+    import torch
+
+    from ipi_driver.networks.storage import load_model
+    from ipi_driver.potentials.network import NetworkPotential
+    from ipi_driver.rotations.quadrature import quadrature
+    from ipi_driver.shipped import find_shipped
+    from ipi_driver.training.distillation import DistillConfig, Distiller, finish, report_set
+
+    _check(args)
+    if quadrature(args.average).identity is None:
+        raise UserError(
+            f"--average {args.average}: expected a grid that holds the identity, such as Th or 2i"
+        )
+    config = DistillConfig(
+        args.average, args.minutes, args.steps, args.learning_rate, seed=args.seed, threads=args.threads
+    )
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    folder = find_shipped("models", args.model)
+    files = [_read(path, args.max_structures) for path in args.structures]
+    names = _names(args.structures)
+    network, baseline = load_model(folder)
+    before = NetworkPotential(network, baseline, name=folder.name)
+    sets = _teach(before, names, files, config, args.quiet)
+    args.output.mkdir(parents=True, exist_ok=True)
+    student, baseline = load_model(folder)
+    Distiller(config, student, baseline, sets, args.output).run(quiet=args.quiet)
+    after = NetworkPotential.load(args.output)
+    reports = [report_set(after, part, config.average) for part in sets]
+    _show(reports, args.average)
+    errors = _errors(args.data, before, after) if args.data else {}
+    finish(args.output, folder.name, config, reports, errors)
+    print(f"The model is in {args.output}; next: ipi-driver check {args.output} {args.structures[0]}")
+    return 0
+
+
+def _check(args: argparse.Namespace) -> None:
+    """What would be noticed after the work otherwise."""
+    if args.output.exists() and (not args.output.is_dir() or any(args.output.iterdir())):
+        raise UserError(f"--output {args.output} exists already; choose a new folder, nothing is overwritten")
+    for name in ("minutes", "steps", "learning_rate", "max_structures", "threads"):
+        value = getattr(args, name)
+        if value is not None and not value > 0:
+            raise UserError(f"--{name.replace('_', '-')} must be positive, got {value:g}")
+    for path in [*args.structures, *(args.data or [])]:
+        if not path.exists():
+            raise UserError(f"no file {path}")
+
+
+def _names(paths: list[Path]) -> list[str]:
+    """A name for each file; files of the same name are told apart by their folders."""
+    names = [path.name.split(".")[0] for path in paths]
+    return [
+        name if names.count(name) == 1 else f"{path.parent.name}-{name}-{k}"
+        for k, (name, path) in enumerate(zip(names, paths, strict=True))
+    ]
+
+
+def _read(path: Path, most: int) -> list[Structure]:
+    """At most so many structures, evenly spaced."""
+    import numpy as np
+
+    from ipi_driver.training.unlabelled import read_unlabelled
+
+    structures = read_unlabelled([path])
+    chosen = np.unique(np.linspace(0, len(structures) - 1, min(most, len(structures))).round().astype(int))
+    return [structures[k] for k in chosen]
+
+
+def _teach(
+    potential: object, names: list[str], files: list[list[Structure]], config: DistillConfig, quiet: bool
+) -> list[TeachingSet]:
+    """Evaluate the teacher under a progress bar."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from ipi_driver.potentials.base import Potential
+    from ipi_driver.training.distillation import teach
+
+    assert isinstance(potential, Potential)
+    columns = (TextColumn("teacher"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True, disable=quiet) as bar:
+        task = bar.add_task("", total=sum(len(structures) for structures in files))
+        return [
+            teach(potential, name, structures, config, lambda: bar.advance(task))
+            for name, structures in zip(names, files, strict=True)
+        ]
+
+
+def _show(reports: list[SetReport], average: str) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(
+        title=f"raw − {average} on held-out structures, mean absolute values",
+        caption="deviation: the new raw model less the average of the old one",
+    )
+    table.add_column("")
+    for name in ("structures", "force (meV/Å)\nbefore → after", "lower by", "energy (meV)\nbefore → after"):
+        table.add_column(name, justify="right")
+    table.add_column("deviation\nforce, energy", justify="right")
+    for r in reports:
+        table.add_row(
+            r.name,
+            str(r.n_structures),
+            f"{r.force_before:.3g} → {r.force_after:.2g}",
+            f"{r.force_before / r.force_after:.1f}" if r.force_after > 0.0 else "–",
+            f"{r.energy_before:.3g} → {r.energy_after:.2g}",
+            f"{r.force_deviation:.2g}, {r.energy_deviation:.2g}",
+        )
+    Console().print(table)
+
+
+def _errors(paths: list[Path], before: object, after: object) -> dict[str, dict[str, float]]:
+    """Errors of both raw models on labelled structures, as a table and by name."""
+    from ipi_driver.potentials.base import Potential
+    from ipi_driver.training.data import read_dataset
+    from ipi_driver.training.evaluation import evaluate_model
+
+    data = read_dataset(paths)
+    found = {}
+    for name, potential in (("before", before), ("after", after)):
+        assert isinstance(potential, Potential)
+        (metrics,) = evaluate_model(potential, data, reference=None).metrics
+        found[name] = asdict(metrics)
+        print(
+            f"{name}: force MAE {1e3 * metrics.force_mae:.1f} / RMSE {1e3 * metrics.force_rmse:.1f} meV/Å, "
+            f"energy − offset {1e3 * metrics.shifted_energy_mae_per_atom:.2f} meV/atom, {len(data)} structures"
+        )
+    return found

@@ -1,0 +1,92 @@
+"""`ipi-driver symmetrize`: a network without symmetry learns its own average, measured by other code."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import ase.io
+import numpy as np
+import pytest
+import torch
+import yaml
+from training_place import ARCHITECTURE, labelled_molecules
+
+from ipi_driver.cli import main
+from ipi_driver.networks.baseline import Baseline
+from ipi_driver.networks.pet.config import PetConfig
+from ipi_driver.networks.pet.network import PetNetwork
+from ipi_driver.networks.storage import save_model
+from ipi_driver.potentials import load_potential
+from ipi_driver.rotations.augmentation import augmentation_rotations
+from ipi_driver.structure import Structure
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A random network, and two files with structures."""
+    torch.manual_seed(1)
+    network = PetNetwork(PetConfig(species=(1, 8), **ARCHITECTURE))
+    save_model(tmp_path / "model", network, Baseline((1, 8), np.array([-1.0, -2.0]), 3.0))
+    ase.io.write(tmp_path / "gas.extxyz", labelled_molecules(30))
+    pairs = labelled_molecules(12, seed=3)
+    for k, atoms in enumerate(pairs):
+        other = labelled_molecules(12, seed=4)[k]
+        other.positions += [2.9, 0.2, 0.1]
+        atoms += other
+        atoms.calc = None
+    ase.io.write(tmp_path / "pairs.extxyz", pairs)
+    return tmp_path
+
+
+def spread(model: Path, structures: list[Structure]) -> float:
+    """Mean absolute deviation of the forces in random frames from their mean, eV/Å."""
+    potential = load_potential(model)
+    rotations = augmentation_rotations("o3", 8, np.random.default_rng(9))
+    forces = potential.evaluate(structures, rotations).forces
+    return float(np.mean([np.abs(f - f.mean(axis=0)).mean() for f in forces]))
+
+
+def test_a_random_network_learns_its_average(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = [place / "gas.extxyz", place / "pairs.extxyz"]
+    command = ["symmetrize", str(place / "model"), *map(str, files), "--output", str(place / "new")]
+    command += ["--steps", "500", "--learning-rate", "0.003", "--threads", "1", "--data", str(files[0])]
+    assert main(command) == 0
+    shown = capsys.readouterr().out
+    assert "before: force MAE" in shown
+    content = json.loads((place / "new" / "symmetrize.json").read_text())
+    assert content["parent"] == "model"
+    assert [row["n_structures"] for row in content["held_out"]] == [6, 2]
+    for path, row in zip(files, content["held_out"], strict=True):
+        held_out = [Structure.from_atoms(a) for a in ase.io.read(path, ":")][-row["n_structures"] :]
+        before, after = spread(place / "model", held_out), spread(place / "new", held_out)
+        assert after < 0.4 * before
+        # another measure of the same: random frames with their mean, here a grid with its average
+        assert row["force_before"] == pytest.approx(1e3 * before, rel=0.5)
+        assert row["force_after"] == pytest.approx(1e3 * after, rel=0.7)
+        assert row["force_deviation"] < 0.5 * row["force_before"]
+    provenance = yaml.safe_load((place / "new" / "model.yaml").read_text())["provenance"]
+    assert provenance["symmetrized"]["average"] == "Th"
+    assert not list((place / "new").glob("checkpoint*"))
+    assert main([*command[:-2]]) == 2
+    assert "exists already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--minutes", "0"], "--minutes must be positive, got 0"),
+        (["--average", "random"], "expected a grid that holds the identity"),
+        (["--max-structures", "3"], "gas holds 3 structures; expected at least 5"),
+        (["--data", "absent.xyz"], "no file absent.xyz"),
+    ],
+)
+def test_bad_options_write_nothing(
+    place: Path, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["symmetrize", str(place / "model"), str(place / "gas.extxyz"), "--output", str(place / "new")]
+    assert main([*command, *words]) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert len(captured.err.strip().splitlines()) == 1
+    assert not (place / "new").exists()
