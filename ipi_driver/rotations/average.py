@@ -112,6 +112,7 @@ class RotationalAverage(Potential):
         self.device = potential.device
         self.warm_up = potential.warm_up
         self._chunks = RotationChunks(potential, rotation_batch)
+        self._exact = _exact(potential, rotation_batch) if self.quadrature.own_frames else None
         self._others: NDArray[np.int64] = np.array(
             [k for k in range(len(self.quadrature)) if k != self.quadrature.identity], dtype=np.int64
         )
@@ -147,6 +148,9 @@ class RotationalAverage(Potential):
             With standard deviations, net force, torque; and `raw` where the identity is among the rotations
             or it was given.
         """
+        if self._exact is not None:
+            exact = self._exact.predict(structure)
+            return exact if raw is None else replace(exact, raw=raw)
         identity = self.quadrature.identity
         if self.n_rotations == 1 and identity == 0:
             return self._unrotated(structure, raw)
@@ -195,8 +199,16 @@ class RotationalAverage(Potential):
         return self.n_rotations * self.potential.edges_hint(structure)
 
     def _in_rotation(self, structure: Structure, rotation: FloatArray) -> Prediction:
+        if self._exact is not None:
+            return self._exact.evaluate([structure], rotation[None]).prediction()
         rotations = self.quadrature.rotations
         if self.quadrature.random is not None:
             rotations = self._rotations(structure.rotated(rotation))
         results = self._chunks.evaluate(structure, rotations @ rotation)
         return weighted_mean(structure, results, self.quadrature.weights)
+
+
+def _exact(potential: Potential, rotation_batch: int | None) -> Potential:
+    from ipi_driver.rotations.ecse import ExactSymmetrization  # it needs torch, and the torque from here
+
+    return ExactSymmetrization(potential, rotation_batch)

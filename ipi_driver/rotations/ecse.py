@@ -16,6 +16,8 @@ vanishes with three derivatives where the edges of a pair become collinear and w
 with two where other pairs are far better, so that few frames are left: 4 for water. The forces hold the derivatives of
 frames and weights.
 
+It is not the mean over all rotations, but another invariant function, as far from that mean as the raw model is.
+
 S. Pozdnyakov, M. Ceriotti, "Smooth, exact rotational symmetrization for deep learning on point clouds", NeurIPS (2023);
 there for the environment of each atom, here for a whole molecule, whose energy is a single function.
 """

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from ipi_driver.potentials.chunks import RotationChunks
-from ipi_driver.rotations.average import weighted_mean
+from ipi_driver.rotations.average import RotationalAverage, weighted_mean
 from ipi_driver.rotations.quadrature import Quadrature
 from ipi_driver.rotations.random import random_frame
 from ipi_driver.structure import FloatArray, IntArray, Prediction, RotatedResults, Structure
@@ -41,7 +41,7 @@ class RotationPool:
     def __init__(self, quadratures: Sequence[Quadrature], seed: int = 0) -> None:
         self.quadratures = tuple(quadratures)
         self.seed = seed
-        fixed = [q for q in self.quadratures if q.random is None]
+        fixed = [q for q in self.quadratures if q.random is None and not q.own_frames]
         self.rotations, places = _distinct([q.rotations for q in fixed])
         self._places = {id(q): place for q, place in zip(fixed, places, strict=True)}
 
@@ -57,6 +57,9 @@ class RotationPool:
         shared = evaluate_reporting(chunks, structure, self.rotations, progress)
         results = []
         for quadrature in self.quadratures:
+            if quadrature.own_frames:
+                results.append(RotationalAverage(chunks.potential, quadrature).predict(structure))
+                continue
             if quadrature.random is None:
                 chosen, evaluated = self._places[id(quadrature)], shared
             else:

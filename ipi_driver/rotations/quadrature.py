@@ -22,6 +22,7 @@ name               rotations                                 degree   constructi
 ``random``         1                                         0        one rotation, uniform over O(3)
 ``random-so3``     1                                         0        one rotation, uniform over SO(3)
 ``random-NAME``    as NAME                                   NAME's   the grid NAME in a random frame of O(3)
+``ecse``           by structure; 4 for water                 all      frames of an isolated structure (exact)
 =================  ========================================  =======  =========================================
 
 A finite rotation group integrates degree l exactly if no function of angular momentum 1 … l is invariant
@@ -58,6 +59,9 @@ MAX_ORDER = 40
 
 _IDENTITY = np.eye(3)
 
+_ALL_DEGREES = 10**6
+"""Degree of an exact average."""
+
 
 @dataclass(frozen=True, eq=False)
 class Quadrature:
@@ -79,6 +83,9 @@ class Quadrature:
         Index of the unrotated orientation, or None.
     random
         ``"o3"`` or ``"so3"``: the rotations are R_k Q with one random Q from that group. None: as they stand.
+    own_frames
+        Whether the rotations are frames of each structure (`ipi_driver.rotations.ecse`); ``rotations`` is then one
+        placeholder.
     """
 
     name: str
@@ -88,6 +95,7 @@ class Quadrature:
     has_inversion: bool
     identity: int | None
     random: Literal["o3", "so3"] | None = None
+    own_frames: bool = False
 
     def __post_init__(self) -> None:
         self.rotations.setflags(write=False)  # quadratures are shared by a cache
@@ -101,7 +109,7 @@ def known_averages() -> str:
     """The names that `quadrature` takes, for help texts and errors."""
     return (
         "none, i, 2, 2i, 3, 3i, ..., D2, D2h, T, Th, O, Oh, I, Ih, lebedev-L (L = 3, 5, 7, ...), "
-        "random, random-so3, random-NAME"
+        "random, random-so3, random-NAME, ecse (isolated structures)"
     )
 
 
@@ -118,13 +126,16 @@ def quadrature(name: str) -> Quadrature:
         return _build(name, _IDENTITY[None], np.ones(1), 0)
     if name == "i":
         return _with_inversion(_build(name, _IDENTITY[None], np.ones(1), 0), name)
+    if name == "ecse":
+        exact = _build(name, _IDENTITY[None].copy(), np.ones(1), 0)
+        return replace(exact, degree=_ALL_DEGREES, has_inversion=True, identity=None, own_frames=True)
     if name in ("random", "random-so3"):
         return replace(
             quadrature("none"), name=name, random="o3" if name == "random" else "so3", identity=None
         )
     if name.startswith("random-"):
         base = name.removeprefix("random-")
-        if base.startswith("random") or base == "none":
+        if base.startswith("random") or base in ("none", "ecse"):
             raise UserError(
                 f"average {name!r}: expected random-NAME with NAME a fixed grid such as T or 2i; use `random`"
             )
@@ -138,7 +149,7 @@ def quadrature(name: str) -> Quadrature:
         return _with_inversion(euler, name) if matched[2] else euler
     if matched := re.fullmatch(r"lebedev-(\d+)", name):
         return _lebedev(int(matched[1]))
-    candidates = ["none", "i", "2", "2i", "3", "3i", "random", "random-so3", "lebedev-5"]
+    candidates = ["none", "i", "2", "2i", "3", "3i", "random", "random-so3", "lebedev-5", "ecse"]
     candidates += [group + suffix for group in GROUP_DEGREES for suffix in ("", "h")]
     close = [c for c in candidates if c.lower() == name.lower()]
     close = close or difflib.get_close_matches(name, candidates, n=1)

@@ -170,7 +170,7 @@ def run_check(
         (name, average): shared_force(found, quadrature(average), reference)
         for name, found in decompositions.items()
         for average in names
-        if quadrature(average).random is None
+        if quadrature(average).random is None and not quadrature(average).own_frames
     }
     recommendation = recommend(errors, settings.tolerance, shared)
     stride = None

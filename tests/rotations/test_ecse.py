@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from ipi_driver.api.checking import check
 from ipi_driver.errors import UserError
 from ipi_driver.potentials import Potential, load_potential
+from ipi_driver.rotations import RotationalAverage
 from ipi_driver.rotations.ecse import CUTOFF, ExactSymmetrization, frames_of
 from ipi_driver.structure import Structure
 
@@ -102,6 +104,26 @@ def test_weights_do_not_depend_on_the_order_of_atoms(raw: Potential) -> None:
     reference = exact.predict(structure)
     assert other.energy == pytest.approx(reference.energy, abs=1e-11)
     np.testing.assert_allclose(other.forces, reference.forces[order], atol=1e-10)
+
+
+def test_the_average_by_name(raw: Potential) -> None:
+    structure = molecule("H2O")
+    named, exact = RotationalAverage(raw, "ecse"), ExactSymmetrization(raw)
+    np.testing.assert_array_equal(named.predict(structure).forces, exact.predict(structure).forces)
+    rotations = Rotation.random(2, rng=4).as_matrix()
+    results = named.evaluate([structure], rotations)
+    np.testing.assert_allclose(results.energies[0], exact.predict(structure).energy, atol=1e-11)
+    np.testing.assert_allclose(results.forces[0][1], exact.predict(structure).forces, atol=1e-10)
+
+
+def test_check_finds_it_exact() -> None:
+    water = Structure.from_atoms(ase.build.molecule("H2O"))
+    result = check("anisotropic?l=3&amplitude=0.2", water, averages=["T", "ecse"], max_degree=3)
+    found = {row.average: row for row in result.errors}
+    # Oh is exact for degree 3; Ih, the reference, too
+    assert found["ecse"].torque < 1e-9
+    assert found["none"].torque > 1e-3
+    assert found["ecse"].n_rotations == 4
 
 
 def test_frames_are_orthogonal_and_of_both_parities() -> None:
