@@ -61,7 +61,7 @@ def main(args: argparse.Namespace) -> int:
         config.output = args.output.resolve()
     if args.device is not None:
         config.device = args.device
-    trainer = build_trainer(config, resume=args.resume)
+    trainer = build_trainer(config, resume=args.resume, quiet=args.quiet)
     if trainer.rank == 0:
         print("\n".join(trainer.data_described), flush=True)
     if trainer.energy_shifts and trainer.rank == 0:

@@ -25,6 +25,7 @@ _RESUMABLE = {
     "output",
     "start_from",
     "score_energy",
+    "pretrain",
 }
 # Keys that older checkpoints lack, with the value that repeats what those did.
 _ADDED = {

@@ -53,6 +53,19 @@ class LossConfig(Section):
     symmetry_smoothing: float = Field(0.001, gt=0, description="the same of the symmetry penalty")
 
 
+class PretrainConfig(Section):
+    """Pre-training on structures without labels, see `ipi_driver.training.denoising`."""
+
+    files: list[Path] = Field(
+        min_length=1, description="structures without labels, as `data.unlabelled_files`"
+    )
+    denoise: float = Field(10.0, gt=0, description="eV/Å², stiffness of the springs that undo displacements")
+    sigma: float = Field(0.1, gt=0, description="Å, standard deviation of the displacements")
+    epochs: int = Field(20, ge=1)
+    hours: float | None = Field(None, gt=0, description="time limit; not a part of `max_hours`")
+    learning_rate: float | None = Field(None, gt=0, description="null takes that of the training")
+
+
 class TrainConfig(Section):
     """The whole training."""
 
@@ -65,6 +78,10 @@ class TrainConfig(Section):
     augmentation: Literal["none", "so3", "o3"] = "o3"
     start_from: Path | None = Field(
         None, description="model folder or shipped model to begin with, shifted to the energies of the data"
+    )
+    pretrain: PretrainConfig | None = Field(
+        None,
+        description="before the training: {files, denoise: 10, sigma: 0.1, epochs: 20, hours, learning_rate}",
     )
     optimizer: Literal["adamw", "muon"] = "adamw"
     learning_rate: float = Field(1e-3, gt=0, description="falls as a cosine to `final_learning_rate`")
@@ -184,6 +201,8 @@ def load_config(path: Path) -> TrainConfig:
         value = getattr(data, name)
         if value is not None:
             setattr(data, name, [base / p for p in value])
+    if config.pretrain is not None:
+        config.pretrain.files = [base / p for p in config.pretrain.files]
     for part in data.sets:
         part.files = [base / p for p in part.files]
     if data.split_file is not None:

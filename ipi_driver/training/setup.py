@@ -27,6 +27,7 @@ from ipi_driver.training.checkpoint import FILE, load_checkpoint
 from ipi_driver.training.config import TrainConfig
 from ipi_driver.training.data import LabelledStructure, read_dataset, read_ordered
 from ipi_driver.training.data_config import DataConfig
+from ipi_driver.training.denoising import pretrain
 from ipi_driver.training.energy_zero import energy_errors, shift_to_data
 from ipi_driver.training.fit_baseline import fit_baseline
 from ipi_driver.training.offsets import EnergyOffsets
@@ -130,8 +131,8 @@ def start_processes(config: TrainConfig) -> tuple[int, int]:
     return dist.get_rank(), world_size
 
 
-def build_trainer(config: TrainConfig, resume: bool = False) -> Trainer:
-    """Everything up to the first step.
+def build_trainer(config: TrainConfig, resume: bool = False, quiet: bool = True) -> Trainer:
+    """Everything up to the first step, a pre-training included, whose progress is shown unless ``quiet``.
 
     Raises
     ------
@@ -155,6 +156,8 @@ def build_trainer(config: TrainConfig, resume: bool = False) -> Trainer:
     for part, items in (("validation", validation), ("training", train)):
         _check_elements(part, [item.structure for item in items], species)
     _check_elements("unlabelled", unlabelled, species)
+    if config.pretrain is not None and not resume:
+        _pretrain(config, network, world_size, quiet)
     shifts: dict[int, float] = {}
     offsets = EnergyOffsets([part.offset == "fit" for part in config.data.parts()])
     if config.start_from is not None and not _is_begun(config, resume):
@@ -181,6 +184,22 @@ def build_trainer(config: TrainConfig, resume: bool = False) -> Trainer:
         text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
         (config.output / "training.yaml").write_text(text)
     return trainer
+
+
+def _pretrain(config: TrainConfig, network: EdgeNetwork, world_size: int, quiet: bool) -> None:
+    """Denoise before the training."""
+    assert config.pretrain is not None
+    if world_size > 1:
+        raise UserError(
+            "`pretrain` runs in one process: run it without torchrun, then `start_from` its model"
+        )
+    structures = read_unlabelled(config.pretrain.files, config.data.units)
+    _check_elements("pre-training", structures, network.config.species)
+    rest = pretrain(config, network, structures, quiet)
+    if not quiet:
+        print(
+            f"pre-training: {100 * rest:.0f} % of the springs are left on structures kept apart", flush=True
+        )
 
 
 def _zero(config: TrainConfig, train: Sequence[LabelledStructure]) -> list[LabelledStructure]:

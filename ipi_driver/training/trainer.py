@@ -106,7 +106,8 @@ class Trainer:
         self.dtype = torch_dtype(config.dtype)
         self.network = network.to(self.device, self.dtype)
         self.baseline = baseline
-        self.train_samples, self.validation_samples = list(train), list(validation)
+        self.train_samples: Sequence[Sample] = list(train)
+        self.validation_samples = list(validation)
         self.unlabelled = list(unlabelled)
         self.rank, self.world_size = rank, world_size
         self.optimizers = Optimizers(network, config)
