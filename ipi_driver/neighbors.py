@@ -15,6 +15,11 @@ from ase.geometry import complete_cell
 from ipi_driver.errors import UserError
 from ipi_driver.structure import BoolArray, FloatArray, IntArray, Structure
 
+_WIDE = 1000.0
+"""Cutoffs between the outermost atoms above which gaps are closed: vesin's cells are counted in 32 bits."""
+_MOST_CELLS = 1e9
+"""Cells between an atom and the origin, whose number vesin holds in 32 bits."""
+
 
 @dataclass(frozen=True, eq=False)
 class Edges:
@@ -45,7 +50,7 @@ def all_pairs(structure: Structure, cutoff: float) -> tuple[IntArray, IntArray, 
     Raises
     ------
     UserError
-        If a periodic structure has no cell.
+        If a periodic structure has no cell, or an atom lies so many cells away that they cannot be counted.
     """
     periodic = structure.cell[structure.pbc]
     if len(periodic) and np.linalg.matrix_rank(periodic) < len(periodic):
@@ -55,25 +60,76 @@ def all_pairs(structure: Structure, cutoff: float) -> tuple[IntArray, IntArray, 
         )
     cell = structure.cell if structure.periodic else np.zeros((3, 3))
     finder = vesin.NeighborList(cutoff=cutoff, full_list=True)
-    if structure.periodic and not structure.pbc.all():
-        cell = _roomy_cell(structure, cutoff)
+    points = structure.positions
+    if not structure.periodic:
+        points = _without_gaps(points, np.eye(3), cutoff)
+    elif not structure.pbc.all():
+        directions = _free_directions(structure)
+        points = _without_gaps(points, directions, cutoff)
+        cell = _roomy_cell(structure, points, directions, cutoff)
+    if structure.periodic:
+        _check_near_the_cell(points, cell)
     box = cell if structure.periodic else np.eye(3)
-    i, j, shifts = finder.compute(
-        points=structure.positions, box=box, periodic=structure.periodic, quantities="ijS"
-    )
+    i, j, shifts = finder.compute(points=points, box=box, periodic=structure.periodic, quantities="ijS")
     return i.astype(np.int64), j.astype(np.int64), shifts.astype(np.int64)
 
 
-def _roomy_cell(structure: Structure, cutoff: float) -> FloatArray:
-    """Cell of a slab or wire with the non-periodic directions so long that no image comes within the cutoff."""
+def _check_near_the_cell(points: FloatArray, cell: FloatArray) -> None:
+    """`UserError` where an atom is too far from the cell for its place in it to be known."""
+    cells = np.abs(np.linalg.solve(cell.T, points.T))
+    if not cells.size or cells.max() < _MOST_CELLS:
+        return
+    atom = int(cells.max(axis=0).argmax())
+    raise UserError(
+        f"atom {atom} lies {cells.max():.3g} cells away from the origin, expected less than {_MOST_CELLS:.0e}: the "
+        "simulation has come apart, or its atoms were not wrapped for too long"
+    )
+
+
+def _free_directions(structure: Structure) -> FloatArray:
+    """(n, 3) unit vectors along which a slab or wire is not periodic, at right angles to those along which it is."""
     cell = structure.cell.copy()
     cell[~structure.pbc] = 0.0
-    cell = np.asarray(complete_cell(cell))
-    for k in np.flatnonzero(~structure.pbc):
-        direction = cell[k] / np.linalg.norm(cell[k])
-        extent = np.ptp(structure.positions @ direction)
-        cell[k] = direction * (extent + 2.0 * cutoff + 1.0)
+    free = np.asarray(complete_cell(cell))[~structure.pbc]
+    return np.asarray(free / np.linalg.norm(free, axis=1)[:, None])
+
+
+def _roomy_cell(
+    structure: Structure, points: FloatArray, directions: FloatArray, cutoff: float
+) -> FloatArray:
+    """Cell of a slab or wire with the non-periodic directions so long that no image comes within the cutoff."""
+    cell = structure.cell.copy()
+    cell[~structure.pbc] = [
+        direction * (np.ptp(points @ direction) + 2.0 * cutoff + 1.0) for direction in directions
+    ]
     return cell
+
+
+def _without_gaps(points: FloatArray, directions: FloatArray, cutoff: float) -> FloatArray:
+    """Positions with the same pairs within the cutoff, and no atom far from the others.
+
+    Along a direction without images, atoms on both sides of a gap that is wider than the cutoff are no pair, however
+    wide it is: it is made narrower. The positions serve to find pairs; what is computed of these takes the real ones.
+
+    Parameters
+    ----------
+    points
+        (n_atoms, 3), Å.
+    directions
+        (n, 3) unit vectors at right angles to each other.
+    cutoff
+        Å.
+    """
+    for direction in directions:
+        along = points @ direction
+        if not len(along) or not np.isfinite(along).all() or np.ptp(along) <= _WIDE * cutoff:
+            continue
+        order = np.argsort(along, kind="stable")
+        steps = np.minimum(np.diff(along[order]), cutoff + 1.0)
+        narrow = np.empty_like(along)
+        narrow[order] = np.concatenate([[0.0], np.cumsum(steps)])
+        points = points - np.outer(along, direction) + np.outer(narrow, direction)
+    return points
 
 
 def reverse_index(centers: IntArray, neighbors: IntArray, shifts: IntArray) -> IntArray:

@@ -99,9 +99,7 @@ def run_statistics(folder: Path) -> dict[str, Any]:
     run = Run(folder)
     summary: dict[str, Any] = {"steps": int(run.properties.steps[-1]), "notes": []}
     summary |= (
-        energies_and_forces(run, summary["notes"])
-        if is_minimisation(run)
-        else _dynamics(run, summary["notes"])
+        energies_and_forces(run, summary["notes"]) if not has_time(run) else _dynamics(run, summary["notes"])
     )
     _, spread = force_spread(run)
     if len(spread):
@@ -109,6 +107,11 @@ def run_statistics(folder: Path) -> dict[str, Any]:
     summary |= client_counts(folder, summary["notes"])
     summary["notes"] += run.notes
     return summary
+
+
+def has_time(run: Run) -> bool:
+    """Whether the steps of a run are those of a time; an optimiser, vibrations, a string of beads have none."""
+    return run.settings.timestep is not None and not is_minimisation(run)
 
 
 def is_minimisation(run: Run) -> bool:

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from ipi_driver import __version__
 from ipi_driver.allocator import keep_freed_memory
@@ -55,6 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             importlib.import_module(f"ipi_driver.cli.{module}").add_arguments(sub)
     args = parser.parse_args(argv)
     keep_freed_memory()
+    _find_modules_here(argv)
     command = importlib.import_module(f"ipi_driver.cli.{COMMANDS[args.command][0]}")
     try:
         status = int(command.main(args))
@@ -71,8 +73,33 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error.strerror or error}{': ' if names else ''}{names}", file=sys.stderr)
         return 2
     except UnicodeDecodeError as error:
-        print(f"error: a file is not UTF-8 text: {error}", file=sys.stderr)
+        print(f"error: {_read_file(error)} is not UTF-8 text: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+
+
+def _find_modules_here(argv: Sequence[str]) -> None:
+    """Let ``ase:mycalc.Toy``, given on the command line, be found in ``mycalc.py`` of the current folder.
+
+    The folder comes last on the path, so that none of its files takes the place of another module.
+    """
+    from ipi_driver.client.settings import modules_here
+
+    for word in argv:
+        model = word[word.find("ase:") :] if "ase:" in word else ""
+        if model and (folder := modules_here(model, Path())) is not None and str(folder) not in sys.path:
+            sys.path.append(str(folder))
+
+
+def _read_file(error: BaseException) -> str:
+    """The file that was read when ``error`` was raised, which the error itself does not name."""
+    frame = error.__traceback__
+    name = "a file"
+    while frame is not None:
+        found = frame.tb_frame.f_locals.get("self")
+        if isinstance(found, Path):  # in Path.read_text
+            name = str(found)
+        frame = frame.tb_next
+    return name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -88,6 +89,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="run every structure file of a folder (the last snapshot of each; default: cells/ of the input, if any)",
     )
+    add(
+        "--pbc",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="periodic or isolated, whatever the file of the structure says (default: as it says, and an input for the "
+        "other kind is refused)",
+    )
     add("--seed", type=int, help="of i-PI and of random rotations")
     add(
         "--charge",
@@ -155,15 +163,14 @@ def _watch(text: str) -> str | dict[str, float | str]:
 
 def main(args: argparse.Namespace) -> int:
     """Prepare, run, summarise."""
-    from rich.console import Console
-
     from ipi_driver.errors import UserError
+    from ipi_driver.runs.console import lenient_console
     from ipi_driver.runs.execute import run_simulation
     from ipi_driver.runs.folder import INPUT
     from ipi_driver.runs.prepare import Changes
     from ipi_driver.runs.sets import find_set
 
-    console = Console(stderr=True)
+    console = lenient_console(sys.stderr)
     if args.one_core and (args.threads or 1) > 1:
         raise UserError(f"--one-core is for one thread, got --threads {args.threads}; leave out one of them")
     changes = Changes(**{name: getattr(args, name) for name in Changes.__dataclass_fields__})

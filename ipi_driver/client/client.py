@@ -33,6 +33,7 @@ from ipi_driver.errors import UserError
 from ipi_driver.ipi_files.conversion import extras_json, results_to_ipi, structure_from_ipi
 from ipi_driver.ipi_files.template import check_not_wrapped, read_template
 from ipi_driver.ipi_files.units import BOHR
+from ipi_driver.potentials.base import Potential
 from ipi_driver.potentials.registry import load_potential
 from ipi_driver.structure import Structure
 from ipi_driver.whole_file import write_whole
@@ -80,7 +81,9 @@ class Client:
         for endpoint in settings.endpoints:
             endpoint.unix_path(settings.sockets_prefix)  # a wrong path is said before the model is loaded
         self.template = _template(settings)
-        potential = load_potential(settings.model, device=settings.device, dtype=settings.dtype)
+        if settings.modules is not None and str(settings.modules) not in sys.path:
+            sys.path.append(str(settings.modules))  # last, so that none of its files hides another module
+        potential = _load(settings.model, device=settings.device, dtype=settings.dtype)
         potential.check_species(self.template)
         potential.check_conditions(settings.charge, settings.spin)
         self.evaluator = SharedEvaluator(potential, settings.seed, settings.rotation_batch)
@@ -106,6 +109,7 @@ class Client:
             self.settings.sockets_prefix,
             self.settings.deadline,
             evaluate,
+            self.template.n_atoms,
             self._others_live,
             self._others_begun,
         )
@@ -240,6 +244,14 @@ class Client:
             write_whole(self.settings.stats, json.dumps(summary, indent=2) + "\n")
         except OSError as error:  # how the run ended matters more
             logger.warning("no statistics: %s", error)
+
+
+def _load(model: str, device: str, dtype: str | None) -> Potential:
+    """`load_potential`; a model that asks the process to end while it is made is a failure like any other."""
+    try:
+        return load_potential(model, device=device, dtype=dtype)
+    except SystemExit as error:
+        raise UserError(f"the model {model} called sys.exit({error.code!r}) while it was loaded") from error
 
 
 def _template(settings: ServeSettings) -> Structure:

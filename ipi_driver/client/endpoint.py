@@ -51,6 +51,8 @@ class Endpoint:
         Seconds to wait for i-PI at the start.
     evaluate
         From requests to replies.
+    n_atoms
+        Of the structure given.
     others_live, others_begun
         Say whether any other endpoint is connected, and whether any has been.
 
@@ -68,6 +70,7 @@ class Endpoint:
         prefix: str,
         deadline: float,
         evaluate: Callable[[Sequence[Request]], Sequence[Reply]],
+        n_atoms: int,
         others_live: Callable[[Endpoint], bool],
         others_begun: Callable[[Endpoint], bool],
     ) -> None:
@@ -76,6 +79,7 @@ class Endpoint:
         self._path = settings.unix_path(prefix)
         self._deadline = deadline
         self._evaluate = evaluate
+        self._n_atoms = n_atoms
         self._others_live = others_live
         self._others_begun = others_begun
         self._stop = threading.Event()
@@ -134,7 +138,7 @@ class Endpoint:
             self._answered += 1
             return replies
 
-        session = Session(connection, evaluate, shared_memory=self.settings.shm is not None)
+        session = Session(connection, evaluate, self.settings.shm is not None, self._n_atoms)
         try:
             session.run()
             self.state = State.EXIT

@@ -7,10 +7,13 @@ time (the padding of a batch, a request repeated after a lost connection) costs 
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -32,9 +35,37 @@ class EvaluationError(UserError):
         self.structure = structure
 
 
-def _one_line(error: Exception) -> str:
+def _one_line(error: BaseException) -> str:
     """What a model raised; TorchScript says the cause in the last of many lines."""
-    return f"the model failed: {type(error).__name__}: {' '.join(str(error).split())}"
+    if isinstance(error, SystemExit):
+        return f"the model failed: it called sys.exit({'' if error.code is None else error.code!r})"
+    said = " ".join(str(error).split())
+    return f"the model failed: {type(error).__name__}{': ' if said else ''}{said}"
+
+
+@contextmanager
+def model_failures(structure: Structure) -> Iterator[None]:
+    """What a model does inside becomes an `EvaluationError`, also where it asks the process to end.
+
+    A model that forks and comes back in both processes leaves two clients on one socket: the copy is ended.
+    """
+    process = os.getpid()
+    try:
+        yield
+    except UserError:
+        raise
+    except (Exception, SystemExit, KeyboardInterrupt, GeneratorExit) as error:
+        if os.getpid() == process:
+            raise EvaluationError(_one_line(error), structure) from error
+    finally:
+        if os.getpid() != process:
+            print(
+                "error: the model has forked, and came back in the copy of the client, too; the copy ends "
+                f"(process {os.getpid()} of {process})",
+                file=sys.stderr,
+                flush=True,
+            )
+            os._exit(70)
 
 
 class Ending(Exception):
@@ -140,12 +171,8 @@ class SharedEvaluator:
             return known.averaged[average]
         reuse = known.raw is not None and wrapped.has_identity
         start = time.perf_counter()
-        try:
+        with model_failures(structure):
             prediction = wrapped.predict(structure, raw=known.raw if reuse else None)
-        except UserError:
-            raise
-        except Exception as error:
-            raise EvaluationError(_one_line(error), structure) from error
         counts.model_seconds += time.perf_counter() - start
         counts.rotations += prediction.n_rotations - int(reuse)
         known.averaged[average] = prediction
@@ -160,12 +187,8 @@ class SharedEvaluator:
         if len(batch) < 2:
             return
         start = time.perf_counter()
-        try:
+        with model_failures(batch[0]):
             results = self.potential.evaluate(batch, np.eye(3)[None])
-        except UserError:
-            raise
-        except Exception as error:
-            raise EvaluationError(_one_line(error), batch[0]) from error
         counts.model_seconds += time.perf_counter() - start
         counts.rotations += len(batch)
         for i, (known, _) in enumerate(unknown.values()):

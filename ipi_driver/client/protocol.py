@@ -65,6 +65,13 @@ class Reply(NamedTuple):
     extras: str
 
 
+_MOST_TEXT = 1 << 20
+"""Bytes of the text of ``INIT``."""
+_MOST_ATOMS = 1_000_000
+"""Atoms of a message that is read whatever the structure has, for the message that says how they differ."""
+_MOST_BATCH = 100_000
+"""Structures per message."""
+
 Evaluate = Callable[[Sequence[Request]], Sequence[Reply]]
 
 
@@ -171,6 +178,9 @@ class Session:
     shared_memory
         Whether i-PI's ``<ffsocket mode='shm'>`` is on the other side; the wire does not tell.
 
+    n_atoms
+        Of the structure given: before memory is taken for it, the size that a message announces must be like it.
+
     Attributes
     ----------
     spoken_to
@@ -179,12 +189,19 @@ class Session:
         Whether a request has been received and not yet been answered.
     """
 
-    def __init__(self, connection: Connection, evaluate: Evaluate, shared_memory: bool = False) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        evaluate: Evaluate,
+        shared_memory: bool = False,
+        n_atoms: int | None = None,
+    ) -> None:
         self.spoken_to = False
         self.working = False
         self._connection = connection
         self._evaluate = evaluate
         self._segments = SharedSegments() if shared_memory else None
+        self._n_atoms = n_atoms
         self._batch_size = 0  # 0: no INIT yet
         self._replies: Sequence[Reply] | None = None
 
@@ -239,25 +256,49 @@ class Session:
 
     def _read_init(self) -> None:
         self._connection.read_int()  # the replica's index, which does not matter here
-        text = bytes(self._connection.read(self._connection.read_size())).decode("utf-8", errors="replace")
+        size = self._connection.read_size()
+        if size > _MOST_TEXT:
+            raise UserError(
+                f"i-PI announces {size} bytes of parameters, expected at most {_MOST_TEXT}: not the i-PI protocol, or "
+                "another version of it"
+            )
+        text = bytes(self._connection.read(size)).decode("utf-8", errors="replace")
         match = re.search(r"(?:^|,)\s*batch_size\s*:\s*(\d+)", text)
+        if match and (len(match.group(1)) > 12 or int(match.group(1)) > _MOST_BATCH):
+            raise UserError(
+                f"i-PI announces batch_size {match.group(1)[:20]}, expected at most {_MOST_BATCH} structures a message"
+            )
         self._batch_size = max(1, int(match.group(1))) if match else 1
+
+    def _read_n_atoms(self) -> int:
+        """The number of atoms that follows; one that differs much from the structure's is refused at once."""
+        n_atoms = self._connection.read_size()
+        if (
+            self._n_atoms is not None
+            and n_atoms != self._n_atoms
+            and n_atoms * self._batch_size > _MOST_ATOMS
+        ):
+            raise UserError(
+                f"i-PI announces {n_atoms} atoms, but the structure given has {self._n_atoms}; give the file that i-PI "
+                "starts from (--structure FILE or --input input.xml)"
+            )
+        return n_atoms
 
     def _read_requests(self) -> list[Request]:
         wire, n = self._connection, self._batch_size
         if self._segments is not None:
-            n_atoms = wire.read_size()
+            n_atoms = self._read_n_atoms()
             if not self._segments.attached:
                 names = [bytes(wire.read(wire.read_size())).decode() for _ in SharedSegments.KINDS]
                 self._segments.attach(names, n, n_atoms)
             return [Request(h, positions) for h, positions in self._segments.configurations()]
         if n > 1:
-            n_atoms = wire.read_size()
+            n_atoms = self._read_n_atoms()
             cells = wire.read_doubles(n, 2, 3, 3)
             positions = wire.read_doubles(n, n_atoms, 3)
             return [Request(cells[i, 0], positions[i]) for i in range(n)]
         h = wire.read_doubles(2, 3, 3)[0]
-        return [Request(h, wire.read_doubles(wire.read_size(), 3))]
+        return [Request(h, wire.read_doubles(self._read_n_atoms(), 3))]
 
     def _send_replies(self, replies: Sequence[Reply]) -> None:
         extras = [reply.extras.encode() for reply in replies]

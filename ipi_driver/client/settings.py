@@ -15,6 +15,8 @@ Paths in a file are relative to the file.
 from __future__ import annotations
 
 import difflib
+import reprlib
+import sys
 from pathlib import Path
 from typing import Any, Literal
 
@@ -130,6 +132,8 @@ class ServeSettings(BaseModel):
     spin: int | None = Field(default=None, gt=0)
     stats: Path | None = None
     record: Path | None = None
+    modules: Path | None = None
+    """Folder in which the module of an ``ase:`` model lies, where that is on no other path."""
     watch: WatchSettings = WatchSettings()
     """For the launcher, which ends a run whose physics is wrong; the client does not look at it."""
 
@@ -166,12 +170,21 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise UserError(f"{path} must hold `key: value` lines, got {type(values).__name__}")
     folder = path.resolve().parent
-    for key in ("structure", "input", "stats"):
+    for key in ("structure", "input", "stats", "modules"):
         if isinstance(values.get(key), str):
             values[key] = folder / Path(values[key]).expanduser()
     if isinstance(values.get("model"), str):
         values["model"] = str(located_potential(values["model"], folder))
     return values
+
+
+def modules_here(model: str, folder: Path) -> Path | None:
+    """``folder`` where the module of an ``ase:`` model is a file of it; None where it is none, or elsewhere."""
+    top = model.removeprefix("ase:").partition("?")[0].partition(".")[0]
+    if not model.startswith("ase:") or top in sys.stdlib_module_names:
+        return None
+    here = (folder / f"{top}.py").is_file() or (folder / top / "__init__.py").is_file()
+    return folder.resolve() if here else None
 
 
 def make_settings(values: dict[str, Any], source: str = "the command line") -> ServeSettings:
@@ -205,7 +218,7 @@ def _describe(problem: Any) -> str:
         return "no endpoint given (--unix NAME or --inet HOST:PORT, or `endpoints:` in driver.yaml)"
     message = str(problem["msg"]).removeprefix("Value error, ")
     return (
-        f"`{where}`: {message}, got {problem['input']!r}"
+        f"`{where}`: {message}, got {reprlib.repr(problem['input'])}"
         if where and problem["type"] != "value_error"
         else message
     )

@@ -25,7 +25,7 @@ _LABELS = "labels"
 """Array of the labels of atoms, which for i-PI may be isotopes."""
 
 
-def read_start(path: Path, periodic: bool) -> ase.Atoms:
+def read_start(path: Path, periodic: bool, whatever: bool = False) -> ase.Atoms:
     """The last snapshot of a structure or trajectory file: i-PI's xyz, or anything that ASE reads.
 
     Parameters
@@ -34,14 +34,35 @@ def read_start(path: Path, periodic: bool) -> ase.Atoms:
         The file.
     periodic
         Whether the input that it starts is periodic.
+    whatever
+        Take the structure so, whatever the file says.
+
+    Returns
+    -------
+    ase.Atoms
+        Periodic in the directions of the file where that says which (a slab stays one), else in all or none.
 
     Raises
     ------
     UserError
-        If the file cannot be read, or has no cell where one is needed.
+        If the file cannot be read, says that it is periodic where the input is not, or the other way round, or has no
+        cell where one is needed.
     """
-    atoms = _from_ipi(path) if ipi_comment(path) else _from_ase(path)
-    atoms.pbc = periodic
+    from_ipi = bool(ipi_comment(path))  # whose files do not say
+    atoms = _from_ipi(path) if from_ipi else _from_ase(path)
+    said = " ".join("FT"[int(direction)] for direction in atoms.pbc)
+    if from_ipi or whatever:
+        atoms.pbc = periodic
+    elif atoms.pbc.any() and not periodic:
+        raise UserError(
+            f"{path} is periodic (pbc {said}), and the input is for an isolated structure: take a periodic input "
+            "(liquid-nvt-raw, ...), or say --no-pbc where its cell is only a box around a molecule"
+        )
+    elif periodic and not atoms.pbc.any() and atoms.cell.rank == 3:
+        raise UserError(
+            f"{path} is isolated (pbc {said}), and the input is periodic: take an input for isolated structures "
+            "(gas-nve, gas-nvt), or say --pbc where the cell of the file is to be repeated"
+        )
     if not periodic:
         atoms.cell = [VACUUM] * 3
     elif atoms.cell.rank < 3:

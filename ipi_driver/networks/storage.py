@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +37,15 @@ def save_model(
     if baseline.pair_coefficients is not None:
         for (a, b), row in zip(baseline.pairs, baseline.pair_coefficients, strict=True):
             pairs[f"{chemical_symbols[a]}-{chemical_symbols[b]}"] = [float(c) for c in row]
+    state = {
+        k: (v.detach().float() if v.is_floating_point() and not double else v.detach()).cpu().contiguous()
+        for k, v in network.state_dict().items()
+    }
+    weights = save(state)
     content = {
         "format": FORMAT,
         "kind": network.config.kind,
+        "weights_sha256": hashlib.sha256(weights).hexdigest(),
         "architecture": architecture,
         "baseline": {
             "atomic_energies": {
@@ -51,12 +58,8 @@ def save_model(
         "provenance": provenance or {},
     }
     (folder / "model.yaml").write_text(yaml.safe_dump(content, sort_keys=False, width=110))
-    state = {
-        k: (v.detach().float() if v.is_floating_point() and not double else v.detach()).cpu().contiguous()
-        for k, v in network.state_dict().items()
-    }
     # not save_file, whose file others cannot read (mode 600)
-    (folder / "weights.safetensors").write_bytes(save(state))
+    (folder / "weights.safetensors").write_bytes(weights)
 
 
 def load_model(folder: Path) -> tuple[EdgeNetwork, Baseline]:
@@ -76,6 +79,7 @@ def load_model(folder: Path) -> tuple[EdgeNetwork, Baseline]:
         raise UserError(
             f"{folder / 'model.yaml'} must hold `format: {FORMAT}`, and `kind:` with the network's kind"
         )
+    _check_weights(folder / "weights.safetensors", content.get("weights_sha256"))
     try:
         architecture = dict(content["architecture"])
         species = tuple(atomic_numbers[s] for s in architecture.pop("species"))
@@ -94,6 +98,15 @@ def load_model(folder: Path) -> tuple[EdgeNetwork, Baseline]:
             f"the model folder {folder} cannot be read: {type(error).__name__}: {reason}"
         ) from error
     return network, baseline
+
+
+def _check_weights(path: Path, digest: Any) -> None:
+    """`UserError` where the weights are not those that the model was saved with; older folders have no digest."""
+    if digest is not None and hashlib.sha256(path.read_bytes()).hexdigest() != digest:
+        raise UserError(
+            f"{path} is damaged: it has another checksum than `weights_sha256` of {path.parent / 'model.yaml'}; copy "
+            "the model folder again (after a deliberate change of the weights remove that key)"
+        )
 
 
 def _read_baseline(content: dict[str, Any], config: NetworkConfig) -> Baseline:

@@ -10,11 +10,13 @@ for an isolated one, which needs no stress from the calculator.
 from __future__ import annotations
 
 import importlib
+import inspect
+import math
 from typing import Any
 
 import ase
 import numpy as np
-from ase.calculators.calculator import PropertyNotImplementedError
+from ase.calculators.calculator import BaseCalculator, PropertyNotImplementedError
 
 from ipi_driver.errors import UserError
 from ipi_driver.potentials.base import Potential
@@ -49,12 +51,12 @@ class AsePotential(Potential):
 
     @classmethod
     def from_spec(cls, spec: PotentialSpec, device: str = "cpu", dtype: str | None = None) -> AsePotential:
-        """From ``module.Class`` (or any callable that returns a calculator) and its keywords as text.
+        """From ``module.Class``, or a function annotated to return a calculator, and its keywords as text.
 
         Raises
         ------
         UserError
-            If it cannot be imported or does not take these keywords.
+            If it cannot be imported, is no calculator, or does not take these keywords.
         """
         path = spec.name
         module_name, _, attribute = path.rpartition(".")
@@ -64,6 +66,7 @@ class AsePotential(Potential):
             factory = getattr(importlib.import_module(module_name), attribute)
         except (ImportError, AttributeError) as error:
             raise UserError(f"ase: cannot import {path!r}: {error}; is its package installed?") from None
+        _check_kind(path, factory)
         keywords = {key: parse_value(text) for key, text in spec.options.items()}
         try:
             calculator = factory(**keywords)
@@ -104,8 +107,9 @@ class AsePotential(Potential):
     def _one(self, atoms: ase.Atoms) -> tuple[float, FloatArray, FloatArray | None]:
         """Energy, forces and virial of ``atoms`` as they are oriented."""
         # copies: some calculators hand out the arrays that they overwrite at the next call
-        energy = float(self._property("free_energy" if self._free_energy else "energy", atoms))
-        forces = np.array(self._property("forces", atoms), dtype=np.float64)
+        name = "free_energy" if self._free_energy else "energy"
+        energy = float(self._array(name, atoms, ()))
+        forces = self._array("forces", atoms, (len(atoms), 3))
         if not atoms.pbc.any():
             return energy, forces, forces.T @ (atoms.positions - atoms.positions.mean(axis=0))
         if not self._stress or atoms.cell.rank < 3:
@@ -118,6 +122,22 @@ class AsePotential(Potential):
             xx, yy, zz, yz, xz, xy = stress
             stress = np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
         return energy, forces, -atoms.get_volume() * stress.reshape(3, 3)
+
+    def _array(self, name: str, atoms: ase.Atoms, shape: tuple[int, ...]) -> FloatArray:
+        """A copy of what the calculator gives, which must be real numbers of this shape."""
+        given = self._property(name, atoms)
+        try:
+            values = np.array(given)
+            numbers = values.astype(np.float64) if values.dtype.kind in "fiub" else None
+        except (TypeError, ValueError):
+            numbers = None
+        if numbers is None or (numbers.shape != shape and (shape or numbers.size != 1)):
+            got = type(given).__name__ if numbers is None else f"shape {numbers.shape}"
+            if isinstance(given, np.ndarray) and numbers is None:
+                got = f"numbers of type {given.dtype}"
+            expected = f"shape {shape}" if shape else "one number"
+            raise UserError(f"ase: {self.name} gives {name} of {got}, expected real numbers of {expected}")
+        return numbers.reshape(shape)
 
     def _property(self, name: str, atoms: ase.Atoms) -> Any:
         """What the calculator gives; what it raises, in one line."""
@@ -147,8 +167,29 @@ def _right_handed(atoms: ase.Atoms) -> ase.Atoms:
     return atoms
 
 
+def _check_kind(path: str, factory: Any) -> None:
+    """`UserError` unless ``factory`` is a calculator class, or a function that says it returns one.
+
+    Anything else of any module, ``subprocess.getoutput``, would be called with what a ``driver.yaml`` says.
+    """
+    if isinstance(factory, type):
+        good = issubclass(factory, BaseCalculator) or hasattr(factory, "get_property")
+    else:
+        try:
+            returned = inspect.signature(factory).return_annotation
+        except (TypeError, ValueError):
+            returned = None
+        named = returned if isinstance(returned, str) else getattr(returned, "__name__", "")
+        good = named.split("[")[0].endswith("Calculator") or hasattr(returned, "get_property")
+    if not good:
+        raise UserError(
+            f"ase: {path} is not an ASE calculator: expected a class of calculators, or a function annotated to return "
+            "one (`def make(...) -> Calculator:`)"
+        )
+
+
 def parse_value(text: str) -> Any:
-    """Integer, float, true/false or none where ``text`` is one; otherwise the text itself."""
+    """Integer, finite float, true/false or none where ``text`` is one; otherwise the text, without quotes around it."""
     lowered = text.strip().lower()
     if lowered in ("true", "false"):
         return lowered == "true"
@@ -156,7 +197,9 @@ def parse_value(text: str) -> Any:
         return None
     for kind in (int, float):
         try:
-            return kind(text)
+            number = kind(text)
         except ValueError:
             continue
-    return text
+        return number if math.isfinite(number) else text  # "nan" and "inf" are names, too
+    quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
+    return text[1:-1] if quoted else text

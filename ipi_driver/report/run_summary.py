@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from rich.table import Table
 
 from ipi_driver.analysis.run_statistics import (
     force_spread,
+    has_time,
     is_minimisation,
     largest_forces,
     run_statistics,
@@ -24,6 +26,7 @@ from ipi_driver.analysis.run_statistics import (
 from ipi_driver.ipi_files.outputs import Run
 from ipi_driver.report.figures import COLORS, STYLE, shown
 from ipi_driver.report.tables import formatted
+from ipi_driver.runs.console import lenient_console
 from ipi_driver.runs.ending import has_converged
 from ipi_driver.runs.events import read_events
 from ipi_driver.runs.execute import Outcome
@@ -95,7 +98,7 @@ def print_summary(folder: Path, summary: dict[str, Any], console: Console | None
     for label, counts in summary.get("endpoints", {}).items():
         what = f"{counts['evaluations']} evaluations, {counts['frames']} rotations, {counts['model_seconds']:.3g} s"
         table.add_row(f"{label} ({counts['average']})", what)
-    console = console or Console()
+    console = console or lenient_console(sys.stdout)
     console.print(table)
     for note in summary["notes"]:
         console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
@@ -109,7 +112,7 @@ def plot_run(folder: Path) -> Path:
     Panels of what the run did not write are left out.
     """
     run = Run(folder)
-    return _plot_relaxation(run) if is_minimisation(run) else _plot_dynamics(run)
+    return _plot_dynamics(run) if has_time(run) else _plot_relaxation(run)
 
 
 def _plot_dynamics(run: Run) -> Path:
@@ -143,7 +146,7 @@ def _plot_relaxation(run: Run) -> Path:
             _decay(grid[0], table["step"], above, "potential above\nits minimum / meV", COLORS[1])
         if len(forces):
             _decay(grid[-1], force_steps, MILLI * forces, "largest force\ncomponent / meV Å⁻¹", COLORS[2])
-        return _save(run, figure, grid, "step of the optimiser")
+        return _save(run, figure, grid, "step of the optimiser" if is_minimisation(run) else "step")
 
 
 def _stack(n_panels: int) -> tuple[Figure, Any]:

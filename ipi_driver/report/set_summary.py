@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from ipi_driver.analysis.run_statistics import energies_and_forces, is_minimisat
 from ipi_driver.errors import UserError
 from ipi_driver.ipi_files.outputs import Run
 from ipi_driver.ipi_files.run_folder import RunFolder
+from ipi_driver.runs.console import lenient_console
 from ipi_driver.runs.ending import has_converged
 
 
@@ -73,4 +75,4 @@ def print_set(folder: Path, rows: Sequence[dict[str, Any]], console: Console | N
             )
         ]
         table.add_row(row["cell"], *numbers, row["state"])
-    (console or Console()).print(table)
+    (console or lenient_console(sys.stdout)).print(table)

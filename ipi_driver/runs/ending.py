@@ -21,6 +21,7 @@ _STOPS = {
     "Kill signal received": "i-PI was told to stop by a signal",
 }
 _SUCCESS = "I-PI reports success"
+_PROBLEM = "I-PI reports a problem"
 _CONVERGED = "Geometry optimization converged"
 _MESSAGE = re.compile(r"Soft exit has been requested with message: '\s*(.*?)'")
 
@@ -107,15 +108,18 @@ def read_ending(folder: Path, statuses: Statuses, last_step: int, total: int) ->
         what = f"i-PI was killed by {_signal(statuses.ipi)}"
         raise failed(what, "i-PI", True, hint=f"; the client has ended{remedy}")
     if statuses.ipi:
-        said = f": {_last_line(statuses.log)} (see {folder / 'i-pi.log'})"
-        raise failed("i-PI failed", "i-PI", False, said, "")
+        words = f": {_last_line(statuses.log)} (see {folder / 'i-pi.log'})"
+        raise failed("i-PI failed", "i-PI", False, words, "")
     success = _SUCCESS in statuses.log
     said = _MESSAGE.search(statuses.log)
     left = statuses.client == 0 and said is not None and "Client shutdown" in said[1]
     if (statuses.client or left) and not (success and statuses.ipi == 0):
-        killed = (statuses.client or 0) <= 0 or statuses.client > 128
-        what = _client_failure(folder, statuses.client or 0)
+        status = statuses.client or 0
+        killed = status <= 0 or status > 128
+        what = _client_failure(folder, status)
         raise failed(what, "client", killed, hint=f"; i-PI was stopped{remedy}")
+    if _PROBLEM in statuses.log:
+        raise failed("i-PI stopped", "i-PI", False, f": {said[1] if said else _PROBLEM}", "")
     stop = next((reason for words, reason in _STOPS.items() if words in statuses.log), None)
     if step >= total or (success and stop is None):
         return Ending(step, finished=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-import tempfile
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ from rich.console import Console
 from ipi_driver.client.record import RECORD, read_record
 from ipi_driver.errors import UserError
 from ipi_driver.ipi_files import edit as xml
+from ipi_driver.runs.console import lenient_console
 from ipi_driver.runs.cores import core_of_its_own, one_core_suits
 from ipi_driver.runs.ending import Ending, RunFailed, Statuses, clean_restart, read_ending
 from ipi_driver.runs.events import add_event
@@ -23,6 +24,7 @@ from ipi_driver.runs.keeper import CheckpointKeeper
 from ipi_driver.runs.lock import locked
 from ipi_driver.runs.monitor import PropertyMonitor
 from ipi_driver.runs.pair import POLL, Pair, ipi_command
+from ipi_driver.runs.private import socket_folder
 from ipi_driver.runs.progress import ProgressDisplay
 from ipi_driver.runs.restarts import DEFAULT, Restarts
 from ipi_driver.runs.watch import Alarm
@@ -62,8 +64,8 @@ class Outcome:
 class _Part:
     """i-PI and the client from a start to their end; of a run that is restarted there are several."""
 
-    def __init__(self, folder: Path, start_file: str, facts: RunFacts | None) -> None:
-        self.folder, self.start_file = folder, start_file
+    def __init__(self, folder: Path, start_file: str, facts: RunFacts | None, sockets: Path) -> None:
+        self.folder, self._sockets = folder, sockets
         self.first = int(xml.value((folder / start_file).read_text(), "step") or 0)
         self.last = -1
         self.alarm: Alarm | None = None
@@ -83,6 +85,11 @@ class _Part:
             if self.last >= 0 or (self._monitor.path is None and starting.exists() and has_rows(self.folder)):
                 starting.unlink(missing_ok=True)
             self._keeper.look()
+            if not self._sockets.is_dir():
+                raise UserError(
+                    f"{self._sockets}, where the sockets of the run are, has been removed; run it again"
+                    f"{'' if is_starting(self.folder) else ' with --resume'}"
+                )
             time.sleep(POLL)
         if self.alarm is not None:
             pair.stop()
@@ -149,12 +156,11 @@ def run_simulation(
     """
     total = xml.total_steps((folder / start_file).read_text(), folder / start_file)
     (folder / "EXIT").unlink(missing_ok=True)  # i-PI stops at this file, also if it is that of an earlier run
-    console = console or Console(stderr=True)
-    # short, for the system's limit on the length of socket paths, and private, so that runs never meet
+    console = console or lenient_console(sys.stderr)
     with (
         locked(folder),
         caught_signals() as interruption,
-        tempfile.TemporaryDirectory(prefix="ipi-", dir="/tmp", ignore_cleanup_errors=True) as sockets,
+        socket_folder() as sockets,
         core_of_its_own(one_core_suits(folder) if one_core is None else one_core) as core,
     ):
         began, first = time.perf_counter(), _step(folder / start_file)
@@ -164,7 +170,7 @@ def run_simulation(
                 display.say(facts.text)
             again = Restarts(folder, restarts, display.say)
             while True:
-                part = _Part(folder, start_file, facts)
+                part = _Part(folder, start_file, facts, sockets)
                 try:
                     pair = Pair(folder, start_file, f"{sockets}/", interruption, core)
                     try:

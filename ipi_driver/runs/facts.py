@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import ase
@@ -10,6 +11,8 @@ import numpy as np
 
 from ipi_driver.client.settings import ServeSettings, make_settings, read_yaml
 from ipi_driver.errors import UserError
+from ipi_driver.ipi_files import edit as xml
+from ipi_driver.ipi_files.start import read_start
 from ipi_driver.ipi_files.template import read_template
 from ipi_driver.rotations.quadrature import quadrature
 from ipi_driver.runs.folder import INPUT, SETTINGS
@@ -40,9 +43,20 @@ def read_facts(folder: Path) -> RunFacts | None:
     try:
         settings = make_settings(read_yaml(folder / SETTINGS), str(folder / SETTINGS))
         source = settings.structure or settings.input or folder / INPUT
-        return RunFacts(read_template(source, settings.pbc), settings)
+        template = read_template(source, settings.pbc)
+        return RunFacts(_with_cell(template, folder), settings)
     except UserError:
         return None
+
+
+def _with_cell(template: Structure, folder: Path) -> Structure:
+    """The template with the cell of the file that i-PI starts from, where the template has none."""
+    name = xml.start_file((folder / INPUT).read_text())
+    if not template.periodic or template.cell.any() or name is None or not (folder / name).is_file():
+        return template
+    with suppress(UserError):
+        return replace(template, cell=np.array(read_start(folder / name, True, whatever=True).cell))
+    return template
 
 
 def describe(structure: Structure) -> str:
@@ -53,6 +67,8 @@ def describe(structure: Structure) -> str:
         return f"{text}, isolated"
     directions = "".join(axis for axis, periodic in zip("xyz", structure.pbc, strict=True) if periodic)
     cell = ase.cell.Cell(structure.cell)
+    if not structure.cell.any():
+        return f"{text}, periodic"
     lengths = " × ".join(f"{x:.4g}" for x in cell.lengths())
     angles = "" if np.allclose(cell.angles(), 90.0, atol=1e-3) else _angles(cell)
     return f"{text}, periodic{'' if directions == 'xyz' else f' along {directions}'}, {lengths} Å{angles}"

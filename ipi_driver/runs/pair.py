@@ -33,6 +33,12 @@ _NOTHING_TO_LOSE = 3.0
 """Both of these before the first step, where there is no RESTART and i-PI, which waits for forces, hears nothing."""
 
 
+_CLIENT = (
+    "import sys; sys.path[:] = filter(None, sys.path); from ipi_driver.cli import main; sys.exit(main())"
+)
+"""Without the working folder on the path of modules: a file of the run called random.py is not to be run."""
+
+
 class Pair:
     """i-PI and the client in a run folder."""
 
@@ -44,7 +50,7 @@ class Pair:
         self._log_start = self._log.stat().st_size if self._log.is_file() else 0
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._stopped: set[str] = set()
-        client = [sys.executable, "-m", "ipi_driver", "serve", "--config", "driver.yaml", "-S", prefix]
+        client = [sys.executable, "-c", _CLIENT, "serve", "--config", "driver.yaml", "-S", prefix]
         client += ["--stats", "stats.json", "--record", RECORD, *(() if core is None else ("--threads", "1"))]
         commands = {
             # i-PI alone: it may need the client to finish its step, and tells it to exit

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import reprlib
 import shutil
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -10,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import ase
+import ase.io
 import yaml
 
-from ipi_driver.client.settings import ServeSettings, make_settings, read_yaml
+from ipi_driver.client.settings import ServeSettings, make_settings, modules_here, read_yaml
 from ipi_driver.errors import UserError
 from ipi_driver.ipi_files import edit as xml
 from ipi_driver.ipi_files.comment import ipi_comment
@@ -33,9 +35,12 @@ from ipi_driver.runs.lock import locked
 from ipi_driver.runs.origin import input_file, input_name, write_origin
 from ipi_driver.runs.sockets import check_endpoints, endpoints_of, with_free_ports
 from ipi_driver.structure import Structure
+from ipi_driver.whole_file import write_whole
 
 _HEAD = "# settings of `ipi-driver serve`; every key is also an option of the command\n"
-_CLIENT_KEYS = ("device", "dtype", "seed", "threads", "rotation_batch", "charge", "spin", "watch")
+_SLAB = "structure.extxyz"
+"""Elements and periodic directions of a start that is periodic along some directions only."""
+_CLIENT_KEYS = ("device", "dtype", "seed", "threads", "rotation_batch", "charge", "spin", "pbc", "watch")
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,8 @@ class Changes:
         Settings of the client; the seed is i-PI's too.
     structure
         Starting structure.
+    pbc
+        Whether the structure is periodic, whatever its file says.
     watch
         Limits of the watch over the physics, or "off".
     """
@@ -70,6 +77,7 @@ class Changes:
     charge: float | None = None
     spin: int | None = None
     structure: Path | None = None
+    pbc: bool | None = None
     watch: str | dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
@@ -173,6 +181,9 @@ def prepare(source: Source, output: Path, changes: Changes, lock: bool = True) -
         text = xml.with_start_file(text, name)
         settings |= {"structure": name, "pbc": bool(start.pbc.any()), **_conditions(start, settings)}
         settings.pop("input", None)
+        if _is_slab(start):  # the xyz of i-PI has no place for its directions
+            settings["structure"] = _SLAB
+            settings.pop("pbc")
     extra = [path for path in extra if str(path) != name]
     if missing := [path for path in extra if not (source.folder / path).is_file()]:
         raise UserError(f"{source.folder / SETTINGS} names {missing[0]}, which is not there")
@@ -196,6 +207,8 @@ def prepare(source: Source, output: Path, changes: Changes, lock: bool = True) -
         shutil.copyfile(start, output / str(name))
     elif start is not None:
         write_start(start, output / str(name))
+        if _is_slab(start):
+            ase.io.write(output / _SLAB, start, format="extxyz")
     (output / INPUT).write_text(text)
     write_settings(output, settings)
 
@@ -236,7 +249,14 @@ def _start(source: Source, text: str, changes: Changes, checked: ServeSettings) 
         return path
     here = template if template != source.path or named is None else source.folder / named
     periodic = read_template(here, checked.pbc).periodic if here.is_file() else True
+    if checked.pbc is not None and changes.pbc is not None:
+        return read_start(path, checked.pbc, whatever=True)
     return read_start(path, periodic)
+
+
+def _is_slab(start: ase.Atoms) -> bool:
+    """Whether a structure is periodic along some directions only."""
+    return bool(start.pbc.any() and not start.pbc.all())
 
 
 def _conditions(start: ase.Atoms, settings: dict[str, Any]) -> dict[str, Any]:
@@ -296,11 +316,15 @@ def changed_settings(settings: dict[str, Any], changes: Changes) -> dict[str, An
     if changes.model is not None:
         # a path is relative to where the command is given, not to the run folder
         changed["model"] = str(located_potential(changes.model, Path()))
+        changed.pop("modules", None)
+        if (modules := modules_here(changes.model, Path())) is not None:
+            changed["modules"] = str(modules)
     if changes.average is not None:
         endpoints = changed.get("endpoints") or []
         if not isinstance(endpoints, list) or not all(isinstance(e, dict) for e in endpoints):
             raise UserError(
-                f"{SETTINGS}: `endpoints` must be a list of mappings such as `- unix: NAME`, got {endpoints}"
+                f"{SETTINGS}: `endpoints` must be a list of mappings such as `- unix: NAME`, got "
+                f"{reprlib.repr(endpoints)}"
             )
         endpoints = [dict(e) for e in endpoints]
         averaged = [e for e in endpoints if e.get("average") not in (None, False, "none")]
@@ -325,7 +349,8 @@ def check_settings(settings: dict[str, Any], source: str) -> ServeSettings:
 
 def write_settings(output: Path, settings: dict[str, Any]) -> None:
     """Write ``driver.yaml``."""
-    (output / SETTINGS).write_text(_HEAD + yaml.safe_dump(settings, sort_keys=False))
+    plain = {key: str(value) if isinstance(value, Path) else value for key, value in settings.items()}
+    write_whole(output / SETTINGS, _HEAD + yaml.safe_dump(plain, sort_keys=False))
 
 
 def _nothing_to_lose(folder: Path) -> bool:

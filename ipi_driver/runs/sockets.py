@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ def check_endpoints(text: str, endpoints: Sequence[EndpointSettings], source: Pa
 
     i-PI would wait for ever for a client on a socket that nobody answers.
     """
+    check_complete(text, source)
     opened = {found.label for found in sockets(text)}
     answered = {endpoint.label for endpoint in endpoints}
     if not opened:
@@ -38,6 +40,28 @@ def check_endpoints(text: str, endpoints: Sequence[EndpointSettings], source: Pa
             f"driver.yaml answers the socket `{missing[0]}`, which {source} does not open; it opens: "
             f"{', '.join(sorted(opened))}"
         )
+
+
+def check_complete(text: str, source: Path) -> None:
+    """Raise where an input is cut or empty, or opens sockets inside another force field.
+
+    i-PI gives its private prefix of sockets to those of its own ``<ffsocket>`` alone, not to those inside
+    ``<ffcommittee>`` and the like: such a run would wait for a client at one path, and the client for i-PI at another.
+    """
+    try:
+        root = ElementTree.fromstring(text)
+    except ElementTree.ParseError as error:
+        raise UserError(
+            f"{source} is not complete, well-formed XML: {error}; compare it with its original"
+        ) from None
+    for parent in root.iter():
+        if parent.tag.startswith("ff") and (inside := parent.find(".//ffsocket")) is not None:
+            name = parent.get("name", parent.tag)
+            raise UserError(
+                f"{source}: <ffsocket name='{inside.get('name', '')}'> lies inside <{parent.tag} name='{name}'>, and "
+                "i-PI opens such sockets at its shared prefix only; run i-pi and `ipi-driver serve` by hand in two "
+                "shells, or give each <ffsocket> its own <force> in <forces>, with a weight"
+            )
 
 
 def with_free_ports(text: str, endpoints: Sequence[dict[str, Any]]) -> tuple[str, list[dict[str, Any]]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ipi_driver.errors import UserError
 from ipi_driver.rotations.quadrature import quadrature
 from ipi_driver.symmetry.errors import AverageError
 
@@ -91,6 +92,10 @@ def recommend(
             error = float(np.hypot(row.force_mae, common))
             if error >= worst.get(row.average, (0.0, 0))[0]:
                 worst[row.average], hidden[row.average] = (error, row.n_rotations), common
+    if not worst:
+        raise UserError(
+            "the model gives no finite force errors for any average: its weights or its data are damaged"
+        )
     good = {name: value for name, value in worst.items() if value[0] <= tolerance}
     if good:
         name = min(good, key=lambda name: (good[name][1], _is_random(name), good[name][0]))

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from ase.build import molecule
 
-from ipi_driver.client.evaluator import Counts, SharedEvaluator
+from ipi_driver.client.evaluator import Counts, EvaluationError, SharedEvaluator
+from ipi_driver.potentials.anisotropic import AnisotropicPotential
 from ipi_driver.potentials.registry import load_potential
 from ipi_driver.structure import Structure
 
@@ -35,3 +40,46 @@ def test_other_elements_at_the_same_positions_are_another_configuration() -> Non
         assert found == pytest.approx([potential.predict(structure).energy for structure in structures])
         assert found[0] != pytest.approx(found[1])
         assert counts.repeated == known
+
+
+class Ending(AnisotropicPotential):
+    """Does something first."""
+
+    act: Callable[[], object]
+
+    def _evaluate(self, structures, rotations):  # type: ignore[no-untyped-def]
+        self.act()
+        return super()._evaluate(structures, rotations)
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("act", "message"),
+    [
+        (lambda: sys.exit(3), "the model failed: it called sys.exit(3)"),
+        (interrupt, "the model failed: KeyboardInterrupt"),
+    ],
+)
+def test_a_model_that_wants_to_end_the_process_has_failed(act: Callable[[], object], message: str) -> None:
+    potential = Ending()
+    potential.act = act
+    structure = Structure(np.array([8, 1, 1]), molecule("H2O").positions)
+    with pytest.raises(EvaluationError) as caught:
+        SharedEvaluator(potential).predict([structure], "Th", Counts("Th"))
+    assert str(caught.value) == message
+    assert caught.value.structure is structure
+
+
+def test_a_model_that_forks_and_comes_back_twice(capfd) -> None:
+    potential, made = Ending(), []
+    potential.act = lambda: made.append(os.fork())
+    structure = Structure(np.array([8, 1, 1]), molecule("H2O").positions)
+    evaluator = SharedEvaluator(potential)
+    prediction = evaluator.predict([structure], "none", Counts("none"))[0]
+    assert np.isfinite(prediction.forces).all()
+    _, status = os.waitpid(made[0], 0)
+    assert os.waitstatus_to_exitcode(status) == 70
+    assert "the model has forked" in capfd.readouterr().err

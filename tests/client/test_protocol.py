@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import socket
 import threading
 import time
@@ -157,5 +158,37 @@ def test_whole_request_is_read_before_the_evaluation():
     with pytest.raises(UserError, match="enough"):
         Session(Connection(ours), evaluate).run()
     assert unread == []
+    ours.close()
+    theirs.close()
+
+
+def init(text: bytes) -> bytes:
+    return b"INIT        " + np.array([0, len(text)], dtype=np.int32).tobytes() + text
+
+
+ANNOUNCED = {
+    "atoms": (
+        init(b"") + b"POSDATA     " + bytes(144) + np.int32(10**8).tobytes(),
+        "100000000 atoms, but .* 3",
+    ),
+    "parameters": (b"INIT        " + np.array([0, 2 * 10**9], dtype=np.int32).tobytes(), "2000000000 bytes"),
+    "batch": (init(b"batch_size:1000000000"), "batch_size 1000000000, expected at most"),
+    "digits": (init(b"batch_size:" + b"9" * 5000), "batch_size 9{20}, expected at most"),
+    "batch of atoms": (
+        init(b"batch_size:1000") + b"POSDATA     " + np.int32(10**6).tobytes(),
+        "1000000 atoms, but",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", ANNOUNCED)
+def test_sizes_are_checked_before_memory_is_taken(case: str) -> None:
+    message, expected = ANNOUNCED[case]
+    ours, theirs = socket.socketpair()
+    theirs.sendall(message)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(UserError, match=expected):
+        Session(Connection(ours), Answers(), n_atoms=3).run()
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # kB
     ours.close()
     theirs.close()

@@ -129,6 +129,43 @@ def test_a_run_whose_ipi_or_client_was_killed_comes_to_the_same_files(place) -> 
     assert not list(parts.glob("#*"))
 
 
+MOODY = """
+import os, sys
+import numpy as np
+from slow_water import Water
+class Moody(Water):
+    calls = 0
+    def calculate(self, atoms, properties, changes):
+        super().calculate(atoms, properties, changes)
+        self.calls += 1
+        if not os.path.exists("once"):
+            if self.calls == 30:
+                open("once", "w").close()
+                raise RuntimeError("CUDA error: an illegal memory access was encountered")
+        elif os.path.exists("bad.npy"):
+            if np.allclose(np.load("bad.npy"), atoms.positions, rtol=0.0, atol=1e-7):
+                sys.exit(3)
+        elif self.calls == 20:
+            np.save("bad.npy", atoms.positions)
+            sys.exit(3)
+"""
+
+
+def test_an_error_that_a_new_process_heals_and_one_that_comes_again(place) -> None:
+    (place.folder / "moody.py").write_text(MOODY)
+    status, _, errors = place.run("gas-nve", "--model", "ase:moody.Moody", "--steps", 400, "--output", "run")
+    assert status == 2
+    line, folder = error_line(errors), place.folder / "run"
+    assert "the model failed: it called sys.exit(3)" in line
+    assert "it has failed twice on the same configuration: a restart does not help" in line
+    first, second = read_events(folder)
+    assert "ase: Moody failed on H2O (3 atoms): CUDA error" in first["text"]
+    assert "sys.exit(3)" in second["text"]
+    failed = ase.io.read(folder / "failed-frame.extxyz", index=-1)
+    assert len(failed) == 3
+    assert not children(folder)
+
+
 ANISOTROPIC = "anisotropic?l=4&amplitude=0.1"
 
 
@@ -401,6 +438,7 @@ def test_a_run_killed_before_its_first_checkpoint_is_resumed_from_the_start(plac
     assert "continue with --resume" in error_line(errors)
     assert not max(checkpoints(folder), default=0)
     before = (folder / "simulation.out").read_text()
+    (folder / "random.py").write_text("raise ImportError('a file of the run is no module')")
     status, _, errors = place.run("run", "--resume", "--steps", 10)
     assert status == 0, errors
     assert "begins anew from step 0" in errors

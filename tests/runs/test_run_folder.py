@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shutil
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -21,11 +23,15 @@ from ipi_driver.cli import main
 from ipi_driver.errors import UserError
 from ipi_driver.ipi_files import edit as xml
 from ipi_driver.ipi_files.start import read_start, write_start
+from ipi_driver.runs.console import lenient_console
 from ipi_driver.runs.ending import Statuses, read_ending
+from ipi_driver.runs.facts import read_facts
 from ipi_driver.runs.folder import STARTING, checkpoints, set_aside, written_files
-from ipi_driver.runs.monitor import PropertyMonitor
+from ipi_driver.runs.monitor import Progress, PropertyMonitor
 from ipi_driver.runs.origin import ORIGIN
 from ipi_driver.runs.prepare import Changes, find_source, prepare
+from ipi_driver.runs.private import socket_folder
+from ipi_driver.runs.progress import ProgressDisplay
 from ipi_driver.runs.resume import cut_after, cut_swaps_from, prepare_resume
 from ipi_driver.runs.sockets import with_free_ports
 from ipi_driver.shipped import shipped_folder
@@ -614,6 +620,15 @@ SUCCESS = LOG.format(" @ SIMULATION: Exiting cleanly. I-PI reports success. Rest
             UserError("the client was killed by SIGTERM at step 4 of 9; i-PI was stopped"),
         ),
         (Statuses(0, 2, LOG.format("Client shutdown.")), UserError("the client failed (no such element)")),
+        (
+            Statuses(0, 0, LOG.format("Client shutdown.")),
+            UserError("the model has ended its process (os._exit)"),
+        ),
+        (Statuses(0, 143, ""), UserError("the client was ended by SIGTERM at step 4 of 9")),
+        (
+            Statuses(0, 0, LOG.format("ffdirect: no. I-PI reports a problem.")),
+            UserError("i-PI stopped at step 4"),
+        ),
     ],
 )
 def test_endings(statuses: Statuses, expected: object, tmp_path: Path) -> None:
@@ -686,3 +701,74 @@ def test_a_start_that_is_a_label_of_a_template(tmp_path: Path) -> None:
         prepare(find_source(copy, Changes()), tmp_path / "run", changes)
     prepare(find_source(copy, Changes()), tmp_path / "run", Changes(model=MODEL))
     assert (tmp_path / "run" / "mine.xyz").read_bytes() == (copy / "mine.xyz").read_bytes()
+
+
+def test_sockets_inside_another_force_field_and_cut_inputs_are_refused(tmp_path: Path) -> None:
+    copy = edited(tmp_path, "<ffsocket", "<ffcommittee name='both'><ffsocket")
+    path = copy / "input.xml"
+    whole = path.read_text().replace("</ffsocket>", "</ffsocket></ffcommittee>")
+    path.write_text(whole)
+    with pytest.raises(
+        UserError, match=r"lies inside <ffcommittee name='both'>, and i-PI opens such sockets at"
+    ):
+        prepare(find_source(copy, Changes()), tmp_path / "run", Changes(model=MODEL))
+    for text in ("", whole[: len(whole) // 2]):
+        path.write_text(text)
+        with pytest.raises(UserError, match=r"input.xml is not complete, well-formed XML"):
+            prepare(find_source(copy, Changes()), tmp_path / "run", Changes(model=MODEL))
+    assert not (tmp_path / "run").exists()
+
+
+def test_settings_that_refer_to_themselves_a_billion_times(tmp_path: Path) -> None:
+    copy = edited(tmp_path)
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{k}: &a{k} [{', '.join([f'*a{k - 1}'] * 9)}]" for k in range(1, 10)]
+    (copy / "driver.yaml").write_text("\n".join([*lines, "model: *a9", "endpoints: *a8"]))
+    with pytest.raises(UserError, match="unknown key `a0`"):
+        prepare(find_source(copy, Changes()), tmp_path / "run", Changes())
+
+
+@pytest.mark.parametrize(("name", "pbc"), [("gas-nve", True), ("liquid-nvt-raw", False)])
+def test_a_structure_keeps_its_boundary_conditions(name: str, pbc: bool, tmp_path: Path) -> None:
+    """An input for the other kind is refused, unless the command says which it is."""
+    path, folder = tmp_path / "mine.xyz", tmp_path / "run"
+    ase.io.write(path, ase.Atoms("OH2", np.eye(3), cell=[9, 9, 9], pbc=pbc), format="extxyz")
+    with pytest.raises(UserError, match="is periodic" if pbc else "is isolated"):
+        prepare(find_source(name, Changes()), folder, Changes(model=MODEL, structure=path))
+    prepare(find_source(name, Changes()), folder, Changes(model=MODEL, structure=path, pbc=not pbc))
+    facts = read_facts(folder)
+    assert facts is not None
+    assert facts.structure.periodic is not pbc
+    assert ("isolated" if pbc else "periodic, 9 × 9 × 9 Å") in facts.text
+
+
+def test_a_slab_stays_a_slab(tmp_path: Path) -> None:
+    path, folder = tmp_path / "mine.xyz", tmp_path / "run"
+    ase.io.write(path, ase.Atoms("OH2", np.eye(3), cell=[9, 8, 30], pbc=[True, True, False]), format="extxyz")
+    prepare(find_source("liquid-nvt-raw", Changes()), folder, Changes(model=MODEL, structure=path))
+    facts = read_facts(folder)
+    assert facts is not None
+    assert facts.structure.pbc.tolist() == [True, True, False]
+    assert facts.text.startswith("H2O, 3 atoms, periodic along xy, 9 × 8 × 30 Å; model anisotropic")
+
+
+def test_what_cannot_be_printed_ends_nothing() -> None:
+    full = open("/dev/full", "w")  # noqa: SIM115  closing it fails, too
+    console = lenient_console(full)
+    console.print("x" * 10_000)
+    with ProgressDisplay("name", 0, 10, console) as display:
+        display.update(Progress(3), final=True)
+    with suppress(OSError):
+        full.close()
+    lenient_console(full).print("to a stream that is closed")
+    lenient_console(None).print("to none")
+
+
+def test_folders_of_sockets_of_killed_launchers_are_removed() -> None:
+    left = Path(tempfile.mkdtemp(prefix="ipi-driver-", dir="/tmp"))
+    with socket_folder() as held:
+        assert not left.exists()
+        with socket_folder() as other:
+            assert held.is_dir()
+            assert other != held
+    assert not held.exists()
