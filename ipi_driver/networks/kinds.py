@@ -11,6 +11,7 @@ their class in ``config_class``.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -22,12 +23,15 @@ from ipi_driver.errors import UserError
 from ipi_driver.networks.base import EdgeNetwork, NetworkConfig
 from ipi_driver.yaml_file import first_problem
 
+logger = logging.getLogger(__name__)
+
 GROUP = "ipi_driver.networks"
 DEFAULT = "pet"
 
 _OWN = {
     "pet": "ipi_driver.networks.pet.network:PetNetwork",
     "metatrain-pet": "ipi_driver.networks.metatrain_pet.network:MetatrainPetNetwork",
+    "e3nn": "ipi_driver.networks.e3nn.network:E3nnNetwork",
 }
 _registered: dict[str, type[EdgeNetwork]] = {}
 
@@ -86,6 +90,17 @@ def network_class(kind: str) -> type[EdgeNetwork]:
     return loaded
 
 
+def settings_by_kind() -> dict[str, type[NetworkConfig]]:
+    """The class of settings of every kind whose package can be imported."""
+    found = {}
+    for kind in network_kinds():
+        try:
+            found[kind] = network_class(kind).config_class
+        except UserError as error:
+            logger.warning("%s", error)
+    return found
+
+
 def network_config(architecture: Mapping[str, Any], species: tuple[int, ...]) -> NetworkConfig:
     """Settings from the keys of ``architecture``, of which ``kind`` names the kind.
 
@@ -99,7 +114,7 @@ def network_config(architecture: Mapping[str, Any], species: tuple[int, ...]) ->
     config_class = network_class(kind).config_class
     foreign = [key for key in keys if key not in config_class.model_fields]
     if foreign:
-        having = [k for k in network_kinds() if foreign[0] in network_class(k).config_class.model_fields]
+        having = [name for name, fields in settings_by_kind().items() if foreign[0] in fields.model_fields]
         hint = f"; it is a key of kind: {' and '.join(having)}" if having else ""
         raise UserError(
             f"`architecture`: {foreign[0]}: not a key of kind: {kind} (got {keys[foreign[0]]!r}){hint}"

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from ipi_driver.errors import UserError
 from ipi_driver.networks.base import NetworkConfig
-from ipi_driver.networks.kinds import DEFAULT, network_class, network_config, network_kinds
+from ipi_driver.networks.kinds import DEFAULT, network_config, settings_by_kind
 from ipi_driver.shipped import shipped_names
 from ipi_driver.training.data_config import DataConfig, Section
 from ipi_driver.yaml_file import first_problem, load_yaml
@@ -166,10 +166,10 @@ def _described(section: type[BaseModel], depth: int) -> list[str]:
 
 def _described_architecture() -> list[str]:
     """Keys of the default kind of network, then those of every other kind as a comment."""
-    kinds = network_kinds()
+    kinds = settings_by_kind()
     lines = ["architecture:", f"{'  kind: ' + DEFAULT:40s}# {' or '.join(kinds)}"]
-    for kind in kinds:
-        keys = _described(network_class(kind).config_class, 1)
+    for kind, settings in kinds.items():
+        keys = _described(settings, 1)
         if kind == DEFAULT:
             lines += keys
         else:
