@@ -137,16 +137,15 @@ class Convolution(nn.Module):
             n_edges, channels, dim = sent.shape
             products = torch.bmm(sent, (harmonics @ matrix).view(n_edges, dim, -1))
             weights = self.radial[k](radial).view(n_edges, channels, len(paths))
-            start = 0
-            for p, path in enumerate(paths):
-                stop = start + self.irreps_out[path.out].dim
-                message = products[:, :, start:stop] * weights[:, :, p, None]
-                total = message.new_zeros(n_nodes, channels, stop - start)
+            # split and unbind: the derivatives of slices would be as large as the whole, one for each slice
+            parts = products.split([self.irreps_out[path.out].dim for path in paths], dim=2)
+            for path, part, weight in zip(paths, parts, weights.unbind(2), strict=True):
+                message = part * weight[:, :, None]
+                total = message.new_zeros(n_nodes, channels, message.shape[2])
                 received[path.out].append(total.index_add(0, centers, message))
-                start = stop
         return [
-            self.factor * torch.cat(parts, dim=1) if parts else features[0].new_zeros(n_nodes, 0, ir.dim)
-            for parts, ir in zip(received, self.irreps_out, strict=True)
+            self.factor * torch.cat(found, dim=1) if found else features[0].new_zeros(n_nodes, 0, ir.dim)
+            for found, ir in zip(received, self.irreps_out, strict=True)
         ]
 
 
@@ -169,13 +168,12 @@ class Product(nn.Module):
         a, b = torch.cat(left, dim=2), torch.cat(right, dim=2)
         n, channels, _ = a.shape
         outer = (a[:, :, :, None] * b[:, :, None, :]).view(n, channels, -1)
-        products = outer @ self.matrix
-        found, start = [], 0
-        for count, dim in zip(self.counts, self.dims, strict=True):
-            part = products[:, :, start : start + count * dim]
-            found.append(part.reshape(n, channels * count, dim))
-            start += count * dim
-        return found
+        sizes = [count * dim for count, dim in zip(self.counts, self.dims, strict=True)]
+        parts = (outer @ self.matrix).split(sizes, dim=2)
+        return [
+            part.reshape(n, channels * count, dim)
+            for part, count, dim in zip(parts, self.counts, self.dims, strict=True)
+        ]
 
 
 class Gate(nn.Module):
