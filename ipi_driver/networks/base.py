@@ -11,7 +11,7 @@ them; see `ipi_driver.networks.kinds`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import ClassVar
 
 import torch
@@ -43,6 +43,11 @@ class NetworkConfig(BaseModel):
     species: tuple[int, ...] = Field(description="atomic numbers, in the order of the embeddings")
     cutoff: float = Field(4.0, gt=0, description="Å")
 
+    @property
+    def learns_directions(self) -> bool:
+        """Whether the training is to find which directions of the data differ, so that augmentation would hide them."""
+        return False
+
     @field_validator("species")
     @classmethod
     def _distinct(cls, species: tuple[int, ...]) -> tuple[int, ...]:
@@ -62,9 +67,12 @@ class EdgeNetwork(nn.Module, ABC):
         Class of its settings.
     config
         Settings, with at least the species and the cutoff.
+    options
+        Names of the options of an evaluation, see `configure`.
     """
 
     config_class: ClassVar[type[NetworkConfig]]
+    options: ClassVar[tuple[str, ...]] = ()
     config: NetworkConfig
 
     def __init__(self, config: NetworkConfig) -> None:
@@ -94,7 +102,8 @@ class EdgeNetwork(nn.Module, ABC):
         atomic, bonds = self(leaf, graph)
         if graph.n_edges == 0:  # lone atoms: nothing to differentiate
             return atomic.detach(), bonds.detach(), torch.zeros_like(leaf)
-        (gradient,) = torch.autograd.grad([atomic.sum(), bonds.sum()], leaf)
+        # of the sum: bond energies that are zero have no derivative of their own
+        (gradient,) = torch.autograd.grad(atomic.sum() + bonds.sum(), leaf)
         return atomic.detach(), bonds.detach(), gradient
 
     @property
@@ -105,3 +114,16 @@ class EdgeNetwork(nn.Module, ABC):
     def zero_output(self) -> None:
         """Set weights to zero such that the energy of any structure is zero."""
         raise NotImplementedError(f"{type(self).__name__} does not define zero_output")
+
+    def penalty(self) -> torch.Tensor | None:
+        """What the training adds to its loss for the weights alone, or None."""
+        return None
+
+    def configure(self, options: Mapping[str, str]) -> None:
+        """Take the options, of `options`, that a user writes after a model's name: ``MODEL?OPTION=VALUE``.
+
+        Raises
+        ------
+        UserError
+            If a value is not one.
+        """

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ipi_driver.errors import UserError
 from ipi_driver.neighbors import Edges, NeighborList
 from ipi_driver.networks.base import EdgeNetwork, GradientFunction
 from ipi_driver.networks.baseline import Baseline
@@ -50,6 +51,7 @@ class NetworkPotential(Potential):
 
     takes_device = True
     precision = "chosen"
+    options = None  # those of the network
 
     def __init__(
         self,
@@ -81,7 +83,17 @@ class NetworkPotential(Potential):
         cls, spec: PotentialSpec, device: str = "cpu", dtype: str | None = None
     ) -> NetworkPotential:
         """From the name of a shipped model or the path of a model folder; in float32 unless said otherwise."""
-        return cls.load(find_shipped("models", spec.name), device, dtype or "float32")
+        potential = cls.load(find_shipped("models", spec.name), device, dtype or "float32")
+        network = potential.network
+        if unknown := sorted(set(spec.options) - set(network.options)):
+            known = "it takes none; --dtype and --device are options of the command"
+            if network.options:
+                known = f"expected one of {', '.join(network.options)}"
+            raise UserError(f"{spec}: unknown option {unknown[0]!r}, {known}")
+        if spec.options:
+            network.configure(spec.options)
+            potential.name = f"{potential.name}?{spec.body.partition('?')[2]}"
+        return potential
 
     @classmethod
     def load(cls, folder: Path, device: str = "cpu", dtype: str = "float32") -> NetworkPotential:

@@ -127,7 +127,13 @@ class TrainConfig(Section):
 
     def network_config(self, species: tuple[int, ...]) -> NetworkConfig:
         """Architecture for the given atomic numbers."""
-        return network_config(self.architecture, species)
+        found = network_config(self.architecture, species)
+        if found.learns_directions and self.augmentation != "none":
+            raise UserError(
+                f"`architecture` asks for relaxed weights, which learn in what the data depend on their orientation; "
+                f"`augmentation: {self.augmentation}` hides that: set `augmentation: none`"
+            )
+        return found
 
     def species_numbers(self) -> tuple[int, ...] | None:
         """Atomic numbers that the configuration asks for."""

@@ -175,6 +175,8 @@ class Trainer:
         result = self._labelled_gradient([self.train_samples[i] for i in indices], generator)
         if config.loss.symmetry and self.unlabelled and self.step % config.loss.unlabelled_every == 0:
             self._in_frames(self._draw_unlabelled(generator), generator, symmetry_loss(self._unlabelled_loss))
+        if (penalty := self.network.penalty()) is not None:
+            penalty.backward()
         self._average_gradients()
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), config.gradient_clip)
         if not torch.isfinite(norm):

@@ -5,55 +5,24 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from ase.build import molecule
 from e3nn import o3
+from equivariant_place import SMALL, cluster, crystal, graph_of, network_of
 
 from ipi_driver.errors import UserError
-from ipi_driver.neighbors import NeighborList
 from ipi_driver.networks.baseline import Baseline
 from ipi_driver.networks.e3nn.config import irreps_up_to
 from ipi_driver.networks.e3nn.layers import Product
-from ipi_driver.networks.e3nn.network import E3nnNetwork
-from ipi_driver.networks.graph import Graph, build_graph
-from ipi_driver.networks.kinds import build_network, network_config
+from ipi_driver.networks.kinds import network_config
 from ipi_driver.potentials.network import NetworkPotential
 from ipi_driver.rotations.augmentation import augmentation_rotations
 from ipi_driver.structure import Structure
 
-SMALL = {"kind": "e3nn", "cutoff": 3.5, "channels": 8, "product_channels": 4, "d_radial": 8, "d_head": 8}
 KINDS = {
     "default": {},
     "scalars": {"l_max": 0, "correlation": 1},
     "both parities": {"parities": "both", "l_max": 1, "n_layers": 3},
     "relaxed": {"relaxed": {"l_max": 2}, "parities": "both", "l_max": 1},
 }
-
-
-def network_of(**changes: object) -> E3nnNetwork:
-    torch.manual_seed(3)
-    network = build_network(network_config(SMALL | changes, (1, 8)))
-    assert isinstance(network, E3nnNetwork)
-    return network.double()
-
-
-def cluster() -> Structure:
-    """Methanol-like: no symmetry is left."""
-    atoms = molecule("CH3OH")
-    atoms.numbers[atoms.numbers == 6] = 8
-    atoms.positions += np.random.default_rng(1).normal(scale=0.1, size=(len(atoms), 3))
-    return Structure.from_atoms(atoms)
-
-
-def crystal() -> Structure:
-    rng = np.random.default_rng(2)
-    cell = np.array([[4.1, 0.0, 0.0], [0.4, 3.9, 0.0], [-0.3, 0.5, 4.3]])
-    return Structure(np.array([8, 1, 1, 8]), rng.uniform(size=(4, 3)) @ cell, cell, np.ones(3, dtype=bool))
-
-
-def graph_of(structure: Structure, cutoff: float = 3.5) -> tuple[torch.Tensor, Graph]:
-    edges = NeighborList(cutoff, skin=0.0).edges(structure)
-    species = (structure.numbers == 8).astype(np.int64)
-    return torch.from_numpy(edges.vectors), build_graph([species], [edges])
 
 
 @pytest.mark.parametrize("kind", KINDS)

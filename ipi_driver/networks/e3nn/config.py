@@ -61,6 +61,10 @@ class E3nnConfig(NetworkConfig):
         return self
 
     @property
+    def learns_directions(self) -> bool:
+        return self.relaxed is not None
+
+    @property
     def hidden(self) -> list[tuple[int, o3.Irrep]]:
         """Multiplicity and irrep of the features."""
         return [(max(1, self.channels >> ir.l), ir) for ir in irreps_up_to(self.l_max, self.parities)]

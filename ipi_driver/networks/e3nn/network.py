@@ -15,16 +15,18 @@ Sources: Batzner et al., Nat. Commun. 13, 2453 (2022) (NequIP); Batatia et al., 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
 from e3nn import o3
 from torch import nn
 
+from ipi_driver.errors import UserError
 from ipi_driver.networks.base import EdgeNetwork, NetworkConfig
 from ipi_driver.networks.e3nn.config import E3nnConfig, irreps_up_to
 from ipi_driver.networks.e3nn.layers import Convolution, Features, Gate, Hidden, Linear, Product
-from ipi_driver.networks.e3nn.relaxed import RelaxedFilter
+from ipi_driver.networks.e3nn.relaxed import RelaxedFilter, RelaxedWeights
 from ipi_driver.networks.graph import Graph
 
 SCALAR = o3.Irrep("0e")
@@ -150,6 +152,7 @@ class E3nnNetwork(EdgeNetwork):
     """
 
     config_class: ClassVar[type[NetworkConfig]] = E3nnConfig
+    options: ClassVar[tuple[str, ...]] = ("theta_scale",)
     config: E3nnConfig
 
     def __init__(self, config: E3nnConfig) -> None:
@@ -174,6 +177,35 @@ class E3nnNetwork(EdgeNetwork):
             assert isinstance(head, Head)
             nn.init.zeros_(head.last.weight)
             nn.init.zeros_(head.last.bias)
+
+    @property
+    def relaxed_weights(self) -> list[RelaxedWeights]:
+        """Of each layer; empty for an equivariant network."""
+        filters = [layer.relaxed for layer in self.layers if isinstance(layer, InteractionLayer)]
+        return [f.weights for f in filters if f is not None]
+
+    def penalty(self) -> torch.Tensor | None:
+        """Sum of the squared non-scalar relaxed weights, times the factor of the settings."""
+        if self.config.relaxed is None or self.config.relaxed.regularization == 0.0:
+            return None
+        squares = [weights.non_scalar().square().sum() for weights in self.relaxed_weights]
+        return self.config.relaxed.regularization * torch.stack(squares).sum()
+
+    def configure(self, options: Mapping[str, str]) -> None:
+        """``theta_scale``: factor on the non-scalar relaxed weights; 0 makes the network equivariant."""
+        text = options["theta_scale"]
+        try:
+            scale = float(text)
+        except ValueError:
+            raise UserError(f"`theta_scale` must be a number, got {text!r}") from None
+        if not math.isfinite(scale):
+            raise UserError(f"`theta_scale` must be finite, got {text}")
+        if not self.relaxed_weights:
+            raise UserError(
+                "`theta_scale` scales relaxed weights, and this network has none: it is equivariant; leave it out"
+            )
+        for weights in self.relaxed_weights:
+            weights.scale = scale
 
     def features(self, vectors: torch.Tensor, graph: Graph) -> list[Features]:
         """Features of the atoms after each layer, from edge vectors (n_edges, 3), Å."""
