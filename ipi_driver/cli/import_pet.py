@@ -35,6 +35,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="energy to import from a metatrain checkpoint that has several, as energy/r2scan (default: energy)",
     )
+    parser.add_argument(
+        "--charge",
+        type=int,
+        default=0,
+        metavar="Q",
+        help="total charge, for a model that depends on it (default: 0)",
+    )
+    parser.add_argument(
+        "--spin", type=int, default=1, metavar="M", help="spin multiplicity 2 S + 1, likewise (default: 1)"
+    )
     parser.add_argument("--force", action="store_true", help="replace OUT if it exists")
 
 
@@ -51,14 +61,14 @@ def main(args: argparse.Namespace) -> int:
     if args.checkpoint.is_dir():
         from ipi_driver.networks.pet.original import import_original
 
-        if args.target is not None:
-            raise UserError("--target is for checkpoints of metatrain: the original PET has one energy")
+        if args.target is not None or (args.charge, args.spin) != (0, 1):
+            raise UserError("--target, --charge and --spin are for checkpoints of metatrain")
         network, baseline = import_original(args.checkpoint)
         provenance = {"imported_from": f"original PET checkpoint {args.checkpoint.name}"}
     else:
         from ipi_driver.networks.metatrain_pet.checkpoint import import_checkpoint
 
-        found = import_checkpoint(args.checkpoint, args.target)
+        found = import_checkpoint(args.checkpoint, args.target, args.charge, args.spin)
         network, baseline, notes = found.network, found.baseline, found.notes
         provenance = {
             "imported_from": f"metatrain checkpoint {args.checkpoint.name}",

@@ -10,7 +10,7 @@ from typing import Any
 import metatensor.torch as mts
 import numpy as np
 import torch
-from metatensor.torch import TensorMap
+from metatensor.torch import Labels, TensorBlock, TensorMap
 from metatomic.torch import ModelOutput, System
 from metatrain.pet import PET
 from metatrain.utils.architectures import get_default_hypers
@@ -89,7 +89,7 @@ def save_checkpoint(model: PET, path: Path) -> Path:
 
 
 def reference(
-    model: PET, structure: Structure, target: str = "energy"
+    model: PET, structure: Structure, target: str = "energy", charge: int | None = None, spin: int = 1
 ) -> tuple[float, FloatArray, FloatArray]:
     """metatrain's energy (eV), forces (n_atoms, 3) and virial (3, 3)."""
     dtype = next(model.parameters()).dtype
@@ -102,6 +102,9 @@ def reference(
         cell=cell @ strain.T,
         pbc=torch.tensor(structure.pbc),
     )
+    if charge is not None:
+        for name, value in (("charge", charge), ("spin_multiplicity", spin)):
+            system.add_data(name, _number(name, value, dtype))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         lists = [*model.requested_neighbor_lists()]
@@ -115,3 +118,15 @@ def reference(
         for g, shape in zip(gradients, [(structure.n_atoms, 3), (3, 3)], strict=True)
     )
     return float(energy.detach()), -by_positions, -by_strain
+
+
+def _number(name: str, value: float, dtype: torch.dtype) -> TensorMap:
+    """One number of a system, as metatomic passes it to a model."""
+    zero = torch.tensor([[0]])
+    block = TensorBlock(
+        values=torch.tensor([[value]], dtype=dtype),
+        samples=Labels(["system"], zero),
+        components=[],
+        properties=Labels([name], zero),
+    )
+    return TensorMap(Labels(["_"], zero), [block])

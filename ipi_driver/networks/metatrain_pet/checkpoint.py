@@ -91,7 +91,7 @@ class ImportedPet:
     notes: tuple[str, ...]
 
 
-def import_checkpoint(path: Path, target: str | None = None) -> ImportedPet:
+def import_checkpoint(path: Path, target: str | None = None, charge: int = 0, spin: int = 1) -> ImportedPet:
     """Network and baseline of one energy of a checkpoint.
 
     Parameters
@@ -100,6 +100,8 @@ def import_checkpoint(path: Path, target: str | None = None) -> ImportedPet:
         A ``.ckpt`` file of metatrain: PET, or an uncertainty wrapper (LLPR) around one.
     target
         Name of the energy or of its variant (``energy/r2scan`` or ``r2scan``); by default ``energy``, or the only one.
+    charge, spin
+        Total charge (e) and spin multiplicity (2 S + 1) of all systems, for a model that depends on them.
 
     Raises
     ------
@@ -108,7 +110,10 @@ def import_checkpoint(path: Path, target: str | None = None) -> ImportedPet:
     """
     model = load_pet(path)
     hypers = dict(model.hypers)
-    _refuse(hypers, model)
+    if hypers["long_range"]["enable"]:
+        raise UserError(
+            "metatrain's long_range is not built here: export the model (mtt export) and use the .pt file"
+        )
     energies = tuple(name for name, info in model.dataset_info.targets.items() if _is_energy(info))
     name = _choose(energies, target, path)
     notes = []
@@ -116,14 +121,21 @@ def import_checkpoint(path: Path, target: str | None = None) -> ImportedPet:
     factor = _in_electronvolt(unit, name)
     if not unit:
         notes.append(f"{name} has no unit in the checkpoint and is taken to be in eV")
-    if model.dataset_info.length_unit.lower() not in ("angstrom", "a", "å"):
-        raise UserError(
-            f"{path} has lengths in {model.dataset_info.length_unit!r}: only models in angstrom are built here"
-        )
+    length_unit = model.dataset_info.length_unit
+    if not length_unit:
+        notes.append("lengths have no unit in the checkpoint and are taken to be in angstrom")
+    elif length_unit.lower() not in ("angstrom", "a", "å"):
+        raise UserError(f"{path} has lengths in {length_unit!r}: only models in angstrom are built here")
     species = tuple(int(z) for z in model.atomic_types)
-    config = config_from_hypers(hypers, species, factor * _scale(model, name))
+    bias = _system_bias(model, charge, spin)
+    if bias is not None:
+        notes.append(f"charge {charge} and spin multiplicity {spin} are part of the folder")
+    config = config_from_hypers(hypers, species, factor * _scale(model, name), bias is not None)
     network = MetatrainPetNetwork(config).to(next(model.backend.gnn_layers.parameters()).dtype)
-    _load(network, tensors_of(model.backend, name))
+    state = tensors_of(model.backend, name)
+    if bias is not None:
+        state["system_bias"] = bias
+    _load(network, state)
     zbl = _has_zbl(model, name, config.cutoff)
     baseline = Baseline(species, factor * _composition(model, name), config.cutoff, covalent_repulsion=zbl)
     others = sorted(set(model.dataset_info.targets) - {name})
@@ -176,7 +188,7 @@ def load_pet(path: Path) -> PET:
 
 
 def config_from_hypers(
-    hypers: dict[str, Any], species: tuple[int, ...], energy_scale: float = 1.0
+    hypers: dict[str, Any], species: tuple[int, ...], energy_scale: float = 1.0, system_bias: bool = False
 ) -> MetatrainPetConfig:
     """Architecture from metatrain's ``model_hypers``.
 
@@ -192,7 +204,7 @@ def config_from_hypers(
             raise UserError(f"metatrain's {there}: {value} is not built here, only {' and '.join(names)} are")
         keys[here] = names[value]
     try:
-        return MetatrainPetConfig(species=species, energy_scale=energy_scale, **keys)
+        return MetatrainPetConfig(species=species, energy_scale=energy_scale, system_bias=system_bias, **keys)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
@@ -204,7 +216,7 @@ def tensors_of(backend: torch.nn.Module, target: str) -> dict[str, torch.Tensor]
     _merge_adapters(backend)
     result: dict[str, torch.Tensor] = {}
     for key, value in backend.state_dict().items():
-        if key == "species_to_species_index":
+        if key == "species_to_species_index" or key.startswith("system_conditioning."):
             continue
         part, _, rest = key.partition(".")
         if part in ("node_heads", "edge_heads", "node_last_layers", "edge_last_layers"):
@@ -233,16 +245,20 @@ def _merge_adapters(backend: torch.nn.Module) -> None:
                 setattr(module, name, adapter.linear)
 
 
-def _refuse(hypers: dict[str, Any], model: PET) -> None:
-    """Raise where the model has a part that is not built here."""
-    if hypers["long_range"]["enable"]:
-        raise UserError(
-            "metatrain's long_range is not built here; export the model (mtt export) and use the .pt file"
-        )
-    if hypers.get("system_conditioning"):
-        raise UserError(
-            "metatrain's system_conditioning is not built here; export the model (mtt export) and use the .pt file"
-        )
+def _system_bias(model: PET, charge: int, spin: int) -> torch.Tensor | None:
+    """What a model that knows charge and spin adds to every central token; (d_node,), None for other models."""
+    conditioning = model.system_conditioning
+    if conditioning is None:
+        if (charge, spin) != (0, 1):
+            raise UserError("the model does not depend on charge and spin (system_conditioning is off)")
+        return None
+    values = torch.tensor([charge]), torch.tensor([spin])
+    try:
+        conditioning.validate(*values)
+    except ValueError as error:
+        raise UserError(_line(error)) from error
+    with torch.no_grad():
+        return conditioning(*values, torch.tensor([0]))[0]
 
 
 def _is_energy(info: Any) -> bool:

@@ -34,6 +34,10 @@ class MetatrainPetConfig(NetworkConfig):
     activation: Literal["swiglu", "silu"] = "swiglu"
     attention_temperature: float = Field(1.0, gt=0)
     featurizer: Literal["feedforward", "residual"] = "feedforward"
+    system_bias: bool = Field(
+        False,
+        description="a vector added to the central tokens after each GNN layer: charge and spin of a model",
+    )
     energy_scale: float = Field(1.0, description="factor of the network's energies")
 
     @model_validator(mode="after")

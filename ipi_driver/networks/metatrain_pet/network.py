@@ -58,6 +58,7 @@ class MetatrainPetNetwork(EdgeNetwork):
                 nn.Sequential(nn.Linear(2 * d, 2 * d), nn.SiLU(), nn.Linear(2 * d, d))
                 for _ in range(config.n_gnn_layers)
             )
+        self.system_bias = nn.Parameter(torch.zeros(config.d_node)) if config.system_bias else None
         self.center_heads = nn.ModuleList(Head(config.d_node, config.d_head) for _ in range(n_readouts))
         self.bond_heads = nn.ModuleList(Head(d, config.d_head) for _ in range(n_readouts))
 
@@ -132,6 +133,8 @@ class MetatrainPetNetwork(EdgeNetwork):
             tokens = layer.edge_tokens(features, messages, k == 0, graph)
             for transformer in layer.layers:
                 centers, tokens = transformer(centers, tokens, bias, graph)
+            if self.system_bias is not None:
+                centers = centers + self.system_bias
             if k == 0:
                 messages = messages[graph.neighbor_species]
             both = torch.cat([tokens, reverse_edges(tokens, graph)], dim=1)
@@ -150,6 +153,8 @@ class MetatrainPetNetwork(EdgeNetwork):
             centers = self.center_embeddings[k](graph.species)
             for transformer in layer.layers:
                 centers, tokens = transformer(centers, tokens, bias, graph)
+            if self.system_bias is not None:
+                centers = centers + self.system_bias
             atomic = atomic + self.center_heads[k](centers)
             bonds = bonds + self.bond_heads[k](tokens)
             if k == 0:
