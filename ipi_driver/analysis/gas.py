@@ -29,6 +29,7 @@ from ipi_driver.observables.molecules import vanishing
 from ipi_driver.observables.orientation import OrientationHistogram
 from ipi_driver.observables.statistics import block_average
 from ipi_driver.observables.thermodynamics import KineticTemperature
+from ipi_driver.potentials.base import Potential
 from ipi_driver.structure import FloatArray, Structure
 from ipi_driver.symmetry.torques import torque_against_average
 from ipi_driver.units import FS_PER_PS, HBAR
@@ -59,7 +60,7 @@ def analyse_gas(system: System, options: Options, progress: Progress = lambda n:
     with optional(analysis, "torque"):
         _add_torque(analysis, system, options, progress)
     if options.model is not None:
-        _add_torque_against_average(analysis, system, options)
+        _add_torque_against_average(analysis, system, options, options.model)
     with optional(analysis, "drift"):
         add_drift(analysis, system, options)
     with optional(analysis, "power spectra"):
@@ -149,12 +150,11 @@ def _add_torque(analysis: Analysis, system: System, options: Options, progress: 
         analysis.scalars["torque_vector"] = Scalar.of("modulus of the mean torque |<T>|", norm, "meV", 1e3)
 
 
-def _add_torque_against_average(analysis: Analysis, system: System, options: Options) -> None:
+def _add_torque_against_average(
+    analysis: Analysis, system: System, options: Options, potential: Potential
+) -> None:
     """Root-mean-square torque of a potential under each average, on snapshots of the run (at equal distances)."""
-    from ipi_driver.potentials.registry import load_potential
-
     run, molecule = system.run, system.molecules
-    potential = load_potential(str(options.model))
     atoms = molecule.indices[0]
     stride = max(1, run.n_snapshots() // options.torque_snapshots)
     structures = [

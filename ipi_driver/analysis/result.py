@@ -7,8 +7,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ipi_driver.observables.statistics import Estimate
+from ipi_driver.potentials.base import Potential
+from ipi_driver.rotations.quadrature import Quadrature, quadratures
 from ipi_driver.structure import FloatArray, Structure
 from ipi_driver.units import FS_PER_PS
+
+TORQUE_AVERAGES = ("none", "i", "D2", "T", "2", "Th", "2i", "3", "3i")
+"""Averages under which the mean torque of a molecule is computed."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,7 @@ class Options:
     viscosity
         Shear viscosity for the finite-size correction of D, mPa s (water at 300 K: 0.854).
     model
-        Specification of the potential for the torque against the average of gas runs, or None.
+        Potential for the torque against the average of gas runs, or None.
     averages
         Averages for it.
     torque_snapshots
@@ -49,8 +54,8 @@ class Options:
     r_max: float | None = None
     pair_snapshots: int = 400
     viscosity: float = 0.854
-    model: str | None = None
-    averages: tuple[str, ...] = ("none", "i", "D2", "T", "2", "Th", "2i", "3", "3i")
+    model: Potential | None = None
+    averages: tuple[Quadrature, ...] = field(default_factory=lambda: quadratures(TORQUE_AVERAGES))
     torque_snapshots: int = 100
 
 

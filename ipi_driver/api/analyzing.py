@@ -10,7 +10,9 @@ from typing import Any
 from ipi_driver.analysis.dispatch import analyse_folders
 from ipi_driver.analysis.result import Analysis, Options
 from ipi_driver.errors import UserError
+from ipi_driver.potentials import load_potential
 from ipi_driver.report.tables import formatted
+from ipi_driver.rotations import quadratures
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,8 @@ def analyze(runs: str | Path | Sequence[str | Path], **options: Any) -> Analyses
     runs
         Run folders.
     **options
-        Fields of `ipi_driver.analysis.result.Options`: ``skip`` (ps), ``molecule``, ``vector``, ``longest_lag`` (ps)
+        Fields of `ipi_driver.analysis.result.Options`: ``skip`` (ps), ``molecule``, ``vector``, ``longest_lag`` (ps),
+        ``model`` (what `load_potential` takes, or a potential), ``averages`` (names)
 
     Raises
     ------
@@ -74,6 +77,10 @@ def analyze(runs: str | Path | Sequence[str | Path], **options: Any) -> Analyses
         known = ", ".join(Options.__dataclass_fields__)
         raise UserError(f"`analyze` has no option {unknown[0]!r}; it has: {known}")
     folders = [runs] if isinstance(runs, str | Path) else list(runs)
+    if isinstance(options.get("model"), str):
+        options["model"] = load_potential(options["model"])
+    if "averages" in options:
+        options["averages"] = quadratures(options["averages"])
     found = analyse_folders(
         [Path(folder) for folder in folders], Options(**options), lambda *_: lambda n: None
     )

@@ -12,6 +12,7 @@ from ipi_driver.errors import UserError
 from ipi_driver.ipi_files.structures import DataSet, read_data_set, spacing_of
 from ipi_driver.potentials import load_potential, load_precise
 from ipi_driver.potentials.base import Potential
+from ipi_driver.rotations import quadrature, quadratures
 from ipi_driver.structure import Structure
 from ipi_driver.symmetry.check import DEFAULT_AVERAGES, CheckResult, CheckSettings, run_check
 
@@ -87,8 +88,8 @@ def check(
     if isinstance(model, str) and dtype != "float64":
         precise = load_precise(model, potential, device)
     settings = CheckSettings(
-        averages=tuple(averages),
-        reference=reference,
+        averages=quadratures(averages),
+        reference=quadrature(reference),
         tolerance=tolerance,
         max_degree=max_degree,
         seed=seed,

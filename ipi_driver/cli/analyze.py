@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from ipi_driver.analysis.result import Analysis, Options
+from ipi_driver.analysis.result import TORQUE_AVERAGES, Analysis, Options
 from ipi_driver.cli.output_folder import output_folder
 from ipi_driver.errors import UserError
 
@@ -89,9 +89,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--averages",
         nargs="+",
-        default=list(default.averages),
+        default=list(TORQUE_AVERAGES),
         metavar="NAME",
-        help=f"for --model (default: {' '.join(default.averages)})",
+        help=f"for --model (default: {' '.join(TORQUE_AVERAGES)})",
     )
     add("--no-viewer", action="store_true", help="leave the structure viewer (1.3 MB) out of the report")
 
@@ -137,6 +137,9 @@ def _options(args: argparse.Namespace) -> Options:
             raise UserError(f"--{name.replace('_', '-')} must not be negative, got {getattr(args, name)}")
     if args.r_max is not None and args.r_max <= 0:
         raise UserError(f"--r-max must be positive, got {args.r_max}")
+    from ipi_driver.potentials import load_potential
+    from ipi_driver.rotations import quadratures
+
     return Options(
         molecule=args.molecule,
         vector=args.vector,
@@ -146,8 +149,8 @@ def _options(args: argparse.Namespace) -> Options:
         r_max=args.r_max,
         pair_snapshots=args.pair_snapshots,
         viscosity=args.viscosity,
-        model=args.model,
-        averages=tuple(args.averages),
+        model=None if args.model is None else load_potential(args.model),
+        averages=quadratures(args.averages),
     )
 
 

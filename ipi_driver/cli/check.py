@@ -11,7 +11,7 @@ from ipi_driver.errors import UserError
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
-    from ipi_driver.rotations.pool import Progress
+    from ipi_driver.potentials.chunks import Progress
     from ipi_driver.symmetry.check import Stage
 
 EPILOG = """\
@@ -116,6 +116,7 @@ def main(args: argparse.Namespace) -> int:
     from ipi_driver.potentials import load_potential, load_precise
     from ipi_driver.report.check_figures import write_figures
     from ipi_driver.report.check_tables import print_check, write_check
+    from ipi_driver.rotations import quadrature, quadratures
     from ipi_driver.symmetry.check import DEFAULT_AVERAGES, CheckSettings, run_check
 
     for option, least in (("max_structures", 1), ("max_snapshots", 1), ("skip_snapshots", 0)):
@@ -137,8 +138,8 @@ def main(args: argparse.Namespace) -> int:
     folder = output_folder(args.output, f"check-{potential.name}")
     precise = potential if args.dtype == "float64" else load_precise(args.model, potential, args.device)
     settings = CheckSettings(
-        averages=tuple(args.average or DEFAULT_AVERAGES),
-        reference=args.reference,
+        averages=quadratures(args.average or DEFAULT_AVERAGES),
+        reference=quadrature(args.reference),
         tolerance=args.tolerance / 1000.0,
         max_degree=args.max_degree,
         seed=args.seed,

@@ -132,10 +132,11 @@ def _evaluate(args: argparse.Namespace, potential: Potential, data: list[Labelle
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from ipi_driver.rotations import quadrature, quadratures
     from ipi_driver.training.evaluation import evaluate_model, n_evaluations
 
-    averages = args.average or ["none"]
-    reference = None if args.reference == "none" else args.reference
+    averages = quadratures(args.average or ["none"])
+    reference = None if args.reference == "none" else quadrature(args.reference)
     total = n_evaluations(len(data), averages, reference)
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("evaluations"), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:

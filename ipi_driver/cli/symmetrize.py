@@ -178,6 +178,7 @@ def _show(reports: list[SetReport], average: str) -> None:
 def _errors(paths: list[Path], before: object, after: object) -> dict[str, dict[str, float]]:
     """Errors of both raw models on labelled structures, as a table and by name."""
     from ipi_driver.potentials.base import Potential
+    from ipi_driver.rotations import quadratures
     from ipi_driver.training.data import read_dataset
     from ipi_driver.training.evaluation import evaluate_model
 
@@ -185,7 +186,7 @@ def _errors(paths: list[Path], before: object, after: object) -> dict[str, dict[
     found = {}
     for name, potential in (("before", before), ("after", after)):
         assert isinstance(potential, Potential)
-        (metrics,) = evaluate_model(potential, data, reference=None).metrics
+        (metrics,) = evaluate_model(potential, data, quadratures(["none"])).metrics
         found[name] = asdict(metrics)
         print(
             f"{name}: force MAE {1e3 * metrics.force_mae:.1f} / RMSE {1e3 * metrics.force_rmse:.1f} meV/Å, "

@@ -9,6 +9,7 @@ are done afterwards.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 
 import numpy as np
 
@@ -24,6 +25,14 @@ GPU_EDGES = 400_000
 
 BYTES_PER_EDGE = 200_000
 """A network's memory per edge with its backward pass, generous (eight transformer layers of width 128)."""
+
+
+Progress = Callable[[int], None]
+"""Receives the number of rotations evaluated since the last call."""
+
+
+def no_progress(rotations: int) -> None:
+    """Report nothing."""
 
 
 class RotationChunks:
@@ -44,8 +53,12 @@ class RotationChunks:
         self.rotation_batch = rotation_batch
         self._limit: int | None = None  # edges × rotations, learnt from running out of memory
 
-    def evaluate(self, structure: Structure, rotations: FloatArray) -> RotatedResults:
+    def evaluate(
+        self, structure: Structure, rotations: FloatArray, progress: Progress = no_progress
+    ) -> RotatedResults:
         """`RotatedResults` of one structure for (n_rotations, 3, 3) ``rotations``, in their order.
+
+        ``progress`` is called after each chunk: a progress bar does not change the chunks.
 
         Raises
         ------
@@ -75,6 +88,7 @@ class RotationChunks:
                 _free_device_memory()
                 continue
             parts.append(part)
+            progress(len(part.energies[0]))
             start += size
         return RotatedResults.concatenate(parts)
 

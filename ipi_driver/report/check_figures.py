@@ -99,7 +99,7 @@ def _convergence(result: CheckResult) -> Any:
         fontsize=6.5,
     )
     axes[0].legend(loc="lower left", title="open: with inversion", title_fontsize=6.5)
-    figure.suptitle(f"{shown(result.model)}: difference from {result.settings.reference}", fontsize=8)
+    figure.suptitle(f"{shown(result.model)}: difference from {result.settings.reference.name}", fontsize=8)
     return figure
 
 

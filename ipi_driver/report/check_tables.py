@@ -18,7 +18,7 @@ from ipi_driver import __version__
 from ipi_driver.report.plain_files import plain, write_csv
 from ipi_driver.report.tables import formatted
 from ipi_driver.rotations.quadrature import quadrature
-from ipi_driver.symmetry.check import CheckResult
+from ipi_driver.symmetry.check import CheckResult, CheckSettings
 from ipi_driver.symmetry.consistency import Consistency
 from ipi_driver.symmetry.degrees import PARITIES, Decomposition, transmission
 from ipi_driver.symmetry.errors import AverageError
@@ -69,7 +69,7 @@ def consistency_text(found: Consistency) -> str:
 def reference_text(result: CheckResult, data_set: str) -> str:
     """One sentence on how exact the reference is."""
     bound = result.reference_errors[data_set]
-    name = result.settings.reference
+    name = result.settings.reference.name
     return f"The reference {name} itself deviates from the exact average by up to about {_number(bound * MILLI)} meV/Å."
 
 
@@ -118,10 +118,16 @@ def _public(row: AverageError | Consistency | Recommendation) -> dict[str, Any]:
     return {_KEYS.get(key, key): value for key, value in asdict(row).items()}
 
 
+def _settings(settings: CheckSettings) -> dict[str, Any]:
+    """The settings, averages by their names."""
+    names = {"averages": [grid.name for grid in settings.averages], "reference": settings.reference.name}
+    return {key: names.get(key, value) for key, value in vars(settings).items()}
+
+
 def _error_table(data_set: str, rows: Sequence[AverageError], result: CheckResult) -> Table:
     count = rows[0].n_structures
     table = Table(
-        title=f"{result.model} on {data_set}: difference from {result.settings.reference}, {count} structures",
+        title=f"{result.model} on {data_set}: difference from {result.settings.reference.name}, {count} structures",
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
     )
@@ -226,7 +232,7 @@ def as_dictionary(result: CheckResult) -> dict[str, Any]:
             "heating_error": "standard error, eV/fs per atom",
         },
         "model": result.model,
-        "settings": asdict(result.settings),
+        "settings": _settings(result.settings),
         "errors": [_public(row) for row in result.errors],
         "degrees": _degree_rows(result),
         "angles": _angle_rows(result),

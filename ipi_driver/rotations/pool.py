@@ -6,25 +6,15 @@ the same structure therefore cost only the rotations that are different.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
-from ipi_driver.potentials.chunks import RotationChunks
+from ipi_driver.potentials.chunks import Progress, RotationChunks, no_progress
 from ipi_driver.rotations.average import RotationalAverage, weighted_mean
 from ipi_driver.rotations.quadrature import Quadrature
 from ipi_driver.rotations.random import random_frame
-from ipi_driver.structure import FloatArray, IntArray, Prediction, RotatedResults, Structure
-
-Progress = Callable[[int], None]
-"""Told the number of rotations evaluated since the last call."""
-
-_BLOCK = 30
-"""Rotations between two reports of progress, at least."""
-
-
-def no_progress(rotations: int) -> None:
-    """Report nothing."""
+from ipi_driver.structure import FloatArray, IntArray, Prediction, Structure
 
 
 class RotationPool:
@@ -54,7 +44,7 @@ class RotationPool:
         self, chunks: RotationChunks, structure: Structure, progress: Progress = no_progress
     ) -> list[Prediction]:
         """The averages of one structure, in the order of the quadratures."""
-        shared = evaluate_reporting(chunks, structure, self.rotations, progress)
+        shared = chunks.evaluate(structure, self.rotations, progress)
         results = []
         for quadrature in self.quadratures:
             if quadrature.own_frames:
@@ -64,22 +54,10 @@ class RotationPool:
                 chosen, evaluated = self._places[id(quadrature)], shared
             else:
                 turned = quadrature.rotations @ random_frame(self.seed, structure, quadrature.random)
-                evaluated = evaluate_reporting(chunks, structure, turned, progress)
+                evaluated = chunks.evaluate(structure, turned, progress)
                 chosen = np.arange(len(turned))
             results.append(weighted_mean(structure, evaluated.select(chosen), quadrature.weights))
         return results
-
-
-def evaluate_reporting(
-    chunks: RotationChunks, structure: Structure, rotations: FloatArray, progress: Progress
-) -> RotatedResults:
-    """`RotationChunks.evaluate` of many rotations in blocks, with a report after each."""
-    parts = []
-    for start in range(0, len(rotations), _BLOCK):
-        block = rotations[start : start + _BLOCK]
-        parts.append(chunks.evaluate(structure, block))
-        progress(len(block))
-    return RotatedResults.concatenate(parts)
 
 
 def _distinct(sets: list[FloatArray]) -> tuple[FloatArray, list[IntArray]]:

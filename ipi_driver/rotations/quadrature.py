@@ -39,6 +39,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal
@@ -111,6 +112,20 @@ def known_averages() -> str:
         "none, i, 2, 2i, 3, 3i, ..., D2, D2h, T, Th, O, Oh, I, Ih, lebedev-L (L = 3, 5, 7, ...), "
         "random, random-so3, random-NAME, ecse (isolated structures)"
     )
+
+
+def quadratures(names: Iterable[str]) -> tuple[Quadrature, ...]:
+    """The quadratures of several names, each once, in their order.
+
+    >>> [len(grid) for grid in quadratures(["none", "T", "none"])]
+    [1, 12]
+
+    Raises
+    ------
+    UserError
+        If a name is unknown.
+    """
+    return tuple(quadrature(name) for name in dict.fromkeys(names))
 
 
 @lru_cache(maxsize=32)

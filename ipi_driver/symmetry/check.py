@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from ipi_driver.errors import UserError
 from ipi_driver.ipi_files.structures import DataSet
 from ipi_driver.potentials.base import Potential
-from ipi_driver.rotations.pool import Progress, RotationPool, no_progress
-from ipi_driver.rotations.quadrature import quadrature
+from ipi_driver.potentials.chunks import Progress, no_progress
+from ipi_driver.rotations.pool import RotationPool
+from ipi_driver.rotations.quadrature import Quadrature, quadrature, quadratures
 from ipi_driver.symmetry.consistency import Consistency, check_consistency
 from ipi_driver.symmetry.degrees import (
     Decomposition,
@@ -40,7 +41,7 @@ class CheckSettings:
     Attributes
     ----------
     averages, reference
-        Names.
+        What is compared, and with which one.
     tolerance
         eV/Å.
     max_degree
@@ -51,8 +52,8 @@ class CheckSettings:
         Inner step of multiple time stepping, fs.
     """
 
-    averages: tuple[str, ...] = DEFAULT_AVERAGES
-    reference: str = "Ih"
+    averages: tuple[Quadrature, ...] = field(default_factory=lambda: quadratures(DEFAULT_AVERAGES))
+    reference: Quadrature = field(default_factory=lambda: quadrature("Ih"))
     tolerance: float = 1e-3
     max_degree: int | None = None
     seed: int = 0
@@ -131,25 +132,25 @@ def run_check(
     Raises
     ------
     UserError
-        If an average is unknown, the reference is random, the tolerance is not positive, or the trajectory too short.
+        If the reference is random, the tolerance is not positive, or the trajectory too short.
     """
-    names = _checked(settings)
+    grids = _checked(settings)
     sets = _named(data_sets)
     if trajectory is not None:
         data, spacing = trajectory
         require_snapshots(len(data.structures), spacing, settings.time_step)
-    pool = RotationPool([quadrature(name) for name in names], settings.seed)
+    pool = RotationPool(grids, settings.seed)
     timings = {}
     for name, data in sets.items():
         stage(f"{name}: timing", 0)
-        timings[name] = time_averages(potential, data.structures[0], names, settings.rotation_batch)
+        timings[name] = time_averages(potential, data.structures[0], grids, settings.rotation_batch)
     errors = []
     for name, data in sets.items():
-        progress = stage(f"{name}: {len(names)} averages", pool.n_evaluations * len(data.structures))
+        progress = stage(f"{name}: {len(grids)} averages", pool.n_evaluations * len(data.structures))
         rows = symmetry_errors(
             potential,
             {name: data.structures},
-            names,
+            grids,
             settings.reference,
             settings.seed,
             settings.rotation_batch,
@@ -158,24 +159,25 @@ def run_check(
         )
         errors += [replace(row, seconds=timings[name][row.average]) for row in rows]
     decompositions = {
-        name: _decompose(potential, data, settings, _per_rotation(timings[name]), stage)
+        name: _decompose(potential, data, settings, _per_rotation(timings[name], grids), stage)
         for name, data in sets.items()
     }
     consistency = {}
     for name, data in sets.items():
         stage(f"{name}: finite differences", 0)
         consistency[name] = check_consistency(precise or potential, data.structures[0])
-    reference = quadrature(settings.reference)
+    reference = settings.reference
     shared = {
-        (name, average): shared_force(found, quadrature(average), reference)
+        (name, grid.name): shared_force(found, grid, reference)
         for name, found in decompositions.items()
-        for average in names
-        if quadrature(average).random is None and not quadrature(average).own_frames
+        for grid in grids
+        if grid.random is None and not grid.own_frames
     }
     recommendation = recommend(errors, settings.tolerance, shared)
     stride = None
     if trajectory is not None and recommendation.average != "none":
-        stride = _stride(potential, trajectory, recommendation, settings, stage)
+        average = next(grid for grid in grids if grid.name == recommendation.average)
+        stride = _stride(potential, trajectory, average, settings, stage)
     return CheckResult(
         model=potential.name,
         settings=settings,
@@ -189,18 +191,17 @@ def run_check(
     )
 
 
-def _checked(settings: CheckSettings) -> list[str]:
+def _checked(settings: CheckSettings) -> list[Quadrature]:
     """All averages, the raw result first; wrong ones raise before any work is done."""
     if settings.tolerance <= 0:
         raise UserError(f"--tolerance must be positive, got {1000 * settings.tolerance:g} meV/Å")
     if settings.max_degree is not None and not 1 <= settings.max_degree <= 10:
         raise UserError(f"--max-degree must be 1 to 10, got {settings.max_degree}")
-    if quadrature(settings.reference).random is not None or settings.reference == "none":
-        raise UserError(f"--reference must be a fixed grid such as Ih or 4i, got {settings.reference}")
-    names = list(dict.fromkeys(["none", *settings.averages, settings.reference]))
-    for name in names:
-        quadrature(name)
-    return names
+    reference = settings.reference
+    if reference.random is not None or reference.name == "none":
+        raise UserError(f"--reference must be a fixed grid such as Ih or 4i, got {reference.name}")
+    grids = {grid.name: grid for grid in (quadrature("none"), *settings.averages, reference)}
+    return list(grids.values())
 
 
 def _named(data_sets: Sequence[DataSet]) -> dict[str, DataSet]:
@@ -216,9 +217,9 @@ def _named(data_sets: Sequence[DataSet]) -> dict[str, DataSet]:
     return named
 
 
-def _per_rotation(seconds: dict[str, float]) -> float:
-    largest = max(seconds, key=lambda name: len(quadrature(name)))
-    return seconds[largest] / len(quadrature(largest))
+def _per_rotation(seconds: dict[str, float], grids: Sequence[Quadrature]) -> float:
+    largest = max(grids, key=len)
+    return seconds[largest.name] / len(largest)
 
 
 def _decompose(
@@ -226,12 +227,10 @@ def _decompose(
 ) -> Decomposition:
     degree = settings.max_degree
     if degree is None:
-        affordable = [
-            d for d in _DEGREES if per_rotation * len(quadrature(decomposition_grid(d))) <= _DEGREE_SECONDS
-        ]
+        affordable = [d for d in _DEGREES if per_rotation * len(decomposition_grid(d)) <= _DEGREE_SECONDS]
         degree = affordable[0] if affordable else 2
     chosen = data.sample(_DEGREE_STRUCTURES).structures
-    total = len(quadrature(decomposition_grid(degree))) * len(chosen)
+    total = len(decomposition_grid(degree)) * len(chosen)
     progress = stage(f"{data.name}: degrees up to {degree}", total)
     return mean_decomposition(
         [decompose(potential, s, degree, settings.rotation_batch, progress) for s in chosen]
@@ -241,14 +240,14 @@ def _decompose(
 def _stride(
     potential: Potential,
     trajectory: tuple[DataSet, float],
-    recommendation: Recommendation,
+    average: Quadrature,
     settings: CheckSettings,
     stage: Stage,
 ) -> StrideTable:
     data, spacing = trajectory
-    progress = stage(f"{data.name}: correction", recommendation.n_rotations * len(data.structures))
+    progress = stage(f"{data.name}: correction", len(average) * len(data.structures))
     corrections, raws = correction_series(
-        potential, data.structures, recommendation.average, settings.rotation_batch, progress
+        potential, data.structures, average, settings.rotation_batch, progress
     )
     masses = None if data.masses is None else data.masses[0]
     return stride_table(

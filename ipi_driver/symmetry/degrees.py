@@ -31,8 +31,7 @@ from functools import lru_cache
 import numpy as np
 
 from ipi_driver.potentials.base import Potential
-from ipi_driver.potentials.chunks import RotationChunks
-from ipi_driver.rotations.pool import Progress, evaluate_reporting, no_progress
+from ipi_driver.potentials.chunks import Progress, RotationChunks, no_progress
 from ipi_driver.rotations.quadrature import Quadrature, quadrature
 from ipi_driver.structure import FloatArray, Structure
 
@@ -79,10 +78,8 @@ def decompose(
     progress: Progress = no_progress,
 ) -> Decomposition:
     """Resolve the orientation dependence of one structure up to ``max_degree``."""
-    grid = quadrature(decomposition_grid(max_degree))
-    results = evaluate_reporting(
-        RotationChunks(potential, rotation_batch), structure, grid.rotations, progress
-    )
+    grid = decomposition_grid(max_degree)
+    results = RotationChunks(potential, rotation_batch).evaluate(structure, grid.rotations, progress)
     values = np.concatenate([results.energies[0][:, None], results.forces[0].reshape(len(grid), -1)], axis=1)
     values = values - grid.weights @ values
     signs = np.linalg.det(grid.rotations)
@@ -123,9 +120,9 @@ def mean_decomposition(parts: list[Decomposition]) -> Decomposition:
     )
 
 
-def decomposition_grid(max_degree: int) -> str:
-    """Name of the Euler-angle grid, with inversion, of degree 2 ``max_degree``."""
-    return f"{max(max_degree + 1, 2)}i"
+def decomposition_grid(max_degree: int) -> Quadrature:
+    """The Euler-angle grid, with inversion, of degree 2 ``max_degree``."""
+    return quadrature(f"{max(max_degree + 1, 2)}i")
 
 
 def transmission(grid: Quadrature, max_degree: int) -> FloatArray:

@@ -24,10 +24,10 @@ import numpy as np
 from ase.data import atomic_masses
 
 from ipi_driver.potentials.base import Potential
-from ipi_driver.potentials.chunks import RotationChunks
+from ipi_driver.potentials.chunks import Progress, RotationChunks, no_progress
 from ipi_driver.rotations.average import RotationalAverage
-from ipi_driver.rotations.pool import Progress, RotationPool, no_progress
-from ipi_driver.rotations.quadrature import quadrature
+from ipi_driver.rotations.pool import RotationPool
+from ipi_driver.rotations.quadrature import Quadrature
 from ipi_driver.structure import FloatArray, Prediction, Structure
 from ipi_driver.units import DALTON, GPA
 
@@ -83,8 +83,8 @@ class AverageError:
 def symmetry_errors(
     potential: Potential,
     data_sets: Mapping[str, Sequence[Structure]],
-    averages: Sequence[str],
-    reference: str = "Ih",
+    averages: Sequence[Quadrature],
+    reference: Quadrature,
     seed: int = 0,
     rotation_batch: int | None = None,
     progress: Progress = no_progress,
@@ -93,22 +93,17 @@ def symmetry_errors(
     """Errors of every average on every data set; each different rotation of a structure is evaluated once.
 
     ``masses`` are those of each structure of each data set, (n_atoms,) dalton; None: natural ones.
-
-    Raises
-    ------
-    UserError
-        If an average is unknown.
     """
-    names = list(dict.fromkeys([*averages, reference]))
-    pool = RotationPool([quadrature(name) for name in names], seed)
+    grids = {grid.name: grid for grid in (*averages, reference)}
+    pool, names = RotationPool(list(grids.values()), seed), list(grids)
     chunks = RotationChunks(potential, rotation_batch)
     rows = []
     for data_set, structures in data_sets.items():
         predictions = [pool.averages(chunks, structure, progress) for structure in structures]
         for k, name in enumerate(names):
-            pairs = [(row[k], row[names.index(reference)]) for row in predictions]
+            pairs = [(row[k], row[names.index(reference.name)]) for row in predictions]
             given = None if masses is None else masses.get(data_set)
-            rows.append(_row(data_set, name, structures, pairs, name == reference, given))
+            rows.append(_row(data_set, name, structures, pairs, name == reference.name, given))
     return rows
 
 
@@ -156,7 +151,7 @@ def _row(
 def time_averages(
     potential: Potential,
     structure: Structure,
-    averages: Sequence[str],
+    averages: Sequence[Quadrature],
     rotation_batch: int | None = None,
     longest: float = LONGEST_TIMING,
 ) -> dict[str, float]:
@@ -176,12 +171,12 @@ def time_averages(
         return replace(structure, positions=structure.positions + step)
 
     per_rotation = 0.0
-    for name in sorted(averages, key=lambda name: len(quadrature(name))):
-        n_rotations = len(quadrature(name))
+    for grid in sorted(averages, key=len):
+        name, n_rotations = grid.name, len(grid)
         if per_rotation * n_rotations > longest:
             seconds[name] = per_rotation * n_rotations
             continue
-        averaged = RotationalAverage(potential, name, rotation_batch=rotation_batch)
+        averaged = RotationalAverage(potential, grid, rotation_batch=rotation_batch)
         for _ in range(potential.warm_up):
             averaged.predict(moved())
         best, spent = float("inf"), 0.0

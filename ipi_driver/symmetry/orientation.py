@@ -23,8 +23,7 @@ from scipy.spatial.transform import Rotation
 from ipi_driver.errors import UserError
 from ipi_driver.observables.molecules import Molecules, find_molecules, vanishing
 from ipi_driver.potentials.base import Potential
-from ipi_driver.potentials.chunks import RotationChunks
-from ipi_driver.rotations.pool import Progress, no_progress
+from ipi_driver.potentials.chunks import Progress, RotationChunks, no_progress
 from ipi_driver.structure import FloatArray, Structure
 from ipi_driver.units import KB
 

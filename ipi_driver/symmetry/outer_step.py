@@ -23,8 +23,9 @@ import numpy as np
 from ipi_driver.errors import UserError
 from ipi_driver.observables.spectra import Spectrum, power_spectrum
 from ipi_driver.potentials.base import Potential
+from ipi_driver.potentials.chunks import Progress, no_progress
 from ipi_driver.rotations.average import RotationalAverage
-from ipi_driver.rotations.pool import Progress, no_progress
+from ipi_driver.rotations.quadrature import Quadrature
 from ipi_driver.structure import FloatArray, IntArray, Structure
 from ipi_driver.symmetry.heating import (
     COARSEST_SPACING,
@@ -85,7 +86,7 @@ class StrideTable:
 def correction_series(
     potential: Potential,
     structures: Sequence[Structure],
-    average: str,
+    average: Quadrature,
     rotation_batch: int | None = None,
     progress: Progress = no_progress,
 ) -> tuple[FloatArray, FloatArray]:

@@ -14,6 +14,7 @@ import numpy as np
 from ipi_driver.errors import UserError
 from ipi_driver.potentials.base import Potential
 from ipi_driver.rotations.average import RotationalAverage
+from ipi_driver.rotations.quadrature import Quadrature
 from ipi_driver.structure import FloatArray, Structure
 
 
@@ -54,7 +55,7 @@ class MeanTorque:
 def torque_against_average(
     potential: Potential,
     structures: Sequence[Structure],
-    averages: Sequence[str],
+    averages: Sequence[Quadrature],
     progress: Callable[[], None] = lambda: None,
 ) -> list[MeanTorque]:
     """Mean torque on structures for each average.
@@ -67,7 +68,7 @@ def torque_against_average(
         Isolated molecules (not periodic). They count as independent: take them further apart than the
         correlation time of the rotation.
     averages
-        Names of averages.
+        The averages.
     progress
         Called after each structure and average.
 
@@ -83,8 +84,8 @@ def torque_against_average(
             "a torque is defined for isolated molecules, got a periodic structure: take gas-phase ones"
         )
     results = []
-    for name in averages:
-        averaged = RotationalAverage(potential, name)
+    for average in averages:
+        averaged = RotationalAverage(potential, average)
         moduli = np.empty(len(structures))
         for k, structure in enumerate(structures):
             torque = averaged.predict(structure).net_torque

@@ -18,9 +18,9 @@ from ase.data import chemical_symbols
 
 from ipi_driver.errors import UserError
 from ipi_driver.potentials.base import Potential
-from ipi_driver.potentials.chunks import RotationChunks
-from ipi_driver.rotations.pool import Progress, RotationPool, no_progress
-from ipi_driver.rotations.quadrature import Quadrature, quadrature
+from ipi_driver.potentials.chunks import Progress, RotationChunks, no_progress
+from ipi_driver.rotations.pool import RotationPool
+from ipi_driver.rotations.quadrature import Quadrature
 from ipi_driver.structure import FloatArray, Prediction, Structure
 from ipi_driver.training.data import LabelledStructure
 
@@ -141,8 +141,8 @@ def formula_unit(structure: Structure) -> tuple[str, int]:
 def evaluate_model(
     potential: Potential,
     data: Sequence[LabelledStructure],
-    averages: Sequence[str] = ("none",),
-    reference: str | None = "Ih",
+    averages: Sequence[Quadrature],
+    reference: Quadrature | None = None,
     seed: int = 0,
     rotation_batch: int | None = None,
     progress: Progress = no_progress,
@@ -156,32 +156,35 @@ def evaluate_model(
     data
         Structures with labels in eV and Å.
     averages
-        Names of averages.
+        The averages.
     reference
         Average that is compared with for the symmetry error; None measures none.
     seed
         Of averages in random frames.
     rotation_batch
-        Frames per call of the potential; None chooses.
+        Rotations per call of the potential; None chooses.
     progress
-        Told the number of evaluations done, see `n_evaluations`.
+        Called with the number of evaluations done, see `n_evaluations`.
 
     Raises
     ------
     UserError
-        If there are no data, no averages, or an average is unknown.
+        If there are no data or no averages.
     """
     if not data:
         raise UserError("nothing to evaluate: the data hold no structures")
     if not averages:
         raise UserError("nothing to evaluate: give at least one average, such as none")
-    names = list(dict.fromkeys(averages))
-    pool = RotationPool(_quadratures(names, reference), seed)
+    grids = _quadratures(averages, reference)
+    pool, names = RotationPool(grids, seed), [grid.name for grid in grids]
+    if reference is not None:
+        names.pop()
     chunks = RotationChunks(potential, rotation_batch)
     rows = [pool.averages(chunks, item.structure, progress) for item in data]
     columns = [tuple(row[k] for row in rows) for k in range(len(pool.quadratures))]
     symmetric = None if reference is None else columns[-1]
-    return _collect(potential.name, data, names, columns[: len(names)], reference, symmetric)
+    name = None if reference is None else reference.name
+    return _collect(potential.name, data, names, columns[: len(names)], name, symmetric)
 
 
 def _collect(
@@ -203,14 +206,15 @@ def _collect(
     return Evaluation(model, tuple(data), shared, reference, metrics, tuple(columns), symmetric)
 
 
-def n_evaluations(n_structures: int, averages: Sequence[str], reference: str | None) -> int:
+def n_evaluations(n_structures: int, averages: Sequence[Quadrature], reference: Quadrature | None) -> int:
     """Evaluations of the potential that `evaluate_model` makes, for a progress bar."""
-    return n_structures * RotationPool(_quadratures(list(dict.fromkeys(averages)), reference)).n_evaluations
+    return n_structures * RotationPool(_quadratures(averages, reference)).n_evaluations
 
 
-def _quadratures(names: list[str], reference: str | None) -> list[Quadrature]:
-    """Averages asked for, and the reference last."""
-    return [quadrature(name) for name in (names if reference is None else [*names, reference])]
+def _quadratures(averages: Sequence[Quadrature], reference: Quadrature | None) -> list[Quadrature]:
+    """Averages asked for, each once, and the reference last."""
+    grids = list({grid.name: grid for grid in averages}.values())
+    return grids if reference is None else [*grids, reference]
 
 
 def error_metrics(

@@ -11,11 +11,11 @@ import pytest
 from client_place import ANISOTROPIC, ffsocket, wait, water
 
 from ipi_driver.client import ipi_plugin
+from ipi_driver.ipi_files.units import BOHR, FORCE
 from ipi_driver.potentials.registry import load_potential
 from ipi_driver.rotations.average import RotationalAverage
 from ipi_driver.rotations.quadrature import quadrature
 from ipi_driver.structure import Structure
-from ipi_driver.units import BOHR, FORCE
 
 FIXED = ["none", "i", "2", "2i", "3", "D2", "D2h", "T", "Th", "O", "Oh", "I", "Ih", "lebedev-3"]
 RANDOM = ["random", "random-so3", "random-T"]

@@ -12,6 +12,7 @@ from rich.console import Console
 from ipi_driver.ipi_files.structures import DataSet
 from ipi_driver.potentials.anisotropic import AnisotropicPotential, Term
 from ipi_driver.report.check_tables import as_dictionary, print_check
+from ipi_driver.rotations import quadratures
 from ipi_driver.structure import Structure
 from ipi_driver.symmetry.check import CheckResult, CheckSettings, run_check
 
@@ -24,7 +25,7 @@ POTENTIAL = AnisotropicPotential([Term.parse("2", 0.1)], cutoff=3.5)
 
 @pytest.fixture(scope="module")
 def result() -> CheckResult:
-    settings = CheckSettings(averages=("D2",), max_degree=1)
+    settings = CheckSettings(averages=quadratures(["D2"]), max_degree=1)
     return run_check(POTENTIAL, [DataSet("gas", (GAS,)), DataSet("ice", (ICE,))], settings)
 
 

@@ -11,7 +11,7 @@ from ase.data import atomic_masses
 from ipi_driver.ipi_files.structures import DataSet
 from ipi_driver.potentials.anisotropic import AnisotropicPotential, Term
 from ipi_driver.potentials.base import Potential
-from ipi_driver.rotations import quadrature
+from ipi_driver.rotations import quadratures
 from ipi_driver.structure import FloatArray, RotatedResults, Structure
 from ipi_driver.symmetry.check import CheckSettings, _decompose, run_check, silent
 from ipi_driver.symmetry.consistency import check_consistency
@@ -22,7 +22,7 @@ POSITIONS = np.array([[0.0, 0.0, 0.0], [0.97, 0.02, 0.1], [-0.24, 0.93, 0.05]])
 NUMBERS = np.array([8, 1, 1])
 MOLECULE = Structure(NUMBERS, POSITIONS)
 POTENTIAL = AnisotropicPotential([Term.parse("2", 0.1)], cutoff=3.5)
-SETTINGS = CheckSettings(averages=("T",), max_degree=1)
+SETTINGS = CheckSettings(averages=quadratures(["T"]), max_degree=1)
 DEUTERATED = np.array([15.999, 2.014, 2.014])
 
 
@@ -89,7 +89,7 @@ def test_finite_differences_are_those_of_the_precise_potential() -> None:
 @pytest.mark.parametrize(("affordable", "degree"), [(4, 4), (3, 3), (2, 2)])
 def test_degrees_are_resolved_as_high_as_the_time_allows(affordable: int, degree: int) -> None:
     """30 s are for the snapshots of one degree, and not for those of the next."""
-    seconds = 29.0 / len(quadrature(decomposition_grid(affordable)))
+    seconds = 29.0 / len(decomposition_grid(affordable))
     settings = CheckSettings()
     found = _decompose(POTENTIAL, DataSet("gas", (MOLECULE,)), settings, seconds, silent)
     assert found.max_degree == degree

@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation
 from ipi_driver.errors import UserError
 from ipi_driver.potentials.anisotropic import AnisotropicPotential, Term
 from ipi_driver.potentials.base import Potential
-from ipi_driver.rotations import RotationalAverage, quadrature
+from ipi_driver.rotations import RotationalAverage, quadrature, quadratures
 from ipi_driver.rotations.pool import RotationPool
 from ipi_driver.structure import FloatArray, RotatedResults, Structure
 from ipi_driver.symmetry.errors import AverageError, symmetry_errors, time_averages
@@ -43,7 +43,9 @@ def test_rotations_shared_by_averages_are_evaluated_once() -> None:
     assert RotationPool(subgroups).n_evaluations == 120
     assert RotationPool([quadrature("2"), quadrature("2i")]).n_evaluations == 36
     potential = Counting(terms("2"))
-    symmetry_errors(potential, {"a": CRYSTALS}, ["none", "i", "D2", "T", "Th", "I"], "Ih")
+    symmetry_errors(
+        potential, {"a": CRYSTALS}, quadratures(["none", "i", "D2", "T", "Th", "I"]), quadrature("Ih")
+    )
     assert potential.rotations == 3 * 120
 
 
@@ -66,7 +68,9 @@ def test_errors_are_the_differences_from_the_exact_average() -> None:
     """Terms up to l = 5 average to zero over Ih, so that the reference is exact."""
     potential = terms("1", "2", "4")
     exact = potential.exact_average()
-    rows = symmetry_errors(potential, {"gas": MOLECULES, "ice": CRYSTALS}, ["none", "T"], "Ih")
+    rows = symmetry_errors(
+        potential, {"gas": MOLECULES, "ice": CRYSTALS}, quadratures(["none", "T"]), quadrature("Ih")
+    )
     for data_set, structures in (("gas", MOLECULES), ("ice", CRYSTALS)):
         for average in ("none", "T"):
             row = next(r for r in rows if r.data_set == data_set and r.average == average)
@@ -93,9 +97,9 @@ def test_errors_are_the_differences_from_the_exact_average() -> None:
 
 
 def test_times_grow_with_the_rotations() -> None:
-    seconds = time_averages(terms("2"), CRYSTALS[0], ["none", "T", "3i"], rotation_batch=1)
+    seconds = time_averages(terms("2"), CRYSTALS[0], quadratures(["none", "T", "3i"]), rotation_batch=1)
     assert 0 < seconds["none"] < seconds["T"] < seconds["3i"]
-    scaled = time_averages(terms("2"), CRYSTALS[0], ["none", "T", "3i"], longest=0.0)
+    scaled = time_averages(terms("2"), CRYSTALS[0], quadratures(["none", "T", "3i"]), longest=0.0)
     assert scaled["3i"] == pytest.approx(150 * scaled["T"] / 12)
 
 
@@ -130,7 +134,7 @@ def test_random_frames_are_no_cheaper_than_what_is_exact() -> None:
 
 def test_unknown_average() -> None:
     with pytest.raises(UserError, match="unknown average"):
-        symmetry_errors(terms("2"), {"a": MOLECULES}, ["T2"])
+        quadratures(["none", "T2"])
 
 
 def test_random_frames_heat_as_the_raw_deviations_say() -> None:
@@ -138,7 +142,7 @@ def test_random_frames_heat_as_the_raw_deviations_say() -> None:
     potential = terms("1", "2", "3", "4")
     rng = np.random.default_rng(3)
     molecules = [Structure(NUMBERS, s.positions @ random_rotation(rng)) for s in MOLECULES * 30]
-    raw = symmetry_errors(potential, {"a": molecules}, ["none"], "I")[0]
+    raw = symmetry_errors(potential, {"a": molecules}, quadratures(["none"]), quadrature("I"))[0]
     step, n_steps = 0.4, 30
     masses = DALTON * atomic_masses[NUMBERS][:, None]
     gained = []

@@ -7,7 +7,7 @@ import pytest
 
 from ipi_driver.errors import UserError
 from ipi_driver.potentials.anisotropic import AnisotropicPotential, Term
-from ipi_driver.rotations import RotationalAverage
+from ipi_driver.rotations import RotationalAverage, quadrature
 from ipi_driver.structure import Structure
 from ipi_driver.symmetry.outer_step import correction_series, stride_table
 
@@ -74,7 +74,7 @@ def test_correction_is_averaged_minus_raw() -> None:
     rng = np.random.default_rng(0)
     base = np.array([[0.0, 0.0, 0.0], [0.97, 0.02, 0.1], [-0.24, 0.93, 0.05]])
     structures = [Structure(np.array([8, 1, 1]), base + 0.05 * rng.standard_normal((3, 3))) for _ in range(3)]
-    corrections, raws = correction_series(potential, structures, "T")
+    corrections, raws = correction_series(potential, structures, quadrature("T"))
     for k, structure in enumerate(structures):
         raw = potential.predict(structure).forces
         assert raws[k] == pytest.approx(raw)
@@ -82,4 +82,6 @@ def test_correction_is_averaged_minus_raw() -> None:
             RotationalAverage(potential, "T").predict(structure).forces - raw
         )
     with pytest.raises(UserError, match="the same atoms"):
-        correction_series(potential, [structures[0], Structure(np.array([8]), np.zeros((1, 3)))], "T")
+        correction_series(
+            potential, [structures[0], Structure(np.array([8]), np.zeros((1, 3)))], quadrature("T")
+        )

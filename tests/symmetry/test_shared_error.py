@@ -9,7 +9,7 @@ from scipy.spatial.transform import Rotation
 from ipi_driver.ipi_files.structures import DataSet
 from ipi_driver.potentials import load_potential
 from ipi_driver.potentials.anisotropic import AnisotropicPotential
-from ipi_driver.rotations.quadrature import quadrature
+from ipi_driver.rotations import quadrature, quadratures
 from ipi_driver.structure import Structure
 from ipi_driver.symmetry.check import CheckSettings, run_check
 from ipi_driver.symmetry.degrees import decompose, shared_force
@@ -26,7 +26,7 @@ def potential() -> AnisotropicPotential:
 
 
 def test_i_is_not_exact_because_ih_is_as_wrong() -> None:
-    settings = CheckSettings(("none", "I"), "Ih", 1e-3, max_degree=6)
+    settings = CheckSettings(quadratures(["none", "I"]), quadrature("Ih"), 1e-3, max_degree=6)
     result = run_check(potential(), [DataSet("water", [WATER])], settings)
     assert next(row.force_mae for row in result.errors if row.average == "I") < 1e-12
     assert not result.recommendation.sufficient

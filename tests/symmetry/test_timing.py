@@ -9,6 +9,7 @@ from ase.calculators.calculator import Calculator, all_changes
 
 from ipi_driver.potentials.ase import AsePotential
 from ipi_driver.potentials.base import Potential
+from ipi_driver.rotations import quadratures
 from ipi_driver.structure import FloatArray, RotatedResults, Structure
 from ipi_driver.symmetry.errors import time_averages
 
@@ -28,7 +29,7 @@ class Slow(Calculator):
 
 
 def test_a_kept_result_is_no_evaluation() -> None:
-    seconds = time_averages(AsePotential(Slow()), MOLECULE, ["none", "i"])
+    seconds = time_averages(AsePotential(Slow()), MOLECULE, quadratures(["none", "i"]))
     assert seconds["none"] >= PAUSE
     assert seconds["i"] >= 2 * PAUSE
 
@@ -52,6 +53,6 @@ class Compiled(Potential):
 
 def test_the_first_calls_are_not_counted() -> None:
     potential = Compiled()
-    seconds = time_averages(potential, MOLECULE, ["none"])
+    seconds = time_averages(potential, MOLECULE, quadratures(["none"]))
     assert potential.calls[1] > 5  # enough of the quick calls to find the least
     assert PAUSE <= seconds["none"] < 100 * PAUSE

@@ -7,6 +7,7 @@ from scipy.spatial.transform import Rotation
 
 from ipi_driver.errors import UserError
 from ipi_driver.potentials.registry import load_potential
+from ipi_driver.rotations import quadratures
 from ipi_driver.structure import Structure
 from ipi_driver.symmetry.torques import torque_against_average
 
@@ -21,7 +22,9 @@ def test_averages_remove_the_degrees_they_integrate():
     potential = load_potential("anisotropic?l=2&amplitude=0.02")
     structures = snapshots(12)
     calls = []
-    raw, d2, t = torque_against_average(potential, structures, ["none", "D2", "T"], lambda: calls.append(1))
+    raw, d2, t = torque_against_average(
+        potential, structures, quadratures(["none", "D2", "T"]), lambda: calls.append(1)
+    )
     assert [result.n_rotations for result in (raw, d2, t)] == [1, 4, 12]
     assert [result.average for result in (raw, d2, t)] == ["none", "D2", "T"]
     assert len(calls) == 36
@@ -50,8 +53,8 @@ def test_averages_remove_the_degrees_they_integrate():
 def test_bad_structures():
     potential = load_potential("anisotropic?l=2&amplitude=0.02")
     with pytest.raises(UserError, match="at least 2 structures"):
-        torque_against_average(potential, snapshots(1), ["none"])
+        torque_against_average(potential, snapshots(1), quadratures(["none"]))
     one = snapshots(1)[0]
     periodic = Structure(one.numbers, one.positions, np.eye(3) * 10, np.full(3, True))
     with pytest.raises(UserError, match="got a periodic structure"):
-        torque_against_average(potential, [periodic, periodic], ["none"])
+        torque_against_average(potential, [periodic, periodic], quadratures(["none"]))

@@ -19,6 +19,7 @@ from ipi_driver.cli import main
 from ipi_driver.errors import UserError
 from ipi_driver.potentials import load_potential
 from ipi_driver.report.learning_curves import read_size_point
+from ipi_driver.rotations import quadrature, quadratures
 from ipi_driver.rotations.average import RotationalAverage
 from ipi_driver.structure import Prediction, Structure
 from ipi_driver.training.data import LabelledStructure
@@ -91,7 +92,7 @@ def test_formula_units() -> None:
         LabelledStructure(Structure.from_atoms(molecule(name)), 0.0, np.zeros((3, 3)))
         for name in ("H2O", "CO2")
     ]
-    result = evaluate_model(load_potential(EMT_SPEC), mixed, reference=None)
+    result = evaluate_model(load_potential(EMT_SPEC), mixed, quadratures(["none"]))
     assert result.formula_unit is None
     assert result.metrics[0].energy_mae_per_unit is None
 
@@ -102,8 +103,10 @@ def test_symmetry_errors_are_those_of_the_averages() -> None:
     data = water()
     averages = ["none", "2i", "random-so3"]
     done: list[int] = []
-    result = evaluate_model(potential, data, averages, "O", seed=3, progress=done.append)
-    assert sum(done) == n_evaluations(len(data), averages, "O")
+    result = evaluate_model(
+        potential, data, quadratures(averages), quadrature("O"), seed=3, progress=done.append
+    )
+    assert sum(done) == n_evaluations(len(data), quadratures(averages), quadrature("O"))
     reference = [RotationalAverage(potential, "O").predict(d.structure) for d in data]
     for name, metrics, found in zip(averages, result.metrics, result.predictions, strict=True):
         direct = [RotationalAverage(potential, name, seed=3).predict(d.structure) for d in data]
@@ -121,7 +124,7 @@ def test_exact_model_with_shifted_energies(tmp_path: Path) -> None:
 
     data = read_dataset([copper_file(tmp_path)], stress_key="stress")
     shifted = [replace(d, energy=d.energy - 0.25 * d.structure.n_atoms) for d in data]
-    (m,) = evaluate_model(load_potential(EMT_SPEC), shifted, ["none"], "i").metrics
+    (m,) = evaluate_model(load_potential(EMT_SPEC), shifted, quadratures(["none"]), quadrature("i")).metrics
     assert m.energy_offset_per_atom == pytest.approx(0.25, abs=1e-6)
     assert m.energy_mae_per_atom == pytest.approx(0.25, abs=1e-6)
     assert m.shifted_energy_rmse < 1e-6
@@ -133,7 +136,7 @@ def test_exact_model_with_shifted_energies(tmp_path: Path) -> None:
 
 def test_nothing_to_evaluate() -> None:
     with pytest.raises(UserError, match="the data hold no structures"):
-        evaluate_model(load_potential(EMT_SPEC), [])
+        evaluate_model(load_potential(EMT_SPEC), [], quadratures(["none"]))
     with pytest.raises(UserError, match="at least one average"):
         evaluate_model(load_potential(EMT_SPEC), water(), [])
 

@@ -11,8 +11,10 @@ from pathlib import Path
 from ipi_driver.analysis.dispatch import analyse_folders
 from ipi_driver.analysis.result import Analysis, Options
 from ipi_driver.errors import UserError
+from ipi_driver.potentials import load_potential
 from ipi_driver.report.page import table_html
 from ipi_driver.report.writer import write_report
+from ipi_driver.rotations import quadratures
 from ipi_driver.studies.langer2024.compare import compare_runs
 from ipi_driver.studies.langer2024.plan import Part
 from ipi_driver.studies.langer2024.published import figure_remarks, published_rows, remarks
@@ -162,7 +164,9 @@ def _analyse(runs: Runs, parts: Sequence[Part], start: Start) -> dict[str, Analy
             continue
         chosen = _options(runs, part.system)
         if part.name == "gas-nve-raw":  # the torque against the average needs the model, once
-            chosen = replace(chosen, model=runs.settings.model, averages=_TORQUE_AVERAGES)
+            chosen = replace(
+                chosen, model=load_potential(runs.settings.model), averages=quadratures(_TORQUE_AVERAGES)
+            )
         try:
             (found[part.name],) = analyse_folders([runs.folder(part)], chosen, start)
         except UserError as error:  # too short with a small --fraction: the others are reported

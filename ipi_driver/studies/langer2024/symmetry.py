@@ -20,7 +20,7 @@ from ipi_driver.report.page import figure_html, table_html
 from ipi_driver.structure import Structure
 from ipi_driver.studies.langer2024.plan import Part
 from ipi_driver.studies.langer2024.runner import Runs
-from ipi_driver.symmetry.check import DEFAULT_AVERAGES, CheckSettings, run_check
+from ipi_driver.symmetry.check import CheckSettings, run_check
 
 Start = Callable[[str, int], Callable[[int], None]]
 _SNAPSHOTS = {"gas": 200, "liquid": 3, "ice": 2}
@@ -41,7 +41,7 @@ def symmetry_errors(runs: Runs, parts: Sequence[Part], folder: Path, start: Star
         return {}
     if not (path.is_file() and list(json.loads(path.read_text())["consistency"]) == names):
         model = runs.settings.model
-        settings = CheckSettings(averages=DEFAULT_AVERAGES, seed=runs.settings.seed)
+        settings = CheckSettings(seed=runs.settings.seed)
         potential = load_potential(model)
         result = run_check(potential, found, settings, None, load_precise(model, potential), start)
         write_figures(result, folder)
