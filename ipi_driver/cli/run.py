@@ -32,6 +32,7 @@ examples:
   ipi-driver run ice --average 2i --resume                 # cells that are not finished
   ipi-driver run ice --structures my-cells --output runs/mine-none
   ipi-driver run my-input.xml --model my-model.pt          # raw forces, if it has no driver.yaml
+  ipi-driver run input-mts.xml --model my-model.pt --endpoint driver-aug=2i
   ipi-driver run gas-nvt --watch temperature=20,distance=off    # hotter than usual, and it may dissociate
 
 A client that dies is started again with i-PI from the last checkpoint (--restarts), and a run whose physics is wrong
@@ -69,6 +70,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "the inner step stays",
     )
     add("--average", metavar="NAME", help="average of the endpoints that are averaged, or of the only one")
+    add(
+        "--endpoint",
+        action="append",
+        metavar="ADDRESS=AVERAGE",
+        help="average of one socket of the input, by its address; may be given several times",
+    )
     add("--model", help="shipped model, model folder, exported .pt, ase:MODULE.CALCULATOR")
     add(
         "--output",
@@ -260,6 +267,7 @@ def _prepare(args: argparse.Namespace, changes: Changes, console: Console) -> tu
     from ipi_driver.runs.origin import check_origin, given_name
     from ipi_driver.runs.prepare import find_source, prepare
     from ipi_driver.runs.resume import prepare_resume
+    from ipi_driver.runs.sockets import foreign_hosts
 
     given = Path(args.input)
     if args.resume:
@@ -270,5 +278,8 @@ def _prepare(args: argparse.Namespace, changes: Changes, console: Console) -> tu
         return folder, prepare_resume(folder, changes)
     source = find_source(args.input, changes)
     folder = args.output or Path("runs") / source.name
+    if hosts := foreign_hosts(source.path.read_text()):
+        note = f"{', '.join(hosts)}: not an address of this machine; i-PI and the client use localhost"
+        console.print(note, highlight=False, markup=False, soft_wrap=True)
     prepare(source, folder, changes)
     return folder, INPUT

@@ -145,11 +145,13 @@ def sockets(text: str) -> list[Socket]:
     return found
 
 
-def with_port(text: str, old: Socket, port: int) -> str:
-    """The text with another port for the network socket ``old``, added where i-PI would take its default."""
+def with_port(text: str, old: Socket, port: int, host: str | None = None) -> str:
+    """The text with another port (and host) for the network socket ``old``, added where i-PI takes its default."""
     for element in _SOCKET.finditer(masked(text)):
         if sockets(element[0]) == [old]:
             changed = with_value(text[element.start() : element.end()], "port", port)
+            if host is not None and changed is not None:
+                changed = with_value(changed, "address", host) or changed
             if changed is None:
                 start, given = text[element.start() : element.end("start")], f"<port> {port} </port>"
                 rest = "" if element["body"] is None else text[element.start("body") : element.end("body")]

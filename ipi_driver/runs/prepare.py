@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import reprlib
 import shutil
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +56,8 @@ class Changes:
         Inner steps per outer step of multiple time stepping.
     average
         Average of the endpoints that are averaged, or of the only one.
+    endpoint
+        ``ADDRESS=AVERAGE`` for single endpoints.
     model, device, dtype, seed, threads, rotation_batch, charge, spin
         Settings of the client; the seed is i-PI's too.
     structure
@@ -68,6 +71,7 @@ class Changes:
     steps: int | None = None
     stride: int | None = None
     average: str | None = None
+    endpoint: list[str] | None = None
     model: str | None = None
     device: str | None = None
     dtype: str | None = None
@@ -97,6 +101,10 @@ class Changes:
                 raise UserError(f"`--{option}` must be {kind}{of}, got {number}")
         if self.average is not None:
             quadrature(self.average)
+        for word in self.endpoint or []:
+            if "=" not in word:
+                raise UserError(f"--endpoint must be ADDRESS=AVERAGE such as driver-aug=2i, got {word!r}")
+            quadrature(word.rpartition("=")[2])
 
 
 @dataclass(frozen=True)
@@ -319,6 +327,8 @@ def changed_settings(settings: dict[str, Any], changes: Changes) -> dict[str, An
         changed.pop("modules", None)
         if (modules := modules_here(changes.model, Path())) is not None:
             changed["modules"] = str(modules)
+    if changes.endpoint is not None:
+        changed["endpoints"] = _with_averages(changed.get("endpoints") or [], changes.endpoint)
     if changes.average is not None:
         endpoints = changed.get("endpoints") or []
         if not isinstance(endpoints, list) or not all(isinstance(e, dict) for e in endpoints):
@@ -335,6 +345,20 @@ def changed_settings(settings: dict[str, Any], changes: Changes) -> dict[str, An
         for endpoint in averaged or endpoints:
             endpoint["average"] = changes.average
         changed["endpoints"] = endpoints
+    return changed
+
+
+def _with_averages(endpoints: list[dict[str, Any]], given: Sequence[str]) -> list[dict[str, Any]]:
+    """The endpoints with the averages of ``ADDRESS=AVERAGE`` words."""
+    changed = [dict(endpoint) for endpoint in endpoints]
+    known = {str(value): e for e in changed for key, value in e.items() if key in ("unix", "inet", "shm")}
+    for word in given:
+        address, _, average = word.rpartition("=")
+        if address not in known:
+            raise UserError(
+                f"--endpoint {word}: the input opens no socket {address!r}; it opens: {', '.join(known)}"
+            )
+        known[address]["average"] = average
     return changed
 
 

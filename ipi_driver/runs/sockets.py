@@ -64,19 +64,39 @@ def check_complete(text: str, source: Path) -> None:
             )
 
 
+def foreign_hosts(text: str) -> list[str]:
+    """Hosts of network sockets that i-PI cannot open on this machine."""
+    hosts = dict.fromkeys(found.address.rpartition(":")[0] for found in sockets(text) if found.mode == "inet")
+    return [host for host in hosts if host not in _LOCAL and not _can_open(host)]
+
+
 def with_free_ports(text: str, endpoints: Sequence[dict[str, Any]]) -> tuple[str, list[dict[str, Any]]]:
-    """Input and endpoints with every local network port replaced by a free one, so that runs never meet."""
+    """Input and endpoints with every network port of this machine replaced by a free one, so that runs never meet.
+
+    A host of another machine is replaced by ``localhost``: i-PI and the client run here.
+    """
     changed = [dict(endpoint) for endpoint in endpoints]
+    foreign = foreign_hosts(text)
     for found in sockets(text):
         host = found.address.rpartition(":")[0]
-        if found.mode != "inet" or host not in _LOCAL:
+        if found.mode != "inet" or host not in (*_LOCAL, *foreign):
             continue
-        port = _free_port(host)
-        text = with_port(text, found, port)
+        new = "localhost" if host in foreign else host
+        port = _free_port(new)
+        text = with_port(text, found, port, new)
         for endpoint in changed:
             if endpoint.get("inet") == found.address:
-                endpoint["inet"] = Socket("inet", f"{host}:{port}").address
+                endpoint["inet"] = Socket("inet", f"{new}:{port}").address
     return text, changed
+
+
+def _can_open(host: str) -> bool:
+    try:
+        with socket.socket() as probe:
+            probe.bind((host, 0))
+    except OSError:  # an address of another machine, or a name that nobody knows
+        return False
+    return True
 
 
 def _free_port(host: str) -> int:
