@@ -177,11 +177,14 @@ class RotatedResults:
         One (n_rotations, n_atoms, 3) array per structure, eV/Å; structures may differ in size.
     virials
         (n_structures, n_rotations, 3, 3), eV, or None where the potential has none for these structures.
+    extras
+        Further quantities by name: one (n_rotations, ...) array per structure, in the laboratory frame.
     """
 
     energies: FloatArray
     forces: tuple[FloatArray, ...]
     virials: FloatArray | None
+    extras: Mapping[str, tuple[FloatArray, ...]] = field(default_factory=dict)
 
     @property
     def n_rotations(self) -> int:
@@ -193,17 +196,21 @@ class RotatedResults:
             self.energies[:, rotations],
             tuple(forces[rotations] for forces in self.forces),
             None if self.virials is None else self.virials[:, rotations],
+            {name: tuple(array[rotations] for array in values) for name, values in self.extras.items()},
         )
 
     def of_structure(self, index: int) -> RotatedResults:
         """The results of one structure."""
         virials = None if self.virials is None else self.virials[index : index + 1]
-        return RotatedResults(self.energies[index : index + 1], (self.forces[index],), virials)
+        extras = {name: (values[index],) for name, values in self.extras.items()}
+        return RotatedResults(self.energies[index : index + 1], (self.forces[index],), virials, extras)
 
     def prediction(self, rotation: int = 0, structure: int = 0) -> Prediction:
         """The result of one structure under one rotation."""
         virial = None if self.virials is None else self.virials[structure, rotation]
-        return Prediction(float(self.energies[structure, rotation]), self.forces[structure][rotation], virial)
+        extras = {name: values[structure][rotation] for name, values in self.extras.items()}
+        energy = float(self.energies[structure, rotation])
+        return Prediction(energy, self.forces[structure][rotation], virial, extras=extras)
 
     def inserted(self, rotation: int, known: Prediction) -> RotatedResults:
         """The results of one structure with a known one put in at index ``rotation``.
@@ -224,6 +231,10 @@ class RotatedResults:
             np.insert(self.energies, rotation, known.energy, axis=1),
             (np.insert(self.forces[0], rotation, known.forces, axis=0),),
             virials,
+            {
+                name: (np.insert(values[0], rotation, known.extras[name], axis=0),)
+                for name, values in self.extras.items()
+            },
         )
 
     @staticmethod
@@ -236,6 +247,13 @@ class RotatedResults:
             np.concatenate([part.energies for part in parts], axis=1),
             tuple(np.concatenate(forces) for forces in zip(*(part.forces for part in parts), strict=True)),
             np.concatenate(virials, axis=1) if len(virials) == len(parts) else None,
+            {
+                name: tuple(
+                    np.concatenate(values)
+                    for values in zip(*(part.extras[name] for part in parts), strict=True)
+                )
+                for name in parts[0].extras
+            },
         )
 
     @staticmethod
@@ -247,6 +265,12 @@ class RotatedResults:
             np.array([[p.energy for p in row] for row in rows]),
             tuple(np.array([p.forces for p in row]) for row in rows),
             np.array(virials) if complete else None,
+            {
+                name: tuple(np.array([p.extras[name] for p in row]) for row in rows)
+                for name in rows[0][0].extras
+            }
+            if rows and rows[0]
+            else {},
         )
 
 
@@ -276,6 +300,8 @@ class Prediction:
         (3,), eV/Å.
     net_torque
         (3,) about the centre of mass, eV; None for periodic structures.
+    extras
+        Further quantities of the potential by name, averaged over the rotations.
     """
 
     energy: float
@@ -288,6 +314,7 @@ class Prediction:
     raw: Prediction | None = None
     net_force: FloatArray | None = None
     net_torque: FloatArray | None = None
+    extras: Mapping[str, FloatArray] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         largest = float(np.abs(self.forces).max(initial=0.0))

@@ -78,6 +78,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         help="multiplicity 2S+1, for models that depend on it (default: the structure's, else 1)",
     )
+    add(
+        "--extras",
+        nargs="+",
+        metavar="OUTPUT",
+        help="further outputs of a metatomic model, averaged, for extra_type in i-PI: energy_ensemble "
+        "(committee_pot), mtt::dipole (dipole), ...",
+    )
     add("--device", help="torch device (default cpu)")
     add("--dtype", choices=("float32", "float64"), help="precision of the model (default float32)")
     add("--rotation-batch", type=int, metavar="N", help="rotations per call of the model (default: chosen)")

@@ -35,6 +35,7 @@ from ipi_driver.ipi_files.template import check_not_wrapped, read_template
 from ipi_driver.ipi_files.units import BOHR
 from ipi_driver.potentials.base import Potential
 from ipi_driver.potentials.registry import load_potential
+from ipi_driver.potentials.spec import PotentialSpec
 from ipi_driver.structure import Structure
 from ipi_driver.whole_file import write_whole
 
@@ -68,7 +69,7 @@ def serve(settings: ServeSettings) -> int:
 
 
 class Client:
-    """All endpoints over one model.
+    """All endpoints over one model, or a model of their own.
 
     Parameters
     ----------
@@ -83,10 +84,7 @@ class Client:
         self.template = _template(settings)
         if settings.modules is not None and str(settings.modules) not in sys.path:
             sys.path.append(str(settings.modules))  # last, so that none of its files hides another module
-        potential = _load(settings.model, device=settings.device, dtype=settings.dtype)
-        potential.check_species(self.template)
-        potential.check_conditions(settings.charge, settings.spin)
-        self.evaluator = SharedEvaluator(potential, settings.seed, settings.rotation_batch)
+        self._evaluators: dict[str, SharedEvaluator] = {}
         self.recorder = None if settings.record is None else Recorder(settings.record, self.template.n_atoms)
         self.counts: dict[str, Counts] = {}
         self.endpoints = [self._endpoint(endpoint) for endpoint in settings.endpoints]
@@ -96,13 +94,14 @@ class Client:
         self._signal = 0
 
     def _endpoint(self, settings: EndpointSettings) -> Endpoint:
-        average = self.evaluator.prepare(settings.average)
+        evaluator = self._evaluator(settings)
+        average = evaluator.prepare(settings.average)
         counts = self.counts[settings.label] = Counts(settings.average)
         rotations = "1 rotation" if average.n_rotations == 1 else f"{average.n_rotations} rotations"
         logger.info("%s: average %s (%s)", settings.label, settings.average, rotations)
 
         def evaluate(requests: Sequence[Request]) -> list[Reply]:
-            return self._evaluate(requests, settings.average, counts)
+            return self._evaluate(requests, evaluator, settings.average, counts)
 
         return Endpoint(
             settings,
@@ -114,7 +113,21 @@ class Client:
             self._others_begun,
         )
 
-    def _evaluate(self, requests: Sequence[Request], average: str, counts: Counts) -> list[Reply]:
+    def _evaluator(self, endpoint: EndpointSettings) -> SharedEvaluator:
+        """The model of an endpoint, loaded once for all that have the same."""
+        spec = self.settings.model_of(endpoint)
+        if str(spec) not in self._evaluators:
+            potential = _load(spec, device=self.settings.device, dtype=self.settings.dtype)
+            potential.check_species(self.template)
+            potential.check_conditions(self.settings.charge, self.settings.spin)
+            self._evaluators[str(spec)] = SharedEvaluator(
+                potential, self.settings.seed, self.settings.rotation_batch
+            )
+        return self._evaluators[str(spec)]
+
+    def _evaluate(
+        self, requests: Sequence[Request], evaluator: SharedEvaluator, average: str, counts: Counts
+    ) -> list[Reply]:
         structures: list[Structure] = []
         replies: list[Reply] = []
         try:
@@ -123,7 +136,7 @@ class Client:
                     self.recorder.write(request.h, request.positions)
                 structures.append(structure_from_ipi(self.template, request.h, request.positions))
             for structure, prediction in zip(
-                structures, self.evaluator.predict(structures, average, counts), strict=True
+                structures, evaluator.predict(structures, average, counts), strict=True
             ):
                 results = results_to_ipi(structure, prediction, self.settings.virial)
                 replies.append(Reply(*results, extras_json(prediction)))
@@ -141,7 +154,7 @@ class Client:
         """The first failure, with its structure written; two endpoints may fail on the same configuration."""
         with self._failing:
             if self._failure is None:
-                self.evaluator.close()
+                self._close()
                 try:
                     place = f"is in {_write_structure(request, self.template, str(error))}"
                 except OSError as problem:  # what went wrong first is what matters
@@ -154,6 +167,10 @@ class Client:
 
     def _others_begun(self, asking: Endpoint) -> bool:
         return any(other.state is not State.WAITING for other in self.endpoints if other is not asking)
+
+    def _close(self) -> None:
+        for evaluator in self._evaluators.values():
+            evaluator.close()
 
     def run(self) -> int:
         """See `serve`."""
@@ -170,7 +187,7 @@ class Client:
                 thread.start()
             self._wake.wait()
         finally:
-            self.evaluator.close()
+            self._close()
             for endpoint in self.endpoints:
                 endpoint.stop()
             end = time.monotonic() + _PATIENCE
@@ -246,7 +263,7 @@ class Client:
             logger.warning("no statistics: %s", error)
 
 
-def _load(model: str, device: str, dtype: str | None) -> Potential:
+def _load(model: PotentialSpec, device: str, dtype: str | None) -> Potential:
     """`load_potential`; a model that asks the process to end while it is made is a failure like any other."""
     try:
         return load_potential(model, device=device, dtype=dtype)

@@ -16,7 +16,7 @@ from ipi_driver.client.protocol import Reply
 from ipi_driver.errors import UserError
 from ipi_driver.ipi_files.conversion import extras_json, results_to_ipi, structure_from_ipi
 from ipi_driver.ipi_files.template import read_template
-from ipi_driver.potentials.registry import load_potential
+from ipi_driver.potentials.registry import load_potential, parse_potential
 from ipi_driver.structure import FloatArray
 
 
@@ -36,6 +36,7 @@ class InProcessSettings(BaseModel):
     virial: Literal["required", "nan"] = "required"
     charge: float | None = None
     spin: int | None = None
+    extras: str = ""
 
 
 @cache
@@ -76,8 +77,11 @@ class InProcess:
         chosen = self.settings
         template = read_template(chosen.structure, chosen.pbc)
         self._template = template.conditioned(chosen.charge, chosen.spin)
+        spec = parse_potential(chosen.model)
+        if chosen.extras:
+            spec = spec.with_options({"extras": chosen.extras})
         self._evaluator = _evaluator(
-            chosen.model, chosen.device, chosen.dtype, chosen.seed, chosen.rotation_batch
+            str(spec), chosen.device, chosen.dtype, chosen.seed, chosen.rotation_batch
         )
         self._evaluator.potential.check_species(self._template)
         self._evaluator.potential.check_conditions(chosen.charge, chosen.spin)

@@ -23,7 +23,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ipi_driver.errors import UserError
-from ipi_driver.potentials.registry import located_potential
+from ipi_driver.potentials.registry import located_potential, parse_potential
+from ipi_driver.potentials.spec import PotentialSpec
 from ipi_driver.yaml_file import load_yaml
 
 UNIX_PATH_LIMIT = 107
@@ -31,7 +32,11 @@ UNIX_PATH_LIMIT = 107
 
 
 class EndpointSettings(BaseModel):
-    """One socket of i-PI: one of ``unix``, ``shm`` (names) or ``inet`` ("HOST:PORT"), and an average."""
+    """One socket of i-PI: one of ``unix``, ``shm`` (names) or ``inet`` ("HOST:PORT"), an average, and what is its own.
+
+    ``model`` is another model than that of all endpoints, ``options`` are added to its name:
+    ``{non_conservative: forces}`` is ``model.pt?non_conservative=forces``.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -39,6 +44,16 @@ class EndpointSettings(BaseModel):
     inet: str | None = None
     shm: str | None = None
     average: str = "none"
+    model: str | None = None
+    options: dict[str, str] = {}
+
+    @field_validator("options", mode="before")
+    @classmethod
+    def _options_as_text(cls, value: Any) -> Any:
+        """YAML reads numbers, true and false."""
+        if not isinstance(value, dict):
+            return value
+        return {str(key): str(v).lower() if isinstance(v, bool) else str(v) for key, v in value.items()}
 
     @model_validator(mode="before")
     @classmethod
@@ -134,6 +149,7 @@ class ServeSettings(BaseModel):
     record: Path | None = None
     modules: Path | None = None
     """Folder in which the module of an ``ase:`` model lies, where that is on no other path."""
+    extras: list[str] = []
     watch: WatchSettings = WatchSettings()
     """For the launcher, which ends a run whose physics is wrong; the client does not look at it."""
 
@@ -146,6 +162,12 @@ class ServeSettings(BaseModel):
         if isinstance(value, dict):
             return {k: None if v is False or v == "off" else v for k, v in value.items()}
         return WatchSettings() if value in (True, None) else value
+
+    def model_of(self, endpoint: EndpointSettings) -> PotentialSpec:
+        """The model of an endpoint with its options and the outputs asked for as extras."""
+        extras = {"extras": ",".join(self.extras)} if self.extras else {}
+        spec = parse_potential(endpoint.model or self.model)
+        return spec.with_options({**extras, **endpoint.options})
 
     @model_validator(mode="after")
     def _each_address_once(self) -> ServeSettings:
@@ -175,6 +197,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
             values[key] = folder / Path(values[key]).expanduser()
     if isinstance(values.get("model"), str):
         values["model"] = str(located_potential(values["model"], folder))
+    endpoints = values.get("endpoints")
+    for endpoint in endpoints if isinstance(endpoints, list) else []:
+        if isinstance(endpoint, dict) and isinstance(endpoint.get("model"), str):
+            endpoint["model"] = str(located_potential(endpoint["model"], folder))
     return values
 
 

@@ -11,12 +11,16 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from ipi_driver.errors import UserError
 from ipi_driver.ipi_files.units import BOHR, FORCE, HARTREE
 from ipi_driver.structure import FloatArray, Prediction, Structure
+
+_IPI_EXTRAS = {"energy_ensemble": ("committee_pot", HARTREE), "dipole": ("dipole", BOHR)}
+"""Extras that i-PI reads itself: its name for them and our unit in its own."""
 
 _NO_VIRIAL = np.full((3, 3), np.nan)
 
@@ -96,9 +100,11 @@ def extras_json(prediction: Prediction) -> str:
     Keys: ``n_frames``, ``energy_spread``, ``forces_spread``, ``virial_spread`` (with a virial),
     ``energy_raw`` (if the unrotated orientation is among those evaluated), ``net_force`` (3), ``net_torque`` (3,
     isolated only).
+    What the potential itself adds (`Prediction.extras`) is there by its own name, except that ``energy_ensemble`` is
+    ``committee_pot`` in hartree and ``dipole`` is in atomic units (e bohr), as i-PI reads these two.
     A key is there at every evaluation of an endpoint or at none, as i-PI requires.
     """
-    values: dict[str, float | list[float]] = {
+    values: dict[str, Any] = {
         "n_frames": prediction.n_rotations,
         "energy_spread": prediction.energy_std,
         "forces_spread": prediction.forces_std,
@@ -111,4 +117,7 @@ def extras_json(prediction: Prediction) -> str:
         values["net_force"] = prediction.net_force.tolist()
     if prediction.net_torque is not None:
         values["net_torque"] = prediction.net_torque.tolist()
+    for name, value in prediction.extras.items():
+        ipi_name, unit = _IPI_EXTRAS.get(name, (name, 1.0))
+        values[ipi_name] = (value / unit).tolist()
     return json.dumps(values)

@@ -1,25 +1,44 @@
 """Exported metatomic models (``.pt``) as potentials: https://docs.metatensor.org/metatomic.
 
+``model.pt?OPTION=VALUE&...``:
+
+============================  ====================================================================================
+option                        meaning
+============================  ====================================================================================
+``variant=NAME``              the energy ``energy/NAME`` of a model with several (r2scan, pbe, ...)
+``non_conservative=forces``   direct forces of the model, without derivatives; no virial (``virial: nan``)
+``non_conservative=on``       direct forces and the direct stress
+``extras=A,B``                further outputs, averaged like the energy: ``energy_uncertainty``, ``energy_ensemble``,
+                              ``mtt::dipole``, ...
+============================  ====================================================================================
+
 All rotations of a call are one list of systems, evaluated and differentiated together. The pairs of every
 neighbour list the model asks for are found once per structure; only their vectors are turned. Forces and
-virials are the derivatives of the model's ``energy`` with respect to positions and to a strain per rotation.
+virials are the derivatives of the energy with respect to positions and to a strain of each system. Direct forces
+have their mean over the atoms removed, so that they do not move the centre of mass. Direct forces are no
+derivatives of the energy: use them in the inner step of multiple time stepping.
 
 Needs the optional packages of ``pip install ipi-driver[metatomic]``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+import threading
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ipi_driver.errors import UserError
-from ipi_driver.neighbors import all_pairs
 from ipi_driver.potentials.base import Potential
 from ipi_driver.potentials.spec import PotentialSpec
-from ipi_driver.structure import FloatArray, IntArray, RotatedResults, Structure, shift_sign
+from ipi_driver.structure import FloatArray, RotatedResults, Structure
+
+_FORCES = ("non_conservative_force", "non_conservative_forces")
+_STRESS = ("non_conservative_stress",)
+_warnings_lock = threading.Lock()
 
 
 class MetatomicPotential(Potential):
@@ -33,52 +52,92 @@ class MetatomicPotential(Potential):
         Torch device.
     name
         For logs.
+    variant
+        Of the energy, and of direct forces where they have it.
+    direct
+        "off", "forces" (direct forces, no virial) or "on" (and the direct stress).
+    extras
+        Names of further outputs.
 
     Raises
     ------
     UserError
-        If the model has no ``energy`` output or does not support the device.
+        If the model lacks an output, asks for an input that is not supplied, or does not support the device.
     """
 
     takes_device = True
     precision = "fixed"
+    options = ("variant", "non_conservative", "extras")
     warm_up = 3  # TorchScript observes the first calls of each size and compiles
 
-    def __init__(self, model: Any, device: str = "cpu", name: str = "metatomic") -> None:
+    def __init__(
+        self,
+        model: Any,
+        device: str = "cpu",
+        name: str = "metatomic",
+        variant: str | None = None,
+        direct: str = "off",
+        extras: tuple[str, ...] = (),
+    ) -> None:
         import torch
         from metatomic.torch import ModelEvaluationOptions, ModelOutput
 
+        from ipi_driver.potentials.metatomic_outputs import ExtraOutput, direct_name, energy_name
+        from ipi_driver.potentials.metatomic_systems import Systems, requested_conditions
         from ipi_driver.potentials.torch_device import torch_device
 
         capabilities = model.capabilities()
-        if "energy" not in capabilities.outputs:
-            outputs = ", ".join(capabilities.outputs) or "none"
-            raise UserError(f"{name}: the model must have the output `energy`, it has: {outputs}")
+        outputs = list(capabilities.outputs)
+        self.name = name
+        self._energy = energy_name(outputs, variant, name)
+        self._forces = None if direct == "off" else direct_name(outputs, _FORCES, variant, name)
+        self._stress = direct_name(outputs, _STRESS, variant, name) if direct == "on" else None
         if torch_device(device).type not in capabilities.supported_devices:
             supported = ", ".join(capabilities.supported_devices)
             raise UserError(f"{name}: the model supports the devices {supported}, got --device {device}")
-        self.name = name
+        if missing := [extra for extra in extras if extra not in outputs]:
+            raise UserError(f"{name}: the model has no output {missing[0]!r}, it has: {', '.join(outputs)}")
         self.device = device
         self.dtype = getattr(torch, capabilities.dtype)  # fixed when the model was exported
         self.species = tuple(sorted(capabilities.atomic_types))
         self.model = model.to(device)
-        self.lists = self.model.requested_neighbor_lists()
-        self.conditions = _requested_conditions(self.model.requested_inputs(use_new_names=True), name)
-        cutoffs = [options.engine_cutoff("angstrom") for options in self.lists]
-        self.cutoff = max(cutoffs, default=None)
-        self._options = ModelEvaluationOptions(
-            length_unit="angstrom", outputs={"energy": ModelOutput(unit="eV")}
-        )
+        self.conditions = requested_conditions(self.model.requested_inputs(use_new_names=True), name)
+        lists = self.model.requested_neighbor_lists()
+        self.cutoff = max((options.engine_cutoff("angstrom") for options in lists), default=None)
+        self._systems = Systems(lists, self.conditions, self.dtype, device)
+        self._extras = [ExtraOutput(extra, capabilities.outputs[extra]) for extra in extras]
+        asked = {self._energy: ModelOutput(unit="eV", sample_kind="system")}
+        if self._forces is not None:
+            asked[self._forces] = ModelOutput(unit="eV/angstrom", sample_kind="atom")
+        if self._stress is not None:
+            asked[self._stress] = ModelOutput(unit="eV/angstrom^3", sample_kind="system")
+        asked |= {extra.output: extra.request for extra in self._extras}
+        self._options = ModelEvaluationOptions(length_unit="angstrom", outputs=asked)
+        self._called = False
 
     @classmethod
     def from_spec(
         cls, spec: PotentialSpec, device: str = "cpu", dtype: str | None = None
     ) -> MetatomicPotential:
-        """From ``path/to/model.pt``, see `load`."""
-        return cls.load(spec.name, device=device, dtype=dtype)
+        """From ``path/to/model.pt?variant=...``, see the module."""
+        direct = {"true": "on", "yes": "on", "false": "off", "no": "off"}.get(
+            value := spec.options.get("non_conservative", "off").lower(), value
+        )
+        if direct not in ("off", "forces", "on"):
+            raise UserError(f"{spec}: `non_conservative` must be off, forces or on, got {value!r}")
+        extras = tuple(name.strip() for name in spec.options.get("extras", "").split(",") if name.strip())
+        return cls.load(spec.name, device, dtype, spec.options.get("variant"), direct, extras)
 
     @classmethod
-    def load(cls, path: str | Path, device: str = "cpu", dtype: str | None = None) -> MetatomicPotential:
+    def load(
+        cls,
+        path: str | Path,
+        device: str = "cpu",
+        dtype: str | None = None,
+        variant: str | None = None,
+        direct: str = "off",
+        extras: tuple[str, ...] = (),
+    ) -> MetatomicPotential:
         """From an exported file; the compiled extensions are looked for in ``extensions/`` beside it.
 
         The precision is that of the export: ``dtype`` is None or the same.
@@ -102,139 +161,99 @@ class MetatomicPotential(Potential):
             model = load_atomistic_model(str(file), str(extensions) if extensions.is_dir() else None)
         except (RuntimeError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
+            if _is_checkpoint(file):
+                exported = f"{file.stem}-exported.pt"
+                reason = f"it is a checkpoint of a training; export it first: mtt export {file} -o {exported}"
             raise UserError(f"{file} cannot be loaded as an exported metatomic model: {reason}") from error
         fixed = model.capabilities().dtype
         if dtype not in (None, fixed):
             raise UserError(
                 f"{file} was exported in {fixed}, which cannot be changed: got --dtype {dtype}; leave it out"
             )
-        return cls(model, device, file.stem)
+        return cls(model, device, file.stem, variant, direct, extras)
 
     def _evaluate(self, structures: list[Structure], rotations: FloatArray) -> RotatedResults:
         import torch
 
-        systems, positions, strains = [], [], []
+        derivatives = self._forces is None
+        systems, leaves = [], []
         for structure in structures:
-            pairs = [self._pairs(structure, options) for options in self.lists]
+            pairs = self._systems.pairs(structure)
             for rotation in rotations:
-                sign = int(shift_sign(rotation))
-                lists = [(i, j, sign * shifts) for i, j, shifts in pairs]
-                system, leaf, strain = self._system(structure.rotated(rotation), lists)
+                system, found = self._systems.system(structure, rotation, pairs, derivatives)
                 systems.append(system)
-                positions.append(leaf)
-                strains.append(strain)
-        output = self.model(systems, self._options, check_consistency=False)["energy"]
-        energies = output.block().values.reshape(-1)
-        # the rotations do not interact: one backward pass of the sum gives the derivatives of each
-        gradients = torch.autograd.grad(energies.sum(), [*positions, *strains])
-        turned = [g.detach().cpu().to(torch.float64).numpy() for g in gradients]
-        return _laboratory(
-            energies.detach().cpu().to(torch.float64).numpy().reshape(len(structures), len(rotations)),
-            turned[: len(positions)],
-            turned[len(positions) :],
-            rotations,
+                leaves += found
+        with torch.set_grad_enabled(derivatives):
+            outputs = self._call(systems)
+        energies = outputs[self._energy].block().values.reshape(-1)
+        shape = (len(structures), len(rotations))
+        if derivatives:
+            # the systems do not interact: one backward pass of the sum gives the derivatives of each
+            gradients = torch.autograd.grad(energies.sum(), leaves)
+            turned = [g.detach().cpu().to(torch.float64).numpy() for g in gradients]
+            # the strain multiplies row vectors from the right: it is the transpose of dE/dstrain
+            forces = [-gradient for gradient in turned[0::2]]
+            virials: FloatArray | None = -np.array(turned[1::2]).transpose(0, 2, 1).reshape(*shape, 3, 3)
+        else:
+            forces = self._direct_forces(outputs, structures, len(rotations))
+            virials = self._direct_virials(outputs, structures, rotations, forces)
+        n = len(rotations)
+        if virials is not None:
+            virials = rotations.transpose(0, 2, 1) @ virials @ rotations
+        return RotatedResults(
+            energies.detach().cpu().to(torch.float64).numpy().reshape(shape),
+            tuple(np.array(forces[s * n : (s + 1) * n]) @ rotations for s in range(len(structures))),
+            virials,
+            {e.name: tuple(e.values(outputs[e.output], structures, rotations)) for e in self._extras},
         )
 
-    def _pairs(self, structure: Structure, options: Any) -> tuple[IntArray, IntArray, IntArray]:
-        """Centres, neighbours and cell shifts of one requested neighbour list."""
-        i, j, shifts = all_pairs(structure, options.engine_cutoff("angstrom"))
-        if (
-            not options.full_list
-        ):  # one of (i, j, S) and (j, i, -S): the one with i < j, or a positive first shift
-            signs = np.sign(shifts)
-            leading = 4 * signs[:, 0] + 2 * signs[:, 1] + signs[:, 2]
-            keep = (i < j) | ((i == j) & (leading > 0))
-            i, j, shifts = i[keep], j[keep], shifts[keep]
-        return i, j, shifts
+    def _call(self, systems: list[Any]) -> Any:
+        """The model's outputs; what it warns of at the first call is shown once and not again."""
+        if self._called:
+            return self.model(systems, self._options, check_consistency=False)
+        with _warnings_lock:
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                outputs = self.model(systems, self._options, check_consistency=False)
+            for message, category in {str(w.message): w.category for w in caught}.items():
+                warnings.warn(f"{self.name}: {message}", category, stacklevel=2)
+                warnings.filterwarnings("ignore", re.escape(message))
+        self._called = True
+        return outputs
 
-    def _system(
-        self, structure: Structure, pairs: list[tuple[IntArray, IntArray, IntArray]]
-    ) -> tuple[Any, Any, Any]:
-        """A metatomic ``System`` with its neighbour lists, and its leaves: positions and strain."""
-        import torch
-        from metatensor.torch import Labels, TensorBlock
-        from metatomic.torch import System, register_autograd_neighbors
+    def _direct_forces(self, outputs: Any, structures: list[Structure], n_rotations: int) -> list[FloatArray]:
+        """Of each system, without their mean over the atoms."""
+        values = outputs[self._forces].block().values.detach().cpu().double().numpy().reshape(-1, 3)
+        counts = np.repeat([structure.n_atoms for structure in structures], n_rotations)
+        parts = np.split(values, np.cumsum(counts)[:-1])
+        return [part - part.mean(axis=0) for part in parts]
 
-        kind = {"dtype": self.dtype, "device": self.device}
-        leaf = torch.tensor(structure.positions, **kind).requires_grad_()
-        strain = torch.eye(3, **kind).requires_grad_()
-        periodic_cell = np.where(structure.pbc[:, None], structure.cell, 0.0)
-        system = System(
-            types=torch.tensor(structure.numbers, dtype=torch.int32, device=self.device),
-            positions=leaf @ strain,
-            cell=torch.tensor(periodic_cell, **kind) @ strain,
-            pbc=torch.tensor(structure.pbc, device=self.device),
-        )
-        for options, (i, j, shifts) in zip(self.lists, pairs, strict=True):
-            vectors = structure.positions[j] - structure.positions[i] + shifts @ structure.cell
-            block = TensorBlock(
-                values=torch.tensor(vectors, **kind).reshape(-1, 3, 1),
-                samples=Labels(
-                    ["first_atom", "second_atom", "cell_shift_a", "cell_shift_b", "cell_shift_c"],
-                    torch.tensor(np.column_stack([i, j, shifts]), dtype=torch.int32, device=self.device),
-                ),
-                components=[Labels.range("xyz", 3).to(self.device)],
-                properties=Labels.range("distance", 1).to(self.device),
-            )
-            register_autograd_neighbors(system, block, check_consistency=False)
-            system.add_neighbor_list(options, block)
-        for condition in self.conditions or ():
-            self._add_condition(system, structure, condition)
-        return system, leaf, strain
-
-    def _add_condition(self, system: Any, structure: Structure, condition: str) -> None:
-        """Charge or multiplicity of the structure; a neutral singlet where it has none."""
-        import torch
-        from metatensor.torch import Labels, TensorBlock, TensorMap
-
-        charge, spin = structure.charge or 0.0, structure.spin or 1
-        name, value, unit = (
-            ("charge", charge, "e") if condition == "charge" else ("spin_multiplicity", float(spin), "")
-        )
-        block = TensorBlock(
-            values=torch.tensor([[value]], dtype=self.dtype, device=self.device),
-            samples=Labels(["system"], torch.zeros((1, 1), dtype=torch.int32, device=self.device)),
-            components=[],
-            properties=Labels([name], torch.zeros((1, 1), dtype=torch.int32, device=self.device)),
-        )
-        keys = Labels(["_"], torch.zeros((1, 1), dtype=torch.int32, device=self.device))
-        tensor = TensorMap(keys, [block])
-        tensor.set_info("unit", unit)
-        system.add_data(name, tensor)
+    def _direct_virials(
+        self, outputs: Any, structures: list[Structure], rotations: FloatArray, forces: list[FloatArray]
+    ) -> FloatArray | None:
+        """Of the direct stress, of isolated structures of the forces; None where neither is there."""
+        n = len(rotations)
+        found = np.zeros((len(structures), n, 3, 3))
+        for s, structure in enumerate(structures):
+            if not structure.periodic:
+                relative = structure.positions - structure.positions.mean(axis=0)
+                for k, rotation in enumerate(rotations):
+                    found[s, k] = forces[s * n + k].T @ (relative @ rotation.T)
+            elif self._stress is None or not structure.pbc.all():
+                return None
+            else:
+                stress = outputs[self._stress].block().values.detach().cpu().double().numpy()
+                stress = stress.reshape(len(structures), n, 3, 3)[s]
+                found[s] = -0.5 * structure.volume * (stress + stress.transpose(0, 2, 1))
+        return found
 
 
-def _requested_conditions(inputs: Mapping[str, Any], model: str) -> tuple[str, ...]:
-    """Charge and spin where the model asks for them.
+def _is_checkpoint(file: Path) -> bool:
+    """Whether the file holds the training state of metatrain, whatever it is called."""
+    import zipfile
 
-    Raises
-    ------
-    UserError
-        If it asks for anything else.
-    """
-    known = {"charge": "charge", "spin_multiplicity": "spin"}
-    missing = [name for name, what in inputs.items() if name not in known or what.sample_kind != "system"]
-    if missing:
-        raise UserError(
-            f"{model}: the model asks for the input {missing[0]!r} ({inputs[missing[0]].sample_kind}), which is not "
-            "supplied here: only the total charge and the spin multiplicity are"
-        )
-    return tuple(known[name] for name in inputs)
-
-
-def _laboratory(
-    energies: FloatArray,
-    gradients: list[FloatArray],
-    strain_gradients: list[FloatArray],
-    rotations: FloatArray,
-) -> RotatedResults:
-    """Forces and virials in the laboratory from the derivatives of the rotated structures."""
-    n_structures, n_rotations = energies.shape
-    forces = []
-    virials = np.zeros((n_structures, n_rotations, 3, 3))
-    for s in range(n_structures):
-        chosen = slice(s * n_rotations, (s + 1) * n_rotations)
-        forces.append(-np.array(gradients[chosen]) @ rotations)
-        # the strain multiplies row vectors from the right: it is the transpose of dE/dstrain
-        of_rotated = -np.array(strain_gradients[chosen]).transpose(0, 2, 1)
-        virials[s] = rotations.transpose(0, 2, 1) @ of_rotated @ rotations
-    return RotatedResults(energies, tuple(forces), virials)
+    if not zipfile.is_zipfile(file):
+        return False
+    with zipfile.ZipFile(file) as archive:
+        pickles = [name for name in archive.namelist() if name.endswith("data.pkl")]
+        return any(b"architecture_name" in archive.read(name) for name in pickles)

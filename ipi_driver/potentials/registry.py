@@ -52,7 +52,7 @@ def parse_potential(text: str | Path | PotentialSpec) -> PotentialSpec:
     if bare.endswith(".ckpt"):
         raise UserError(
             f"{bare} is a checkpoint of a training, expected a model to run; of metatrain it is exported by: "
-            f"mtt export {bare} -o {Path(bare).stem}.pt"
+            f"mtt export {bare} -o {Path(bare).stem}.pt (or a PET imported by: ipi-driver import-pet {bare} ...)"
         )
     return PotentialSpec("metatomic" if bare.endswith(".pt") else "network", written)
 

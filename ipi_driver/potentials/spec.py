@@ -42,6 +42,13 @@ class PotentialSpec:
         # in a form of a web page a plus is a blank; here it stands in 1e+3 and in file names
         return dict(parse_qsl(query.replace("+", "%2B"), keep_blank_values=True))
 
+    def with_options(self, options: Mapping[str, str]) -> PotentialSpec:
+        """The same with more options; one that is there already is replaced."""
+        if not options:
+            return self
+        query = "&".join(f"{key}={value}" for key, value in {**self.options, **options}.items())
+        return replace(self, body=f"{self.name}?{query}")
+
     def located(self, folder: Path) -> PotentialSpec:
         """The same with the name, and option values that hold a dot, as absolute paths where they are in ``folder``."""
         if self.body and (folder / self.body).exists():

@@ -231,7 +231,10 @@ class _Checks:
         """Difference of another description of the same structure, whose atoms are in ``order``."""
         found = self.potential.predict(other)
         forces = self.result.forces if order is None else self.result.forces[order]
-        pairs = [(found.energy, self.result.energy), (found.forces, forces)]
+        pairs: list[tuple[ArrayLike, ArrayLike]] = [
+            (found.energy, self.result.energy),
+            (found.forces, forces),
+        ]
         if found.virial is not None and self.result.virial is not None:
             pairs.append((found.virial, self.result.virial))
         return max(_relative(*pair) for pair in pairs)
@@ -239,7 +242,10 @@ class _Checks:
     def _difference(self, found: RotatedResults, expected: RotatedResults) -> float:
         if (found.virials is None) != (expected.virials is None):
             raise ConformanceError("there is a virial in one of two equal evaluations and none in the other")
-        pairs = [(found.energies, expected.energies), (found.forces[0], expected.forces[0])]
+        pairs: list[tuple[ArrayLike, ArrayLike]] = [
+            (found.energies, expected.energies),
+            (found.forces[0], expected.forces[0]),
+        ]
         if found.virials is not None and expected.virials is not None:
             pairs.append((found.virials, expected.virials))
         return max(_relative(*pair) for pair in pairs)

@@ -65,6 +65,7 @@ def weighted_mean(structure: Structure, results: RotatedResults, weights: FloatA
         virial_std=virial_std,
         net_force=net_force,
         net_torque=net_torque,
+        extras={name: _mean_and_std(values[0], weights)[0] for name, values in results.extras.items()},
     )
 
 
@@ -181,6 +182,7 @@ class RotationalAverage(Potential):
             raw=raw,
             net_force=net_force,
             net_torque=net_torque,
+            extras=raw.extras,
         )
 
     def _rotations(self, structure: Structure) -> FloatArray:

@@ -21,7 +21,7 @@ from ipi_driver.ipi_files import edit as xml
 from ipi_driver.ipi_files.comment import ipi_comment
 from ipi_driver.ipi_files.start import read_start, write_start
 from ipi_driver.ipi_files.template import check_not_wrapped, read_template
-from ipi_driver.potentials.registry import check_potential_exists, located_potential, parse_potential
+from ipi_driver.potentials.registry import check_potential_exists, located_potential
 from ipi_driver.rotations.quadrature import quadrature
 from ipi_driver.runs.folder import (
     INPUT,
@@ -367,7 +367,8 @@ def check_settings(settings: dict[str, Any], source: str) -> ServeSettings:
     checked = make_settings(settings, source)
     for endpoint in checked.endpoints:
         quadrature(endpoint.average)
-    check_potential_exists(parse_potential(checked.model))
+    for endpoint in checked.endpoints:
+        check_potential_exists(checked.model_of(endpoint))
     return checked
 
 

@@ -1,10 +1,18 @@
 """A small metatomic model for the tests; TorchScript needs it, and what it names, at module level."""
 
+from pathlib import Path
 from typing import Dict, List, Optional  # noqa: UP035 - the annotations that metatomic asks for
 
 import torch
 from metatensor.torch import Labels, TensorBlock, TensorMap
-from metatomic.torch import ModelOutput, NeighborListOptions, System
+from metatomic.torch import (
+    AtomisticModel,
+    ModelCapabilities,
+    ModelMetadata,
+    ModelOutput,
+    NeighborListOptions,
+    System,
+)
 
 
 class Pairs(torch.nn.Module):
@@ -36,3 +44,17 @@ class Pairs(torch.nn.Module):
             properties=Labels(["energy"], torch.tensor([[0]])),
         )
         return {"energy": TensorMap(Labels(["_"], torch.tensor([[0]])), [block])}
+
+
+def export_pairs(path: Path, device: str = "cpu") -> Path:
+    """Write the model for one kind of device."""
+    capabilities = ModelCapabilities(
+        outputs={"energy": ModelOutput(unit="eV")},
+        atomic_types=[1, 8],
+        interaction_range=3.0,
+        length_unit="angstrom",
+        supported_devices=[device],
+        dtype="float64",
+    )
+    AtomisticModel(Pairs().eval(), ModelMetadata(), capabilities).save(str(path))
+    return path

@@ -31,19 +31,9 @@ def copper() -> Structure:
 
 def pairs(folder: Path) -> Path:
     pytest.importorskip("metatomic.torch")
-    from metatomic.torch import AtomisticModel, ModelCapabilities, ModelMetadata, ModelOutput
-    from metatomic_pairs import Pairs
+    from metatomic_pairs import export_pairs
 
-    capabilities = ModelCapabilities(
-        outputs={"energy": ModelOutput(unit="eV")},
-        atomic_types=[1, 8],
-        interaction_range=3.0,
-        length_unit="angstrom",
-        supported_devices=["cpu"],
-        dtype="float64",
-    )
-    AtomisticModel(Pairs().eval(), ModelMetadata(), capabilities).save(str(folder / "pairs.pt"))
-    return folder / "pairs.pt"
+    return export_pairs(folder / "pairs.pt")
 
 
 LENNARD_JONES = "ase:ase.calculators.lj.LennardJones?sigma=1.2&epsilon=0.02&rc=3.3&smooth=true"

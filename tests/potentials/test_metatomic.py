@@ -26,24 +26,9 @@ def test_missing_package_or_file_is_one_clear_line(tmp_path: Path) -> None:
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The model of `metatomic_pairs`, written to a file."""
     pytest.importorskip("metatomic.torch")
-    return export(tmp_path_factory.mktemp("metatomic") / "pairs.pt", "cpu")
+    from metatomic_pairs import export_pairs
 
-
-def export(path: Path, device: str) -> Path:
-    """Write the model of `metatomic_pairs` for one kind of device."""
-    from metatomic.torch import AtomisticModel, ModelCapabilities, ModelMetadata, ModelOutput
-    from metatomic_pairs import Pairs
-
-    capabilities = ModelCapabilities(
-        outputs={"energy": ModelOutput(unit="eV")},
-        atomic_types=[1, 8],
-        interaction_range=3.0,
-        length_unit="angstrom",
-        supported_devices=[device],
-        dtype="float64",
-    )
-    AtomisticModel(Pairs().eval(), ModelMetadata(), capabilities).save(str(path))
-    return path
+    return export_pairs(tmp_path_factory.mktemp("metatomic") / "pairs.pt")
 
 
 def energy_of(structure: Structure) -> float:
@@ -107,8 +92,10 @@ def test_energies_forces_virials_in_every_rotation(exported: Path, periodic: boo
 
 
 def test_bad_input(exported: Path, tmp_path: Path) -> None:
+    from metatomic_pairs import export_pairs
+
     with pytest.raises(UserError, match="supports the devices cuda, got --device cpu"):
-        load_potential(str(export(tmp_path / "cuda.pt", "cuda")))
+        load_potential(str(export_pairs(tmp_path / "cuda.pt", "cuda")))
     with pytest.raises(UserError, match="elements H, O"):
         load_potential(str(exported)).evaluate([Structure(np.array([6]), np.zeros((1, 3)))], np.eye(3)[None])
     broken = tmp_path / "broken.pt"

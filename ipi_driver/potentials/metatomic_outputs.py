@@ -1,0 +1,137 @@
+"""Which outputs of a metatomic model are asked for, and what becomes of the further ones (extras).
+
+A model may hold an energy in several variants, ``energy`` and ``energy/NAME``; direct forces and stress under
+``non_conservative_force`` (older: ``non_conservative_forces``) and ``non_conservative_stress``, each in variants,
+too; and any other output. Outputs without components are scalars; those with one or two components ``xyz`` are
+vectors and tensors of the turned structure, which are turned back here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from metatomic.torch import ModelOutput
+
+from ipi_driver.errors import UserError
+from ipi_driver.structure import FloatArray, Structure
+
+_ENERGIES = ("energy_uncertainty", "energy_ensemble")
+_DIPOLE_UNITS = {"debye": 0.20819433, "d": 0.20819433, "e*bohr": 0.529177210903, "a.u.": 0.529177210903}
+
+
+def energy_name(outputs: Sequence[str], variant: str | None, model: str) -> str:
+    """Name of the energy: the variant asked for, else the plain one, else the only one.
+
+    Raises
+    ------
+    UserError
+        If there is none, or several to choose from.
+    """
+    variants = [name for name in outputs if name.startswith("energy/")]
+    known = ", ".join(name.removeprefix("energy/") for name in variants) or "none"
+    if variant is not None:
+        if f"energy/{variant}" in outputs:
+            return f"energy/{variant}"
+        raise UserError(f"{model}: the model has no variant {variant!r} of the energy, it has: {known}")
+    if "energy" in outputs:
+        return "energy"
+    if len(variants) == 1:
+        return variants[0]
+    if variants:
+        raise UserError(
+            f"{model}: the model has several energies; choose one of {known}: ?variant={variants[0][7:]}"
+        )
+    raise UserError(
+        f"{model}: the model must have the output `energy`, it has: {', '.join(outputs) or 'none'}"
+    )
+
+
+def direct_name(outputs: Sequence[str], quantities: Sequence[str], variant: str | None, model: str) -> str:
+    """Name of a direct (non-conservative) output, in the variant asked for, else the plain one.
+
+    Raises
+    ------
+    UserError
+        If there is none.
+    """
+    if variant is not None:
+        for quantity in quantities:
+            if f"{quantity}/{variant}" in outputs:
+                return f"{quantity}/{variant}"
+    for quantity in quantities:
+        if quantity in outputs:
+            return quantity
+    found = [name for name in outputs if name.split("/")[0] in quantities]
+    if variant is None and len(found) == 1:
+        return found[0]
+    what = f" in the variant {variant!r}" if variant is not None else ""
+    raise UserError(
+        f"{model}: the model has no output `{quantities[0]}`{what}, it has: {', '.join(outputs)}; leave out "
+        "non_conservative"
+    )
+
+
+class ExtraOutput:
+    """A further output of a model as an extra.
+
+    Parameters
+    ----------
+    name
+        Of the model: ``energy_ensemble``, ``mtt::dipole``.
+    capability
+        What the model says about it.
+    """
+
+    def __init__(self, name: str, capability: Any) -> None:
+        self.output = name
+        self.name = name.rpartition("::")[2]
+        per_system = name.split("/")[0] == "energy_ensemble"
+        self.per_atom = capability.sample_kind == "atom" and not per_system
+        self.factor = 1.0
+        unit = "eV" if name.split("/")[0] in _ENERGIES else capability.unit
+        if self.name == "dipole":  # e Å
+            self.factor = _DIPOLE_UNITS.get(str(capability.unit).lower().replace(" ", ""), 1.0)
+        self.request = ModelOutput(unit=unit, sample_kind="atom" if self.per_atom else "system")
+
+    def values(self, tensor: Any, structures: Sequence[Structure], rotations: FloatArray) -> list[FloatArray]:
+        """Of each structure, (n_rotations, ...), in the laboratory frame.
+
+        Raises
+        ------
+        UserError
+            If the output is not a scalar, a vector or a Cartesian tensor.
+        """
+        if len(tensor) != 1:
+            raise UserError(f"extras: the output {self.output!r} has {len(tensor)} blocks, expected one")
+        block = tensor.block()
+        rank = len(block.components)
+        if (
+            any(not name.startswith("xyz") for labels in block.components for name in labels.names)
+            or rank > 2
+        ):
+            names = [name for labels in block.components for name in labels.names]
+            raise UserError(
+                f"extras: the output {self.output!r} has the components {names}; expected a scalar, a vector or a "
+                "Cartesian tensor (xyz)"
+            )
+        values = self.factor * block.values.detach().cpu().double().numpy()
+        found, start = [], 0
+        for structure in structures:
+            rows = structure.n_atoms if self.per_atom else 1
+            stop = start + rows * len(rotations)
+            part = values[start:stop].reshape(len(rotations), rows, *values.shape[1:])
+            found.append(self._turned_back(part, rotations, rank))
+            start = stop
+        return found
+
+    def _turned_back(self, values: FloatArray, rotations: FloatArray, rank: int) -> FloatArray:
+        """(n_rotations, n_rows, 3, ..., n_properties) to the laboratory frame, without axes of length one."""
+        if rank == 1:
+            values = np.einsum("kiap,kab->kibp", values, rotations)
+        elif rank == 2:
+            values = np.einsum("kiabp,kac,kbd->kicdp", values, rotations, rotations)
+        if values.shape[-1] == 1:
+            values = values[..., 0]
+        return values if self.per_atom else values[:, 0]
