@@ -21,7 +21,7 @@ from scipy.spatial.transform import Rotation
 from ipi_driver.potentials.base import Potential
 from ipi_driver.potentials.chunks import RotationChunks
 from ipi_driver.potentials.derivatives import force_deviation, virial_deviation
-from ipi_driver.structure import FloatArray, RotatedResults, Structure
+from ipi_driver.structure import FloatArray, IntArray, RotatedResults, Structure
 
 ALL = (
     "results", "forces", "virial", "rotations", "permutation", "translation", "lattice", "batch", "chunks", "input"
@@ -227,7 +227,7 @@ class _Checks:
         virials = None if found.virial is None else (rotation.T @ found.virial @ rotation)[None, None]
         return RotatedResults(np.array([[found.energy]]), ((found.forces @ rotation)[None],), virials)
 
-    def _same(self, other: Structure, order: FloatArray | None = None) -> float:
+    def _same(self, other: Structure, order: IntArray | None = None) -> float:
         """Difference of another description of the same structure, whose atoms are in ``order``."""
         found = self.potential.predict(other)
         forces = self.result.forces if order is None else self.result.forces[order]
