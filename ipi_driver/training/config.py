@@ -35,7 +35,7 @@ class LossConfig(Section):
     rotation_gradient: float = Field(
         0.0,
         ge=0,
-        description="penalty on |dE/drotation| / n_atoms of labelled structures; needs no second frame",
+        description="penalty on |dE/drotation| / n_atoms, eV/rad; needs no second frame",
     )
     symmetry: float = Field(0.0, ge=0, description="symmetry penalty; 0 switches it off")
     symmetry_frames: int = Field(2, ge=2, description="random frames whose predictions are drawn together")
@@ -121,8 +121,11 @@ class TrainConfig(Section):
             raise ValueError("one of loss.forces and loss.energy must be positive")
         if self.loss.virial > 0 and not (self.data.stress_key or self.data.virial_key):
             raise ValueError("loss.virial needs data.stress_key or data.virial_key")
-        if self.data.unlabelled_files and self.loss.symmetry == 0:
-            raise ValueError("data.unlabelled_files serve the symmetry penalty alone: set loss.symmetry")
+        if self.data.unlabelled_files and self.loss.symmetry == 0 and self.loss.rotation_gradient == 0:
+            raise ValueError(
+                "data.unlabelled_files serve the symmetry penalties alone: set loss.symmetry or "
+                "loss.rotation_gradient"
+            )
         return self
 
     def network_config(self, species: tuple[int, ...]) -> NetworkConfig:

@@ -32,6 +32,7 @@ from ipi_driver.training.losses import (
     forces_from_gradients,
     joint_loss,
     label_loss,
+    rotation_loss,
     symmetry_loss,
 )
 from ipi_driver.training.metrics import (
@@ -128,7 +129,10 @@ class Trainer:
         # eV by element: how far the atomic energies of the model that it starts from were shifted
         self.energy_shifts: dict[str, float] = {}
         self._unlabelled_loss = config.loss.model_copy(
-            update={"symmetry": config.loss.symmetry * config.loss.unlabelled}
+            update={
+                "symmetry": config.loss.symmetry * config.loss.unlabelled,
+                "rotation_gradient": config.loss.rotation_gradient * config.loss.unlabelled,
+            }
         )
         self.steps_per_epoch = -(-len(self.train_samples) // (config.batch_size * world_size))
 
@@ -167,14 +171,21 @@ class Trainer:
             self._in_frames(samples, generator, symmetry_loss(config.loss))
         return result
 
+    def _unlabelled_gradient(self, generator: np.random.Generator) -> None:
+        drawn, loss = self._draw_unlabelled(generator), self._unlabelled_loss
+        if loss.symmetry:
+            self._in_frames(drawn, generator, symmetry_loss(loss))
+        if loss.rotation_gradient:
+            self._gradient(drawn, augmentation_rotations("o3", len(drawn), generator), rotation_loss(loss))
+
     def train_step(self, indices: np.ndarray) -> StepResult:
         """One optimiser step on the training samples ``indices`` of this process."""
         config = self.config
         # the step number seeds everything random, so that a resumed training repeats itself
         generator = np.random.default_rng([config.seed, self.step, self.rank])
         result = self._labelled_gradient([self.train_samples[i] for i in indices], generator)
-        if config.loss.symmetry and self.unlabelled and self.step % config.loss.unlabelled_every == 0:
-            self._in_frames(self._draw_unlabelled(generator), generator, symmetry_loss(self._unlabelled_loss))
+        if self.unlabelled and self.step % config.loss.unlabelled_every == 0:
+            self._unlabelled_gradient(generator)
         if (penalty := self.network.penalty()) is not None:
             penalty.backward()
         self._average_gradients()
@@ -288,7 +299,7 @@ class Trainer:
         score = force_mae
         if math.isfinite(per_atom):
             score += self.config.score_energy * per_atom
-        if self.config.loss.symmetry:
+        if self.config.loss.symmetry or self.config.loss.rotation_gradient:
             weights = self.average.weights
             worst = spread = self.symmetry_error(self.validation_samples, weights)
             if self.unlabelled:

@@ -74,12 +74,13 @@ def test_penalty_acts_every_so_many_steps(tmp_path: Path, augmentation: str) -> 
         assert torch.equal(plain, weights_after(tmp_path, step, loss=loss, **changes)) != acts
 
 
-def test_penalty_on_unlabelled_structures_acts_every_so_many_steps(tmp_path: Path) -> None:
+@pytest.mark.parametrize("penalty", ["symmetry", "rotation_gradient"])
+def test_penalty_on_unlabelled_structures_acts_every_so_many_steps(tmp_path: Path, penalty: str) -> None:
     ase.io.write(tmp_path / "unlabelled.extxyz", labelled_molecules(3, seed=5))
     data = {"files": ["data.extxyz"], "validation": 4, "test": 4, "unlabelled_files": ["unlabelled.extxyz"]}
-    loss = {"symmetry": 5.0, "symmetry_every": 1000, "unlabelled_every": 2}
+    loss = {penalty: 5.0, "symmetry_every": 1000, "unlabelled_every": 2}
     for step, acts in ((1, False), (2, True)):
-        plain = weights_after(tmp_path, step, dtype="float64")
+        plain = weights_after(tmp_path, step, loss=loss, dtype="float64")
         found = weights_after(tmp_path, step, loss=loss, data=data, dtype="float64")
         assert torch.equal(plain, found) != acts
 

@@ -350,7 +350,7 @@ def test_older_checkpoint_and_log_are_continued(tmp_path: Path) -> None:
         ({"loss": {"virial": 1.0}}, "loss.virial needs data.stress_key or data.virial_key"),
         (
             {"data": {"files": ["data.extxyz"], "unlabelled_files": ["data.extxyz"]}},
-            "serve the symmetry penalty alone: set loss.symmetry",
+            "serve the symmetry penalties alone: set loss.symmetry",
         ),
         ({"device": "gpu"}, "`device` 'gpu' cannot be used"),
         ({"learnig_rate": 1.0}, "learnig_rate"),
