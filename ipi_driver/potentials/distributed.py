@@ -2,8 +2,8 @@
 
 Started with ``torchrun --nproc-per-node 4 -m ipi_driver serve ...`` or one task for each device with ``srun``. Rank 0
 talks to i-PI; it sends structures and rotations to the others, each evaluates a part with its own copy of the model on
-its own device, and rank 0 gathers. What travels is a few numbers for each atom and rotation, so that gloo carries it also
-between GPUs.
+its own device, and rank 0 gathers. What travels is a few numbers for each atom and rotation, so that gloo carries it
+also between GPUs.
 """
 
 from __future__ import annotations

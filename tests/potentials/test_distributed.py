@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
+
+from ipi_driver.ipi_files.outputs import Run
+from ipi_driver.runs.execute import ipi_command
+from ipi_driver.shipped import shipped_folder
 
 SCRIPT = """
 import os, sys
@@ -71,3 +78,32 @@ def test_a_process_that_fails_ends_the_group(tmp_path: Path, mode: str, message:
     done = start(tmp_path, mode)
     assert done.returncode != 0
     assert message in done.stderr
+
+
+def test_a_client_of_two_processes(tmp_path: Path) -> None:
+    source = shipped_folder("inputs") / "gas-nve"
+    text = (source / "input.xml").read_text()
+    text = re.sub(r"<total_steps>[^<]*", "<total_steps> 20 ", text)
+    text = re.sub(r"<address>[^<]*", "<address>group", text)
+    (tmp_path / "input.xml").write_text(text)
+    (tmp_path / "init.xyz").write_text((source / "init.xyz").read_text())
+    prefix = tempfile.mkdtemp(prefix="ipi-", dir="/tmp") + "/"
+    ipi = subprocess.Popen(
+        [ipi_command(), "-S", prefix, "input.xml"], cwd=tmp_path, stdout=subprocess.DEVNULL
+    )
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    words = ["-m", "ipi_driver", "serve", "anisotropic?l=2&amplitude=0.05", "--structure", "init.xyz"]
+    try:
+        done = subprocess.run(
+            [*launch, *words, "--unix", "group=T", "-S", prefix, "--stats", "stats.json"],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=240,
+        )
+        assert done.returncode == 0, done.stderr
+        assert ipi.wait(60) == 0
+    finally:
+        ipi.kill()
+        shutil.rmtree(prefix, ignore_errors=True)
+    assert len(Run(tmp_path).properties.steps) == 3  # 0, 10, 20
