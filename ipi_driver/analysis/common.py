@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from ase.data import chemical_symbols
 from numpy.typing import ArrayLike, NDArray
 
 from ipi_driver.analysis.recognition import recognise
@@ -17,7 +18,7 @@ from ipi_driver.ipi_files import Run, Snapshot
 from ipi_driver.ipi_files.properties import row_spacing
 from ipi_driver.observables.dissipation import dissipation, heating_spectrum
 from ipi_driver.observables.molecules import Molecules, find_molecules
-from ipi_driver.observables.spectra import power_spectrum
+from ipi_driver.observables.statistics import Estimate
 from ipi_driver.observables.thermodynamics import drift
 from ipi_driver.structure import FloatArray, Structure
 from ipi_driver.units import FS_PER_PS, SPEED_OF_LIGHT
@@ -65,8 +66,18 @@ def open_system(run: Run, options: Options) -> System:
     return System(run, structure, molecules, recognise(structure, molecules))
 
 
-def new_analysis(system: System, kind: str) -> Analysis:
-    """An empty analysis that names the run and its settings."""
+def vector_text(molecules: Molecules, vector: str | None) -> str:
+    """The orientation vector in words."""
+    if vector is not None:
+        first, last = (end.strip() for end in vector.split("->"))
+        return f"from the mean of the {first} to that of the {last} of {molecules.formula}"
+    symbols = [chemical_symbols[z] for z in molecules.numbers]
+    rest = " and ".join(dict.fromkeys(symbols[1:]))
+    return f"from {symbols[0]} (the first of the heaviest atoms) to the mean of the other atoms ({rest})"
+
+
+def new_analysis(system: System, kind: str, vector: str | None = None) -> Analysis:
+    """An empty analysis that names the run and its settings; ``vector``: as in `Options`."""
     run, settings = system.run, system.run.settings
     average = average_of(run)
     described = {
@@ -80,6 +91,8 @@ def new_analysis(system: System, kind: str) -> Analysis:
         "model": str(run.driver.get("model", "-")),
         "average": average or "-",
     }
+    if system.molecules.n_sites > 1:
+        described["orientation vector"] = vector_text(system.molecules, vector)
     label = label_of(run.name, average)
     size = f"{system.molecules.n_molecules} {system.molecules.formula}"
     return Analysis(label, kind, str(run.path), size, described, structure=system.structure)
@@ -94,12 +107,7 @@ def average_of(run: Run) -> str:
     """The averages named in driver.yaml, in the order of its endpoints; empty without one."""
     endpoints = run.driver.get("endpoints")
     if isinstance(endpoints, list):
-        names = [
-            str(e.get("average", "none"))
-            for e in endpoints
-            # that of a monitor takes no part in the dynamics
-            if isinstance(e, dict) and not str(e.get("unix", "")).endswith("-monitor")
-        ]
+        names = [str(e.get("average", "none")) for e in endpoints if isinstance(e, dict)]
         return " + ".join(names)
     return str(run.driver.get("average", ""))
 
@@ -169,7 +177,19 @@ def optional(analysis: Analysis, what: str) -> Iterator[None]:
         analysis.note(f"{what} left out: {error}")
 
 
-def _used_columns(run: Run, options: Options, *names: str) -> tuple[FloatArray, ...]:
+def add_modulus(
+    analysis: Analysis, key: str, label: str, vector: Estimate, unit: str, scale: float = 1.0
+) -> None:
+    """Modulus of a mean vector, and the one that noise alone gives: of a vector that is zero it is not zero."""
+    modulus = vector.derived(lambda mean: np.linalg.norm(mean))
+    analysis.scalars[key] = Scalar.of(label, modulus, unit, scale)
+    noise = scale * float(np.sqrt((vector.error**2).sum()))
+    analysis.scalars[f"{key}_noise"] = Scalar(
+        "... that noise alone gives (rms)", noise, float("nan"), unit, n_blocks=vector.n_blocks
+    )
+
+
+def used_columns(run: Run, options: Options, *names: str) -> tuple[FloatArray, ...]:
     """Times in fs and columns of the properties, of the rows beyond the time left out.
 
     Raises
@@ -188,7 +208,7 @@ def _used_columns(run: Run, options: Options, *names: str) -> tuple[FloatArray, 
 
 def add_drift(analysis: Analysis, system: System, options: Options) -> None:
     """Drift of the conserved quantity, and its time series."""
-    times, conserved = _used_columns(system.run, options, "conserved")
+    times, conserved = used_columns(system.run, options, "conserved")
     n = system.molecules.n_all
     estimate = drift(conserved, times, n)
     analysis.scalars["drift"] = Scalar.of("drift of the conserved quantity", estimate, "meV/molecule/ns", 1e3)
@@ -211,38 +231,18 @@ def add_dissipation(analysis: Analysis, system: System, options: Options) -> Non
     UserError
         If the run is too short, or its temperature unknown.
     """
-    times, conserved = _used_columns(system.run, options, "conserved")
+    times, conserved = used_columns(system.run, options, "conserved")
     temperature = system.run.settings.temperature
     if temperature is None:
-        temperature = float(_used_columns(system.run, options, "temperature")[1].mean())
+        temperature = float(used_columns(system.run, options, "temperature")[1].mean())
     spectrum = heating_spectrum(conserved, times, system.molecules.n_all, temperature)
     frequencies, density, error = spectrum.bands()
     analysis.curves["heating_spectrum"] = Curve(
         frequencies / SPEED_OF_LIGHT,
         1e3 * density,
         1e3 * error,
-        "wavenumber / cm-1",
+        "wavenumber / cm⁻¹",
         "spectrum of the heating\n/ meV per molecule and ns",
     )
     label = "drift that its fluctuations imply"
     analysis.scalars["dissipation"] = Scalar.of(label, dissipation(spectrum), "meV/molecule/ns", 1e3)
-
-
-def add_spectra(analysis: Analysis, run: Run, options: Options) -> None:
-    """Spectra of the potential energy and of what is not equivariant in it, from the property files.
-
-    With multiple time stepping i-PI evaluates the raw and the averaged potential; written as
-    ``pot_component_raw(0)`` and ``pot_component_raw(1)`` their difference is what the average removes.
-    """
-    times, potential = _used_columns(run, options, "potential")
-    add_spectrum(analysis, "spectrum_potential", potential, times)
-    with suppress(UserError):  # written by runs with two force components alone
-        times, raw, averaged = _used_columns(run, options, "pot_component_raw(0)", "pot_component_raw(1)")
-        add_spectrum(analysis, "spectrum_non_equivariant", raw - averaged, times)
-
-
-def add_spectrum(analysis: Analysis, key: str, series: FloatArray, times: FloatArray) -> None:
-    spectrum = power_spectrum(series, float(times[1] - times[0]) if len(times) > 1 else 0.0)
-    analysis.curves[key] = Curve(
-        spectrum.wavenumbers[1:], spectrum.density[1:], spectrum.error[1:], "wavenumber / cm-1", "S / eV² cm"
-    )

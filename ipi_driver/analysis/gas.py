@@ -8,13 +8,19 @@ from ipi_driver.analysis.common import (
     Progress,
     System,
     add_drift,
-    add_spectra,
+    add_modulus,
     new_analysis,
     optional,
     sampling_of,
     used_snapshots,
 )
-from ipi_driver.analysis.result import Analysis, Curve, Map, Options, Scalar
+from ipi_driver.analysis.orientation import (
+    add_orientation_result,
+    add_perturbed_orientation,
+    reorientation_time,
+)
+from ipi_driver.analysis.result import Analysis, Curve, Options, Scalar
+from ipi_driver.analysis.vibrations import add_internal_coordinates, add_spectra, add_vibrations
 from ipi_driver.errors import UserError
 from ipi_driver.observables.angular import (
     angular_momentum,
@@ -25,6 +31,7 @@ from ipi_driver.observables.angular import (
     torque_of_rounding,
     turning_angle,
 )
+from ipi_driver.observables.intramolecular import InternalCoordinates
 from ipi_driver.observables.molecules import vanishing
 from ipi_driver.observables.orientation import OrientationHistogram
 from ipi_driver.observables.statistics import block_average
@@ -47,7 +54,7 @@ def analyse_gas(system: System, options: Options, progress: Progress = lambda n:
     Angular momentum and precession of a run without thermostat, orientational free energy of one with; torque,
     temperature, spectra and drift of both. What a file lacks is left out and noted.
     """
-    analysis = new_analysis(system, "gas")
+    analysis = new_analysis(system, "gas", options.vector)
     constant_energy = system.run.settings.ensemble == "nve"
     if constant_energy:
         with optional(analysis, "angular momentum"):
@@ -59,8 +66,14 @@ def analyse_gas(system: System, options: Options, progress: Progress = lambda n:
             add_temperature(analysis, system, options, progress)
     with optional(analysis, "torque"):
         _add_torque(analysis, system, options, progress)
-    if options.model is not None:
+    if options.model is not None and options.averages:
         _add_torque_against_average(analysis, system, options, options.model)
+    if options.model is not None and not constant_energy:
+        with optional(analysis, "orientational free energy by perturbation"):
+            add_perturbed_orientation(analysis, system, options, options.model)
+    with optional(analysis, "bonds and angles"):
+        _add_internal_coordinates(analysis, system, options)
+    add_vibrations(analysis, system, options)
     with optional(analysis, "drift"):
         add_drift(analysis, system, options)
     with optional(analysis, "power spectra"):
@@ -105,8 +118,7 @@ def _add_angular_momentum(analysis: Analysis, system: System, options: Options, 
     _add_series(analysis, "L", times, np.linalg.norm(in_hbar, axis=1), thin, "|L| / ħ")
     _add_series(analysis, "L_angle", times, np.degrees(turning_angle(momenta)), thin, "angle to L(0) / °")
     rate = precession_rate(momenta, spacing)
-    modulus = rate.derived(lambda omega: np.linalg.norm(omega))
-    analysis.scalars["precession"] = Scalar.of("mean precession rate |Ω| of L", modulus, "rad/ps", FS_PER_PS)
+    add_modulus(analysis, "precession", "mean precession rate |Ω| of L", rate, "rad/ps", FS_PER_PS)
     deviation, first = in_hbar - in_hbar[0], float(np.linalg.norm(in_hbar[0]))
     if first == 0.0:
         analysis.note("the molecule starts without angular momentum: no relative change of it")
@@ -146,8 +158,8 @@ def _add_torque(analysis: Analysis, system: System, options: Options, progress: 
         "... that the digits of the files explain", floor, float("nan"), "meV"
     )
     with optional(analysis, "modulus of the mean torque"):
-        norm = block_average(torques, spacing).derived(lambda mean: np.linalg.norm(mean))
-        analysis.scalars["torque_vector"] = Scalar.of("modulus of the mean torque |<T>|", norm, "meV", 1e3)
+        label = "modulus of the mean torque |<T>|"
+        add_modulus(analysis, "torque_vector", label, block_average(torques, spacing), "meV", 1e3)
 
 
 def _add_torque_against_average(
@@ -185,29 +197,27 @@ def _add_orientation(analysis: Analysis, system: System, options: Options, progr
     if not molecules.have_orientation(system.structure, weights):
         raise UserError(vanishing(molecules))
     spacing = sampling_of(run, ["positions"], options.skip).spacing
-    histogram = OrientationHistogram()
+    histogram = OrientationHistogram(bandwidth=options.map_bandwidth)
+    series = []
     for snapshot in used_snapshots(run, ["positions"], options.skip, progress):
-        histogram.add(molecules.orientations(snapshot.positions, snapshot.cell, weights))
-    add_orientation_result(analysis, histogram, spacing)
+        series.append(molecules.orientations(snapshot.positions, snapshot.cell, weights))
+        histogram.add(series[-1])
+    turning = reorientation_time(_correlation(np.array(series)[:, 0]), spacing)
+    add_orientation_result(analysis, histogram, spacing, turning)
 
 
-def add_orientation_result(analysis: Analysis, histogram: OrientationHistogram, spacing: float) -> None:
-    """The map of the orientational free energy and how rough it is."""
-    result = histogram.result(spacing)
-    analysis.maps["orientation"] = Map(
-        result.cos_theta, result.phi, result.free_energy, result.error, "cos θ", "φ / rad", "F / kT"
-    )
-    tau, length = result.density.correlation_time / FS_PER_PS, result.density.block_length / FS_PER_PS
-    details = (tau, length, result.density.n_blocks)
-    nan = float("nan")
-    analysis.scalars["roughness"] = Scalar(
-        "orientational free energy, rms", result.roughness, nan, "kT", *details
-    )
-    analysis.scalars["roughness_noise"] = Scalar(
-        "... of which noise explains", result.noise, nan, "kT", *details
-    )
-    analysis.scalars["roughness_chi2"] = Scalar(
-        "... chi² per cell (flat: 1 of many blocks, 3 of four)", result.significance, nan, "", *details
-    )
-    norm = result.dipole.derived(lambda mean: np.linalg.norm(mean))
-    analysis.scalars["mean_orientation"] = Scalar.of("modulus of the mean orientation |<u>|", norm, "")
+def _correlation(u: FloatArray) -> FloatArray:
+    """<u(0) u(t)> of unit vectors (n, 3) whose mean is zero by symmetry, at lags up to a quarter of the run."""
+    n = len(u)
+    spectrum = np.fft.rfft(u, n=2 * n, axis=0)
+    sums = np.fft.irfft((np.abs(spectrum) ** 2).sum(axis=1), n=2 * n)[: max(2, n // 4)]
+    return np.asarray(sums / np.arange(n, n - len(sums), -1))
+
+
+def _add_internal_coordinates(analysis: Analysis, system: System, options: Options) -> None:
+    run, molecules = system.run, system.molecules
+    spacing = sampling_of(run, ["positions"], options.skip).spacing
+    internal = InternalCoordinates(molecules)
+    for snapshot in used_snapshots(run, ["positions"], options.skip, lambda n: None):
+        internal.add(molecules.whole(snapshot.positions, snapshot.cell))
+    add_internal_coordinates(analysis, internal, spacing)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import combinations_with_replacement
 
 import numpy as np
@@ -18,8 +17,11 @@ from ipi_driver.analysis.common import (
     sampling_of,
     used_snapshots,
 )
-from ipi_driver.analysis.gas import add_orientation_result, add_temperature
+from ipi_driver.analysis.gas import add_temperature
+from ipi_driver.analysis.orientation import add_orientation_result, reorientation_time
+from ipi_driver.analysis.pair_curves import add_dipole_correlations, add_pairs
 from ipi_driver.analysis.result import Analysis, Curve, Options, Scalar
+from ipi_driver.analysis.vibrations import add_internal_coordinates, add_vibrations
 from ipi_driver.errors import UserError
 from ipi_driver.observables.dynamics import (
     MeanSquareDisplacement,
@@ -28,18 +30,19 @@ from ipi_driver.observables.dynamics import (
     finite_size_correction,
     relaxation_time,
 )
-from ipi_driver.observables.molecules import farthest_within, largest_radius, minimum_image, vanishing
+from ipi_driver.observables.intramolecular import InternalCoordinates
+from ipi_driver.observables.molecules import largest_radius, minimum_image, vanishing
 from ipi_driver.observables.orientation import OrientationHistogram
-from ipi_driver.observables.pairs import DipoleCorrelation, PairDistances, RadialCurve
+from ipi_driver.observables.pairs import DipoleCorrelation, PairDistances
 from ipi_driver.observables.statistics import Estimate
 from ipi_driver.structure import FloatArray, IntArray
 from ipi_driver.units import FS_PER_PS
 
+WATER_VISCOSITY = 0.854
+"""mPa s, of water at 300 K."""
+
 _LAGS = 200
 """Most lags of a time correlation: snapshots in between are not used for it."""
-
-_VIBRATION, _PEAK_WIDTH = 1.1, 0.3
-"""Distances within a molecule reach this factor times, plus this many Å, those in the first snapshot."""
 
 
 class _Pass:
@@ -54,7 +57,8 @@ class _Pass:
             self.oriented = False
             run.note(f"no orientations: {vanishing(molecules)}")
         self.fractions = run.masses / run.masses.sum()
-        self.histogram = OrientationHistogram()
+        self.histogram = OrientationHistogram(bandwidth=options.map_bandwidth)
+        self.internal = InternalCoordinates(molecules)
         largest = largest_radius(system.structure.cell)
         if options.r_max is not None and options.r_max > largest * (1.0 + 1e-9):
             raise UserError(
@@ -64,8 +68,9 @@ class _Pass:
         # a little inside the first cell, so that one that breathes does not cost many shells
         self.r_max = options.r_max or 0.98 * largest
         self.pair_stride = max(1, -(-n_snapshots // options.pair_snapshots))
-        self.pairs = PairDistances(run.numbers, _pairs_of(run.numbers), self.r_max)
-        self.dipoles = DipoleCorrelation(self.r_max)
+        pairs = _pairs_of(run.numbers)
+        self.pairs = PairDistances(run.numbers, pairs, self.r_max, bandwidth=options.bandwidth)
+        self.dipoles = DipoleCorrelation(self.r_max, bandwidth=options.bandwidth)
         # at most a quarter of the run, so that there are origins for blocks
         longest = min(options.longest_lag * FS_PER_PS, n_snapshots * spacing / 4.0)
         self.lag_stride = max(1, int(np.ceil(longest / spacing / _LAGS)))
@@ -94,6 +99,7 @@ class _Pass:
                 self.dipoles.add(centres, orientations, cell)
         if with_pairs:
             self.pairs.add(positions, cell)
+            self.internal.add(molecules.whole(positions, cell))
         if self.n_seen % self.lag_stride == 0:
             self.msd.add(centres, cell, self._centre_of_mass(positions, cell))
             if self.oriented:
@@ -109,7 +115,7 @@ def analyse_liquid(system: System, options: Options, progress: Progress = lambda
     UserError
         If the run has no cell or fewer than two snapshots of positions.
     """
-    analysis = new_analysis(system, system.kind)
+    analysis = new_analysis(system, system.kind, options.vector)
     run = system.run
     if not system.structure.periodic:
         raise UserError(f"{run.path}: a liquid needs a periodic cell, the trajectory has none")
@@ -120,9 +126,16 @@ def analyse_liquid(system: System, options: Options, progress: Progress = lambda
         streamed.add(snapshot.positions, snapshot.cell)
     if streamed.oriented:
         with optional(analysis, "orientational free energy"):
-            add_orientation_result(analysis, streamed.histogram, spacing)
+            turning = reorientation_time(streamed.correlation.mean(), spacing * streamed.lag_stride)
+            add_orientation_result(analysis, streamed.histogram, spacing, turning)
+    stride = spacing * streamed.pair_stride
     with optional(analysis, "pair correlations"):
-        _add_pairs(analysis, streamed)
+        add_pairs(analysis, streamed.pairs, system.structure, stride)
+    if streamed.oriented:
+        with optional(analysis, "dipole correlations"):
+            add_dipole_correlations(analysis, streamed.dipoles, stride)
+    with optional(analysis, "bonds and angles"):
+        add_internal_coordinates(analysis, streamed.internal, stride)
     with optional(analysis, "mean-square displacement"):
         _add_diffusion(analysis, streamed, options)
     if streamed.oriented:
@@ -132,6 +145,7 @@ def analyse_liquid(system: System, options: Options, progress: Progress = lambda
             _add_collective(analysis, streamed)
     with optional(analysis, "kinetic temperature"):
         add_temperature(analysis, system, options, progress)
+    add_vibrations(analysis, system, options)
     with optional(analysis, "drift"):
         add_drift(analysis, system, options)
     with optional(analysis, "drift from the fluctuations of the conserved quantity"):
@@ -145,51 +159,6 @@ def _pairs_of(numbers: IntArray) -> list[tuple[str, str]]:
     """Pairs of elements, the heavier first: O-O, O-H, H-H."""
     elements = sorted({int(z) for z in numbers}, reverse=True)
     return list(combinations_with_replacement([chemical_symbols[z] for z in elements], 2))
-
-
-def _add_pairs(analysis: Analysis, streamed: _Pass) -> None:
-    spacing = streamed.spacing * streamed.pair_stride
-    structure = streamed.system.structure
-    for (first, second), curve in streamed.pairs.result(spacing).items():
-        found = Curve.of(curve.r, curve.estimate, "r / Å", f"g {first}–{second}")
-        farthest = farthest_within(structure, first, second)
-        beyond = _VIBRATION * farthest + _PEAK_WIDTH if farthest else 0.0
-        analysis.curves[f"g_{first}{second}"] = replace(found, scale_from=beyond)
-    heaviest = next(key for key in analysis.curves if key.startswith("g_"))
-    r = analysis.curves[heaviest].x
-    end = 1.5 * r[-1] - 0.5 * r[-2] if len(r) > 1 else 2.0 * r[-1]
-    if end < streamed.r_max * (1.0 - 1e-9):
-        analysis.note(
-            f"pair correlations up to {end:.2f} instead of {streamed.r_max:.2f} Å, half the smallest height of the cell"
-        )
-    _add_first_maximum(analysis, analysis.curves[heaviest], heaviest)
-    if streamed.oriented:
-        longitudinal, transverse = streamed.dipoles.result(spacing)
-        analysis.curves["cuu_longitudinal"] = _radial(longitudinal, "c_uu longitudinal")
-        analysis.curves["cuu_transverse"] = _radial(transverse, "c_uu transverse")
-
-
-def _radial(curve: RadialCurve, label: str) -> Curve:
-    return Curve.of(curve.r, curve.estimate, "r / Å", label)
-
-
-def _add_first_maximum(analysis: Analysis, curve: Curve, key: str) -> None:
-    """Height and place of the maximum between molecules, from a parabola through the highest bin and its neighbours."""
-    between = np.where(curve.x > curve.scale_from, np.nan_to_num(curve.y), 0.0)
-    top = int(np.argmax(between))
-    if not 0 < top < len(curve.y) - 1:
-        return
-    left, middle, right = curve.y[top - 1 : top + 2]
-    bend = left - 2 * middle + right
-    offset = 0.5 * (left - right) / bend if bend < 0 else 0.0
-    place = curve.x[top] + offset * (curve.x[1] - curve.x[0])
-    name = curve.y_label
-    tau, length = curve.correlation_time, curve.block_length
-    height = float(middle - 0.25 * (left - right) * offset)
-    error = float(curve.error[top])
-    analysis.scalars[f"{key}_height"] = Scalar(f"{name}: maximum", height, error, "", tau, length)
-    half_bin = float(curve.x[1] - curve.x[0]) / 2
-    analysis.scalars[f"{key}_place"] = Scalar(f"{name}: place of the maximum", float(place), half_bin, "Å")
 
 
 def _add_diffusion(analysis: Analysis, streamed: _Pass, options: Options) -> None:
@@ -218,7 +187,15 @@ def _add_diffusion(analysis: Analysis, streamed: _Pass, options: Options) -> Non
     ):
         analysis.note("no finite-size correction of D: it needs a temperature in the input and a cubic cell")
         return
-    correction = finite_size_correction(temperature, float(lengths[0]), options.viscosity)
+    viscosity = options.viscosity
+    if viscosity is None and streamed.system.molecules.formula == "H2O":
+        viscosity = WATER_VISCOSITY
+    if viscosity is None:
+        analysis.note(
+            "no finite-size correction of D: it needs the shear viscosity of the liquid, give it with --viscosity"
+        )
+        return
+    correction = finite_size_correction(temperature, float(lengths[0]), viscosity)
     corrected = Estimate(
         estimate.value + correction,
         estimate.error,
@@ -227,7 +204,7 @@ def _add_diffusion(analysis: Analysis, streamed: _Pass, options: Options) -> Non
         estimate.n_blocks,
         estimate.blocks + correction,
     )
-    label = f"D + Yeh–Hummer correction ({correction:.4f} Å²/ps at {options.viscosity:g} mPa s)"
+    label = f"D + Yeh–Hummer correction ({correction:.4f} Å²/ps at {viscosity:g} mPa s)"
     analysis.scalars["diffusion_corrected"] = Scalar.of(label, corrected, "Å²/ps")
 
 

@@ -36,10 +36,16 @@ class Options:
         Largest distance of pair correlations, Å; None: nearly half the smallest height of the first cell.
     pair_snapshots
         Largest number of snapshots used for pair correlations, which cost most.
+    bandwidth
+        Gaussian kernel of pair correlations, Å; 0: bins.
+    map_bandwidth
+        Gaussian kernel of maps of orientations, in cos theta and in phi (rad); 0: bins.
     viscosity
-        Shear viscosity for the finite-size correction of D, mPa s (water at 300 K: 0.854).
+        Shear viscosity for the finite-size correction of D, mPa s; None: that of water (0.854 at 300 K) for water, and
+        no correction for other liquids.
     model
-        Potential for the torque against the average of gas runs, or None.
+        Potential for the torque against the average of gas runs and the orientational free energy by perturbation, or
+        None.
     averages
         Averages for it.
     torque_snapshots
@@ -53,7 +59,9 @@ class Options:
     fit_start: float = 1.0
     r_max: float | None = None
     pair_snapshots: int = 400
-    viscosity: float = 0.854
+    bandwidth: float = 0.0
+    map_bandwidth: float = 0.0
+    viscosity: float | None = None
     model: Potential | None = None
     averages: tuple[Quadrature, ...] = field(default_factory=lambda: quadratures(TORQUE_AVERAGES))
     torque_snapshots: int = 100
@@ -147,7 +155,17 @@ class Curve:
 
 @dataclass(frozen=True, eq=False)
 class Map:
-    """A function of (x, y): ``values`` and ``error`` are (n_x, n_y)."""
+    """A function of (x, y): ``values`` and ``error`` are (n_x, n_y).
+
+    Attributes
+    ----------
+    blocks
+        (n_blocks, n_x, n_y) densities of the blocks behind a free energy, or None; not written to files.
+    correction
+        Factor that the errors hold for the correlation left between the blocks.
+    block_length
+        ps.
+    """
 
     x: FloatArray
     y: FloatArray
@@ -156,6 +174,9 @@ class Map:
     x_label: str
     y_label: str
     label: str
+    blocks: FloatArray | None = None
+    correction: float = 1.0
+    block_length: float = float("nan")
 
 
 @dataclass(eq=False)

@@ -26,6 +26,7 @@ and temperatures velocities or momenta; for torques forces; for the drift the pr
 examples:
   ipi-driver analyze runs/liquid-raw runs/liquid-2i runs/liquid-random --output analysis
   ipi-driver analyze my-run --skip 5 --longest-lag 20
+  ipi-driver analyze my-run --bandwidth 0.1 --map-bandwidth 0.1   # kernels of Langer et al. 2024
   ipi-driver analyze ice-none ice-2i                # relaxations are compared with those of the first
 """
 
@@ -83,9 +84,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=default.viscosity,
         metavar="MPA_S",
-        help="for the finite-size correction of D (default 0.854, water at 300 K)",
+        help="shear viscosity for the finite-size correction of D (default: 0.854 for water; none for other liquids)",
     )
-    add("--model", help="potential (as for serve): adds its mean torque against the average to gas runs")
+    add(
+        "--bandwidth",
+        type=float,
+        default=default.bandwidth,
+        metavar="Å",
+        help="Gaussian kernel of pair correlations, 0.1 as published (default 0: bins)",
+    )
+    add(
+        "--map-bandwidth",
+        type=float,
+        default=default.map_bandwidth,
+        metavar="H",
+        help="Gaussian kernel of maps of orientations, in cos θ and φ / rad, 0.1 as published (default 0: bins)",
+    )
+    add(
+        "--model",
+        help="potential (as for serve): adds to gas runs its torque against the average and, at constant temperature, "
+        "the orientational free energy by perturbation",
+    )
     add(
         "--averages",
         nargs="+",
@@ -130,9 +149,9 @@ def main(args: argparse.Namespace) -> int:
 
 def _options(args: argparse.Namespace) -> Options:
     for name in ("longest_lag", "viscosity", "pair_snapshots"):
-        if getattr(args, name) <= 0:
+        if getattr(args, name) is not None and getattr(args, name) <= 0:
             raise UserError(f"--{name.replace('_', '-')} must be positive, got {getattr(args, name)}")
-    for name in ("skip", "fit_start"):
+    for name in ("skip", "fit_start", "bandwidth", "map_bandwidth"):
         if getattr(args, name) < 0:
             raise UserError(f"--{name.replace('_', '-')} must not be negative, got {getattr(args, name)}")
     if args.r_max is not None and args.r_max <= 0:
@@ -149,6 +168,8 @@ def _options(args: argparse.Namespace) -> Options:
         r_max=args.r_max,
         pair_snapshots=args.pair_snapshots,
         viscosity=args.viscosity,
+        bandwidth=args.bandwidth,
+        map_bandwidth=args.map_bandwidth,
         model=None if args.model is None else load_potential(args.model),
         averages=quadratures(args.averages),
     )

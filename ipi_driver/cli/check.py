@@ -90,6 +90,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=None,
         help="periodic or isolated, whatever the file says",
     )
+    add(
+        "--temperature",
+        type=float,
+        default=300.0,
+        metavar="K",
+        help="of the orientational free energy of isolated molecules (default 300)",
+    )
     add("--output", type=Path, metavar="DIR", help="for CSV, JSON and PNG (default check-MODEL)")
     add(
         "--charge",
@@ -145,6 +152,7 @@ def main(args: argparse.Namespace) -> int:
         seed=args.seed,
         rotation_batch=args.rotation_batch,
         time_step=args.time_step,
+        temperature=args.temperature,
     )
     console = Console()
     with _progress_bar() as bar:

@@ -75,6 +75,7 @@ class Blocks:
         leading: int | None = None,
         short_blocks: bool = False,
         transform: Callable[[FloatArray], FloatArray] | None = None,
+        least_correlation_time: float = 0.0,
     ) -> Estimate:
         """The average with its error.
 
@@ -91,6 +92,8 @@ class Blocks:
         transform
             Linear function of numerators and of denominators that are arrays, before the ratio is taken, as a sum over
             a kernel; None: none.
+        least_correlation_time
+            fs, see `blocked_ratio`.
 
         Raises
         ------
@@ -111,7 +114,9 @@ class Blocks:
         if transform is not None:
             above = [transform(piece) for piece in above]
             below = [transform(piece) if piece.ndim else piece for piece in below]
-        return blocked_ratio(np.array(above), np.array(below), duration, minimum_blocks, short_blocks)
+        return blocked_ratio(
+            np.array(above), np.array(below), duration, minimum_blocks, short_blocks, least_correlation_time
+        )
 
     def resolved_lags(self, spacing: float) -> Estimate:
         """As `estimate` of a time correlation, up to the longest lag that allows block averages.

@@ -15,6 +15,7 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.optimize import OptimizeWarning, curve_fit
 
 from ipi_driver.errors import UserError
@@ -130,6 +131,16 @@ class OrientationCorrelation:
         self._single.add(single, np.full(len(single), single[0]))
         self._collective.add(total @ total[0], np.full(len(single), total[0] @ total[0]))
 
+    def mean(self) -> FloatArray:
+        """C(t) of single molecules at all lags, without an error and however short the run is.
+
+        Raises
+        ------
+        UserError
+            If the run is shorter than the longest lag.
+        """
+        return self._single.mean()
+
     def single(self, spacing: float) -> Estimate:
         """C(t) of single molecules at lags 0 .. n_lags, or up to the longest that allows block averages; 1 at lag 0.
 
@@ -237,6 +248,28 @@ def relaxation_time(correlation: Estimate, spacing: float, start: float, stop: f
         return float(1.0 / rate)
 
     return correlation.derived(fit)
+
+
+def decay_time(correlation: ArrayLike, spacing: float) -> float:
+    """Time at which a correlation function falls to 1/e, in the unit of ``spacing``.
+
+    Where the lags end before, it is extrapolated by the exponential through 1 at lag 0 and the mean of the last
+    quarter; infinite where the function has not decayed at all.
+
+    Examples
+    --------
+    >>> round(decay_time(np.exp(-np.arange(30) / 10.0), 0.5), 3)
+    5.0
+    """
+    values = np.asarray(correlation, dtype=np.float64)
+    below = np.flatnonzero(values <= np.exp(-1.0))
+    if len(below) and below[0] > 0:
+        k = int(below[0])
+        part = (values[k - 1] - np.exp(-1.0)) / (values[k - 1] - values[k])
+        return float((k - 1 + part) * spacing)
+    late = values[-max(1, len(values) // 4) :]
+    level, lag = float(late.mean()), (len(values) - 0.5 * (len(late) + 1)) * spacing
+    return lag / -np.log(level) if 0.0 < level < 1.0 else float("inf")
 
 
 def _require_decay(curve: FloatArray, error: FloatArray, times: FloatArray) -> None:

@@ -102,15 +102,32 @@ class OrientationHistogram:
         self._cells.add(counts.reshape(self.n_cos, self.n_phi) * (n_cells / len(orientations)))
         self._mean.add(orientations.mean(axis=0))
 
-    def result(self, spacing: float) -> OrientationalFreeEnergy:
-        """The free energy; ``spacing`` is the time between snapshots in fs.
+    @property
+    def n_samples(self) -> int:
+        """Snapshots added."""
+        return self._mean.n_samples
+
+    def result(self, spacing: float, least_correlation_time: float = 0.0) -> OrientationalFreeEnergy:
+        """The free energy.
+
+        Parameters
+        ----------
+        spacing
+            Time between snapshots, fs.
+        least_correlation_time
+            fs; that of the reorientation of a molecule, which the visits of a short run to single cells do not show.
 
         Raises
         ------
         UserError
             If the trajectory is too short for a block average, or for the molecules to turn round.
         """
-        density = self._cells.estimate(spacing, short_blocks=True, transform=self._transform())
+        density = self._cells.estimate(
+            spacing,
+            short_blocks=True,
+            transform=self._transform(),
+            least_correlation_time=least_correlation_time,
+        )
         p, error = density.value, density.error
         with np.errstate(divide="ignore", invalid="ignore"):
             free_energy = np.where(p > 0, -np.log(p), np.nan)
@@ -125,7 +142,9 @@ class OrientationHistogram:
         roughness = float(np.sqrt((p * free_energy**2)[visited].sum() / weight))
         noise = float(np.sqrt((p * free_error**2)[visited].sum() / weight))
         cos_theta, phi = _centres(self.shape[0], 2.0), _centres(self.shape[1], 2.0 * np.pi)
-        dipole = self._mean.estimate(spacing, short_blocks=True)
+        dipole = self._mean.estimate(
+            spacing, short_blocks=True, least_correlation_time=least_correlation_time
+        )
         return OrientationalFreeEnergy(
             cos_theta, phi, free_energy, free_error, density, roughness, noise, dipole
         )

@@ -40,6 +40,26 @@ class Spectrum:
     n_windows: int
 
 
+STRETCH_WITH_HYDROGEN, STRETCH = 4000.0, 2400.0
+"""cm-1: above the highest fundamental vibrations of molecules with hydrogen (O-H 3700, H-H alone 4400) and without."""
+
+
+def nyquist(spacing: float) -> float:
+    """Highest wavenumber, cm-1, that samples ``spacing`` fs apart resolve; what lies above is folded below it.
+
+    Examples
+    --------
+    >>> round(nyquist(5.0))
+    3336
+    """
+    return 0.5 / (spacing * SPEED_OF_LIGHT)
+
+
+def highest_wavenumber(numbers: ArrayLike) -> float:
+    """Wavenumber in cm-1 above the vibrations of atoms of these numbers; an energy moves at up to twice that."""
+    return STRETCH_WITH_HYDROGEN if (np.asarray(numbers) == 1).any() else STRETCH
+
+
 def power_spectrum(series: ArrayLike, spacing: float, n_windows: int = 15) -> Spectrum:
     """Power spectral density of a series, summed over its components.
 

@@ -19,6 +19,12 @@ before it. So the blocks are doubled until the means of neighbours are uncorrela
 long as there are enough of them to tell (a stopping rule for the blocking of Flyvbjerg and Petersen); tau and the
 correction are then those that the blocks give.
 
+The window closes early in a short series, as the subtracted mean lowers every lag by ``2 s² tau / T``; tau of
+numbers and vectors is corrected for it. What a slow tail of a fifth of the variance hides still needs 50 of its times
+(`benchmarks/statistics.md`).
+
+Errors of few blocks are known to a third: intervals and verdicts take Student's t (`Estimate.half_width`).
+
 Where it is asked for (``short_blocks``), a run that has no room for four blocks of that length gets the four longest
 there are, down to 2 tau, with the correction that this needs. In runs of 10 tau such errors are right or too large,
 while those of the runs whose tau came out too short, which is more frequent, are too small by a third: to leave out
@@ -32,6 +38,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.stats import t as student
 
 from ipi_driver.errors import UserError
 from ipi_driver.structure import FloatArray
@@ -48,6 +55,12 @@ BLOCK_AT_LEAST = 2.0
 
 MINIMUM_BLOCKS = 4
 """Fewest blocks from which a standard error is given."""
+
+MOST_BLOCKS = 6
+"""Of a number or a vector: longer blocks hold more of a slow tail that nothing else shows, and Student's t of 5 degrees
+of freedom is a third wider than a normal distribution. Curves have more points than that to tell."""
+
+_FEW_COMPONENTS = 3
 
 _WINDOW = 6.0
 _SAMPLES_TO_TELL = 50
@@ -87,6 +100,12 @@ class Estimate:
     blocks: FloatArray
     correction: float = 1.0
 
+    def half_width(self, level: float = 0.95) -> FloatArray:
+        """Half the width of the interval that covers the true average with this probability (Student's t), or NaN."""
+        if self.n_blocks < 2:
+            return np.full_like(self.error, np.nan)
+        return np.asarray(self.error * float(student.ppf(0.5 + 0.5 * level, self.n_blocks - 1)))
+
     def derived(self, function: Callable[[FloatArray], ArrayLike]) -> Estimate:
         """Estimate of a function of the average, its error by jackknife over the blocks."""
         value = np.asarray(function(self.value), dtype=np.float64)
@@ -125,12 +144,20 @@ def autocorrelation(series: ArrayLike) -> FloatArray:
     return result
 
 
-def correlation_time(series: ArrayLike, spacing: float = 1.0) -> float:
-    """Integrated correlation time ``int_0^inf rho dt`` in the unit of ``spacing``, at least half of it."""
+def correlation_time(series: ArrayLike, spacing: float = 1.0, unbiased: bool = False) -> float:
+    """Integrated correlation time ``int_0^inf rho dt`` in the unit of ``spacing``, at least half of it.
+
+    ``unbiased`` corrects for the subtracted mean, which lowers every lag by ``2 s² tau / T``; of few samples with many
+    components that costs more than it mends.
+    """
     rho = autocorrelation(series)
+    n = len(rho)
     # trapezium from lag 0: for an Ornstein-Uhlenbeck process this is tau up to (spacing/tau)²
     integral = np.cumsum(rho) - 0.5
-    windows = np.arange(len(rho))
+    windows = np.arange(n)
+    if unbiased and n > 1:
+        lowered = 2.0 / n
+        integral = integral / np.maximum(1.0 - lowered * (windows + 1.0) + lowered * integral, 0.1)
     closed = np.flatnonzero(windows >= _WINDOW * integral)
     last = int(closed[0]) if len(closed) else len(rho) - 1
     return float(max(integral[last], 0.5)) * spacing
@@ -154,7 +181,7 @@ def block_average(series: ArrayLike, spacing: float, minimum_blocks: int = MINIM
         If the series is too short for ``minimum_blocks`` blocks.
     """
     samples = np.asarray(series, dtype=np.float64)
-    return blocked_ratio(samples, np.ones(len(samples)), spacing, minimum_blocks)
+    return blocked_ratio(samples, np.ones(len(samples)), spacing, minimum_blocks, short_blocks=True)
 
 
 def blocked_ratio(
@@ -163,6 +190,7 @@ def blocked_ratio(
     spacing: float,
     minimum_blocks: int = MINIMUM_BLOCKS,
     short_blocks: bool = False,
+    least_correlation_time: float = 0.0,
 ) -> Estimate:
     """``sum(numerators) / sum(denominators)`` with its standard error.
 
@@ -180,6 +208,8 @@ def blocked_ratio(
         Fewest blocks that are long enough.
     short_blocks
         Whether blocks down to `BLOCK_AT_LEAST` correlation times will do where there is no room for longer ones.
+    least_correlation_time
+        fs; a correlation time that is known otherwise and that a short series does not show.
 
     Raises
     ------
@@ -194,8 +224,9 @@ def blocked_ratio(
     with np.errstate(divide="ignore", invalid="ignore"):
         value = above.sum(axis=0) / below.sum(axis=0)
         residuals = np.where(np.isfinite(value), (above - value * below) / below.mean(axis=0), 0.0)
-    pooled = correlation_time(residuals, spacing) if n > 1 else spacing
-    tau = max(pooled, _shared_correlation_time(residuals, spacing, pooled))
+    few = residuals[0].size <= _FEW_COMPONENTS
+    pooled = correlation_time(residuals, spacing, unbiased=few) if n > 1 else spacing
+    tau = max(pooled, _shared_correlation_time(residuals, spacing, pooled), least_correlation_time)
     shortest = max(BLOCK_TO_CORRELATION * pooled, BLOCK_TO_SHARED * tau)
     per_block = max(1, int(np.ceil(shortest / spacing)))
     n_blocks = n // per_block
@@ -217,6 +248,9 @@ def blocked_ratio(
         neighbours, from_blocks = _of_blocks(residuals, doubled, spacing)
         tau = max(tau, from_blocks)
         left = 1.0 - 1.0 / (1.0 + 2.0 * max(neighbours, 0.0))
+    if n_blocks > MOST_BLOCKS and few:
+        n_blocks = MOST_BLOCKS
+        left = min(tau * n_blocks / (n * spacing), 0.5)
     correction = float(1.0 / np.sqrt(1.0 - left))
     # blocks that differ by one piece at most: what is in the mean has to be in a block, too
     starts = np.arange(n_blocks) * n // n_blocks

@@ -22,6 +22,7 @@ from ipi_driver.symmetry.check import CheckResult, CheckSettings
 from ipi_driver.symmetry.consistency import Consistency
 from ipi_driver.symmetry.degrees import PARITIES, Decomposition, transmission
 from ipi_driver.symmetry.errors import AverageError
+from ipi_driver.symmetry.orientation import PerturbedFreeEnergy
 from ipi_driver.symmetry.outer_step import StrideTable
 from ipi_driver.symmetry.recommend import Recommendation
 from ipi_driver.units import FS_PER_NS, MILLI
@@ -39,6 +40,8 @@ def print_check(result: CheckResult, console: Console) -> None:
         console.print(f"{reference_text(result, data_set)} {heating_text(result, data_set)}\n")
         console.print(_degree_table(data_set, decomposition))
         console.print(consistency_text(result.consistency[data_set]) + "\n")
+        if data_set in result.orientation:
+            console.print(orientation_text(result.orientation[data_set]) + "\n")
     if result.stride is not None:
         console.print(_stride_table(result))
     console.print(f"[bold]{result.recommendation.text}[/bold]")
@@ -64,6 +67,16 @@ def consistency_text(found: Consistency) -> str:
     verdict = "turns" if found.rotations_turn_everything else "does NOT turn"
     parts.append(f"a rotation {verdict} atoms and cell together")
     return "; ".join(parts) + "."
+
+
+def orientation_text(found: PerturbedFreeEnergy) -> str:
+    """One sentence on how far from uniform the orientations of an isolated molecule would be with the raw model."""
+    value = formatted(found.rms, found.rms_error)
+    lowest, highest = float(found.free_energy.min()), float(found.free_energy.max())
+    return (
+        f"Without an average the orientations of a molecule at {found.temperature:g} K have a free energy of {value} "
+        f"kT (root mean square; {lowest:.2g} to {highest:.2g}), by perturbation from {found.n_structures} snapshots."
+    )
 
 
 def reference_text(result: CheckResult, data_set: str) -> str:
@@ -238,6 +251,7 @@ def as_dictionary(result: CheckResult) -> dict[str, Any]:
         "angles": _angle_rows(result),
         "consistency": {name: _public(found) for name, found in result.consistency.items()},
         "reference_errors": result.reference_errors,
+        "orientation": {name: asdict(found) for name, found in result.orientation.items()},
         "recommendation": {**_public(result.recommendation), "text": result.recommendation.text},
         "stride": None
         if result.stride is None

@@ -23,7 +23,6 @@ from ipi_driver.ipi_files.start import read_start, write_start
 from ipi_driver.ipi_files.template import check_not_wrapped, read_template
 from ipi_driver.potentials.registry import check_potential_exists, located_potential
 from ipi_driver.rotations.quadrature import quadrature
-from ipi_driver.runs.changes import Changes
 from ipi_driver.runs.folder import (
     INPUT,
     SETTINGS,
@@ -36,7 +35,6 @@ from ipi_driver.runs.folder import (
 from ipi_driver.runs.lock import locked
 from ipi_driver.runs.origin import input_file, input_name, write_origin
 from ipi_driver.runs.sockets import check_endpoints, endpoints_of, with_free_ports
-from ipi_driver.runs.symmetry_monitor import monitor_settings, with_monitor
 from ipi_driver.structure import Structure
 from ipi_driver.whole_file import write_whole
 
@@ -44,6 +42,69 @@ _HEAD = "# settings of `ipi-driver serve`; every key is also an option of the co
 _SLAB = "structure.extxyz"
 """Elements and periodic directions of a start that is periodic along some directions only."""
 _CLIENT_KEYS = ("device", "dtype", "seed", "threads", "rotation_batch", "charge", "spin", "pbc", "watch")
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What the command line changes in an input; None leaves it as it is.
+
+    Attributes
+    ----------
+    steps
+        Total number of i-PI steps (outer steps of multiple time stepping).
+    stride
+        Inner steps per outer step of multiple time stepping.
+    average
+        Average of the endpoints that are averaged, or of the only one.
+    endpoint
+        ``ADDRESS=AVERAGE`` for single endpoints.
+    model, device, dtype, seed, threads, rotation_batch, charge, spin
+        Settings of the client; the seed is i-PI's too.
+    structure
+        Starting structure.
+    pbc
+        Whether the structure is periodic, whatever its file says.
+    watch
+        Limits of the watch over the physics, or "off".
+    """
+
+    steps: int | None = None
+    stride: int | None = None
+    average: str | None = None
+    endpoint: list[str] | None = None
+    model: str | None = None
+    device: str | None = None
+    dtype: str | None = None
+    seed: int | None = None
+    threads: int | None = None
+    rotation_batch: int | None = None
+    charge: float | None = None
+    spin: int | None = None
+    structure: Path | None = None
+    pbc: bool | None = None
+    watch: str | dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        for name, smallest in (
+            ("steps", 1),
+            ("stride", 1),
+            ("threads", 1),
+            ("rotation_batch", 1),
+            ("seed", 0),
+            ("spin", 1),
+        ):
+            number = getattr(self, name)
+            if number is not None and number < smallest:
+                option = name.replace("_", "-")
+                kind = "a positive number" if smallest else "zero or a positive number"
+                of = " of i-PI steps" if name == "steps" else ""
+                raise UserError(f"`--{option}` must be {kind}{of}, got {number}")
+        if self.average is not None:
+            quadrature(self.average)
+        for word in self.endpoint or []:
+            if "=" not in word:
+                raise UserError(f"--endpoint must be ADDRESS=AVERAGE such as driver-aug=2i, got {word!r}")
+            quadrature(word.rpartition("=")[2])
 
 
 @dataclass(frozen=True)
@@ -109,8 +170,6 @@ def prepare(source: Source, output: Path, changes: Changes, lock: bool = True) -
         text = xml.with_stride(text, changes.stride, source.path)
     if changes.seed is not None:
         text = xml.with_seed(text, changes.seed)
-    if (monitor := monitor_settings(settings, source.path)) is not None:
-        text, settings["endpoints"] = with_monitor(text, settings["endpoints"], monitor, source.path)
     start = _start(source, text, changes, checked)
     _check_not_wrapped(source, text, start, checked)
     if isinstance(start, Path):  # to be copied into the run folder, whatever place the input names
@@ -270,11 +329,6 @@ def changed_settings(settings: dict[str, Any], changes: Changes) -> dict[str, An
             changed["modules"] = str(modules)
     if changes.endpoint is not None:
         changed["endpoints"] = _with_averages(changed.get("endpoints") or [], changes.endpoint)
-    if changes.monitor is not None:
-        given = {"average": changes.monitor, "stride": changes.monitor_stride, "tolerance": changes.tolerance}
-        changed["monitor"] = {key: value for key, value in given.items() if value is not None}
-    elif changes.monitor_stride is not None or changes.tolerance is not None:
-        raise UserError("--monitor-stride and --tolerance belong to --monitor AVERAGE")
     if changes.average is not None:
         endpoints = changed.get("endpoints") or []
         if not isinstance(endpoints, list) or not all(isinstance(e, dict) for e in endpoints):

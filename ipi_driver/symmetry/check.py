@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+
 from ipi_driver.errors import UserError
 from ipi_driver.ipi_files.structures import DataSet
 from ipi_driver.potentials.base import Potential
@@ -21,6 +23,7 @@ from ipi_driver.symmetry.degrees import (
     shared_force,
 )
 from ipi_driver.symmetry.errors import AverageError, symmetry_errors, time_averages
+from ipi_driver.symmetry.orientation import PerturbedFreeEnergy, is_molecule, orientational_free_energy
 from ipi_driver.symmetry.outer_step import StrideTable, correction_series, require_snapshots, stride_table
 from ipi_driver.symmetry.recommend import Recommendation, recommend
 
@@ -32,6 +35,7 @@ Stage = Callable[[str, int], Progress]
 _DEGREES = (6, 5, 4, 3)
 _DEGREE_SECONDS = 30.0
 _DEGREE_STRUCTURES = 3
+_ORIENTATIONS = (8, 16, 6)
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,8 @@ class CheckSettings:
         As in `RotationalAverage`.
     time_step
         Inner step of multiple time stepping, fs.
+    temperature
+        Of the orientational free energy of isolated molecules, K.
     """
 
     averages: tuple[Quadrature, ...] = field(default_factory=lambda: quadratures(DEFAULT_AVERAGES))
@@ -59,6 +65,7 @@ class CheckSettings:
     seed: int = 0
     rotation_batch: int | None = None
     time_step: float = 0.5
+    temperature: float = 300.0
 
 
 @dataclass(frozen=True)
@@ -83,6 +90,8 @@ class CheckResult:
         For the trajectory, if there is one and averaging is of use.
     has_trajectory
         Whether there is one.
+    orientation
+        Orientational free energy by perturbation, of data sets of one isolated molecule.
     """
 
     model: str
@@ -94,6 +103,7 @@ class CheckResult:
     recommendation: Recommendation
     stride: StrideTable | None
     has_trajectory: bool = False
+    orientation: dict[str, PerturbedFreeEnergy] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return f"CheckResult({self.model}: {self.recommendation.text})"
@@ -188,6 +198,12 @@ def run_check(
         recommendation=recommendation,
         stride=stride,
         has_trajectory=trajectory is not None,
+        orientation={
+            name: found
+            for name, data in sets.items()
+            if (found := _orientation(potential, data, settings, _per_rotation(timings[name], grids), stage))
+            is not None
+        },
     )
 
 
@@ -234,6 +250,21 @@ def _decompose(
     progress = stage(f"{data.name}: degrees up to {degree}", total)
     return mean_decomposition(
         [decompose(potential, s, degree, settings.rotation_batch, progress) for s in chosen]
+    )
+
+
+def _orientation(
+    potential: Potential, data: DataSet, settings: CheckSettings, per_rotation: float, stage: Stage
+) -> PerturbedFreeEnergy | None:
+    """Of as many snapshots of an isolated molecule as the time allows; None of other structures."""
+    n_rotations = int(np.prod(_ORIENTATIONS))
+    most = int(_DEGREE_SECONDS / max(per_rotation * n_rotations, 1e-9))
+    chosen = data.sample(max(2, min(most, len(data.structures)))).structures
+    if most < 2 or len(chosen) < 2 or not all(is_molecule(structure) for structure in chosen):
+        return None
+    progress = stage(f"{data.name}: orientational free energy", n_rotations * len(chosen))
+    return orientational_free_energy(
+        potential, chosen, settings.temperature, None, _ORIENTATIONS, settings.rotation_batch, progress
     )
 
 

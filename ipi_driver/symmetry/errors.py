@@ -49,6 +49,8 @@ class AverageError:
         Counts.
     energy_mae, energy_max, energy_mae_per_atom
         eV.
+    energy_mae_centred
+        eV, of the differences less their mean over structures, which shifts all energies alike; NaN of one.
     force_mae, force_max
         eV/Å.
     torque
@@ -78,6 +80,7 @@ class AverageError:
     heating: float
     seconds: float
     is_reference: bool
+    energy_mae_centred: float = float("nan")
 
 
 def symmetry_errors(
@@ -115,7 +118,9 @@ def _row(
     is_reference: bool,
     masses: Sequence[FloatArray] | None,
 ) -> AverageError:
-    energy = np.array([abs(a.energy - r.energy) for a, r in pairs])
+    differences = np.array([a.energy - r.energy for a, r in pairs])
+    energy = np.abs(differences)
+    centred = np.abs(differences - differences.mean()).mean() if len(pairs) > 1 else np.nan
     n_atoms = np.array([max(s.n_atoms, 1) for s in structures])
     forces = np.concatenate([np.abs(a.forces - r.forces).ravel() for a, r in pairs])
     torques = [float(np.linalg.norm(a.net_torque)) for a, _ in pairs if a.net_torque is not None]
@@ -145,6 +150,7 @@ def _row(
         heating=float(np.concatenate(powers).mean()),
         seconds=float("nan"),
         is_reference=is_reference,
+        energy_mae_centred=float(centred),
     )
 
 

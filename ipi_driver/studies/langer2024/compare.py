@@ -1,30 +1,35 @@
 """Runs of one liquid beside each other: whether raw, averaged and random forces give the same.
 
-The points of a curve are not independent: slow modes move many of them together, and a few blocks give errors that are
-themselves uncertain. In runs of the same thing with three smooth modes and four to eight blocks the share of points
-within two standard errors falls below 90 % in a quarter of the pairs. Whole curves are judged by the mean square of
-their differences in standard errors, beside what it would be for runs of the same liquid with the covariance and the
-number of the blocks of these (a parametric bootstrap: the blocks of both runs are drawn from normal distributions with
-a common mean, and means and errors are taken from them as from those of the runs). Of n pairs of runs the least likely
-counts, times n (Bonferroni). Few blocks have few modes, so that of curves whose points are independent hardly any
-difference is called one: the share is said beside it. Runs of one liquid have one correlation time: where the blocks
-of a run are shorter than those of the other, as in a run too short to show a slow mode, they are merged until they are
-as long, or four are left.
+Whole curves and maps are judged by dealing the blocks of the runs anew (`observables.comparison`): one p over all runs.
+Numbers are judged by ``sum_i (v_i - v)² / e_i² / (k - 1)``, which for k runs of the same thing follows Fisher's F with
+k - 1 degrees of freedom and as many as the errors have (Student's t for two runs of few blocks). Beside each verdict
+stands the smallest difference that would have been found in four of five cases: where that is large, agreement says
+little.
+Runs of one liquid have one correlation time: where the blocks of a run are shorter than those of the other, as in a run
+too short to show a slow mode, they are merged until they are as long, or four are left.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations, pairwise, product
+from itertools import pairwise, product
 
 import numpy as np
+from scipy.stats import f as fisher
+from scipy.stats import t as student
 
-from ipi_driver.analysis.result import Analysis, Curve, Scalar
+from ipi_driver.analysis.result import Analysis, Curve, Map, Scalar
+from ipi_driver.observables.comparison import SIGNIFICANCE, BlockComparison, compare_blocks
 from ipi_driver.observables.statistics import MINIMUM_BLOCKS
 from ipi_driver.structure import FloatArray
 from ipi_driver.studies.langer2024.published import SIGMAS
+
+_POWER = 0.84
+"""Standard deviations beyond the threshold at which four of five differences are found."""
+_MANY = 1000.0
+"""Degrees of freedom of an error whose blocks are not known."""
 
 
 @dataclass(frozen=True)
@@ -38,20 +43,23 @@ class Comparison:
     values
         ``value ± error`` by run, as numbers.
     verdict
-        In words, from the largest difference in standard errors.
+        In words.
+    detectable
+        The smallest difference that would have been found, in words; empty where there is none.
+    p
+        Probability of differences as large between runs of the same thing; NaN where it does not apply.
     """
 
     label: str
     unit: str
     values: dict[str, tuple[float, float]]
     verdict: str
+    detectable: str = ""
+    p: float = math.nan
 
-
-SIGNIFICANCE = 0.05
-"""Curves differ where chance alone makes differences as large with less than this probability."""
 
 _SCALARS = (
-    "g_OO_height", "diffusion", "relaxation", "temperature_O", "temperature_H",
+    "g_OO_height", "g_OO_coordination", "diffusion", "relaxation", "temperature_O", "temperature_H",
 )  # fmt: skip
 _CURVES = ("g_OO", "g_OH", "g_HH", "cuu_longitudinal", "cuu_transverse", "msd", "dipole_single")
 _DRIFTS = ("drift", "dissipation")
@@ -90,18 +98,43 @@ def _compare_scalar(key: str, analyses: Mapping[str, Analysis]) -> Comparison | 
     values = {n: (s.value, s.error) for n, s in known.items()}
     if len({s.label for s in known.values()}) > 1:
         # the label of a fit holds its window: another window is another quantity
-        return Comparison(
-            first.label.partition(" (")[0], first.unit, values, "fitted over different times: see the curves"
-        )
+        label, said = first.label.partition(" (")[0], "taken over different ranges: see the curves"
+        return Comparison(label, first.unit, values, said)
     sure = {name: s for name, s in known.items() if math.isfinite(s.value) and 0.0 < s.error < math.inf}
     if len(sure) < 2:
         return Comparison(first.label, first.unit, values, "not resolved: no uncertainty")
-    worst = max(abs(_sigmas(a, b)) for a, b in combinations(sure.values(), 2))
-    verdict = f"agree (at most {worst:.1f} σ apart)" if worst <= SIGMAS else f"differ by {worst:.1f} σ"
+    p, detectable = compare_numbers(list(sure.values()))
+    verdict = f"{'agree' if p >= SIGNIFICANCE else 'differ'} ({_chance(p)})"
     if len(sure) < len(known):
         unsure = [name for name in known if name not in sure]
         verdict = f"{' and '.join(sure)} {verdict}; {' and '.join(unsure)} without an uncertainty"
-    return Comparison(first.label, first.unit, values, verdict)
+    found = f"{detectable:.2g} {first.unit}".rstrip()
+    return Comparison(first.label, first.unit, values, verdict, found, p)
+
+
+def compare_numbers(scalars: Sequence[Scalar]) -> tuple[float, float]:
+    """Probability that numbers of one quantity differ as much by chance, and the smallest difference to be found.
+
+    Parameters
+    ----------
+    scalars
+        With errors; ``n_blocks`` gives the degrees of freedom of an error.
+    """
+    values, errors = (np.array([getattr(s, name) for s in scalars]) for name in ("value", "error"))
+    weights = errors**-2.0
+    mean = (weights * values).sum() / weights.sum()
+    freedom = sum(s.n_blocks - 1.0 if s.n_blocks > 1 else _MANY for s in scalars)
+    k = len(scalars)
+    chance = float(fisher.sf((weights * (values - mean) ** 2).sum() / (k - 1), k - 1, freedom))
+    # of the least certain number from the mean of the others
+    others = weights.sum() - weights
+    spread = np.sqrt(1.0 / weights + 1.0 / others).max()
+    threshold = math.sqrt((k - 1) * float(fisher.isf(SIGNIFICANCE, k - 1, freedom)))
+    return chance, float((threshold + _POWER) * spread)
+
+
+def _chance(p: float) -> str:
+    return "p < 0.001" if p < 1e-3 else f"p = {p:.2g}"
 
 
 def _sigmas(a: Scalar, b: Scalar) -> float:
@@ -113,54 +146,44 @@ def _compare_curve(key: str, analyses: Mapping[str, Analysis]) -> Comparison | N
     known = {name: a.curves[key] for name, a in analyses.items() if key in a.curves}
     if not known:
         return None
-    pairs, chances = [], []
-    for a, b in combinations(known.values(), 2):
-        pairs.append(_difference(a, _at_points_of(a, b)))
-        chances.append(chance_of_difference(a, b))
-    label = f"{next(iter(known.values())).y_label} (whole curve)"
-    chance = min(1.0, min(chances) * len(chances)) if chances and np.isfinite(chances).all() else math.nan
-    return _compare_points(label, "points", pairs, list(known), list(analyses), chance)
+    first = next(iter(known.values()))
+    label = f"{' '.join(first.y_label.split())} (whole curve)"
+    if len(known) == 1:
+        return Comparison(label, "", {}, f"only {next(iter(known))} is long enough for it")
+    found = compare_curves(list(known.values()))
+    if found is None:
+        return Comparison(label, "", {}, "not resolved: no blocks")
+    where = f"at {first.x[found.place]:.3g} {first.x_label.rpartition('/ ')[2]}"
+    between = np.where(first.x >= first.scale_from, np.nan_to_num(first.y), -np.inf)
+    top = int(np.argmax(np.where(np.isfinite(found.detectable), between, -np.inf)))
+    level = found.detectable[top]
+    text = f"{level:.2g} at the highest point ({100 * level / abs(first.y[top]):.0f} % of it)"
+    return _verdict(label, found, where, list(known), list(analyses), text)
 
 
-def chance_of_difference(a: Curve, b: Curve, draws: int = 2000, seed: int = 0) -> float:
-    """Probability that two runs of the same thing differ as much as these, over the whole curve.
+def compare_curves(curves: Sequence[Curve]) -> BlockComparison | None:
+    """Compare whole curves by their blocks, merged to the length of the longest; None where one has no blocks."""
+    longest = max(curve.block_length for curve in curves)
+    merged = [_with_blocks_of(curve, longest) for curve in curves]
+    at = [_at_points_of(merged[0], curve) for curve in merged]
+    blocks = [curve.blocks for curve in at if curve.blocks is not None]
+    if len(blocks) < len(curves):
+        return None
+    # a point without an error, such as a correlation at lag 0, is no measurement
+    valid = np.all([curve.error > 0.0 for curve in at], axis=0)
+    return compare_blocks([np.where(valid, b, np.nan) for b in blocks], [curve.correction for curve in at])
 
-    Parameters
-    ----------
-    a, b
-        The same curve of two runs, with their blocks.
-    draws, seed
-        Number of pairs of runs drawn, and the seed of their random numbers.
 
-    Returns
-    -------
-    float
-        NaN where a curve has no blocks or no point has an error.
-    """
-    a, b = _with_blocks_of(a, b.block_length), _with_blocks_of(b, a.block_length)
-    b = _at_points_of(a, b)
-    if a.blocks is None or b.blocks is None:
-        return math.nan
-    difference, error = _difference(a, b)
-    blocks = (a.blocks, b.blocks)
-    used = np.isfinite(difference) & np.isfinite(error) & (error > 0.0)
-    used &= np.all([np.isfinite(part).all(axis=0) for part in blocks], axis=0)
-    if not used.any():
-        return math.nan
-    measured = float(np.mean((difference[used] / error[used]) ** 2))
-    rng = np.random.default_rng(seed)
-    spreads = [(part[:, used] - part[:, used].mean(axis=0)) / math.sqrt(len(part) - 1) for part in blocks]
-    corrections = (a.correction, b.correction)
-    as_large = 0
-    for _ in range(draws):
-        total, variance = np.zeros(int(used.sum())), np.zeros(int(used.sum()))
-        for sign, spread, correction in zip((1.0, -1.0), spreads, corrections, strict=True):
-            n = len(spread)
-            drawn = rng.normal(size=(n, n)) @ spread
-            total += sign * correction * drawn.mean(axis=0)
-            variance += correction**2 * drawn.var(axis=0, ddof=1) / n
-        as_large += bool(np.mean(total**2 / variance) >= measured)
-    return (1 + as_large) / (1 + draws)
+def _verdict(
+    label: str, found: BlockComparison, where: str, known: list[str], runs: list[str], detectable: str
+) -> Comparison:
+    if math.isnan(found.p):
+        return Comparison(label, "", {}, "not resolved: no point has an error in all runs")
+    text = f"agree ({_chance(found.p)})" if found.same else f"differ ({_chance(found.p)}), most {where}"
+    missing = [name for name in runs if name not in known]
+    if missing:
+        text = f"{' and '.join(known)} {text}; {' and '.join(missing)} left out: too short"
+    return Comparison(label, "", {}, text, detectable, found.p)
 
 
 def _at_points_of(a: Curve, b: Curve) -> Curve:
@@ -169,88 +192,80 @@ def _at_points_of(a: Curve, b: Curve) -> Curve:
     def at(y: FloatArray) -> FloatArray:
         return np.asarray(np.interp(a.x, b.x, y, left=np.nan, right=np.nan))
 
+    if len(a.x) == len(b.x) and np.allclose(a.x, b.x):
+        return b
     blocks = None if b.blocks is None else np.array([at(block) for block in b.blocks])
     return replace(b, x=a.x, y=at(b.y), error=at(b.error), blocks=blocks)
-
-
-def _difference(a: Curve, b: Curve) -> tuple[FloatArray, FloatArray]:
-    """Difference a - b at the same points, and its error."""
-    return a.y - b.y, np.hypot(a.error, b.error)
 
 
 def _with_blocks_of(curve: Curve, length: float) -> Curve:
     """The curve with its blocks merged until they are ``length`` ps long, or `MINIMUM_BLOCKS` are left."""
     if curve.blocks is None or not length > curve.block_length:
         return curve
-    n = len(curve.blocks)
-    merged = min(math.ceil(length / curve.block_length - 1e-9), n // MINIMUM_BLOCKS)
-    if merged < 2:
-        return curve
+    blocks, merged = merged_blocks(curve.blocks, curve.block_length, length)
+    return replace(curve, blocks=blocks, block_length=merged * curve.block_length)
+
+
+def merged_blocks(blocks: FloatArray, own: float, length: float) -> tuple[FloatArray, int]:
+    """Means of neighbouring blocks, of so many that they are as long as ``length`` (four are left), and how many."""
+    n = len(blocks)
+    merged = max(1, min(math.ceil(length / own - 1e-9), n // MINIMUM_BLOCKS)) if length > own else 1
     kept = n // merged
-    blocks = curve.blocks[: kept * merged].reshape(kept, merged, -1).mean(axis=1)
-    error = curve.correction * blocks.std(axis=0, ddof=1) / math.sqrt(kept)
-    # a point without an error, such as a correlation at lag 0, still has none
-    error = np.where(curve.error > 0.0, error, curve.error)
-    return replace(curve, error=error, blocks=blocks, block_length=merged * curve.block_length)
+    return blocks[: kept * merged].reshape(kept, merged, *blocks.shape[1:]).mean(axis=1), merged
 
 
 def _compare_map(key: str, analyses: Mapping[str, Analysis]) -> Comparison | None:
     known = {name: a.maps[key] for name, a in analyses.items() if key in a.maps}
     if not known or len({m.values.shape for m in known.values()}) > 1:
         return None
-    pairs = [(a.values - b.values, np.hypot(a.error, b.error)) for a, b in combinations(known.values(), 2)]
-    return _compare_points(f"{_MAPS[key]} (whole map)", "cells", pairs, list(known), list(analyses))
-
-
-def _compare_points(
-    label: str,
-    kind: str,
-    pairs: list[tuple[FloatArray, FloatArray]],
-    known: list[str],
-    runs: list[str],
-    chance: float = math.nan,
-) -> Comparison | None:
-    """From the differences of every two runs and their errors; NaN where one of them is undefined.
-
-    ``chance`` is the probability of the differences, where the covariance of the points is known.
-    """
+    label = f"{_MAPS[key]} (whole map)"
     if len(known) == 1:
-        return Comparison(label, "", {}, f"only {known[0]} is long enough for it")
-    within, total = 0, 0
-    for difference, error in pairs:
-        used = np.isfinite(difference) & np.isfinite(error) & (error > 0.0)
-        within += int((np.abs(difference)[used] <= SIGMAS * error[used]).sum())
-        total += int(used.sum())
-    if not total:
+        return Comparison(label, "", {}, f"only {next(iter(known))} is long enough for it")
+    found = compare_maps(list(known.values()))
+    if found is None:
+        return Comparison(label, "", {}, "not resolved: no blocks")
+    first = next(iter(known.values()))
+    i, j = np.unravel_index(found.place, first.values.shape)
+    where = f"at cos θ = {first.x[i]:.2g}, φ = {first.y[j]:.2g}"
+    # of a density about 1 a difference is one of the free energy, in kT
+    level = np.nanmedian(found.detectable) if np.isfinite(found.detectable).any() else math.nan
+    return _verdict(label, found, where, list(known), list(analyses), f"{level:.2g} kT in one cell")
+
+
+def compare_maps(maps: Sequence[Map]) -> BlockComparison | None:
+    """Compare whole maps by the densities of their blocks, as `compare_curves`; None where one has no blocks."""
+    longest = max(m.block_length for m in maps)
+    parts = [merged_blocks(m.blocks, m.block_length, longest)[0] for m in maps if m.blocks is not None]
+    if len(parts) < len(maps):
         return None
-    share = within / total
-    # 95 % of independent normal points lie within two standard errors; neighbouring points are not independent
-    same = share >= 0.9 if math.isnan(chance) else chance >= SIGNIFICANCE
-    verdict = "agree" if same else "differ"
-    missing = [name for name in runs if name not in known]
-    if missing:
-        verdict = f"{' and '.join(known)} {verdict}"
-    text = f"{verdict}: {100 * share:.0f} % of the {kind} within {SIGMAS:.0f} σ"
-    if not math.isnan(chance):
-        text += f", p = {chance:.2g}" if chance >= 0.01 else ", p < 0.01"
-    if missing:
-        text += f"; {' and '.join(missing)} left out: too short"
-    return Comparison(label, "", {}, text)
+    return compare_blocks([part.reshape(len(part), -1) for part in parts], [m.correction for m in maps])
 
 
 def _order_of_drifts(drifts: Mapping[str, Scalar], ranks: Mapping[str, int]) -> Comparison:
     """Whether every run drifts less than those of the next rank."""
     values = {name: (s.value, s.error) for name, s in drifts.items()}
     first = next(iter(drifts.values()))
-    verdicts = []
+    verdicts, spreads = [], []
     for low, high in pairwise(sorted({ranks[name] for name in drifts})):
         for lower, higher in product(*([n for n in drifts if ranks[n] == rank] for rank in (low, high))):
-            sigmas = _sigmas(drifts[lower], drifts[higher])
-            if sigmas > SIGMAS:
+            a, b = drifts[lower], drifts[higher]
+            sigmas, threshold = _sigmas(a, b), _two_sided(a, b)
+            spreads.append((threshold + _POWER) * math.hypot(a.error, b.error))
+            if sigmas > threshold:
                 verdict = f"{lower} < {higher}"
-            elif sigmas < -SIGMAS:
+            elif sigmas < -threshold:
                 verdict = f"not {lower} < {higher}"
             else:
                 verdict = f"{lower} and {higher} not resolved"
             verdicts.append(f"{verdict} ({abs(sigmas):.1f} σ)")
-    return Comparison(first.label, first.unit, values, "; ".join(verdicts) or "no order expected")
+    text = f"{max(spreads):.2g} {first.unit}" if spreads and math.isfinite(max(spreads)) else ""
+    return Comparison(first.label, first.unit, values, "; ".join(verdicts) or "no order expected", text)
+
+
+def _two_sided(a: Scalar, b: Scalar) -> float:
+    """Standard errors beyond which two numbers differ: Student's t at 5 % for few blocks, `SIGMAS` where not known."""
+    if a.n_blocks < 2 or b.n_blocks < 2:
+        return SIGMAS
+    variances = np.array([a.error**2, b.error**2])
+    freedom = variances.sum() ** 2 / (variances**2 / (np.array([a.n_blocks, b.n_blocks]) - 1.0)).sum()
+    return float(student.isf(SIGNIFICANCE / 2.0, freedom))

@@ -134,6 +134,10 @@ def parts_of(
         Part("ice-2i", "ice", "ice", "2i", None, cells, 36 * ice),
         part("gas-nve-raw", "gas", "gas-nve", "none", 200_000 * longer, _GAS + _STEP),
         part("gas-nve-2i", "gas", "gas-nve", "2i", 20_000 * longer, gas_2i + _STEP),
+        # the averaged energy is evaluated at every second step, for the spectra
+        part(
+            "gas-nve-spectrum", "gas", "gas-nve-spectrum", None, 40_000 * longer, _GAS + _STEP + 0.5 * gas_2i
+        ),
         part("gas-nvt-raw", "gas", "gas-nvt", "none", 10_000 * longer, 10 * (_GAS + _STEP)),
         part("gas-nvt-2i", "gas", "gas-nvt", "2i", 5_000 * longer, 10 * (_GAS + _STEP) + gas_2i),
         # the correction of every outer step in one random frame

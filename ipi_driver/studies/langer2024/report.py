@@ -20,7 +20,7 @@ from ipi_driver.studies.langer2024.plan import Part
 from ipi_driver.studies.langer2024.published import figure_remarks, published_rows, remarks
 from ipi_driver.studies.langer2024.runner import Runs
 from ipi_driver.studies.langer2024.stability import Stability, longest_bond
-from ipi_driver.studies.langer2024.symmetry import symmetry_errors, symmetry_section
+from ipi_driver.studies.langer2024.symmetry import card_errors, symmetry_errors, symmetry_section
 from ipi_driver.studies.langer2024.tables import (
     Reproduction,
     comparison_table,
@@ -36,6 +36,7 @@ Start = Callable[[str, int], Callable[[int], None]]
 _ORDER = (
     "gas-nve-raw",
     "gas-nve-2i",
+    "gas-nve-spectrum",
     "gas-nvt-raw",
     "gas-nvt-2i",
     "gas-nvt-random",
@@ -51,6 +52,8 @@ _COMPARISON_SAID = (
     "below 0.05 the curves differ. The slope of the conserved quantity is lost in its random walk for long; what its "
     "fluctuations imply follows from the fluctuation theorem and needs shorter runs."
 )
+_BANDWIDTH = 0.1
+"""Of the published kernel estimates: Å for pair correlations, 1 and rad for maps of orientations."""
 _LIQUID_SKIP = 0.5
 """ps left out at the start of the liquid, which begins from an equilibrated box of another model; shortened with
 the run by ``--fraction``."""
@@ -93,7 +96,7 @@ def write_reproduction(
         runs.notes.append(f"symmetry errors left out: {error}")
     runs.notes += longer_than_planned(runs, parts)
     stability = _stability(runs, parts, analyses, start)
-    rows = published_rows(analyses, check)
+    rows = published_rows(analyses, check, card_errors(runs.settings.model))
     ordered = {name: analyses[name] for name in (*_ORDER, *beside) if name in analyses}
     comparisons = compare_runs({name: a for name, a in ordered.items() if a.kind == "liquid"})
     result = Reproduction(rows, comparisons, stability, folder / "report.html")
@@ -153,7 +156,8 @@ def _without_place(analysis: Analysis, place: str) -> None:
 
 
 def _options(runs: Runs, system: str) -> Options:
-    options = Options(longest_lag=2.0 if runs.settings.scale == "small" else 10.0)
+    longest = 2.0 if runs.settings.scale == "small" else 10.0
+    options = Options(longest_lag=longest, bandwidth=_BANDWIDTH, map_bandwidth=_BANDWIDTH)
     return replace(options, skip=_LIQUID_SKIP * runs.settings.fraction) if system == "liquid" else options
 
 
@@ -167,6 +171,8 @@ def _analyse(runs: Runs, parts: Sequence[Part], start: Start) -> dict[str, Analy
             chosen = replace(
                 chosen, model=load_potential(runs.settings.model), averages=quadratures(_TORQUE_AVERAGES)
             )
+        if part.name == "gas-nvt-2i":  # the orientational free energy by perturbation
+            chosen = replace(chosen, model=load_potential(runs.settings.model), averages=())
         try:
             (found[part.name],) = analyse_folders([runs.folder(part)], chosen, start)
         except UserError as error:  # too short with a small --fraction: the others are reported

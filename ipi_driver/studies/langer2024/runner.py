@@ -18,6 +18,9 @@ from ipi_driver.runs.sets import is_begun, is_finished
 from ipi_driver.shipped import shipped_folder
 from ipi_driver.studies.langer2024.plan import Part, Settings, cells_folder, shipped_cells
 
+_SEEDS = {"liquid-2i": 1, "liquid-random": 2}
+"""Added to the seed: runs of one liquid that are compared have random numbers of their own."""
+
 _PATIENCE = 60.0
 """Seconds that an interrupted run has to write its RESTART."""
 
@@ -91,7 +94,7 @@ class Runs:
             command += ["--structures", str(cells_folder(self.output, part))]
         if begun:
             return [*command, "--resume"]
-        command += ["--model", self._model(), "--seed", str(self.settings.seed)]
+        command += ["--model", self._model(), "--seed", str(self.settings.seed + _SEEDS.get(part.name, 0))]
         if part.average is not None:
             command += ["--average", part.average]
         if part.stride is not None:

@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from ipi_driver.potentials import load_potential, load_precise
 from ipi_driver.report.check_figures import write_figures
 from ipi_driver.report.check_tables import write_check
 from ipi_driver.report.page import figure_html, table_html
+from ipi_driver.shipped import shipped_folder
 from ipi_driver.structure import Structure
 from ipi_driver.studies.langer2024.plan import Part
 from ipi_driver.studies.langer2024.runner import Runs
@@ -50,8 +52,33 @@ def symmetry_errors(runs: Runs, parts: Sequence[Part], folder: Path, start: Star
     return {
         f"{row['data_set']}:{row['average']}:{key}": 1e3 * row[key]
         for row in errors
-        for key in ("energy_mae", "force_mae")
+        for key in ("energy_mae", "energy_mae_centred", "force_mae")
+        if row.get(key) is not None
     }
+
+
+def card_errors(model: str) -> dict[str, float]:
+    """Errors of a model on its test set in meV and meV/Å, from the evaluation in its folder; empty without one.
+
+    Those of energies are per structure, the mean difference taken out, as published.
+    """
+    folder = Path(model) if Path(model).exists() else shipped_folder("models") / model
+    path = folder / "evaluation.json"
+    if not path.is_file():
+        return {}
+    content = json.loads(path.read_text())
+    raw: dict[str, Any] = next(
+        (row for row in content.get("averages", []) if row.get("average") == "none"), {}
+    )
+    names = {
+        "shifted_energy_mae": "energy_mae",
+        "shifted_energy_rmse": "energy_rmse",
+        "force_mae": "force_mae",
+        "force_rmse": "force_rmse",
+        "symmetry_energy_mae": "symmetry_energy_mae",
+        "symmetry_force_mae": "symmetry_force_mae",
+    }
+    return {name: 1e3 * raw[key] for key, name in names.items() if isinstance(raw.get(key), float)}
 
 
 def data_sets(runs: Runs, parts: Sequence[Part]) -> list[DataSet]:

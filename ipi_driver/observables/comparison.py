@@ -1,0 +1,165 @@
+"""Whether functions measured in several runs are the same, from the blocks behind their averages.
+
+If k runs are of the same system, their blocks of equal length are exchangeable: which block belongs to which run is
+chance. Of every point of the function ``F = [sum_i n_i (y_i - y)² / (k - 1)] / s²`` compares the differences of the
+means y_i of the runs with the variance s² of the blocks within runs. Two statistics are looked at, the mean of F over
+the points, which sees that a curve lies elsewhere as a whole, and its maximum, which sees a local difference. The
+blocks are dealt anew to the runs many times; the share of these in which the less likely of the two statistics is as
+unlikely as measured is p (Westfall and Young, Resampling-Based Multiple Testing, Wiley 1993). It needs no model of how
+the points are correlated, and holds for one pair as for many runs: nothing is multiplied.
+
+The smallest difference that could have been detected is the one of one run from all others, at one point, that the
+maximum statistic finds in four of five cases at p < 0.05: ``(sqrt(F_95 (k - 1)) + 0.84) s / sqrt(n_i (1 - n_i / N))``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ipi_driver.structure import FloatArray, IntArray
+
+SIGNIFICANCE = 0.05
+_DRAWS = 1999
+_POWER = 0.84
+"""Standard deviations above the threshold at which four of five differences are found."""
+
+
+@dataclass(frozen=True, eq=False)
+class BlockComparison:
+    """How likely the differences of several runs are for runs of the same thing.
+
+    Attributes
+    ----------
+    p
+        Probability of differences as large; NaN where a run has fewer than two blocks or no point has a variance.
+    p_whole, p_local
+        Of the mean and of the maximum over the points alone.
+    place
+        Index of the point where the runs differ most, in their standard errors.
+    detectable
+        (n_points,) smallest difference of one run from the others that is found in four of five cases; NaN where a
+        point has no variance.
+    """
+
+    p: float
+    p_whole: float
+    p_local: float
+    place: int
+    detectable: FloatArray
+
+    @property
+    def same(self) -> bool:
+        """Whether chance alone makes differences as large often enough."""
+        return not self.p < SIGNIFICANCE
+
+
+def compare_blocks(
+    runs: Sequence[FloatArray], corrections: Sequence[float] | None = None, draws: int = _DRAWS, seed: int = 0
+) -> BlockComparison:
+    """Compare runs point by point and as a whole.
+
+    Parameters
+    ----------
+    runs
+        (n_blocks, n_points) each, at least two; points that are not finite in all blocks are left out.
+    corrections
+        Factors by which the errors of the runs are larger than their blocks say, for correlation left between them.
+    draws, seed
+        Assignments of blocks to runs drawn, and the seed of their random numbers.
+    """
+    n_points = runs[0].shape[1]
+    blocks = np.concatenate([np.asarray(run, dtype=np.float64) for run in runs])
+    sizes = np.array([len(run) for run in runs])
+    used = np.isfinite(blocks).all(axis=0)
+    scale = np.abs(blocks[:, used]).max(axis=0, initial=0.0)
+    used[used] = blocks[:, used].std(axis=0) > 1e-12 * scale
+    nothing = np.full(n_points, np.nan)
+    if not used.any() or (sizes < 2).any():
+        return BlockComparison(np.nan, np.nan, np.nan, 0, nothing)
+    values = blocks[:, used] - blocks[:, used].mean(axis=0)
+    rng = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(len(runs)), sizes)
+    measured, within = _ratios(values, labels[None], sizes)
+    larger = 1.0 if corrections is None else float(np.sum(sizes * np.square(corrections)) / sizes.sum())
+    measured /= larger  # correlation left between blocks makes their means differ more than dealt ones
+    dealt, _ = _ratios(values, rng.permuted(np.tile(labels, (draws, 1)), axis=1), sizes)
+    ratios = np.concatenate([measured, dealt])
+    statistics = np.array([ratios.mean(axis=1), ratios.max(axis=1)])
+    chances = np.array([_chances(s) for s in statistics])
+    least = chances.min(axis=0)
+    p = float((least <= least[0] * (1.0 + 1e-9)).mean())
+    threshold = np.sqrt(np.quantile(statistics[1], 1.0 - SIGNIFICANCE) * (len(runs) - 1)) + _POWER
+    spread = np.sqrt(within[0] * larger) / np.sqrt((sizes * (1.0 - sizes / sizes.sum())).min())
+    detectable = nothing.copy()
+    detectable[used] = threshold * spread
+    place = int(np.flatnonzero(used)[np.argmax(measured[0])])
+    return BlockComparison(p, float(chances[0, 0]), float(chances[1, 0]), place, detectable)
+
+
+def compare_with_reference(
+    blocks: FloatArray,
+    reference: FloatArray,
+    uncertainty: float = 0.0,
+    correction: float = 1.0,
+    draws: int = _DRAWS,
+    seed: int = 0,
+) -> BlockComparison:
+    """Compare one run with a given function, by changing the signs of the deviations of its blocks at random.
+
+    Parameters
+    ----------
+    blocks
+        (n_blocks, n_points).
+    reference
+        (n_points,) NaN where it is not given.
+    uncertainty
+        Of the reference, the same for all its points; deviations are reduced by it.
+    correction
+        As for `compare_blocks`.
+    """
+    deviations = np.asarray(blocks, dtype=np.float64) - reference
+    n, n_points = deviations.shape
+    nothing = np.full(n_points, np.nan)
+    used: NDArray[np.bool_] = np.asarray(np.isfinite(deviations).all(axis=0))
+    used[used] = deviations[:, used].std(axis=0) > 0.0
+    if n < 2 or not used.any():
+        return BlockComparison(np.nan, np.nan, np.nan, 0, nothing)
+    values = deviations[:, used]
+    mean = values.mean(axis=0)
+    values = values - mean + np.sign(mean) * np.maximum(np.abs(mean) - uncertainty, 0.0)
+    rng = np.random.default_rng(seed)
+    signs = np.concatenate([np.ones((1, n)), rng.choice([-1.0, 1.0], size=(draws, n))])
+    means = signs @ values / n
+    variances = ((values**2).mean(axis=0) - means**2) * n / (n - 1)
+    f = n * means**2 / np.maximum(variances, 1e-300)
+    f[0] /= correction**2
+    statistics = np.array([f.mean(axis=1), f.max(axis=1)])
+    chances = np.array([_chances(s) for s in statistics])
+    least = chances.min(axis=0)
+    p = float((least <= least[0] * (1.0 + 1e-9)).mean())
+    detectable = nothing.copy()
+    threshold = np.sqrt(np.quantile(statistics[1], 1.0 - SIGNIFICANCE)) + _POWER
+    detectable[used] = threshold * correction * np.sqrt(variances[0] / n) + uncertainty
+    place = int(np.flatnonzero(used)[np.argmax(f[0])])
+    return BlockComparison(p, float(chances[0, 0]), float(chances[1, 0]), place, detectable)
+
+
+def _ratios(values: FloatArray, labels: IntArray, sizes: IntArray) -> tuple[FloatArray, FloatArray]:
+    """F of every assignment of blocks to runs and every point, (n_draws, n_points), and the variance within runs."""
+    n, k = len(values), len(sizes)
+    between = np.zeros((len(labels), values.shape[1]))
+    for run, size in enumerate(sizes):
+        means = (labels == run).astype(np.float64) @ values / size
+        between += size * means**2  # of values whose mean is zero
+    within = np.maximum((values**2).sum(axis=0) - between, 1e-300) / (n - k)
+    return between / (k - 1) / within, within
+
+
+def _chances(statistic: FloatArray) -> FloatArray:
+    """(n,) share of all draws in which a statistic is at least as large."""
+    ordered = np.sort(statistic)
+    return np.asarray(1.0 - np.searchsorted(ordered, statistic * (1.0 - 1e-9), side="left") / len(ordered))

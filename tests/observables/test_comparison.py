@@ -1,0 +1,83 @@
+"""Comparison of runs by dealing their blocks: false alarms, power, and the smallest difference that is detected."""
+
+import numpy as np
+import pytest
+from scipy.stats import f as fisher
+
+from ipi_driver.observables.comparison import compare_blocks, compare_with_reference
+
+
+def curves(rng: np.random.Generator, n_blocks: int, n_points: int = 60) -> np.ndarray:
+    """Blocks of a curve: noise of its own at each point, and three smooth modes that many points share."""
+    x = np.linspace(0.0, 1.0, n_points)
+    modes = np.array([np.exp(-x), x * np.exp(-2.0 * x), 0.5 * np.sin(6.0 * x)])
+    return rng.normal(size=(n_blocks, 3)) @ modes + 0.5 * rng.normal(size=(n_blocks, n_points))
+
+
+@pytest.mark.parametrize("sizes", [(4, 8), (10, 10, 10), (6, 6, 6, 12, 12)])
+def test_runs_of_the_same_thing_differ_in_one_of_twenty(sizes: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(5)
+    found = [compare_blocks([curves(rng, n) for n in sizes], draws=299, seed=k).p for k in range(400)]
+    # 20 expected of 400, with a standard deviation of 4.4
+    assert 8 <= np.sum(np.array(found) < 0.05) <= 34
+    assert np.mean(np.array(found) < 0.5) == pytest.approx(0.5, abs=0.08)
+
+
+def test_one_point_is_the_analysis_of_variance() -> None:
+    """Of one normal number the dealing has the p of Fisher's F."""
+    rng = np.random.default_rng(1)
+    runs = [rng.normal(size=(n, 1)) + 0.3 * n for n in (7, 8, 9)]
+    n, mean = 24, np.concatenate(runs).mean()
+    between = sum(len(r) * (r.mean() - mean) ** 2 for r in runs) / 2
+    within = sum(((r - r.mean()) ** 2).sum() for r in runs) / (n - 3)
+    found = compare_blocks(runs, draws=9999)
+    assert found.p == pytest.approx(fisher.sf(between / within, 2, n - 3), abs=0.015)
+
+
+def test_the_smallest_detectable_difference_is_detected_in_four_of_five() -> None:
+    rng = np.random.default_rng(3)
+    sizes, place = (12, 12, 12), 17
+    expected = np.median(
+        [compare_blocks([curves(rng, n) for n in sizes], draws=299).detectable[place] for _ in range(20)]
+    )
+    hits, local = [], []
+    for k in range(150):
+        runs = [curves(rng, n) for n in sizes]
+        runs[1][:, place] += expected
+        found = compare_blocks(runs, draws=299, seed=k)
+        hits.append(not found.same)
+        local.append(found.p_local < 0.05)
+    assert np.mean(local) == pytest.approx(0.8, abs=0.13)
+    assert np.mean(hits) > 0.6  # with two statistics a little less
+
+
+def test_correlation_left_between_blocks_is_corrected() -> None:
+    rng = np.random.default_rng(4)
+    runs = [curves(rng, 10) for _ in range(2)]
+    runs[0] += 0.6
+    plain, corrected = compare_blocks(runs), compare_blocks(runs, (1.4, 1.4))
+    assert corrected.p > plain.p
+    np.testing.assert_allclose(corrected.detectable, 1.4 * plain.detectable, rtol=2e-3)
+
+
+def test_a_reference_is_met_or_not() -> None:
+    rng = np.random.default_rng(6)
+    found = [compare_with_reference(curves(rng, 10), np.zeros(60), draws=299, seed=k).p for k in range(300)]
+    assert 4 <= np.sum(np.array(found) < 0.05) <= 28
+    shifted = np.zeros(60)
+    shifted[20] = 2.0
+    far = compare_with_reference(curves(rng, 12), shifted)
+    assert far.p < 0.05
+    assert far.place == 20
+    assert compare_with_reference(curves(rng, 12), shifted, uncertainty=2.0).p > 0.05
+
+
+def test_what_cannot_be_compared_is_nan() -> None:
+    constant = np.ones((5, 4))
+    assert np.isnan(compare_blocks([constant, constant]).p)
+    assert np.isnan(compare_blocks([np.ones((1, 4)), constant]).p)
+    holes = np.random.default_rng(0).normal(size=(2, 5, 4))
+    holes[0, 2, 1] = np.nan
+    found = compare_blocks(list(holes))
+    assert np.isnan(found.detectable[1])
+    assert np.isfinite(found.p)
