@@ -14,8 +14,8 @@ from ipi_driver.shipped import shipped_names
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from ipi_driver.runs.changes import Changes
     from ipi_driver.runs.execute import Outcome
-    from ipi_driver.runs.prepare import Changes
     from ipi_driver.runs.sets import RunSet
 
 EPILOG = """\
@@ -171,10 +171,10 @@ def _watch(text: str) -> str | dict[str, float | str]:
 def main(args: argparse.Namespace) -> int:
     """Prepare, run, summarise."""
     from ipi_driver.errors import UserError
+    from ipi_driver.runs.changes import Changes
     from ipi_driver.runs.console import lenient_console
     from ipi_driver.runs.execute import run_simulation
     from ipi_driver.runs.folder import INPUT
-    from ipi_driver.runs.prepare import Changes
     from ipi_driver.runs.sets import find_set
 
     console = lenient_console(sys.stderr)

@@ -80,10 +80,11 @@ def run_options(parser: argparse.ArgumentParser, args: argparse.Namespace) -> li
 
 def main(args: argparse.Namespace) -> int:
     """Plan the members, write the farm, submit or run it."""
+    from ipi_driver.runs.changes import Changes
     from ipi_driver.runs.farm import members_of, parse_seeds, read_cluster, submit_farm, write_farm
     from ipi_driver.runs.local_farm import run_here
     from ipi_driver.runs.origin import given_name
-    from ipi_driver.runs.prepare import Changes, find_source
+    from ipi_driver.runs.prepare import find_source
 
     for name, remedy in (("seed", "--seeds"), ("resume", "the same command again"), ("structures", "run")):
         if getattr(args, name):

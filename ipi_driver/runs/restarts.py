@@ -20,10 +20,10 @@ from ipi_driver.errors import UserError
 from ipi_driver.ipi_files import edit as xml
 from ipi_driver.ipi_files.template import read_template
 from ipi_driver.ipi_files.units import BOHR
+from ipi_driver.runs.changes import Changes
 from ipi_driver.runs.ending import RunFailed
 from ipi_driver.runs.events import add_event
 from ipi_driver.runs.folder import CONTINUE, INPUT, checkpoint_steps, checkpoints, unused_name
-from ipi_driver.runs.prepare import Changes
 from ipi_driver.runs.resume import go_on
 
 DEFAULT = 3

@@ -11,6 +11,7 @@ from typing import BinaryIO
 from ipi_driver.client.settings import ServeSettings, read_yaml
 from ipi_driver.errors import UserError
 from ipi_driver.ipi_files import edit as xml
+from ipi_driver.runs.changes import Changes, changed_settings, check_settings, write_settings
 from ipi_driver.runs.folder import (
     CONTINUE,
     INPUT,
@@ -28,14 +29,7 @@ from ipi_driver.runs.folder import (
 )
 from ipi_driver.runs.gaps import gaps
 from ipi_driver.runs.lock import locked
-from ipi_driver.runs.prepare import (
-    Changes,
-    Source,
-    changed_settings,
-    check_settings,
-    prepare,
-    write_settings,
-)
+from ipi_driver.runs.prepare import Source, prepare
 from ipi_driver.runs.sockets import with_free_ports
 from ipi_driver.whole_file import write_whole
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from rich.console import Console
 
 from ipi_driver.errors import UserError
+from ipi_driver.runs.changes import Changes
 from ipi_driver.runs.execute import Interrupted, Outcome, caught_signals, run_simulation
 from ipi_driver.runs.folder import INPUT
-from ipi_driver.runs.prepare import Changes
 from ipi_driver.runs.restarts import DEFAULT
 from ipi_driver.runs.sets import RunSet, is_begun, open_set, prepare_cell
 

@@ -10,17 +10,11 @@ from typing import Any
 from ipi_driver.client.settings import read_yaml
 from ipi_driver.errors import UserError
 from ipi_driver.ipi_files import edit as xml
+from ipi_driver.runs.changes import Changes, changed_settings, check_settings
 from ipi_driver.runs.ending import has_converged
 from ipi_driver.runs.folder import INPUT, SETTINGS, checkpoints, is_starting
 from ipi_driver.runs.origin import check_origin
-from ipi_driver.runs.prepare import (
-    Changes,
-    Source,
-    changed_settings,
-    check_settings,
-    find_source,
-    prepare,
-)
+from ipi_driver.runs.prepare import Source, find_source, prepare
 from ipi_driver.runs.resume import RESUMABLE, prepare_resume
 from ipi_driver.shipped import find_shipped
 

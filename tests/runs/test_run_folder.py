@@ -23,13 +23,14 @@ from ipi_driver.cli import main
 from ipi_driver.errors import UserError
 from ipi_driver.ipi_files import edit as xml
 from ipi_driver.ipi_files.start import read_start, write_start
+from ipi_driver.runs.changes import Changes
 from ipi_driver.runs.console import lenient_console
 from ipi_driver.runs.ending import Statuses, read_ending
 from ipi_driver.runs.facts import read_facts
 from ipi_driver.runs.folder import STARTING, checkpoints, set_aside, written_files
 from ipi_driver.runs.monitor import Progress, PropertyMonitor
 from ipi_driver.runs.origin import ORIGIN
-from ipi_driver.runs.prepare import Changes, find_source, prepare
+from ipi_driver.runs.prepare import find_source, prepare
 from ipi_driver.runs.private import socket_folder
 from ipi_driver.runs.progress import ProgressDisplay
 from ipi_driver.runs.resume import cut_after, cut_swaps_from, prepare_resume

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from ipi_driver.ipi_files.outputs import Run
+from ipi_driver.runs.changes import Changes
 from ipi_driver.runs.folder import checkpoints
-from ipi_driver.runs.prepare import Changes
 from ipi_driver.runs.resume import prepare_resume
 from ipi_driver.shipped import shipped_folder
 

@@ -12,9 +12,10 @@ from ipi_driver.client.record import Recorded
 from ipi_driver.client.settings import ServeSettings, WatchSettings
 from ipi_driver.errors import UserError
 from ipi_driver.ipi_files.units import BOHR
+from ipi_driver.runs.changes import Changes
 from ipi_driver.runs.folder import checkpoints
 from ipi_driver.runs.monitor import Progress
-from ipi_driver.runs.prepare import Changes, find_source, prepare
+from ipi_driver.runs.prepare import find_source, prepare
 from ipi_driver.runs.watch import Alarm, PhysicsWatch
 from ipi_driver.shipped import shipped_folder
 
