@@ -6,13 +6,28 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from ase.data import atomic_numbers
+from ase.data import atomic_numbers, chemical_symbols
 
 from ipi_driver.errors import UserError
 from ipi_driver.structure import IntArray
 
 ISOTOPES = {"D": 1, "T": 1, "C13": 6, "C14": 6, "O17": 8, "O18": 8, "Cl37": 17, "Br81": 35}
 """Labels of isotopes to atomic numbers."""
+
+
+N_NUMBERS = len(chemical_symbols)
+"""Length of a table that is indexed by atomic numbers."""
+
+
+def places_in(species: Sequence[int]) -> IntArray:
+    """(N_NUMBERS,) place of each atomic number among ``species``, -1 for those that are not there.
+
+    >>> places_in([1, 8])[[8, 1, 6]].tolist()
+    [1, 0, -1]
+    """
+    places = np.full(N_NUMBERS, -1)
+    places[list(species)] = np.arange(len(species))
+    return places
 
 
 def element_of(label: str) -> int | None:

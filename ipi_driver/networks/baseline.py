@@ -15,6 +15,7 @@ from itertools import combinations_with_replacement
 import numpy as np
 from ase.data import covalent_radii
 
+from ipi_driver.elements import N_NUMBERS
 from ipi_driver.neighbors import Edges
 from ipi_driver.structure import FloatArray, IntArray
 from ipi_driver.units import COULOMB
@@ -103,7 +104,7 @@ class Baseline:
 
     def pair_index(self, numbers: IntArray, edges: Edges) -> IntArray:
         """(n_edges,) position of each edge's pair of elements in `pairs`."""
-        table = np.zeros((120, 120), dtype=np.int64)
+        table = np.zeros((N_NUMBERS, N_NUMBERS), dtype=np.int64)
         for k, (a, b) in enumerate(self.pairs):
             table[a, b] = table[b, a] = k
         return np.asarray(table[numbers[edges.centers], numbers[edges.neighbors]])
@@ -119,7 +120,7 @@ class Baseline:
 
     def atomic(self, numbers: IntArray) -> float:
         """Sum of the atomic energies, eV."""
-        energies = np.zeros(120)
+        energies = np.zeros(N_NUMBERS)
         energies[list(self.species)] = self.atomic_energies
         return float(energies[numbers].sum())
 

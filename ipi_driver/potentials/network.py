@@ -10,11 +10,14 @@ both turned back to the laboratory frame in float64.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from ipi_driver.elements import places_in
 from ipi_driver.errors import UserError
 from ipi_driver.neighbors import Edges, NeighborList
 from ipi_driver.networks.base import EdgeNetwork, GradientFunction
@@ -30,6 +33,23 @@ from ipi_driver.structure import FloatArray, IntArray, RotatedResults, Structure
 _WIDTH_FOR_THREADS = 25_000
 # Distinct structures (by their atoms) whose neighbour lists are kept.
 _MAX_LISTS = 8
+
+
+@contextmanager
+def _threads_for(work: int | None) -> Iterator[None]:
+    """One thread of torch for little work (tokens × width), else as many as are configured; restored at the end.
+
+    The number of threads belongs to the whole process: what is evaluated afterwards must find it as it was.
+    """
+    configured = torch.get_num_threads()
+    if work is None or work > _WIDTH_FOR_THREADS or configured == 1:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(configured)
 
 
 class NetworkPotential(Potential):
@@ -74,9 +94,7 @@ class NetworkPotential(Potential):
         self._gradient_function: GradientFunction | None = None
         self._lists: dict[bytes, NeighborList] = {}
         self._graphs: dict[tuple[tuple[int, int], int], Graph] = {}
-        self._species_index = np.full(120, -1)
-        self._species_index[list(self.species)] = np.arange(len(self.species))
-        self._threads = torch.get_num_threads()
+        self._species_index = places_in(self.species)
 
     @classmethod
     def from_spec(
@@ -145,22 +163,15 @@ class NetworkPotential(Potential):
         edges = neighbors.edges(structure)
         species = self._species_index[structure.numbers]
         graph = self._graph(neighbors, species, edges, len(rotations))
-        self._set_threads(graph)
         rotated = edges.vectors @ rotations.transpose(0, 2, 1)
-        energies, gradients = self._network_gradients(rotated, graph)
-        # back to the laboratory frame: row vectors are multiplied by R
-        gradients = gradients @ rotations
-        forces = self._scatter_forces(gradients, edges, structure.n_atoms)
+        with _threads_for(graph.n_tokens * self.network.width if self.device.type == "cpu" else None):
+            energies, gradients = self._network_gradients(rotated, graph)
+            # back to the laboratory frame: row vectors are multiplied by R
+            gradients = gradients @ rotations
+            forces = self._scatter_forces(gradients, edges, structure.n_atoms)
         virials = -gradients.transpose(0, 2, 1) @ edges.vectors
         base_energy, base_forces, base_virial = self.baseline.evaluate(structure.numbers, edges)
         return energies + base_energy, forces + base_forces, virials + base_virial
-
-    def _set_threads(self, graph: Graph) -> None:
-        if self.device.type != "cpu":
-            return
-        wanted = self._threads if graph.n_tokens * self.network.width > _WIDTH_FOR_THREADS else 1
-        if torch.get_num_threads() != wanted:
-            torch.set_num_threads(wanted)
 
     def _network_gradients(self, vectors: FloatArray, graph: Graph) -> tuple[FloatArray, FloatArray]:
         """Energies (n_rotations,) and their derivatives (n_rotations, n_edges, 3) by the turned edge vectors."""

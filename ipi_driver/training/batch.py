@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from ipi_driver.elements import places_in
 from ipi_driver.neighbors import Edges, NeighborList
 from ipi_driver.networks.baseline import Baseline
 from ipi_driver.networks.graph import Graph, build_graph
@@ -93,9 +94,7 @@ def make_sample(
     """Neighbour list and labels without the baseline of one structure."""
     structure = item.structure if isinstance(item, LabelledStructure) else item
     edges = NeighborList(cutoff, skin=0.0).edges(structure)
-    table = np.full(120, -1)
-    table[list(species)] = np.arange(len(species))
-    index = table[structure.numbers]
+    index = places_in(species)[structure.numbers]
     if not isinstance(item, LabelledStructure):
         return Sample(index, edges, None, None, None)
     energy, forces, virial = baseline.evaluate(structure.numbers, edges)

@@ -49,6 +49,25 @@ def test_rotations_shared_by_averages_are_evaluated_once() -> None:
     assert potential.rotations == 3 * 120
 
 
+def test_a_progress_bar_does_not_limit_the_rotations_of_a_call() -> None:
+    """A molecule has few edges: all 120 rotations go to the model at once, and are reported."""
+    sizes, reported = [], []
+
+    class Sizes(Counting):
+        def _evaluate(self, structures: list[Structure], rotations: FloatArray) -> RotatedResults:
+            sizes.append(len(rotations))
+            return super()._evaluate(structures, rotations)
+
+    symmetry_errors(
+        Sizes(terms("2")),
+        {"a": MOLECULES[:1]},
+        quadratures(["none"]),
+        quadrature("Ih"),
+        progress=reported.append,
+    )
+    assert sizes == reported == [120]
+
+
 def test_shared_rotations_give_the_averages_themselves() -> None:
     names = ["none", "i", "D2", "T", "2i", "O", "random", "random-T", "Ih"]
     pool = RotationPool([quadrature(n) for n in names], seed=5)
