@@ -34,14 +34,14 @@ examples:
   ipi-driver reproduce --scale full --dry-run             # what it would run, and for how long
   ipi-driver reproduce --scale full liquid --jobs 3 --threads 16
   ipi-driver reproduce --scale full liquid --jobs 1 --device cuda
-  ipi-driver reproduce --stride 8 --seed 2 --output 4fs   # corrected every 4 instead of 5 fs, other random numbers
-  ipi-driver reproduce --stride 8 --seed 2 --output 4fs --only-report   # analyse again what has been run
-  ipi-driver run liquid-nvt --stride 6 --steps 5000 --output runs/3fs   # a run of yours: another step, another average
+  ipi-driver reproduce --nmts 8 --seed 2 --output 4fs   # corrected every 4 instead of 5 fs, other random numbers
+  ipi-driver reproduce --nmts 8 --seed 2 --output 4fs --only-report   # analyse again what has been run
+  ipi-driver run liquid-nvt --nmts 6 --steps 5000 --output runs/3fs   # a run of yours: another step, another average
   ipi-driver reproduce --only-report --with runs/3fs      # beside those of the liquid
   ipi-driver reproduce --export my-report                 # copy the report (a few MB) to a folder of your own
 
 The report holds every complete run of OUTPUT, whichever systems are named. An OUTPUT keeps its --model, --scale,
---fraction, --seed and --stride: a later call, also with --only-report, gives the same. A run may be continued beyond
+--fraction, --seed and --nmts: a later call, also with --only-report, gives the same. A run may be continued beyond
 its length: --only-report analyses the whole of it and says so. An example, which goes on where the plan ends (16 ps):
 
   ipi-driver run liquid-nvt --output reproduction-small/runs/liquid-2i --resume --steps 8000
@@ -71,7 +71,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="multiply the lengths of all runs; of ice the smallest cells are taken, at least 3 (default 1)",
     )
     add(
+        "--nmts",
         "--stride",
+        dest="stride",
         type=int,
         metavar="N",
         help="inner steps (0.5 fs) per outer step of the averaged liquid, as `ipi-driver check` recommends; the number "
@@ -93,7 +95,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="RUN",
         help="run folder of the same liquid to show beside those of OUTPUT, such as one with another average or "
-        "--stride; may be repeated",
+        "--nmts; may be repeated",
     )
     add("--no-viewer", action="store_true", help="leave the structure viewer (1.3 MB) out of the report")
 

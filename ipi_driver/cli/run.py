@@ -24,7 +24,7 @@ examples:
   ipi-driver run gas-nve --average 2i --output runs/gas-nve-2i
   ipi-driver run liquid-nvt --average Th --steps 4000 --model my-model
   ipi-driver run liquid-nvt --resume --steps 8000          # 4000 more
-  ipi-driver run liquid-nvt --stride 8 --output runs/4fs   # corrected every 4 instead of 5 fs
+  ipi-driver run liquid-nvt --nmts 8 --output runs/4fs   # corrected every 4 instead of 5 fs
   ipi-driver run liquid-nvt-raw --structure my-box.xyz --output runs/my-box
   ipi-driver run ice                                       # a set: its nine cells, raw, into runs/ice-none
   ipi-driver run ice --average 2i                          # the same averaged, into runs/ice-2i
@@ -63,7 +63,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="total number of i-PI steps (with multiple time stepping: outer steps)",
     )
     add(
+        "--nmts",
         "--stride",
+        dest="nmts",
         type=int,
         metavar="N",
         help="inner steps per outer step of multiple time stepping, as `ipi-driver check` recommends; "

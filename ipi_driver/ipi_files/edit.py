@@ -102,13 +102,13 @@ def with_seed(text: str, seed: int) -> str:
     return with_value(text, "seed", seed) or _added(text, f"<prng> <seed> {seed} </seed> </prng>")
 
 
-def stride(text: str) -> int | None:
+def nmts(text: str) -> int | None:
     """Inner steps per outer step of multiple time stepping of two levels; None where there is no such."""
     found = re.fullmatch(r"\[\s*1\s*,\s*(\d+)\s*\]", value(text, "nmts") or "")
     return int(found[1]) if found and int(found[1]) > 0 and value(text, "timestep") else None
 
 
-def with_stride(text: str, count: int, source: Path) -> str:
+def with_nmts(text: str, count: int, source: Path) -> str:
     """The text with another number of inner steps per outer step; the inner step stays as long as it is.
 
     Raises
@@ -116,18 +116,18 @@ def with_stride(text: str, count: int, source: Path) -> str:
     UserError
         If the input has no multiple time stepping of two levels.
     """
-    old, levels = stride(text), value(text, "nmts")
+    old, levels = nmts(text), value(text, "nmts")
     if old is None:
         got = "no <nmts>" if levels is None else f"<nmts> {levels} </nmts>"
         raise UserError(
-            f"{source}: --stride needs multiple time stepping of two levels, <nmts> [ 1, N ] </nmts>, got {got}"
+            f"{source}: --nmts needs multiple time stepping of two levels, <nmts> [ 1, N ] </nmts>, got {got}"
         )
     outer = float(value(text, "timestep") or "nan") / old * count
     text = with_value(text, "nmts", f"[ 1, {count} ]") or text
     text = with_value(text, "timestep", f"{outer:.12g}") or text
     place = masked(text).index("<timestep")
     # a comment of XML holds no two dashes
-    said = f"<!-- stride {count} on the command line: other comments may speak of another outer step -->"
+    said = f"<!-- nmts {count} on the command line: other comments may speak of another outer step -->"
     return f"{text[:place]}{said} {text[place:]}"
 
 

@@ -34,7 +34,7 @@ class Changes:
     ----------
     steps
         Total number of i-PI steps (outer steps of multiple time stepping).
-    stride
+    nmts
         Inner steps per outer step of multiple time stepping.
     average
         Average of the endpoints that are averaged, or of the only one.
@@ -51,7 +51,7 @@ class Changes:
     """
 
     steps: int | None = None
-    stride: int | None = None
+    nmts: int | None = None
     average: str | None = None
     endpoint: list[str] | None = None
     model: str | None = None
@@ -69,7 +69,7 @@ class Changes:
     def __post_init__(self) -> None:
         for name, smallest in (
             ("steps", 1),
-            ("stride", 1),
+            ("nmts", 1),
             ("threads", 1),
             ("rotation_batch", 1),
             ("seed", 0),

@@ -96,8 +96,8 @@ def prepare(source: Source, output: Path, changes: Changes, lock: bool = True) -
     if changes.steps is not None:
         text = xml.with_total_steps(text, changes.steps)
     xml.total_steps(text, source.path)
-    if changes.stride is not None:
-        text = xml.with_stride(text, changes.stride, source.path)
+    if changes.nmts is not None:
+        text = xml.with_nmts(text, changes.nmts, source.path)
     if changes.seed is not None:
         text = xml.with_seed(text, changes.seed)
     start = _start(source, text, changes, checked)

@@ -22,7 +22,7 @@ CELLS = "cells"
 """Folder of structures that makes an input a set."""
 ENDINGS = (".xyz", ".extxyz", ".cif", ".pdb", ".vasp", ".poscar", ".traj", ".gen", ".xsf", ".res")
 """Of files that are taken for structures: a README beside them is none."""
-_FIXED = ("average", "stride", "model", "dtype", "seed")
+_FIXED = ("average", "nmts", "model", "dtype", "seed")
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,7 @@ def is_finished(folder: Path, steps: int | None = None) -> bool:
 def check_unchanged(folder: Path, changes: Changes) -> None:
     """Raise `UserError` where a run folder was begun with a setting that the command line contradicts."""
     settings = read_yaml(folder / SETTINGS)
-    read = {"average": average_of(settings), "stride": xml.stride((folder / INPUT).read_text())}
+    read = {"average": average_of(settings), "nmts": xml.nmts((folder / INPUT).read_text())}
     for key in _FIXED:
         value = getattr(changes, key)
         if value is None:
@@ -204,7 +204,7 @@ def _as_begun(folder: Path, source: Source, changes: Changes) -> Changes:
     average = average_of(settings)
     known["average"] = average if average != average_of(source.settings) else None
     text = path.read_text()
-    known["steps"], stride = xml.total_steps(text, path), xml.stride(text)
-    known["stride"] = stride if stride != xml.stride(source.path.read_text()) else None
+    known["steps"], nmts = xml.total_steps(text, path), xml.nmts(text)
+    known["nmts"] = nmts if nmts != xml.nmts(source.path.read_text()) else None
     given = {f.name: getattr(changes, f.name) for f in fields(changes)}
     return Changes(**known | {key: value for key, value in given.items() if value is not None})

@@ -74,7 +74,7 @@ def test_stride_of_the_command_line(place) -> None:
     assert endpoints["unix gas-nvt-raw"]["evaluations"] == 4 * 3 + 1
     assert endpoints["unix gas-nvt-averaged"]["evaluations"] == 3 + 1
     assert Run(folder).timestep == pytest.approx(2.0)
-    status, _, errors = place.run(*words, "--steps", 6, "--stride", 5, "--resume")
+    status, _, errors = place.run(*words, "--steps", 6, "--nmts", 5, "--resume")
     assert status == 2
     assert "--resume continues a run as it was" in error_line(errors)
 
@@ -579,8 +579,8 @@ BAD = {
     "missing model": (["gas-nvt", "--model", "no-such-model"], "no model 'no-such-model'"),
     "unknown average": (["gas-nvt", "--model", MODEL, "--average", "2x"], "unknown average '2x'"),
     "no steps": (["gas-nvt", "--model", MODEL, "--steps", "0"], "`--steps` must be a positive number"),
-    "no stride": (["gas-nvt", "--model", MODEL, "--stride", "0"], "`--stride` must be a positive number"),
-    "one level": (["gas-nve", "--model", MODEL, "--stride", "8"], "--stride needs multiple time stepping"),
+    "no stride": (["gas-nvt", "--model", MODEL, "--stride", "0"], "`--nmts` must be a positive number"),
+    "one level": (["gas-nve", "--model", MODEL, "--stride", "8"], "--nmts needs multiple time stepping"),
     "seed": (["gas-nvt", "--model", MODEL, "--seed", "-1"], "`--seed` must be zero or a positive number"),
     "structure": (["gas-nvt", "--model", MODEL, "--structure", "absent.xyz"], "no structure file absent.xyz"),
     "nothing to resume": (["gas-nvt", "--model", MODEL, "--resume"], "nothing to resume"),

@@ -74,12 +74,12 @@ STEPS = """<simulation><!-- <timestep> 1.0 </timestep> -->
 
 @pytest.mark.parametrize(("count", "outer"), [(8, "4"), (5, "2.5"), (10, "5"), (1, "0.5")])
 def test_another_stride_keeps_the_inner_step(count: int, outer: str) -> None:
-    assert xml.stride(STEPS) == 10
-    changed = xml.with_stride(STEPS, count, Path("x"))
-    assert xml.stride(changed) == count
+    assert xml.nmts(STEPS) == 10
+    changed = xml.with_nmts(STEPS, count, Path("x"))
+    assert xml.nmts(changed) == count
     assert f"<timestep units='femtosecond'> {outer} </timestep>" in changed
     assert "<!-- <timestep> 1.0 </timestep> -->" in changed
-    assert f"stride {count} on the command line" in changed
+    assert f"nmts {count} on the command line" in changed
     ElementTree.fromstring(changed)
 
 
@@ -88,9 +88,9 @@ def test_another_stride_keeps_the_inner_step(count: int, outer: str) -> None:
 )
 def test_stride_needs_two_levels(levels: str) -> None:
     text = STEPS.replace("<nmts> [ 1, 10 ] </nmts>", levels)
-    assert xml.stride(text) is None
-    with pytest.raises(UserError, match=f"--stride needs .* got {'no <nmts>' if not levels else '<nmts> '}"):
-        xml.with_stride(text, 4, Path("x"))
+    assert xml.nmts(text) is None
+    with pytest.raises(UserError, match=f"--nmts needs .* got {'no <nmts>' if not levels else '<nmts> '}"):
+        xml.with_nmts(text, 4, Path("x"))
 
 
 def test_sockets_of_an_input() -> None:

@@ -128,7 +128,7 @@ def test_the_stride_of_a_set_stays(place) -> None:
     ase.io.write(mine / "b.xyz", isolated, format="extxyz")
     status, _, errors = place.run(*words, "--stride", 5, "--resume")
     assert status == 2
-    assert "was begun with --stride 4, got 5" in error_line(errors)
+    assert "was begun with --nmts 4, got 5" in error_line(errors)
     assert place.run(*words, "--resume")[0] == 0
     for name in "ab":
         assert Run(place.folder / "set" / name).timestep == pytest.approx(2.0)

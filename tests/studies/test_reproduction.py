@@ -249,12 +249,12 @@ def test_the_outer_step_is_chosen_for_the_averaged_liquid_alone(tmp_path: Path) 
     open_plan(tmp_path, settings, parts)
     runs = Runs(tmp_path, settings, threads=1)
     averaged, *others = ([*runs.command(part), ""] for part in parts)
-    assert averaged[averaged.index("--stride") + 1] == "8"
-    assert not any("--stride" in command for command in others)
+    assert averaged[averaged.index("--nmts") + 1] == "8"
+    assert not any("--nmts" in command for command in others)
     for other in (None, 5):
         with pytest.raises(UserError, match=f"was begun with stride 8, got {other}"):
             open_plan(tmp_path, replace(SETTINGS, stride=other))
-    with pytest.raises(UserError, match="--stride must be at least 1, got 0"):
+    with pytest.raises(UserError, match="--nmts must be at least 1, got 0"):
         parts_of("small", [], stride=0)
     assert "is 4 fs, the published one 5 fs" in figure_remarks("small", 8)["liquid"]
     assert "The outer step of 5 fs, the published one" in figure_remarks("small")["liquid"]

@@ -98,7 +98,7 @@ def parts_of(
     if not 0.0 < fraction <= 1.0:
         raise UserError(f"the fraction of the lengths must be above 0 and at most 1, got {fraction}")
     if stride is not None and stride < 1:
-        raise UserError(f"--stride must be at least 1, got {stride}")
+        raise UserError(f"--nmts must be at least 1, got {stride}")
     small = scale == "small"
     n = 64 if small else 512
     box = () if small else ("init-512.xyz",)

@@ -98,7 +98,7 @@ class Runs:
         if part.average is not None:
             command += ["--average", part.average]
         if part.stride is not None:
-            command += ["--stride", str(part.stride)]
+            command += ["--nmts", str(part.stride)]
         if part.structures and not part.is_set:
             command += ["--structure", str(shipped_folder("inputs") / part.source / part.structures[0])]
         return command
