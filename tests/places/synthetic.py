@@ -31,7 +31,7 @@ INPUT = """<simulation>
 """
 
 
-def frame(values: np.ndarray, step: int, quantity: str, length: float, symbols: list[str]) -> str:
+def snapshot(values: np.ndarray, step: int, quantity: str, length: float, symbols: list[str]) -> str:
     header = f"# CELL(abcABC): {length:10.5f} {length:10.5f} {length:10.5f} 90.00000 90.00000 90.00000"
     cells = [cell for symbol, row in zip(symbols, values.tolist(), strict=True) for cell in (symbol, *row)]
     rows = ("%8s %12.5e %12.5e %12.5e\n" * len(values)) % tuple(cells)
@@ -60,10 +60,10 @@ def write_run(
         "vel": ("velocities{atomic_unit}", ATOMIC_TIME / BOHR),
         "frc": ("forces{ev/ang}", 1.0),
     }
-    for name, frames in trajectory.items():
+    for name, snapshots in trajectory.items():
         quantity, factor = kinds[name]
         text = [
-            frame(values * factor, k * stride, quantity, length, symbols) for k, values in enumerate(frames)
+            snapshot(values * factor, k * stride, quantity, length, symbols) for k, values in enumerate(snapshots)
         ]
         (folder / f"simulation.{name}_0.xyz").write_text("".join(text))
     steps = np.arange(len(energies)) * stride
@@ -78,16 +78,16 @@ def liquid(
     rng = np.random.default_rng(seed)
     n, stride = 32, 200
     grid = np.array(np.unravel_index(np.arange(64), (4, 4, 4))).T[rng.permutation(64)[:n]] * LENGTH / 4
-    centres, frames = grid.astype(float), Rotation.random(n, rng=seed).as_matrix()
+    centres, turns = grid.astype(float), Rotation.random(n, rng=seed).as_matrix()
     step = np.sqrt(2 * diffusion * 0.1)
     masses = np.tile(MASSES, n)
     positions, velocities = [], []
     for _ in range(n_snapshots):
-        positions.append((centres[:, None] + np.einsum("mxy,ky->mkx", frames, WATER)).reshape(-1, 3))
+        positions.append((centres[:, None] + np.einsum("mxy,ky->mkx", turns, WATER)).reshape(-1, 3))
         velocity = rng.normal(size=(3 * n, 3)) * np.sqrt(KB * 300.0 / (DALTON * masses))[:, None]
         velocities.append(velocity - masses @ velocity / masses.sum())
         centres = centres + rng.normal(size=(n, 3)) * step
-        frames = Rotation.from_rotvec(rng.normal(size=(n, 3)) * spread).as_matrix() @ frames
+        turns = Rotation.from_rotvec(rng.normal(size=(n, 3)) * spread).as_matrix() @ turns
     nanoseconds = np.arange(n_snapshots) * 1e-4
     energies = np.stack([-1000 + 0.005 * n * nanoseconds, rng.normal(size=n_snapshots)], axis=1)
     return write_run(folder, {"pos": positions, "vel": velocities}, stride, energies)
