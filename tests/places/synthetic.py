@@ -63,7 +63,8 @@ def write_run(
     for name, snapshots in trajectory.items():
         quantity, factor = kinds[name]
         text = [
-            snapshot(values * factor, k * stride, quantity, length, symbols) for k, values in enumerate(snapshots)
+            snapshot(values * factor, k * stride, quantity, length, symbols)
+            for k, values in enumerate(snapshots)
         ]
         (folder / f"simulation.{name}_0.xyz").write_text("".join(text))
     steps = np.arange(len(energies)) * stride
