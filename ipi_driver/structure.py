@@ -257,6 +257,18 @@ class RotatedResults:
         )
 
     @staticmethod
+    def joined(parts: Sequence[RotatedResults]) -> RotatedResults:
+        """The results of the structures of all parts, in their order, under the same rotations."""
+        if len(parts) == 1:
+            return parts[0]
+        virials = [part.virials for part in parts if part.virials is not None]
+        return RotatedResults(
+            np.concatenate([part.energies for part in parts]),
+            tuple(forces for part in parts for forces in part.forces),
+            np.concatenate(virials) if len(virials) == len(parts) else None,
+        )
+
+    @staticmethod
     def from_predictions(rows: Sequence[Sequence[Prediction]]) -> RotatedResults:
         """From one row of predictions (one per rotation) for each structure."""
         virials = [[p.virial for p in row if p.virial is not None] for row in rows]

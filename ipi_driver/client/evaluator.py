@@ -16,8 +16,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from ipi_driver.errors import UserError
 from ipi_driver.potentials.base import Potential
 from ipi_driver.rotations.average import RotationalAverage
@@ -157,42 +155,49 @@ class SharedEvaluator:
             if self._closed:
                 raise Ending
             self._kept = max(self._kept, 2 * len(structures))
-            if average == "none" and len(structures) > 1:
-                self._compute_raw(structures, counts)
-            return [self._predict(structure, average, wrapped, counts) for structure in structures]
+            return self._predict(structures, average, wrapped, counts)
 
     def _predict(
-        self, structure: Structure, average: str, wrapped: RotationalAverage, counts: Counts
-    ) -> Prediction:
-        known = self._remember(structure)
-        counts.evaluations += 1
-        if average in known.averaged:
-            counts.repeated += 1
-            return known.averaged[average]
-        reuse = known.raw is not None and wrapped.has_identity
-        start = time.perf_counter()
-        with model_failures(structure):
-            prediction = wrapped.predict(structure, raw=known.raw if reuse else None)
-        counts.model_seconds += time.perf_counter() - start
-        counts.rotations += prediction.n_rotations - int(reuse)
-        known.averaged[average] = prediction
-        if known.raw is None and wrapped.has_identity:
-            known.raw = prediction.raw or (prediction if prediction.n_rotations == 1 else None)
-        return prediction
+        self, structures: Sequence[Structure], average: str, wrapped: RotationalAverage, counts: Counts
+    ) -> list[Prediction]:
+        known = [self._remember(structure) for structure in structures]
+        # a configuration that stands twice in a batch is evaluated once
+        new = {id(k): (k, s) for k, s in zip(known, structures, strict=True) if average not in k.averaged}
+        counts.evaluations += len(structures)
+        counts.repeated += len(structures) - len(new)
+        if new:
+            entries, missing = zip(*new.values(), strict=True)
+            raws = [entry.raw if wrapped.has_identity else None for entry in entries]
+            for entry, raw, result in zip(
+                entries, raws, self._evaluate(missing, raws, wrapped, counts), strict=True
+            ):
+                counts.rotations += result.n_rotations - int(raw is not None)
+                entry.averaged[average] = result
+                if entry.raw is None and wrapped.has_identity:
+                    entry.raw = result.raw or (result if result.n_rotations == 1 else None)
+        return [entry.averaged[average] for entry in known]
 
-    def _compute_raw(self, structures: Sequence[Structure], counts: Counts) -> None:
-        """Raw results of all structures of a batch that are not known yet, in one call of the model."""
-        unknown = {id(known): (known, s) for s in structures if (known := self._remember(s)).raw is None}
-        batch = [structure for _, structure in unknown.values()]
-        if len(batch) < 2:
-            return
+    @staticmethod
+    def _evaluate(
+        structures: Sequence[Structure],
+        raws: Sequence[Prediction | None],
+        wrapped: RotationalAverage,
+        counts: Counts,
+    ) -> list[Prediction]:
+        """Results in one call of the model; if it fails for several, one by one, to know for which."""
         start = time.perf_counter()
-        with model_failures(batch[0]):
-            results = self.potential.evaluate(batch, np.eye(3)[None])
-        counts.model_seconds += time.perf_counter() - start
-        counts.rotations += len(batch)
-        for i, (known, _) in enumerate(unknown.values()):
-            known.raw = results.prediction(structure=i)
+        try:
+            with model_failures(structures[0]):
+                return wrapped.predict_all(structures, raws)
+        except EvaluationError:
+            if len(structures) == 1:
+                raise
+        finally:
+            counts.model_seconds += time.perf_counter() - start
+        return [
+            SharedEvaluator._evaluate([structure], [raw], wrapped, counts)[0]
+            for structure, raw in zip(structures, raws, strict=True)
+        ]
 
     def _remember(self, structure: Structure) -> _Known:
         """What is known of this configuration; the one not used for longest is forgotten."""

@@ -102,12 +102,16 @@ class Baseline:
         centers = np.linspace(0.5, self.cutoff, n_gaussians)
         return centers, float(centers[1] - centers[0])
 
-    def pair_index(self, numbers: IntArray, edges: Edges) -> IntArray:
-        """(n_edges,) position of each edge's pair of elements in `pairs`."""
+    def pair_position(self, z_centers: IntArray, z_neighbors: IntArray) -> IntArray:
+        """(n_edges,) position in `pairs` of the elements with these atomic numbers (n_edges,)."""
         table = np.zeros((N_NUMBERS, N_NUMBERS), dtype=np.int64)
         for k, (a, b) in enumerate(self.pairs):
             table[a, b] = table[b, a] = k
-        return np.asarray(table[numbers[edges.centers], numbers[edges.neighbors]])
+        return np.asarray(table[z_centers, z_neighbors])
+
+    def pair_index(self, numbers: IntArray, edges: Edges) -> IntArray:
+        """(n_edges,) position of each edge's pair of elements in `pairs`."""
+        return self.pair_position(numbers[edges.centers], numbers[edges.neighbors])
 
     def pair_basis(self, lengths: FloatArray, n_gaussians: int) -> tuple[FloatArray, FloatArray]:
         """Basis functions (n_edges, n_gaussians) and their derivatives by the distance (1/Å)."""
@@ -124,34 +128,54 @@ class Baseline:
         energies[list(self.species)] = self.atomic_energies
         return float(energies[numbers].sum())
 
+    def pair_terms(self, numbers: IntArray, centers: IntArray, neighbors: IntArray) -> PairTerms | None:
+        """The pair terms of a set of edges; None if there are none.
+
+        Parameters
+        ----------
+        numbers
+            (n_atoms,) atomic numbers.
+        centers, neighbors
+            (n_edges,) atoms at both ends of each edge; every pair stands there twice, once in each direction.
+        """
+        if self.pair_coefficients is None or len(centers) == 0:
+            return None
+        return PairTerms(self, numbers[centers], numbers[neighbors])
+
     def evaluate(self, numbers: IntArray, edges: Edges) -> tuple[float, FloatArray, FloatArray]:
         """Energy (eV), forces (n_atoms, 3) in eV/Å and virial (3, 3) in eV of one structure."""
         energy = self.atomic(numbers)
         forces = np.zeros((len(numbers), 3))
-        has_pairs = self.pair_coefficients is not None or self.covalent_repulsion
-        if not has_pairs or len(edges.centers) == 0:
+        terms = self.pair_terms(numbers, edges.centers, edges.neighbors)
+        if terms is None:
             return energy, forces, np.zeros((3, 3))
-        lengths = np.linalg.norm(edges.vectors, axis=1)
-        value, slope = self._pair_terms(numbers, edges, lengths)
-        energy += 0.5 * float(value.sum())
-        # each pair stands in the list twice, once in each direction, with half its energy
-        gradient = (0.5 * slope / lengths)[:, None] * edges.vectors
+        values, gradient = terms.evaluate(edges.vectors)
         for axis in range(3):
             forces[:, axis] = 2.0 * np.bincount(edges.centers, gradient[:, axis], minlength=len(numbers))
-        return energy, forces, -gradient.T @ edges.vectors
+        return energy + float(values.sum()), forces, -gradient.T @ edges.vectors
 
-    def _pair_terms(
-        self, numbers: IntArray, edges: Edges, lengths: FloatArray
-    ) -> tuple[FloatArray, FloatArray]:
-        """Energy of each pair (n_edges,), eV, and its derivative by the distance, eV/Å."""
-        z_i, z_j = numbers[edges.centers], numbers[edges.neighbors]
-        value, slope = np.zeros_like(lengths), np.zeros_like(lengths)
-        if self.covalent_repulsion:
-            value, slope = covalent_zbl(lengths, z_i, z_j)
-        if self.pair_coefficients is not None:
-            wall, wall_slope = zbl(lengths, z_i, z_j, self.cutoff)
-            coefficients = self.pair_coefficients[self.pair_index(numbers, edges)]
-            basis, basis_slope = self.pair_basis(lengths, coefficients.shape[1])
-            value = value + (wall + (coefficients * basis).sum(1))
-            slope = slope + (wall_slope + (coefficients * basis_slope).sum(1))
-        return value, slope
+
+class PairTerms:
+    """Pair terms of a `Baseline` for a fixed set of edges.
+
+    Parameters
+    ----------
+    baseline
+        With pair terms.
+    z_centers, z_neighbors
+        (n_edges,) atomic numbers at both ends.
+    """
+
+    def __init__(self, baseline: Baseline, z_centers: IntArray, z_neighbors: IntArray) -> None:
+        assert baseline.pair_coefficients is not None
+        self._baseline, self._z = baseline, (z_centers, z_neighbors)
+        self._coefficients = baseline.pair_coefficients[baseline.pair_position(z_centers, z_neighbors)]
+
+    def evaluate(self, vectors: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Energies (n_edges,), half a pair's each, eV, and their derivatives (n_edges, 3) by ``vectors``, eV/Å."""
+        lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
+        value, slope = zbl(lengths, *self._z, self._baseline.cutoff)
+        basis, basis_slope = self._baseline.pair_basis(lengths, self._coefficients.shape[1])
+        value = value + np.einsum("ij,ij->i", self._coefficients, basis)
+        slope = slope + np.einsum("ij,ij->i", self._coefficients, basis_slope)
+        return 0.5 * value, (0.5 * slope / lengths)[:, None] * vectors

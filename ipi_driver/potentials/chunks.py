@@ -9,7 +9,7 @@ are done afterwards.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -92,6 +92,26 @@ class RotationChunks:
             start += size
         return RotatedResults.concatenate(parts)
 
+    def evaluate_all(self, structures: Sequence[Structure], rotations: FloatArray) -> list[RotatedResults]:
+        """`evaluate` of each structure, small ones together in one call."""
+        found: list[RotatedResults] = []
+        # an estimate, because the potential's own count would make neighbour lists that the call makes again
+        sizes = [len(rotations) * Potential.edges_hint(self.potential, s) for s in structures]
+        limit = edges_per_call(self.potential.device)
+        for group in groups(sizes, limit if self._limit is None else min(limit, self._limit)):
+            together = list(structures[group])
+            if len(together) > 1 and self.rotation_batch is None:
+                try:
+                    results = self.potential.evaluate(together, rotations)
+                    found.extend(results.of_structure(k) for k in range(len(together)))
+                    continue
+                except (MemoryError, RuntimeError) as error:
+                    if not out_of_memory(error):
+                        raise
+                    _free_device_memory()
+            found.extend(self.evaluate(structure, rotations) for structure in together)
+        return found
+
     def _edges(self, structure: Structure) -> int:
         return max(1, int(self.potential.edges_hint(structure)))
 
@@ -99,20 +119,37 @@ class RotationChunks:
         if self.rotation_batch is not None:
             target = self.rotation_batch * edges
         else:
-            target = self._device_edges()
+            target = edges_per_call(self.potential.device)
         if self._limit is not None:
             target = min(target, self._limit)
         return int(np.clip(target // edges, 1, n_rotations))
 
-    def _device_edges(self) -> int:
-        torch = sys.modules.get("torch")  # a potential without torch must not pay for its import
-        if torch is None:
-            return CPU_EDGES
-        if str(self.potential.device).startswith("cuda"):
-            free, _ = torch.cuda.mem_get_info()
-            cached = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
-            return min(GPU_EDGES, int(0.6 * (free + cached)) // BYTES_PER_EDGE)
-        return CPU_EDGES * int(torch.get_num_threads())
+
+def edges_per_call(device: object) -> int:
+    """Edges × rotations that a call on this device should have."""
+    torch = sys.modules.get("torch")  # a potential without torch must not pay for its import
+    if torch is None:
+        return CPU_EDGES
+    if str(device).startswith("cuda"):
+        free, _ = torch.cuda.mem_get_info()
+        cached = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+        return min(GPU_EDGES, int(0.6 * (free + cached)) // BYTES_PER_EDGE)
+    return CPU_EDGES * int(torch.get_num_threads())
+
+
+def groups(sizes: Sequence[int], limit: int) -> list[slice]:
+    """Consecutive items together while their ``sizes`` sum to at most ``limit``; an item that is larger alone.
+
+    >>> groups([3, 4, 9, 1, 1], limit=8)
+    [slice(0, 2, None), slice(2, 3, None), slice(3, 5, None)]
+    """
+    found, start, total = [], 0, 0
+    for k, size in enumerate(sizes):
+        if k > start and total + size > limit:
+            found.append(slice(start, k))
+            start, total = k, 0
+        total += size
+    return [*found, slice(start, len(sizes))]
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -1,4 +1,4 @@
-"""A network behind the contract of `Potential`: many rotations of a structure in one batch, one pass forward and back.
+"""A network behind the contract of `Potential`: structures and rotations in one batch, one pass forward and back.
 
 The neighbour list, species and index arrays are made once per structure; a rotation only turns the edge vectors
 d_e. With G_e = dE/dd_e from one pass back over all rotations, in each rotation
@@ -10,7 +10,7 @@ both turned back to the laboratory frame in float64.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,17 +22,20 @@ from ipi_driver.errors import UserError
 from ipi_driver.neighbors import Edges, NeighborList
 from ipi_driver.networks.base import EdgeNetwork, GradientFunction
 from ipi_driver.networks.baseline import Baseline
-from ipi_driver.networks.graph import Graph, build_graph
+from ipi_driver.potentials.assembly import Assembly
 from ipi_driver.potentials.base import Potential
+from ipi_driver.potentials.chunks import edges_per_call, groups
 from ipi_driver.potentials.spec import PotentialSpec
 from ipi_driver.potentials.torch_device import torch_device, torch_dtype
 from ipi_driver.shipped import find_shipped
-from ipi_driver.structure import FloatArray, IntArray, RotatedResults, Structure
+from ipi_driver.structure import FloatArray, RotatedResults, Structure
 
 # Threads pay only above this many numbers (tokens × width): below, starting them costs more than the work.
 _WIDTH_FOR_THREADS = 25_000
-# Distinct structures (by their atoms) whose neighbour lists are kept.
+# Distinct structures (by their atoms) whose neighbour lists are kept, unless a call has more.
 _MAX_LISTS = 8
+# Sets of structures, each for one number of rotations, whose index arrays are kept.
+_MAX_ASSEMBLIES = 8
 
 
 @contextmanager
@@ -92,8 +95,8 @@ class NetworkPotential(Potential):
         self.dtype = torch_dtype(dtype)
         self.network = network.to(self.device, self.dtype).eval().requires_grad_(False)
         self._gradient_function: GradientFunction | None = None
-        self._lists: dict[bytes, NeighborList] = {}
-        self._graphs: dict[tuple[tuple[int, int], int], Graph] = {}
+        self._lists: dict[tuple[bytes, int], NeighborList] = {}
+        self._assemblies: dict[tuple[tuple[int, ...], int], tuple[list[int], Assembly]] = {}
         self._species_index = places_in(self.species)
 
     @classmethod
@@ -123,75 +126,74 @@ class NetworkPotential(Potential):
 
     def edges_hint(self, structure: Structure) -> int:
         """Number of edges of ``structure``, from which the number of rotations in a batch is chosen."""
-        return len(self._list_of(structure).edges(structure).centers)
+        return len(self._lists_of([structure])[0].edges(structure).centers)
 
-    def _list_of(self, structure: Structure) -> NeighborList:
-        key = structure.numbers.tobytes() + structure.pbc.tobytes()
-        found = self._lists.get(key)
-        if found is None:
-            if len(self._lists) >= _MAX_LISTS:
-                self._lists.pop(next(iter(self._lists)))
-                self._graphs.clear()
-            found = self._lists[key] = NeighborList(self.cutoff or 0.0, self.skin)
+    def _lists_of(self, structures: Sequence[Structure]) -> list[NeighborList]:
+        """A neighbour list for each structure: for the k-th with the same atoms always the same."""
+        seen: dict[bytes, int] = {}
+        found = []
+        for structure in structures:
+            atoms = structure.numbers.tobytes() + structure.pbc.tobytes()
+            position = seen[atoms] = seen.get(atoms, -1) + 1
+            known = self._lists.pop((atoms, position), None)
+            if known is None:
+                known = NeighborList(self.cutoff or 0.0, self.skin)
+            self._lists[atoms, position] = known  # the last used stands last
+            found.append(known)
+        if len(self._lists) > max(_MAX_LISTS, len(structures)):
+            for key in list(self._lists)[: -max(_MAX_LISTS, len(structures))]:
+                del self._lists[key]
+            self._assemblies.clear()  # they are known by the lists' addresses, which may be used again
         return found
 
-    def _graph(self, neighbors: NeighborList, species: IntArray, edges: Edges, copies: int) -> Graph:
-        """Graph of one structure, kept until its set of edges changes."""
-        key = (id(neighbors), copies)
-        cached = self._graphs.get((key, edges.topology))
-        if cached is None:
-            for old in [
-                k for k in self._graphs if k[0] == key or (k[0][0] == key[0] and k[1] != edges.topology)
-            ]:
-                del self._graphs[old]
-            cached = build_graph([species], [edges], self.device, copies)
-            self._graphs[(key, edges.topology)] = cached
-        return cached
+    def _assembly(
+        self, structures: list[Structure], lists: list[NeighborList], edges: list[Edges], copies: int
+    ) -> Assembly:
+        """The assembly of these structures, kept until a set of edges changes."""
+        key = (tuple(id(neighbors) for neighbors in lists), copies)
+        topologies = [e.topology for e in edges]
+        known = self._assemblies.get(key)
+        if known is not None and known[0] == topologies:
+            return known[1]
+        for old in [k for k, (t, _) in self._assemblies.items() if k[0] == key[0] and t != topologies]:
+            del self._assemblies[old]
+        while len(self._assemblies) >= _MAX_ASSEMBLIES:
+            del self._assemblies[next(iter(self._assemblies))]
+        made = Assembly.build(structures, edges, self._species_index, self.baseline, copies, self.device)
+        self._assemblies[key] = (topologies, made)
+        return made
 
     def _evaluate(self, structures: list[Structure], rotations: FloatArray) -> RotatedResults:
-        results = [self._evaluate_one(structure, rotations) for structure in structures]
-        return RotatedResults(
-            energies=np.stack([r[0] for r in results]),
-            forces=tuple(r[1] for r in results),
-            virials=np.stack([r[2] for r in results]),
-        )
+        lists = self._lists_of(structures)
+        edges = [neighbors.edges(structure) for neighbors, structure in zip(lists, structures, strict=True)]
+        parts = []
+        for group in groups([len(e.centers) for e in edges], edges_per_call(self.device) // len(rotations)):
+            assembly = self._assembly(structures[group], lists[group], edges[group], len(rotations))
+            parts.append(self._evaluate_together(assembly, edges[group], rotations))
+        return RotatedResults.joined(parts)
 
-    def _evaluate_one(
-        self, structure: Structure, rotations: FloatArray
-    ) -> tuple[FloatArray, FloatArray, FloatArray]:
-        neighbors = self._list_of(structure)
-        edges = neighbors.edges(structure)
-        species = self._species_index[structure.numbers]
-        graph = self._graph(neighbors, species, edges, len(rotations))
-        rotated = edges.vectors @ rotations.transpose(0, 2, 1)
-        with _threads_for(graph.n_tokens * self.network.width if self.device.type == "cpu" else None):
-            energies, gradients = self._network_gradients(rotated, graph)
-            # back to the laboratory frame: row vectors are multiplied by R
-            gradients = gradients @ rotations
-            forces = self._scatter_forces(gradients, edges, structure.n_atoms)
-        virials = -gradients.transpose(0, 2, 1) @ edges.vectors
-        base_energy, base_forces, base_virial = self.baseline.evaluate(structure.numbers, edges)
-        return energies + base_energy, forces + base_forces, virials + base_virial
-
-    def _network_gradients(self, vectors: FloatArray, graph: Graph) -> tuple[FloatArray, FloatArray]:
-        """Energies (n_rotations,) and their derivatives (n_rotations, n_edges, 3) by the turned edge vectors."""
-        n_rotations, n_edges, _ = vectors.shape
+    def _evaluate_together(
+        self, assembly: Assembly, edges: list[Edges], rotations: FloatArray
+    ) -> RotatedResults:
+        vectors = edges[0].vectors if len(edges) == 1 else np.concatenate([e.vectors for e in edges])
+        turned = (vectors @ rotations.transpose(0, 2, 1)).reshape(-1, 3)
         if self._gradient_function is None:  # at the first use: until then the weights may still be set
             self._gradient_function = self.network.gradient_function()
-        flat = torch.from_numpy(vectors.reshape(-1, 3)).to(self.device, self.dtype)
-        atomic, bonds, gradient = self._gradient_function(flat, graph)
-        gradients = gradient.view(n_rotations, n_edges, 3).to("cpu", torch.float64).numpy()
-        energies = atomic.double().view(n_rotations, -1).sum(1)
-        energies = energies + bonds.double().view(n_rotations, n_edges).sum(1)
-        return energies.cpu().numpy(), gradients
-
-    @staticmethod
-    def _scatter_forces(gradients: FloatArray, edges: Edges, n_atoms: int) -> FloatArray:
-        """(n_rotations, n_atoms, 3) forces from the derivatives (n_rotations, n_edges, 3) by the edge vectors."""
-        n_rotations = len(gradients)
-        net = torch.from_numpy(gradients - gradients[:, edges.reverse])
-        forces = torch.zeros(n_rotations, n_atoms, 3, dtype=torch.float64)
-        return forces.index_add_(1, torch.from_numpy(edges.centers), net).numpy()
+        flat = torch.from_numpy(turned).to(self.device, self.dtype)
+        n = len(rotations)
+        work = assembly.graph.n_tokens * self.network.width if self.device.type == "cpu" else None
+        with _threads_for(work):
+            atomic, bonds, gradients = (
+                result.to("cpu", torch.float64).numpy()
+                for result in self._gradient_function(flat, assembly.graph)
+            )
+            return assembly.results(
+                vectors,
+                rotations,
+                atomic.reshape(n, -1),
+                bonds.reshape(n, len(vectors)),
+                gradients.reshape(n, len(vectors), 3),
+            )
 
 
 # the name before networks had kinds

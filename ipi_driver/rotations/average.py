@@ -12,6 +12,7 @@ virial are the exact derivatives of the averaged energy:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -149,17 +150,57 @@ class RotationalAverage(Potential):
             With standard deviations, net force, torque; and `raw` where the identity is among the rotations
             or it was given.
         """
+        return self.predict_all([structure], [raw])[0]
+
+    def predict_all(
+        self, structures: Sequence[Structure], raws: Sequence[Prediction | None] | None = None
+    ) -> list[Prediction]:
+        """`predict` of each structure, small ones together in one call of the potential.
+
+        Parameters
+        ----------
+        structures
+            The atoms.
+        raws
+            What is known of each, as in `predict`.
+        """
+        raws = [None] * len(structures) if raws is None else list(raws)
         if self._exact is not None:
-            exact = self._exact.predict(structure)
-            return exact if raw is None else replace(exact, raw=raw)
+            exact = [self._exact.predict(structure) for structure in structures]
+            return [p if raw is None else replace(p, raw=raw) for p, raw in zip(exact, raws, strict=True)]
+        pairs = list(zip(structures, raws, strict=True))
+        if self.n_rotations == 1 and self.quadrature.identity == 0:
+            return [self._unrotated(structure, raw) for structure, raw in self._with_raws(pairs)]
+        if self.quadrature.random is not None:  # each has rotations of its own
+            return [self._averaged(s, self._chunks.evaluate(s, self._rotations(s)), raw) for s, raw in pairs]
+        found: list[Prediction | None] = [None] * len(pairs)
+        for known in (False, True):
+            chosen = [
+                k for k, (_, raw) in enumerate(pairs) if (raw is not None and self.has_identity) == known
+            ]
+            rotations = self.quadrature.rotations[self._others] if known else self.quadrature.rotations
+            results = self._chunks.evaluate_all([structures[k] for k in chosen], rotations) if chosen else []
+            for k, result in zip(chosen, results, strict=True):
+                found[k] = self._averaged(structures[k], result, raws[k])
+        return [prediction for prediction in found if prediction is not None]
+
+    def _with_raws(
+        self, pairs: list[tuple[Structure, Prediction | None]]
+    ) -> list[tuple[Structure, Prediction | None]]:
+        """The raw results that are missing, evaluated together."""
+        missing = [k for k, (_, raw) in enumerate(pairs) if raw is None]
+        if len(missing) < 2:  # one alone goes the short way
+            return pairs
+        found = self._chunks.evaluate_all([pairs[k][0] for k in missing], self.quadrature.rotations)
+        for k, result in zip(missing, found, strict=True):
+            pairs[k] = (pairs[k][0], result.prediction())
+        return pairs
+
+    def _averaged(self, structure: Structure, results: RotatedResults, raw: Prediction | None) -> Prediction:
+        """The mean of the results, which lack the identity where ``raw`` is known and stands for it."""
         identity = self.quadrature.identity
-        if self.n_rotations == 1 and identity == 0:
-            return self._unrotated(structure, raw)
         if raw is not None and identity is not None:
-            others = self._chunks.evaluate(structure, self.quadrature.rotations[self._others])
-            results = others.inserted(identity, raw)
-        else:
-            results = self._chunks.evaluate(structure, self._rotations(structure))
+            results = results.inserted(identity, raw)
         result = weighted_mean(structure, results, self.quadrature.weights)
         if raw is None and identity is not None:
             raw = results.prediction(identity)
