@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ipi_driver.api.analyzing import Analyses, analyze
+    from ipi_driver.api.calculator import Calculator
     from ipi_driver.api.checking import check
     from ipi_driver.api.serving import serve
     from ipi_driver.api.simulation import Run, run
@@ -29,6 +30,7 @@ __version__ = "0.1.0"
 
 _PLACES = {
     "Analyses": "ipi_driver.api.analyzing",
+    "Calculator": "ipi_driver.api.calculator",
     "Prediction": "ipi_driver.structure",
     "Quadrature": "ipi_driver.rotations",
     "RotationalAverage": "ipi_driver.rotations",
@@ -47,6 +49,7 @@ _PLACES = {
 
 __all__ = [
     "Analyses",
+    "Calculator",
     "Prediction",
     "Quadrature",
     "RotationalAverage",

@@ -146,6 +146,8 @@ class Endpoint:
         except Disconnected as lost:
             # i-PI closes unheard what connects to it at the very end of a run: that changes nothing
             self.state = before if before is State.EXIT and not session.spoken_to else State.LOST
+            if session.ends_silently and not session.working and self._answered:
+                self.state = State.EXIT
             if not self._stop.is_set():
                 logger.info("%s: i-PI closed the connection (%s)", self.settings.label, lost)
         finally:

@@ -183,6 +183,8 @@ class Session:
 
     Attributes
     ----------
+    ends_silently
+        Whether the server is ASE's, which closes its connection without ``EXIT``.
     spoken_to
         Whether anything has arrived.
     working
@@ -197,6 +199,7 @@ class Session:
         n_atoms: int | None = None,
     ) -> None:
         self.spoken_to = False
+        self.ends_silently = False
         self.working = False
         self._connection = connection
         self._evaluate = evaluate
@@ -263,6 +266,7 @@ class Session:
                 "another version of it"
             )
         text = bytes(self._connection.read(size)).decode("utf-8", errors="replace")
+        self.ends_silently = text == "\0"  # what ASE's server sends for no parameters, and i-PI never does
         match = re.search(r"(?:^|,)\s*batch_size\s*:\s*(\d+)", text)
         if match and (len(match.group(1)) > 12 or int(match.group(1)) > _MOST_BATCH):
             raise UserError(

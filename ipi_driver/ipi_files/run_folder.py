@@ -37,7 +37,6 @@ _OF_LAUNCHER = (
     "summary.json",
     "summary.png",
     "events.jsonl",
-    "status.json",
     ".last-request",
 )
 

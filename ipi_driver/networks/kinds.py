@@ -76,7 +76,12 @@ def network_class(kind: str) -> type[EdgeNetwork]:
     """
     if kind in _OWN:
         module, _, name = _OWN[kind].partition(":")
-        found: type[EdgeNetwork] = getattr(import_module(module), name)
+        try:
+            found: type[EdgeNetwork] = getattr(import_module(module), name)
+        except ImportError as error:
+            raise UserError(
+                f"the network kind {kind!r} needs another package ({error}): pip install 'ipi-driver[{kind}]'"
+            ) from error
         return found
     if kind in _registered:
         return _registered[kind]

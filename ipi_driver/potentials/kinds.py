@@ -26,6 +26,10 @@ OWN = {
     "metatomic": f"{_ROOM}.metatomic:MetatomicPotential",
     "ase": f"{_ROOM}.ase:AsePotential",
     "anisotropic": f"{_ROOM}.anisotropic:AnisotropicPotential",
+    "sum": f"{_ROOM}.composite:SumPotential",
+    "committee": f"{_ROOM}.composite:CommitteePotential",
+    "chgnet": f"{_ROOM}.chgnet:ChgnetPotential",
+    "pet-kokkos": f"{_ROOM}.kokkos:KokkosPotential",
 }
 """The kinds of this package, found also where it runs without being installed."""
 

@@ -8,7 +8,7 @@ function on O(3),
     E(R) = \sum_{p=\pm} (\det R)^{[p=-]} \sum_l \sum_{mm'} c^{lp}_{mm'} D^l_{mm'}(R), \qquad
     c^{lp}_{mm'} = (2l+1) \int (\det R)^{[p=-]}\, E(R)\, D^l_{mm'}(R)\, dR,
 
-with real Wigner matrices D (e3nn) of the proper part of R. The variance over the rotations is the sum of the
+with real Wigner matrices D of the proper part of R. The variance over the rotations is the sum of the
 powers
 
 .. math::  P_{lp} = \frac{1}{2l+1} \sum_{mm'} |c^{lp}_{mm'}|^2 .
@@ -24,9 +24,7 @@ which is 0 up to its degree, for a group the share of its invariants, and 1 with
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 
@@ -34,6 +32,7 @@ from ipi_driver.potentials.base import Potential
 from ipi_driver.potentials.chunks import Progress, RotationChunks, no_progress
 from ipi_driver.rotations.quadrature import Quadrature, quadrature
 from ipi_driver.structure import FloatArray, Structure
+from ipi_driver.symmetry.wigner import wigner_matrices
 
 PARITIES = (1, -1)
 
@@ -85,7 +84,7 @@ def decompose(
     signs = np.linalg.det(grid.rotations)
     energy, forces = np.zeros((2, max_degree + 1, 2))
     for degree in range(max_degree + 1):
-        matrices = wigner_matrices(grid, degree).reshape(len(grid), -1)
+        matrices = wigner_matrices(grid.rotations, degree).reshape(len(grid), -1)
         for column, parity in enumerate(PARITIES):
             weights = grid.weights if parity == 1 else grid.weights * signs
             projected = matrices.T @ (weights[:, None] * values)
@@ -130,7 +129,7 @@ def transmission(grid: Quadrature, max_degree: int) -> FloatArray:
     signs = np.linalg.det(grid.rotations)
     passed = np.zeros((max_degree + 1, 2))
     for degree in range(max_degree + 1):
-        matrices = wigner_matrices(grid, degree)
+        matrices = wigner_matrices(grid.rotations, degree)
         for column, parity in enumerate(PARITIES):
             weights = grid.weights if parity == 1 else grid.weights * signs
             mean = np.einsum("k,kab->ab", weights, matrices)
@@ -168,29 +167,6 @@ def _proper(grid: Quadrature) -> set[tuple[float, ...]]:
     proper = grid.rotations * np.linalg.det(grid.rotations)[:, None, None]
     # adding zero makes -0.0 the same as 0.0
     return {tuple(row) for row in (proper.reshape(-1, 9).round(6) + 0.0).tolist()}
-
-
-def wigner_matrices(grid: Quadrature, degree: int) -> FloatArray:
-    """(n_rotations, 2l+1, 2l+1) real Wigner matrices of the proper parts of the rotations, from e3nn."""
-    return _wigner(grid.rotations.tobytes(), degree)
-
-
-@lru_cache(maxsize=256)
-def _wigner(rotations: bytes, degree: int) -> FloatArray:
-    import torch
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # e3nn compiles with torch.jit
-        from e3nn import o3
-
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)  # e3nn builds its generators in the default precision
-    try:
-        matrices = torch.from_numpy(np.frombuffer(rotations).reshape(-1, 3, 3).copy())
-        proper = matrices * torch.linalg.det(matrices)[:, None, None]
-        return o3.wigner_D(degree, *o3.matrix_to_angles(proper)).numpy()
-    finally:
-        torch.set_default_dtype(before)
 
 
 def _by_angle(
