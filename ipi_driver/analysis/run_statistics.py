@@ -34,6 +34,16 @@ def force_spread(run: Run) -> tuple[FloatArray, FloatArray]:
     return np.zeros(0), np.zeros(0)
 
 
+def monitored_std(run: Run) -> tuple[FloatArray, FloatArray]:
+    """Steps (n,) and standard deviations of the forces (n,) that the monitor of a raw run has found, eV/Å."""
+    for path in run.extras():
+        if "monitor" in path.name:
+            found = [(step, np.ravel(content)) for step, content in iterate_extras(path) if np.size(content)]
+            numbers = [(step, float(c[0])) for step, c in found if c.dtype.kind == "f"]
+            return np.array([s for s, _ in numbers], dtype=float), np.array([n for _, n in numbers])
+    return np.zeros(0), np.zeros(0)
+
+
 def largest_forces(run: Run) -> tuple[FloatArray, FloatArray]:
     """Steps (n,) and largest force component (n,) of each snapshot, eV/Å; empty where the run wrote no forces."""
     if not run.has("forces"):
@@ -104,6 +114,9 @@ def run_statistics(folder: Path) -> dict[str, Any]:
     _, spread = force_spread(run)
     if len(spread):
         summary["mean_force_spread"] = 1e3 * float(spread.mean())
+    _, monitored = monitored_std(run)
+    if len(monitored):
+        summary["monitor"] = {"mean": 1e3 * float(monitored.mean()), "largest": 1e3 * float(monitored.max())}
     summary |= client_counts(folder, summary["notes"])
     summary["notes"] += run.notes
     return summary

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import importlib
 import os
 import signal
@@ -17,6 +18,7 @@ from ipi_driver.errors import UserError
 # name -> (module with `add_arguments(parser)` and `main(args) -> int`, one-line help)
 COMMANDS = {
     "run": ("run", "run a whole i-PI simulation: i-PI and the client together"),
+    "status": ("status", "where runs, sets, farms, reproductions and trainings stand"),
     "submit": ("submit", "run one input with many seeds and averages, as a Slurm array or here"),
     "serve": ("serve", "serve a potential to i-PI over sockets"),
     "new": ("new", "copy a shipped input to a folder of your own"),
@@ -54,6 +56,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         if name == chosen:  # the others' modules (torch, matplotlib) need not be imported
             importlib.import_module(f"ipi_driver.cli.{module}").add_arguments(sub)
+    if chosen is not None and chosen not in COMMANDS:
+        near = difflib.get_close_matches(chosen, COMMANDS, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(COMMANDS)}"
+        print(f"error: no command {chosen!r}; {hint}", file=sys.stderr)
+        return 2
     args = parser.parse_args(argv)
     keep_freed_memory()
     _find_modules_here(argv)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import shlex
 import sys
 from pathlib import Path
@@ -33,6 +34,7 @@ examples:
   ipi-driver run ice --structures my-cells --output runs/mine-none
   ipi-driver run my-input.xml --model my-model.pt          # raw forces, if it has no driver.yaml
   ipi-driver run input-mts.xml --model my-model.pt --endpoint driver-aug=2i
+  ipi-driver run liquid-nvt-raw --monitor Th --monitor-stride 200    # how large is the symmetry error on the way?
   ipi-driver run gas-nvt --watch temperature=20,distance=off    # hotter than usual, and it may dissociate
 
 A client that dies is started again with i-PI from the last checkpoint (--restarts), and a run whose physics is wrong
@@ -136,13 +138,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--watch",
-        type=_watch,
         metavar="LIMITS",
         help="off, or temperature=X (times that of the thermostat or the start, default 10; more for few atoms), "
         "conserved=X (eV per atom and ps, default 0.1), distance=X (Å of an atom of an isolated structure from all "
         "others, default 50), separated by commas, each of which may be off: beyond them the run ends with status 2; "
         "also `watch:` in driver.yaml",
     )
+    add(
+        "--monitor",
+        metavar="NAME",
+        help="of a raw run: evaluate this average beside the dynamics now and then, and write the standard deviation "
+        "of the forces over its rotations to simulation.monitor, as a check of the symmetry error on the way",
+    )
+    add("--monitor-stride", type=int, metavar="N", help="steps between two evaluations (default 200)")
+    add(
+        "--tolerance",
+        type=float,
+        metavar="MEV",
+        help="warn where the monitor finds more, meV/Å (default 50)",
+    )
+    add("--quiet", "-q", action="store_true", help="print errors and, with --json, the summary alone")
+    add("--json", action="store_true", help="print the summary as JSON on standard output")
     add(
         "--resume",
         action="store_true",
@@ -156,20 +172,6 @@ def _restarts(text: str) -> int:
     return int(text)
 
 
-def _watch(text: str) -> str | dict[str, float | str]:
-    """``off``, or ``temperature=20,conserved=off``."""
-    if text == "off":
-        return text
-    limits: dict[str, float | str] = {}
-    for word in text.split(","):
-        name, _, value = word.partition("=")
-        try:
-            limits[name.strip()] = "off" if value.strip() == "off" else float(value)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"expected off, or NAME=NUMBER,..., got {text!r}") from None
-    return limits
-
-
 def main(args: argparse.Namespace) -> int:
     """Prepare, run, summarise."""
     from ipi_driver.errors import UserError
@@ -179,7 +181,7 @@ def main(args: argparse.Namespace) -> int:
     from ipi_driver.runs.folder import INPUT
     from ipi_driver.runs.sets import find_set
 
-    console = lenient_console(sys.stderr)
+    console = lenient_console(sys.stderr, args.quiet)
     if args.one_core and (args.threads or 1) > 1:
         raise UserError(f"--one-core is for one thread, got --threads {args.threads}; leave out one of them")
     changes = Changes(**{name: getattr(args, name) for name in Changes.__dataclass_fields__})
@@ -194,7 +196,7 @@ def main(args: argparse.Namespace) -> int:
             markup=False,
             soft_wrap=True,
         )
-    outcome = run_simulation(folder, start_file, console, args.one_core, args.restarts)
+    outcome = run_simulation(folder, start_file, console, args.one_core, args.restarts, _refresh)
 
     command = shlex.join(["ipi-driver", "run", str(args.input), "--output", str(folder), "--resume"])
     if not outcome.finished:
@@ -204,7 +206,7 @@ def main(args: argparse.Namespace) -> int:
             markup=False,
             soft_wrap=True,
         )
-    _summarise(folder, outcome, console)
+    _summarise(args, folder, outcome, console)
     if outcome.finished:
         return 0
     return 130 if outcome.interrupted else 1
@@ -225,7 +227,10 @@ def _run_set(args: argparse.Namespace, runs: RunSet, changes: Changes, console: 
     rows = [set_row(name, output / name, state) for name, state in outcome.states.items()]
     if output.is_dir():
         write_set(output, rows)
-    print_set(output, rows)
+    if args.json:
+        print(json.dumps(rows, indent=2))
+    elif not args.quiet:
+        print_set(output, rows)
     if outcome.status:
         option = [] if args.structures is None else ["--structures", str(args.structures)]
         words = ["ipi-driver", "run", str(args.input), *option, "--output", str(output), "--resume"]
@@ -238,7 +243,14 @@ def _run_set(args: argparse.Namespace, runs: RunSet, changes: Changes, console: 
     return outcome.status
 
 
-def _summarise(folder: Path, outcome: Outcome, console: Console) -> None:
+def _refresh(folder: Path, outcome: Outcome) -> None:
+    """Write the summary of a run that goes on."""
+    from ipi_driver.report.run_summary import summarise, write_summary
+
+    write_summary(folder, summarise(folder, outcome))
+
+
+def _summarise(args: argparse.Namespace, folder: Path, outcome: Outcome, console: Console) -> None:
     from ipi_driver.errors import UserError
     from ipi_driver.ipi_files.run_folder import RunFolder
 
@@ -255,7 +267,10 @@ def _summarise(folder: Path, outcome: Outcome, console: Console) -> None:
 
         summary = summarise(folder, outcome)
         write_summary(folder, summary)
-        print_summary(folder, summary)
+        if args.json:
+            print(json.dumps({"folder": str(folder), **summary}, indent=2))
+        elif not args.quiet:
+            print_summary(folder, summary)
     except (
         UserError,
         OSError,

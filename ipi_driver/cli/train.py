@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Train, and say where the model is."""
     from ipi_driver.report.learning_curves import plot_training_log
-    from ipi_driver.training.config import describe_keys, load_config
+    from ipi_driver.training.config import changed, describe_keys, load_config
     from ipi_driver.training.setup import build_trainer
 
     if args.keys:
@@ -53,14 +53,8 @@ def main(args: argparse.Namespace) -> int:
             "which configuration? give a YAML file, as in `ipi-driver train train.yaml`; see --help"
         )
     config = load_config(args.config)
-    if args.max_hours is not None:
-        if not args.max_hours > 0:
-            raise UserError(f"--max-hours must be positive, got {args.max_hours:g}")
-        config.max_hours = args.max_hours
-    if args.output is not None:
-        config.output = args.output.resolve()
-    if args.device is not None:
-        config.device = args.device
+    output = None if args.output is None else args.output.resolve()
+    config = changed(config, max_hours=args.max_hours, output=output, device=args.device)
     trainer = build_trainer(config, resume=args.resume, quiet=args.quiet)
     if trainer.rank == 0:
         print("\n".join(trainer.data_described), flush=True)

@@ -34,6 +34,7 @@ from ipi_driver.ipi_files.conversion import extras_json, results_to_ipi, structu
 from ipi_driver.ipi_files.template import check_not_wrapped, read_template
 from ipi_driver.ipi_files.units import BOHR
 from ipi_driver.potentials.base import Potential
+from ipi_driver.potentials.distributed import DistributedPotential, local_device, world
 from ipi_driver.potentials.registry import load_potential
 from ipi_driver.potentials.spec import PotentialSpec
 from ipi_driver.structure import Structure
@@ -65,7 +66,13 @@ def serve(settings: ServeSettings) -> int:
         import torch
 
         torch.set_num_threads(settings.threads)
-    return Client(settings).run()
+    if world()[0]:
+        return _follow(settings)
+    client = Client(settings)
+    try:
+        return client.run()
+    finally:
+        client.close_group()
 
 
 class Client:
@@ -85,6 +92,7 @@ class Client:
         if settings.modules is not None and str(settings.modules) not in sys.path:
             sys.path.append(str(settings.modules))  # last, so that none of its files hides another module
         self._evaluators: dict[str, SharedEvaluator] = {}
+        self._group: DistributedPotential | None = None
         self.recorder = None if settings.record is None else Recorder(settings.record, self.template.n_atoms)
         self.counts: dict[str, Counts] = {}
         self.endpoints = [self._endpoint(endpoint) for endpoint in settings.endpoints]
@@ -117,13 +125,20 @@ class Client:
         """The model of an endpoint, loaded once for all that have the same."""
         spec = self.settings.model_of(endpoint)
         if str(spec) not in self._evaluators:
-            potential = _load(spec, device=self.settings.device, dtype=self.settings.dtype)
+            potential = _load(spec, device=local_device(self.settings.device), dtype=self.settings.dtype)
             potential.check_species(self.template)
             potential.check_conditions(self.settings.charge, self.settings.spin)
+            if world()[1] > 1:
+                potential = self._group = DistributedPotential(potential, self.settings.rotation_batch)
             self._evaluators[str(spec)] = SharedEvaluator(
                 potential, self.settings.seed, self.settings.rotation_batch
             )
         return self._evaluators[str(spec)]
+
+    def close_group(self) -> None:
+        """End the other processes, where the rotations are divided among several."""
+        if self._group is not None:
+            self._group.close()
 
     def _evaluate(
         self, requests: Sequence[Request], evaluator: SharedEvaluator, average: str, counts: Counts
@@ -269,6 +284,21 @@ def _load(model: PotentialSpec, device: str, dtype: str | None) -> Potential:
         return load_potential(model, device=device, dtype=dtype)
     except SystemExit as error:
         raise UserError(f"the model {model} called sys.exit({error.code!r}) while it was loaded") from error
+
+
+def _follow(settings: ServeSettings) -> int:
+    """In every process but the first: evaluate what the first one sends until it ends."""
+    models = {
+        str(settings.model_of(endpoint)): settings.model_of(endpoint) for endpoint in settings.endpoints
+    }
+    if len(models) > 1:
+        raise UserError(
+            f"a group of processes serves one model, got {', '.join(models)}; start one process for several models"
+        )
+    (model,) = models.values()
+    potential = _load(model, device=local_device(settings.device), dtype=settings.dtype)
+    DistributedPotential(potential, settings.rotation_batch).follow()
+    return 0
 
 
 def _template(settings: ServeSettings) -> Structure:

@@ -125,6 +125,26 @@ class WatchSettings(BaseModel):
         return cls(temperature=None, conserved=None, distance=None)
 
 
+class MonitorSettings(BaseModel):
+    """The average that `ipi_driver.runs.symmetry_monitor` evaluates beside a run.
+
+    Attributes
+    ----------
+    average
+        Name of the average.
+    stride
+        Steps between two evaluations.
+    tolerance
+        Of the standard deviation of the forces, meV/Å, above which there is a warning.
+    """
+
+    model_config = ConfigDict(extra="forbid", coerce_numbers_to_str=True)
+
+    average: str
+    stride: int = Field(default=200, gt=0)
+    tolerance: float = Field(default=50.0, gt=0.0)
+
+
 class ServeSettings(BaseModel):
     """Everything that `ipi_driver.client.client.serve` needs; ``ipi-driver serve --help`` explains each."""
 
@@ -152,11 +172,17 @@ class ServeSettings(BaseModel):
     extras: list[str] = []
     watch: WatchSettings = WatchSettings()
     """For the launcher, which ends a run whose physics is wrong; the client does not look at it."""
+    monitor: MonitorSettings | None = None
+    """For the launcher, too."""
 
     @field_validator("watch", mode="before")
     @classmethod
     def _switched_off(cls, value: Any) -> Any:
-        """``watch: off``, which is false in YAML, and ``conserved: off`` for one limit."""
+        """``watch: off``, which is false in YAML, ``conserved: off`` for one limit, and ``temperature=20,...``."""
+        if isinstance(value, str) and "=" in value:
+            value = {
+                name.strip(): limit.strip() for name, _, limit in (w.partition("=") for w in value.split(","))
+            }
         if value in (False, "off"):
             return WatchSettings.off()
         if isinstance(value, dict):
@@ -231,7 +257,11 @@ def make_settings(values: dict[str, Any], source: str = "the command line") -> S
 def _describe(problem: Any) -> str:
     where = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
-        of: dict[str, type[BaseModel]] = {"endpoints": EndpointSettings, "watch": WatchSettings}
+        of: dict[str, type[BaseModel]] = {
+            "endpoints": EndpointSettings,
+            "watch": WatchSettings,
+            "monitor": MonitorSettings,
+        }
         nested = of.get(str(problem["loc"][0]), ServeSettings) if len(problem["loc"]) > 1 else ServeSettings
         known = list(nested.model_fields)
         near = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)

@@ -37,6 +37,7 @@ _OF_LAUNCHER = (
     "summary.json",
     "summary.png",
     "events.jsonl",
+    "status.json",
     ".last-request",
 )
 

@@ -21,6 +21,7 @@ from ipi_driver.analysis.run_statistics import (
     has_time,
     is_minimisation,
     largest_forces,
+    monitored_std,
     run_statistics,
 )
 from ipi_driver.ipi_files.outputs import Run
@@ -93,6 +94,9 @@ def print_summary(folder: Path, summary: dict[str, Any], console: Console | None
         table.add_row(
             "mean spread of the forces", f"{summary['mean_force_spread']:.3g} meV/Å over the rotations"
         )
+    if "monitor" in summary:
+        largest, mean = summary["monitor"]["largest"], summary["monitor"]["mean"]
+        table.add_row("symmetry error (monitor)", f"{mean:.3g} meV/Å, at most {largest:.3g}")
     if summary["restarts"]:
         table.add_row("restarts", str(summary["restarts"]))
     for label, counts in summary.get("endpoints", {}).items():
@@ -122,11 +126,16 @@ def _plot_dynamics(run: Run) -> Path:
     panels = [name for name in ("temperature", "conserved") if name in table]
     if len(spread) and spread.max() > 0:
         panels.append("spread")
+    monitored_steps, monitored = monitored_std(run)
+    if len(monitored):
+        panels.append("monitor")
     with rc_context(STYLE):
         figure, grid = _stack(len(panels))
         for axes, name in zip(grid, panels, strict=False):
             if name == "temperature":
                 _temperature(axes, times, table["temperature"], run.settings.temperature)
+            elif name == "monitor":
+                _monitor(axes, monitored_steps * run.timestep / FS_PER_PS, monitored, _tolerance(run))
             elif name == "conserved":
                 _conserved(axes, times, table["conserved"])
             else:
@@ -188,6 +197,21 @@ def _conserved(axes: Axes, times: FloatArray, conserved: FloatArray) -> None:
     axes.axhline(0.0, color="0.8", linewidth=0.6)
     axes.plot(times, MILLI * (conserved - conserved[0]), color=COLORS[1], linewidth=0.9)
     axes.set_ylabel("change of conserved\nquantity / meV")
+
+
+def _tolerance(run: Run) -> float | None:
+    """Of the monitor, meV/Å."""
+    monitor = run.driver.get("monitor")
+    return monitor.get("tolerance") if isinstance(monitor, dict) else None
+
+
+def _monitor(axes: Axes, times: FloatArray, std: FloatArray, tolerance: float | None) -> None:
+    axes.plot(times, MILLI * std, color=COLORS[2], linewidth=0.7, marker=".", markersize=2.5)
+    if tolerance is not None:
+        axes.axhline(tolerance, color=COLORS[6], linewidth=0.6, linestyle=":", label="tolerance")
+        axes.legend(loc="lower right")
+    axes.set_ylabel("std of raw forces over\nrotations / meV Å⁻¹")
+    axes.set_ylim(bottom=0.0)
 
 
 def _spread(axes: Axes, times: FloatArray, spread: FloatArray) -> None:

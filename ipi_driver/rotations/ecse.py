@@ -109,7 +109,7 @@ class ExactSymmetrization(Potential):
         by_frame = np.zeros((len(weights), 2, 3, 3))
         by_frame[used] = (-share[:, None, None] * (rotations @ moments)).reshape(-1, 2, 3, 3)
         surrogate = (_tensor(by_weight) * weights).sum() + (_tensor(by_frame) * frames).sum()
-        surrogate.backward()  # type: ignore[no-untyped-call]
+        surrogate.backward()
         assert positions.grad is not None
         deviation = float(np.sqrt(share @ ((lab_forces - forces) ** 2).mean(axis=(1, 2))))
         forces = forces - positions.grad.numpy()

@@ -14,13 +14,8 @@ from ipi_driver.client.settings import ServeSettings, make_settings, modules_her
 from ipi_driver.errors import UserError
 from ipi_driver.potentials.registry import check_potential_exists, located_potential
 from ipi_driver.rotations.quadrature import quadrature
-from ipi_driver.runs.folder import (
-    SETTINGS,
-)
+from ipi_driver.runs.folder import SETTINGS
 from ipi_driver.whole_file import write_whole
-
-_SLAB = "structure.extxyz"
-"""Elements and periodic directions of a start that is periodic along some directions only."""
 
 _HEAD = "# settings of `ipi-driver serve`; every key is also an option of the command\n"
 _CLIENT_KEYS = ("device", "dtype", "seed", "threads", "rotation_batch", "charge", "spin", "pbc", "watch")
@@ -48,6 +43,8 @@ class Changes:
         Whether the structure is periodic, whatever its file says.
     watch
         Limits of the watch over the physics, or "off".
+    monitor, monitor_stride, tolerance
+        Average that is evaluated beside the run, steps between two evaluations, tolerance in meV/Å.
     """
 
     steps: int | None = None
@@ -65,6 +62,9 @@ class Changes:
     structure: Path | None = None
     pbc: bool | None = None
     watch: str | dict[str, Any] | None = None
+    monitor: str | None = None
+    monitor_stride: int | None = None
+    tolerance: float | None = None
 
     def __post_init__(self) -> None:
         for name, smallest in (
@@ -104,6 +104,11 @@ def changed_settings(settings: dict[str, Any], changes: Changes) -> dict[str, An
             changed["modules"] = str(modules)
     if changes.endpoint is not None:
         changed["endpoints"] = _with_averages(changed.get("endpoints") or [], changes.endpoint)
+    if changes.monitor is not None:
+        given = {"average": changes.monitor, "stride": changes.monitor_stride, "tolerance": changes.tolerance}
+        changed["monitor"] = {key: value for key, value in given.items() if value is not None}
+    elif changes.monitor_stride is not None or changes.tolerance is not None:
+        raise UserError("--monitor-stride and --tolerance belong to --monitor AVERAGE")
     if changes.average is not None:
         endpoints = changed.get("endpoints") or []
         if not isinstance(endpoints, list) or not all(isinstance(e, dict) for e in endpoints):

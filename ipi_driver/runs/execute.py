@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,12 +22,16 @@ from ipi_driver.runs.facts import RunFacts, read_facts
 from ipi_driver.runs.folder import INPUT, STARTING, checkpoint_steps, has_rows, is_starting, unused_name
 from ipi_driver.runs.interruption import Interrupted, Interruption, caught_signals
 from ipi_driver.runs.keeper import CheckpointKeeper
+from ipi_driver.runs.live import LiveStatus
 from ipi_driver.runs.lock import locked
 from ipi_driver.runs.monitor import PropertyMonitor
 from ipi_driver.runs.pair import POLL, Pair, ipi_command
 from ipi_driver.runs.private import socket_folder
 from ipi_driver.runs.progress import ProgressDisplay
+from ipi_driver.runs.refresh import Refresher
+from ipi_driver.runs.relaxation import relaxation_of
 from ipi_driver.runs.restarts import DEFAULT, Restarts
+from ipi_driver.runs.symmetry_monitor import SymmetryMonitor
 from ipi_driver.runs.watch import Alarm
 
 __all__ = ["Interrupted", "Outcome", "caught_signals", "ipi_command", "run_simulation"]
@@ -64,14 +69,24 @@ class Outcome:
 class _Part:
     """i-PI and the client from a start to their end; of a run that is restarted there are several."""
 
-    def __init__(self, folder: Path, start_file: str, facts: RunFacts | None, sockets: Path) -> None:
-        self.folder, self._sockets = folder, sockets
+    def __init__(
+        self,
+        folder: Path,
+        start_file: str,
+        facts: RunFacts | None,
+        sockets: Path,
+        live: LiveStatus,
+        refresher: Refresher | None,
+    ) -> None:
+        self.folder, self._sockets, self._live, self._refresher = folder, sockets, live, refresher
         self.first = int(xml.value((folder / start_file).read_text(), "step") or 0)
-        self.last = -1
+        self.last = self._looked_at = -1
         self.alarm: Alarm | None = None
         self._monitor = PropertyMonitor(folder)
         self._keeper = CheckpointKeeper(folder)
         self._watch = None if facts is None else facts.watch(folder)
+        monitor = None if facts is None else facts.settings.monitor
+        self._symmetry = None if monitor is None else SymmetryMonitor(folder, monitor.tolerance)
 
     @property
     def made_a_step(self) -> bool:
@@ -84,7 +99,8 @@ class _Part:
             self._look(display)
             if self.last >= 0 or (self._monitor.path is None and starting.exists() and has_rows(self.folder)):
                 starting.unlink(missing_ok=True)
-            self._keeper.look()
+            if self._keeper.look() and self._refresher is not None:
+                self._refresher.checkpoint(max(self.last, 0))
             if not self._sockets.is_dir():
                 raise UserError(
                     f"{self._sockets}, where the sockets of the run are, has been removed; run it again"
@@ -109,8 +125,18 @@ class _Part:
             self._keeper.step_made()
         if self._watch is not None and self.alarm is None:
             self.alarm = self._watch.look(self._monitor.fresh, read_record(self.folder / RECORD))
+        if now.step > self._looked_at or final:
+            self._look_at_symmetry(now.step, display)
         if now.step >= 0:
             display.update(now, final=final)
+            self._live.update(now, display.speed, display.seconds_left)
+
+    def _look_at_symmetry(self, step: int, display: ProgressDisplay) -> None:
+        self._looked_at = step
+        if self._symmetry is not None and (warning := self._symmetry.look()) is not None:
+            display.say(f"warning: {warning}")
+            self._live.say(warning)
+            add_event(self.folder, "symmetry", warning, step)
 
     def check(self, total: int) -> None:
         """Raise `UserError` where the physics is wrong; the states that it has reached are put aside."""
@@ -139,12 +165,13 @@ def run_simulation(
     console: Console | None = None,
     one_core: bool | None = None,
     restarts: int = DEFAULT,
+    refresh: Callable[[Path, Outcome], None] | None = None,
 ) -> Outcome:
     """Run i-PI on ``start_file`` in ``folder`` with the client of its ``driver.yaml`` until the end.
 
     Both are kept on one core that no other run holds if ``one_core`` says so, or, where it is None, if the run is
     faster then (`one_core_suits`). A client that dies is started again with i-PI, at most ``restarts`` times without
-    progress (`Restarts`).
+    progress (`Restarts`). ``refresh`` is called at checkpoints, now and then, with the state of the run so far.
     SIGINT, SIGTERM, SIGHUP, SIGUSR1 and SIGUSR2 end the run with a RESTART; a second one of the first three does not
     wait for it.
 
@@ -164,35 +191,68 @@ def run_simulation(
         core_of_its_own(one_core_suits(folder) if one_core is None else one_core) as core,
     ):
         began, first = time.perf_counter(), _step(folder / start_file)
-        facts = read_facts(folder)
-        with ProgressDisplay(folder.name, first, total, console) as display:
-            if facts is not None:
-                display.say(facts.text)
-            again = Restarts(folder, restarts, display.say)
-            while True:
-                part = _Part(folder, start_file, facts, sockets)
+        live = LiveStatus(folder, total)
+
+        def outcome(step: int, finished: bool, reason: str) -> Outcome:
+            seconds = time.perf_counter() - began
+            return Outcome(step, first, total, seconds, finished, reason, interruption.number)
+
+        refresher = None
+        if refresh is not None:
+            refresher = Refresher(lambda step: refresh(folder, outcome(step, False, "running")))
+        try:
+            ending = _run_parts(
+                folder, start_file, console, restarts, live, refresher, interruption, sockets, core
+            )
+        except UserError as error:
+            live.close("stopped" if interruption.number else "failed", str(error))
+            raise
+        finally:
+            if refresher is not None:
+                refresher.finish()
+        live.close("finished" if ending.finished else "stopped", ending.reason, ending.step)
+        return outcome(ending.step, ending.finished, ending.reason)
+
+
+def _run_parts(
+    folder: Path,
+    start_file: str,
+    console: Console,
+    restarts: int,
+    live: LiveStatus,
+    refresher: Refresher | None,
+    interruption: Interruption,
+    sockets: Path,
+    core: int | None,
+) -> Ending:
+    """Run until the end, started again where that helps."""
+    total, first, facts = live.total, _step(folder / start_file), read_facts(folder)
+    relaxation = None if facts is None else relaxation_of(folder, facts.structure.n_atoms)
+    with ProgressDisplay(folder.name, first, total, console, relaxation) as display:
+        if facts is not None:
+            display.say(facts.text)
+
+        def say(text: str) -> None:
+            display.say(text)
+            live.say(text)
+
+        again = Restarts(folder, restarts, say)
+        while True:
+            part = _Part(folder, start_file, facts, sockets, live, refresher)
+            try:
+                pair = Pair(folder, start_file, f"{sockets}/", interruption, core)
                 try:
-                    pair = Pair(folder, start_file, f"{sockets}/", interruption, core)
-                    try:
-                        part.follow(pair, display, interruption)
-                    finally:
-                        pair.stop()
-                    ending = _ending(part, pair.statuses(), total, interruption)
-                    break
-                except RunFailed as failure:
-                    if interruption.number:
-                        raise
-                    start_file = again.after(failure, start_file, part.made_a_step)
-        part.finish()
-        return Outcome(
-            ending.step,
-            first,
-            total,
-            time.perf_counter() - began,
-            ending.finished,
-            ending.reason,
-            interruption.number,
-        )
+                    part.follow(pair, display, interruption)
+                finally:
+                    pair.stop()
+                ending = _ending(part, pair.statuses(), total, interruption)
+                break
+            except RunFailed as failure:
+                if interruption.number:
+                    raise
+                start_file = again.after(failure, start_file, part.made_a_step)
+    part.finish()
+    return ending
 
 
 def _step(path: Path) -> int:

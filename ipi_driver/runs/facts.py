@@ -16,6 +16,7 @@ from ipi_driver.ipi_files.start import read_start
 from ipi_driver.ipi_files.template import read_template
 from ipi_driver.rotations.quadrature import quadrature
 from ipi_driver.runs.folder import INPUT, SETTINGS
+from ipi_driver.runs.symmetry_monitor import is_monitor
 from ipi_driver.runs.watch import PhysicsWatch
 from ipi_driver.structure import Structure
 
@@ -80,10 +81,17 @@ def _angles(cell: ase.cell.Cell) -> str:
 
 def describe_model(settings: ServeSettings) -> str:
     """``model pet-water-s, average 2i (36 rotations) and none, cpu``."""
-    names = dict.fromkeys(endpoint.average for endpoint in settings.endpoints)
+    own = [endpoint for endpoint in settings.endpoints if not is_monitor(endpoint.model_dump())]
+    names = dict.fromkeys(endpoint.average for endpoint in own)
     averages = []
     for name in sorted(names, key=lambda name: name == "none"):
         n = len(quadrature(name))
         averages.append(f"{name} ({n} rotations)" if n > 1 else name)
     model = settings.model.rpartition("/")[2] if "?" not in settings.model else settings.model
-    return f"model {model}, average {' and '.join(averages)}, {settings.device}"
+    text = f"model {model}, average {' and '.join(averages)}, {settings.device}"
+    monitor = settings.monitor
+    return (
+        text
+        if monitor is None
+        else f"{text}; {monitor.average} is evaluated every {monitor.stride} steps beside it"
+    )

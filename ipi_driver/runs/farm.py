@@ -130,8 +130,9 @@ def members_of(seeds: Sequence[int], averages: Sequence[str]) -> list[Member]:
     if len(set(averages)) < len(averages):
         raise UserError(f"--average names one twice: {' '.join(averages)}")
     width = max(len(str(seed)) for seed in seeds)
-    found = []
-    for average in averages or [None]:
+    found: list[Member] = []
+    chosen: Sequence[str | None] = averages or [None]
+    for average in chosen:
         for seed in seeds:
             words = ["--seed", str(seed), *(() if average is None else ("--average", average))]
             found.append(Member(f"{average or 'run'}-{seed:0{width}d}", tuple(words)))

@@ -40,7 +40,7 @@ class Progress:
     columns: frozenset[str] = frozenset()
 
     @property
-    def text(self) -> str:
+    def parts(self) -> list[str]:
         """Change of the conserved quantity and temperature, or the potential, with units, for a line of progress."""
         parts = []
         if not math.isnan(self.change):
@@ -49,7 +49,7 @@ class Progress:
             parts.append(f"T {self.temperature:.4g} {self.units[0]}")
         elif not math.isnan(self.potential):  # a minimisation
             parts.append(f"potential {self.potential:.9g} {self.units[2]}")
-        return "  ".join(parts)
+        return parts
 
 
 class PropertyMonitor:

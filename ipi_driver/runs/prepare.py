@@ -31,6 +31,7 @@ from ipi_driver.runs.folder import (
 from ipi_driver.runs.lock import locked
 from ipi_driver.runs.origin import input_file, input_name, write_origin
 from ipi_driver.runs.sockets import check_endpoints, endpoints_of, with_free_ports
+from ipi_driver.runs.symmetry_monitor import monitor_settings, with_monitor
 from ipi_driver.structure import Structure
 
 _SLAB = "structure.extxyz"
@@ -100,6 +101,8 @@ def prepare(source: Source, output: Path, changes: Changes, lock: bool = True) -
         text = xml.with_nmts(text, changes.nmts, source.path)
     if changes.seed is not None:
         text = xml.with_seed(text, changes.seed)
+    if (monitor := monitor_settings(settings, source.path)) is not None:
+        text, settings["endpoints"] = with_monitor(text, settings["endpoints"], monitor, source.path)
     start = _start(source, text, changes, checked)
     _check_not_wrapped(source, text, start, checked)
     if isinstance(start, Path):  # to be copied into the run folder, whatever place the input names

@@ -16,6 +16,7 @@ from ipi_driver.runs.folder import INPUT, SETTINGS, checkpoints, is_starting
 from ipi_driver.runs.origin import check_origin
 from ipi_driver.runs.prepare import Source, find_source, prepare
 from ipi_driver.runs.resume import RESUMABLE, prepare_resume
+from ipi_driver.runs.symmetry_monitor import is_monitor
 from ipi_driver.shipped import find_shipped
 
 CELLS = "cells"
@@ -104,7 +105,7 @@ def _structures(folder: Path) -> tuple[dict[str, Path], tuple[str, ...]]:
 
 def average_of(settings: dict[str, Any]) -> str:
     """Average of the endpoint that is averaged, else "none"."""
-    averages = [str(e.get("average") or "none") for e in settings.get("endpoints") or []]
+    averages = [str(e.get("average") or "none") for e in settings.get("endpoints") or [] if not is_monitor(e)]
     return next((average for average in averages if average != "none"), "none")
 
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import yaml
 from ase.data import atomic_numbers
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, Field, ValidationError, ValidationInfo, model_validator
 
 from ipi_driver.errors import UserError
 from ipi_driver.networks.base import NetworkConfig
 from ipi_driver.networks.kinds import DEFAULT, network_config, settings_by_kind
 from ipi_driver.shipped import shipped_names
-from ipi_driver.training.data_config import DataConfig, Section
+from ipi_driver.training.data_config import DataConfig, LocatedPath, Section, folder_of
 from ipi_driver.yaml_file import first_problem, load_yaml
 
 
@@ -56,7 +56,7 @@ class LossConfig(Section):
 class PretrainConfig(Section):
     """Pre-training on structures without labels, see `ipi_driver.training.denoising`."""
 
-    files: list[Path] = Field(
+    files: list[LocatedPath] = Field(
         min_length=1, description="structures without labels, as `data.unlabelled_files`"
     )
     denoise: float = Field(10.0, gt=0, description="eV/Å², stiffness of the springs that undo displacements")
@@ -66,17 +66,25 @@ class PretrainConfig(Section):
     learning_rate: float | None = Field(None, gt=0, description="null takes that of the training")
 
 
+def _located_model(path: Path, info: ValidationInfo) -> Path:
+    """A model folder, relative to the folder of the file, or the name of a shipped model."""
+    folder = folder_of(info)
+    if folder is None or not ((folder / path).exists() or path.name not in shipped_names("models")):
+        return path
+    return folder / path
+
+
 class TrainConfig(Section):
     """The whole training."""
 
     data: DataConfig
-    output: Path = Field(description="folder of the model, the log and the checkpoint")
+    output: LocatedPath = Field(description="folder of the model, the log and the checkpoint")
     architecture: dict[str, Any] = Field({}, description="`kind` of the network, and the keys of that kind")
     species: list[str] | None = Field(None, description="chemical symbols; null takes those of the data")
     baseline: BaselineConfig = BaselineConfig()
     loss: LossConfig = LossConfig()
     augmentation: Literal["none", "so3", "o3"] = "o3"
-    start_from: Path | None = Field(
+    start_from: Annotated[Path, AfterValidator(_located_model)] | None = Field(
         None, description="model folder or shipped model to begin with, shifted to the energies of the data"
     )
     pretrain: PretrainConfig | None = Field(
@@ -201,25 +209,22 @@ def load_config(path: Path) -> TrainConfig:
     if not isinstance(content, dict):
         raise UserError(f"{path} must hold keys such as `data` and `output`, got {type(content).__name__}")
     try:
-        config = TrainConfig(**content)
+        return TrainConfig.model_validate(content, context={"folder": path.resolve().parent})
     except ValidationError as error:
         raise UserError(f"{path}: {first_problem(error)}") from error
-    base = path.resolve().parent
-    data = config.data
-    for name in ("files", "validation_files", "test_files", "unlabelled_files"):
-        value = getattr(data, name)
-        if value is not None:
-            setattr(data, name, [base / p for p in value])
-    if config.pretrain is not None:
-        config.pretrain.files = [base / p for p in config.pretrain.files]
-    for part in data.sets:
-        part.files = [base / p for p in part.files]
-    if data.split_file is not None:
-        data.split_file = base / data.split_file
-    config.output = base / config.output
-    shipped = shipped_names("models")
-    if config.start_from is not None and (
-        (base / config.start_from).exists() or config.start_from.name not in shipped
-    ):
-        config.start_from = base / config.start_from
-    return config
+
+
+def changed(config: TrainConfig, **changes: Any) -> TrainConfig:
+    """The configuration with other values, which are validated as those of a file; None changes nothing.
+
+    Raises
+    ------
+    UserError
+        If a value is out of range.
+    """
+    given = {key: value for key, value in changes.items() if value is not None}
+    try:
+        return TrainConfig.model_validate({**config.model_dump(exclude_unset=True), **given})
+    except ValidationError as error:
+        option, _, problem = first_problem(error).partition(":")
+        raise UserError(f"--{option.replace('_', '-')}:{problem}") from error

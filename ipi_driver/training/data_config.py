@@ -3,23 +3,37 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 
 from ipi_driver.training.similarity import THRESHOLD
 
 
-class Section(BaseModel):
-    """A part of the configuration, which has no other keys than those that are known."""
+def folder_of(info: ValidationInfo) -> Path | None:
+    """The folder to which the paths of the file that is validated are relative."""
+    return (info.context or {}).get("folder")
 
-    model_config = ConfigDict(extra="forbid")
+
+def _located(path: Path, info: ValidationInfo) -> Path:
+    folder = folder_of(info)
+    return path if folder is None else folder / path
+
+
+LocatedPath = Annotated[Path, AfterValidator(_located)]
+"""A path that is relative to the folder of its file."""
+
+
+class Section(BaseModel):
+    """A part of the configuration: it has no other keys than the known ones, and does not change once it is read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class DataSetConfig(Section):
     """Files whose labels come from the same settings."""
 
-    files: list[Path] = Field(min_length=1)
+    files: list[LocatedPath] = Field(min_length=1)
     name: str | None = Field(None, description="for the log; null takes that of the first file")
     weight: float = Field(1.0, gt=0, description="factor of the loss")
     offset: Literal["fit", 0] = Field(0, description="fit: the energies differ by a constant per atom")
@@ -34,7 +48,9 @@ class DataSetConfig(Section):
 class DataConfig(Section):
     """Where the labelled structures are and how they are divided."""
 
-    files: list[Path] = Field([], description="extended XYZ, n2p2 input.data, DeePMD folders; also packed")
+    files: list[LocatedPath] = Field(
+        [], description="extended XYZ, n2p2 input.data, DeePMD folders; also packed"
+    )
     sets: list[DataSetConfig] = Field(
         [],
         description="instead of `files`, each with files, name, weight: 1, offset: 0 or fit (a constant per atom), "
@@ -50,11 +66,11 @@ class DataConfig(Section):
         0.1, description="a count or fraction of `files`, which the training never sees"
     )
     train: int | float | None = Field(None, description="a count or fraction; null takes the rest")
-    split_file: Path | None = Field(
+    split_file: LocatedPath | None = Field(
         None, description="order of the structures: train, then validation, then test"
     )
-    validation_files: list[Path] | None = Field(None, description="instead of a part of `files`")
-    test_files: list[Path] | None = Field(None, description="likewise")
+    validation_files: list[LocatedPath] | None = Field(None, description="instead of a part of `files`")
+    test_files: list[LocatedPath] | None = Field(None, description="likewise")
     split_seed: int = 0
     split: Literal["random", "similarity"] = Field(
         "random", description="similarity leaves no relative of a validation or test structure in training"
@@ -62,7 +78,7 @@ class DataConfig(Section):
     similarity_threshold: float = Field(
         THRESHOLD, gt=0, description="Å rms over atoms, below which structures of one cell are relatives"
     )
-    unlabelled_files: list[Path] = Field([], description="structures for the symmetry penalty alone")
+    unlabelled_files: list[LocatedPath] = Field([], description="structures for the symmetry penalty alone")
 
     @model_validator(mode="after")
     def _check(self) -> DataConfig:

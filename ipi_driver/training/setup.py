@@ -24,7 +24,7 @@ from ipi_driver.shipped import find_shipped
 from ipi_driver.structure import Structure
 from ipi_driver.training.batch import Sample, make_sample
 from ipi_driver.training.checkpoint import FILE, load_checkpoint
-from ipi_driver.training.config import TrainConfig
+from ipi_driver.training.config import TrainConfig, changed
 from ipi_driver.training.data import LabelledStructure, read_dataset, read_ordered
 from ipi_driver.training.data_config import DataConfig
 from ipi_driver.training.denoising import pretrain
@@ -118,17 +118,17 @@ def _digest(structures: Sequence[LabelledStructure]) -> str:
     return digest.hexdigest()[:16]
 
 
-def start_processes(config: TrainConfig) -> tuple[int, int]:
-    """Rank and number of processes; more than one when started by ``torchrun``."""
+def start_processes(config: TrainConfig) -> tuple[TrainConfig, int, int]:
+    """The configuration of this process, its rank, and the number of processes, more than one under ``torchrun``."""
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     if world_size == 1:
-        return 0, 1
+        return config, 0, 1
     backend = "nccl" if config.device.startswith("cuda") else "gloo"
     if backend == "nccl":
-        config.device = f"cuda:{os.environ['LOCAL_RANK']}"
+        config = changed(config, device=f"cuda:{os.environ['LOCAL_RANK']}")
         torch.cuda.set_device(config.device)
     dist.init_process_group(backend)
-    return dist.get_rank(), world_size
+    return config, dist.get_rank(), world_size
 
 
 def build_trainer(config: TrainConfig, resume: bool = False, quiet: bool = True) -> Trainer:
@@ -139,7 +139,7 @@ def build_trainer(config: TrainConfig, resume: bool = False, quiet: bool = True)
     UserError
         If the data, the split or the configuration is bad, or the output folder is taken.
     """
-    rank, world_size = start_processes(config)
+    config, rank, world_size = start_processes(config)
     if config.threads:
         torch.set_num_threads(config.threads)
     torch_device(config.device)  # said before the data are read

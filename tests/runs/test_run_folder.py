@@ -659,7 +659,7 @@ def test_monitor_reads_what_is_new(tmp_path: Path) -> None:
         file.write("25\n 2.0 -3.0\n")
     assert (monitor.update().step, monitor.last.change) == (2, 0.5)
     assert [row.step for row in monitor.fresh] == [1, 2]
-    assert monitor.last.text == "conserved +0.5 eV"
+    assert monitor.last.parts == ["conserved +0.5 eV"]
 
 
 def test_atoms_that_ipi_would_wrap_are_periodic(tmp_path: Path) -> None:

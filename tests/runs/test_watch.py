@@ -98,6 +98,8 @@ def test_settings_of_the_watch() -> None:
     assert (off.temperature, off.conserved, off.distance) == (None, None, None)
     some = ServeSettings.model_validate({**base, "watch": {"distance": "off", "temperature": 20}}).watch
     assert (some.temperature, some.conserved, some.distance) == (20.0, 0.1, None)
+    words = ServeSettings.model_validate({**base, "watch": "temperature=20, conserved=off"}).watch
+    assert (words.temperature, words.conserved, words.distance) == (20.0, None, 50.0)
     with pytest.raises(UserError, match=r"unknown key `watch.heat`; known: temperature, conserved, distance"):
         prepare(find_source("gas-nve", Changes()), Path("nowhere"), Changes(watch={"heat": 3.0}))
 

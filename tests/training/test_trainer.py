@@ -393,7 +393,7 @@ def test_validation_structures_in_a_file_of_their_own(
 def test_time_limits_must_be_positive(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for hours in ("0", "-1"):
         assert main(["train", str(write_config(tmp_path)), "--max-hours", hours]) == 2
-        assert f"--max-hours must be positive, got {hours}" in capsys.readouterr().err
+        assert "--max-hours: Input should be greater than 0 (got " in capsys.readouterr().err
 
 
 def test_missing_configuration(tmp_path: Path) -> None:
@@ -445,7 +445,7 @@ def test_printed_keys_are_a_configuration_with_the_defaults(
 ) -> None:
     assert main(["train", "--keys"]) == 0
     printed = capsys.readouterr().out
-    filled = printed.replace("files: (required)", "files: [data.extxyz]").replace("(required)", "model")
+    filled = printed.replace("\n  files: []", "\n  files: [data.extxyz]").replace("(required)", "model")
     path = tmp_path / "train.yaml"
     path.write_text(filled)
     config = load_config(path)
@@ -453,8 +453,7 @@ def test_printed_keys_are_a_configuration_with_the_defaults(
     plain.write_text("data: {files: [data.extxyz]}\noutput: model\n")
     expected = load_config(plain)
     assert config.network_config((1, 8)) == expected.network_config((1, 8))
-    config.architecture = {}
-    assert config == expected
+    assert config.model_copy(update={"architecture": {}}) == expected
     assert main(["train"]) == 2
     assert "which configuration?" in capsys.readouterr().err
 

@@ -18,7 +18,7 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from ipi_driver.networks.base import EdgeNetwork
+from ipi_driver.networks.base import EdgeNetwork, GradientFunction
 from ipi_driver.networks.graph import Graph
 from ipi_driver.networks.metatrain_pet.config import MetatrainPetConfig
 from ipi_driver.networks.metatrain_pet.cutoffs import averaged_cutoffs, cutoff_weight, solved_cutoffs
@@ -81,6 +81,12 @@ class MetatrainPetNetwork(EdgeNetwork):
             return self.energies(vectors, weights, graph)
         atomic, bonds = self.energies(vectors[kept], weights, graph.select(kept))
         return atomic, vectors.new_zeros(graph.n_edges).index_put((kept,), bonds)
+
+    def gradient_function(self) -> GradientFunction:
+        """See `EdgeNetwork.gradient_function`; without autograd."""
+        from ipi_driver.networks.metatrain_pet.gradients import MetatrainPetGradients
+
+        return MetatrainPetGradients(self)
 
     def select(self, lengths: torch.Tensor, graph: Graph) -> tuple[torch.Tensor | None, torch.Tensor]:
         """Which edges exist (n_kept,), None for all, and their weights (n_kept,)."""

@@ -1,0 +1,142 @@
+"""What `ipi-driver status` reads from run folders, and the line of progress."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from ipi_driver.cli import main
+from ipi_driver.runs.folder import STARTING
+from ipi_driver.runs.live import STATUS, LiveStatus
+from ipi_driver.runs.monitor import Progress
+from ipi_driver.runs.prepare import Changes, find_source, prepare
+from ipi_driver.runs.progress import fitting
+from ipi_driver.runs.refresh import Refresher
+from ipi_driver.runs.relaxation import Relaxation
+from ipi_driver.runs.status import find_runs, status_of
+
+ROW = Progress(40, 312.5, -7.0, 0.0021, units=("K", "eV", "eV"))
+PARTS = ["12:09 left", "conserved +0.0021 eV", "T 312.5 K", "3.4 steps/s"]
+
+
+def begun(folder: Path, name: str = "gas-nvt") -> Path:
+    prepare(find_source(name, Changes()), folder, Changes(model="anisotropic", steps=50))
+    (folder / STARTING).unlink()
+    (folder / "client.log").touch()
+    return folder
+
+
+def test_states_of_runs(tmp_path: Path) -> None:
+    folder = begun(tmp_path / "runs" / "a")
+    (folder / "simulation.spread").write_text(
+        "".join(f" #EXTRAS(a)# Step:  {k}\n {k}.5e-02\n" for k in range(4))
+    )
+    live = LiveStatus(folder, 50)
+    live.update(ROW, 2.0, 5.0)
+    status = status_of(folder)
+    assert (status.state, status.step, status.total) == ("running", 40, 50)
+    assert (status.speed, status.seconds_left) == (2.0, 5.0)
+    assert (status.temperature, status.change) == ("312.5 K", "+0.0021 eV")
+    assert status.symmetry_std == pytest.approx(35.0)
+    values = json.loads((folder / STATUS).read_text())
+    (folder / STATUS).write_text(json.dumps(values | {"updated": time.time() - 3600}))
+    assert status_of(folder).state == "silent"  # killed, or its machine is gone
+    live.close("failed", "the client failed (no such element)", 41)
+    status = status_of(folder)
+    assert (status.state, status.step, status.message) == (
+        "failed",
+        41,
+        "the client failed (no such element)",
+    )
+    (folder / STATUS).write_text("{half")
+    assert status_of(folder).state == "running"  # its output has just been written
+    os.utime(folder / "simulation.spread", (0, 0))
+    assert status_of(folder).state == "stopped"
+
+
+def test_runs_of_a_set_and_a_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("set/a", "set/b"):
+        begun(tmp_path / name, "ice" if name.endswith("a") else "gas-nve")
+    training = tmp_path / "model"
+    training.mkdir()
+    (training / "log.csv").write_text("epoch,step,hours,val_force_mae,steps_per_second\n3,120,0.5,42.5,2.5\n")
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    assert [path.name for path in find_runs([tmp_path])] == ["model", "a", "b"]
+    assert main(["status", str(tmp_path), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [Path(status["name"]).name for status in found] == ["model", "a", "b"]
+    assert (found[0]["step"], found[0]["speed"], found[0]["message"]) == (
+        120,
+        2.5,
+        "training: epoch 3, val_force_mae 42.5",
+    )
+    assert main(["status", str(tmp_path)]) == 0
+    output = capsys.readouterr().out
+    assert re.search(
+        r"model +running +step 120 +2.5 steps/s\n    training: epoch 3, val_force_mae 42.5\n", output
+    )
+    assert re.search(r"set/b +\w+ +0/50", output)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before  # nothing is touched
+    assert main(["status", str(tmp_path / "nowhere")]) == 2
+    (tmp_path / "empty").mkdir()
+    assert main(["status", str(tmp_path / "empty")]) == 2
+    assert "no run, set, farm or training in" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("width", "line"),
+    [
+        (20, "20/2500  12:09 left"),
+        (60, "my-run  20/2500  12:09 left  conserved +0.0021 eV  T 312.5 K"),
+        (80, "my-run  20/2500  12:09 left  conserved +0.0021 eV  T 312.5 K  3.4 steps/s"),
+        (
+            200,
+            f"my-run  {'─' * 20}  20/2500  12:09 left  conserved +0.0021 eV  T 312.5 K  3.4 steps/s",
+        ),
+    ],
+)
+def test_the_line_of_progress_keeps_what_matters(width: int, line: str) -> None:
+    assert fitting("my-run", 20, 2500, PARTS, width) == line
+    assert len(line) <= width
+
+
+def test_steps_that_a_relaxation_still_takes() -> None:
+    """Of an energy that decays by a factor of two at each step, to 1e-6 eV."""
+    relaxation = Relaxation(1e-6)
+    for step in range(10):
+        relaxation.add(Progress(step, potential=2.0**-step))
+        assert (relaxation.steps_left is None) == (step < 4)
+    assert relaxation.steps_left == pytest.approx(math.log2(1e6) - 9, abs=1.0)
+    for step in range(10, 30):
+        relaxation.add(Progress(step, potential=2.0**-10))
+    assert relaxation.steps_left == 0
+
+
+def test_a_summary_is_written_beside_a_run_once_at_a_time() -> None:
+    seen, go = [], threading.Event()
+
+    def write(step: int) -> None:
+        seen.append(step)
+        go.wait(20)
+        raise ValueError("of a file that is half written")
+
+    refresher = Refresher(write, every=0.0)
+    for step in (10, 20):
+        refresher.checkpoint(step)
+    go.set()
+    refresher.finish()
+    assert seen == [10]
+    Refresher(write, every=1e9).checkpoint(30)  # too early
+    assert seen == [10]
+
+
+def test_a_misspelt_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["anaylze"]) == 2
+    assert capsys.readouterr().err == "error: no command 'anaylze'; did you mean analyze?\n"
