@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -95,7 +95,15 @@ def new_analysis(system: System, kind: str, vector: str | None = None) -> Analys
         described["orientation vector"] = vector_text(system.molecules, vector)
     label = label_of(run.name, average)
     size = f"{system.molecules.n_molecules} {system.molecules.formula}"
-    return Analysis(label, kind, str(run.path), size, described, structure=system.structure)
+    return Analysis(label, kind, str(run.path), size, described, structure=_whole(system))
+
+
+def _whole(system: System) -> Structure:
+    """The first snapshot with the molecules analysed in one piece, to be looked at."""
+    positions = system.structure.positions.copy()
+    whole = system.molecules.whole(positions, system.structure.cell)
+    positions[system.molecules.indices.ravel()] = whole.reshape(-1, 3)
+    return replace(system.structure, positions=positions)
 
 
 def label_of(name: str, average: str) -> str:

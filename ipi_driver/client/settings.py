@@ -115,19 +115,9 @@ class WatchSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    temperature: float | None = Field(
-        default=10.0,
-        gt=1.0,
-        description="times the temperature of the thermostat or of the start; off: no limit",
-    )
-    conserved: float | None = Field(
-        default=0.1, gt=0.0, description="change of the conserved quantity, eV per atom and ps; off: no limit"
-    )
-    distance: float | None = Field(
-        default=50.0,
-        gt=0.0,
-        description="Å, of an atom of an isolated structure from all others; off: no limit",
-    )
+    temperature: float | None = Field(default=10.0, gt=1.0)
+    conserved: float | None = Field(default=0.1, gt=0.0)
+    distance: float | None = Field(default=50.0, gt=0.0)
 
     @classmethod
     def off(cls) -> WatchSettings:
@@ -150,13 +140,9 @@ class MonitorSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", coerce_numbers_to_str=True)
 
-    average: str = Field(description="evaluated beside the dynamics of a raw run")
-    stride: int = Field(default=200, gt=0, description="steps between two evaluations")
-    tolerance: float = Field(
-        default=50.0,
-        gt=0.0,
-        description="meV/Å of standard deviation of the forces above which there is a warning",
-    )
+    average: str
+    stride: int = Field(default=200, gt=0)
+    tolerance: float = Field(default=50.0, gt=0.0)
 
 
 class ServeSettings(BaseModel):
@@ -180,11 +166,9 @@ class ServeSettings(BaseModel):
     charge: float | None = Field(default=None, allow_inf_nan=False)
     spin: int | None = Field(default=None, gt=0)
     stats: Path | None = None
-    record: Path | None = Field(default=None, description="set by the launcher")
-    modules: Path | None = Field(
-        default=None,
-        description="folder in which the module of an `ase:` model lies, where that is on no other path",
-    )
+    record: Path | None = None
+    modules: Path | None = None
+    """Folder in which the module of an ``ase:`` model lies, where that is on no other path."""
     extras: list[str] = []
     watch: WatchSettings = WatchSettings()
     """For the launcher, which ends a run whose physics is wrong; the client does not look at it."""

@@ -12,34 +12,17 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.ticker import NullFormatter
 
-from ipi_driver.report.figures import shown
+from ipi_driver.report.figures import COLORS, shown
+from ipi_driver.report.figures import STYLE as COMMON_STYLE
 from ipi_driver.symmetry.check import CheckResult
 from ipi_driver.symmetry.outer_step import StrideTable
 from ipi_driver.units import FS_PER_NS, MILLI, SPEED_OF_LIGHT
 
-STYLE: dict[Any, Any] = {
-    "font.size": 8,
-    "axes.labelsize": 8,
-    "legend.fontsize": 7,
-    "legend.frameon": False,
-    "xtick.labelsize": 7,
-    "ytick.labelsize": 7,
-    "xtick.direction": "in",
-    "ytick.direction": "in",
-    "axes.linewidth": 0.7,
-    "lines.linewidth": 1.1,
+STYLE: dict[Any, Any] = COMMON_STYLE | {
     "lines.markersize": 3.5,
     "savefig.dpi": 300,
     "figure.constrained_layout.use": True,
 }
-COLORS = (
-    "#0072B2",
-    "#D55E00",
-    "#009E73",
-    "#CC79A7",
-    "#E69F00",
-    "#56B4E9",
-)
 FLOOR = 1e-9
 """eV or eV/Å: errors below are drawn here, as a logarithmic axis has no zero."""
 
@@ -70,8 +53,8 @@ def _convergence(result: CheckResult) -> Any:
     """Error against evaluations; a line joins, per data set, the averages that no cheaper one beats."""
     figure, axes = plt.subplots(1, 2, figsize=(7.0, 2.9))
     for axis, quantity, label in (
-        (axes[0], "energy_mae", "energy error (meV/structure)"),
-        (axes[1], "force_mae", "force error (meV/Å)"),
+        (axes[0], "energy_mae", "energy error / meV per structure"),
+        (axes[1], "force_mae", "force error / meV/Å"),
     ):
         for color, data_set in zip(_colors(), result.decompositions, strict=False):
             rows = [r for r in result.errors if r.data_set == data_set and not r.is_reference]
@@ -104,21 +87,21 @@ def _convergence(result: CheckResult) -> Any:
 
 
 def _label_points(axis: Any, names: list[str], x: Any, y: Any) -> None:
-    """Names beside the points; of points at the same place (to the eye) they share one label."""
-    groups: dict[tuple[float, int], list[str]] = {}
-    places = {}
-    for name, a, b in zip(names, x, y, strict=True):
-        key = (float(a), round(4 * float(np.log10(b))))
-        groups.setdefault(key, []).append(name)
-        places[key] = (a, b)
-    for n, key in enumerate(sorted(groups)):
-        above = n % 2 == 0  # neighbours on different sides do not run into each other
+    """Names beside the averages; where two would run into each other the cheaper and better one has its name."""
+    width, height = 0.16, 0.35  # decades that a name covers, about
+    taken: list[tuple[float, float]] = []
+    for k in np.lexsort((y, x)):
+        place = (float(np.log10(x[k])), float(np.log10(y[k])))
+        near = [p for p in taken if abs(p[0] - place[0]) < width and abs(p[1] - place[1]) < height]
+        if near:
+            continue
+        taken.append(place)
         axis.annotate(
-            ", ".join(groups[key]),
-            places[key],
-            xytext=(0, 5 if above else -5),
-            va="bottom" if above else "top",
-            ha="center",
+            names[k],
+            (x[k], y[k]),
+            xytext=(4, 3),
+            ha="left",
+            va="bottom",
             textcoords="offset points",
             fontsize=6,
             color="0.25",
@@ -132,8 +115,8 @@ def _degrees(result: CheckResult) -> Any:
     for row, (data_set, d) in zip(axes, result.decompositions.items(), strict=True):
         degrees = np.arange(d.max_degree + 1)
         for axis, values, rest, label in (
-            (row[0], d.energy, d.energy_rest, "energy (meV)"),
-            (row[1], d.forces, d.forces_rest, "force (meV/Å)"),
+            (row[0], d.energy, d.energy_rest, "energy / meV"),
+            (row[1], d.forces, d.forces_rest, "force / meV/Å"),
         ):
             amplitudes = MILLI * np.maximum(values, FLOOR)
             lowest = MILLI * FLOOR
@@ -161,8 +144,8 @@ def _angles(result: CheckResult) -> Any:
             axis.plot(
                 np.degrees(d.angles[seen]), MILLI * values[seen], "o-", color=color, label=shown(data_set)
             )
-    for axis, label in ((axes[0], "energy difference (meV)"), (axes[1], "force difference (meV/Å)")):
-        axis.set(xlabel="relative angle (degrees)", ylabel=label, xlim=(0, 180))
+    for axis, label in ((axes[0], "energy difference / meV"), (axes[1], "force difference / meV/Å")):
+        axis.set(xlabel="relative angle / °", ylabel=label, xlim=(0, 180))
         if len(result.decompositions) == 1:
             axis.set_ylim(bottom=0)
         else:  # data sets may differ by orders of magnitude
@@ -182,18 +165,18 @@ def _spectrum(stride: StrideTable) -> Any:
     left.plot(wavenumbers, MILLI**2 * stride.correction.density, color=COLORS[1], label="averaged − raw")
     limit = 0.5 / (stride.recommended * stride.time_step) / SPEED_OF_LIGHT
     left.axvline(limit, color=COLORS[0], lw=0.8, ls="--", label=f"limit of stride {stride.recommended}")
-    left.set(yscale="log", xlim=(0, wavenumbers[-1]), xlabel="wavenumber (cm$^{-1}$)")
-    left.set_ylabel("spectrum ((meV/Å)$^2$ cm)")
+    left.set(yscale="log", xlim=(0, wavenumbers[-1]), xlabel="wavenumber / cm⁻¹")
+    left.set_ylabel("spectrum (/ meV/Å$^2$ cm)")
     left.legend()
     outer = stride.strides * stride.time_step
     right.plot(outer, MILLI * np.maximum(stride.unresolved, FLOOR), "o-", color=COLORS[1])
     right.axhline(MILLI * stride.tolerance, color="0.5", lw=0.7, ls="--")
-    right.set(xlabel="outer step (fs)", ylabel="unresolved (meV/Å)", yscale="log", xscale="log")
+    right.set(xlabel="outer step / fs", ylabel="unresolved / meV/Å", yscale="log", xscale="log")
     if stride.heating is not None:
         rates, errors = (values * FS_PER_NS * MILLI for values in stride.heating)
         shown = np.where(rates > FLOOR, rates, np.nan)
         axes[2].errorbar(outer, shown, errors, fmt="o-", color=COLORS[2])
-        axes[2].set(xlabel="outer step (fs)", ylabel="heating (meV/atom/ns)", yscale="log", xscale="log")
+        axes[2].set(xlabel="outer step / fs", ylabel="heating / meV/atom/ns", yscale="log", xscale="log")
         axes[2].set_xlim(right.get_xlim())
     for axis in axes[1:]:
         axis.xaxis.set_major_formatter("{x:g}")

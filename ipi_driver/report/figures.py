@@ -6,8 +6,8 @@ standard errors.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,16 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from ipi_driver.analysis.result import Analysis, Curve, Map
+from ipi_driver.report.layouts import Layout
 
 # Okabe and Ito's colours: told apart by everybody, and in print
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+
+_LONG_LABEL = 34
+"""Characters of a label that is set in two lines."""
 
 STYLE: dict[Any, Any] = {
     "font.size": 8,
@@ -37,199 +42,142 @@ STYLE: dict[Any, Any] = {
 }
 
 
-@dataclass(frozen=True)
-class Layout:
-    """Panels of one figure.
-
-    Attributes
-    ----------
-    name
-        File name without extension.
-    title, caption
-        For the report.
-    panels
-        Keys of curves, one panel each; panels without any data are left out.
-    columns
-        Panels side by side.
-    log_x, log_y
-        Logarithmic axes.
-    markers
-        Points instead of lines.
-    level
-        Horizontal line for the eye, or None.
-    cut_off
-        Whether the ordinate ends a little above the curves beyond their ``scale_from``.
-    """
-
-    name: str
-    title: str
-    caption: str
-    panels: tuple[str, ...]
-    columns: int = 1
-    log_x: bool = False
-    log_y: bool = False
-    markers: bool = False
-    level: float | None = None
-    cut_off: bool = False
-
-
-LAYOUTS = {
-    "gas": (
-        Layout(
-            "angular-momentum",
-            "Angular momentum at constant energy",
-            "Components and modulus of the angular momentum about the centre of mass, and the angle by which it has "
-            "turned. An equivariant potential conserves all of them.",
-            ("L_x", "L_y", "L_z", "L", "L_angle"),
-        ),
-        Layout(
-            "torque",
-            "Mean torque against the average",
-            "Of the model on snapshots of the run, from raw (1 evaluation) on; the table names the averages.",
-            ("torque_average",),
-            log_x=True,
-            log_y=True,
-            markers=True,
-        ),
-        Layout(
-            "spectra",
-            "Power spectra",
-            "One-sided power spectral density of the potential energy, and of the raw minus the averaged energy.",
-            ("spectrum_potential", "spectrum_non_equivariant"),
-            columns=2,
-            log_y=True,
-        ),
-        Layout("conserved", "Conserved quantity", "Change since the start.", ("conserved",)),
-    ),
-    "liquid": (
-        Layout(
-            "pair-correlations",
-            "Pair correlation functions",
-            "Between elements; the peaks of pairs within a molecule are cut off.",
-            ("g_OO", "g_OH", "g_HH"),
-            columns=3,
-            level=1.0,
-            cut_off=True,
-        ),
-        Layout(
-            "dipole-correlations",
-            "Dipole correlations",
-            "Mean of (u·r)(u'·r), longitudinal, and of [u·u' - (u·r)(u'·r)]/2, transverse, over "
-            "pairs of molecules at a "
-            "distance r; u: unit orientation vectors.",
-            ("cuu_longitudinal", "cuu_transverse"),
-            columns=2,
-            level=0.0,
-        ),
-        Layout(
-            "msd", "Mean-square displacement", "Relative to the centre of mass, all time origins.", ("msd",)
-        ),
-        Layout(
-            "dipole-relaxation",
-            "Dipole autocorrelation",
-            "Of the unit orientation vector of each molecule, and of their sum.",
-            ("dipole_single", "dipole_total"),
-            columns=2,
-            level=0.0,
-        ),
-        Layout("conserved", "Conserved quantity", "Change since the start.", ("conserved",)),
-        Layout(
-            "heating",
-            "Heating, from the fluctuations of the conserved quantity",
-            "Spectral density of the rate of the conserved quantity over 2kT. Its level at low wavenumbers is the "
-            "drift by the fluctuation theorem; what rises with the square of the wavenumber is the error of the time "
-            "step, borrowed and given back.",
-            ("heating_spectrum",),
-            log_x=True,
-            log_y=True,
-        ),
-    ),
-    "ice": (
-        Layout(
-            "energies",
-            "Relative energies of the cells",
-            "Energy per molecule relative to the mean over cells, before and after relaxation.",
-            ("ice_initial", "ice_relaxed"),
-            columns=2,
-            markers=True,
-            level=0.0,
-        ),
-        Layout(
-            "geometries",
-            "Relaxed geometries",
-            "Root mean square displacement per atom, common translation removed.",
-            ("ice_rmsd",),
-            markers=True,
-        ),
-    ),
-}
-
-
-REPLAY = Layout(
-    "replay",
-    "Symmetry error along the trajectory",
-    "Raw minus averaged energy of each snapshot.",
-    ("replay_energy",),
-    level=0.0,
-)
-
-
-def layouts_of(analyses: Sequence[Analysis]) -> tuple[Layout, ...]:
-    """The figures of a kind, with what the runs hold: other elements than O and H, ice that moves."""
-    kind = analyses[0].kind
-    keys = {key for analysis in analyses for key in analysis.curves}
-    layouts = (*LAYOUTS["ice"], *LAYOUTS["liquid"]) if kind == "ice" else LAYOUTS[kind]
-    pairs = tuple(dict.fromkeys(k for a in analyses for k in a.curves if k.startswith("g_")))
-    result = []
-    for layout in (*layouts, REPLAY):
-        panels = pairs if layout.name == "pair-correlations" else layout.panels
-        present = tuple(panel for panel in panels if panel in keys)
-        if present:
-            result.append(replace(layout, panels=present, columns=min(layout.columns, len(present))))
-    return tuple(result)
-
-
 def shown(name: str) -> str:
     """A name as matplotlib prints it: no mathematics between dollars, and in the legend also where it begins with _."""
     name = name.replace("$", r"\$")
     return f" {name}" if name.startswith("_") else name
 
 
-def draw_curves(layout: Layout, analyses: Sequence[Analysis]) -> Figure:
+def pretty(label: str) -> str:
+    """A label of an axis with its indices and exponents set."""
+    if len(label) > _LONG_LABEL and "\n" not in label:
+        label = label.replace(" / ", "\n/ ", 1)
+    label = label.replace("c_uu", "$c_{uu}$").replace("cm-1", "cm⁻¹").replace("1e-3", "10⁻³")
+    for axis in "xyz":
+        label = label.replace(f"L{axis} /", f"$L_{axis}$ /")
+    return label
+
+
+References = Mapping[str, Sequence[tuple[str, Curve]]]
+"""Curves from elsewhere by key, with their labels, drawn in black beside those of the runs."""
+
+
+def draw_curves(layout: Layout, analyses: Sequence[Analysis], references: References | None = None) -> Figure:
     """Every panel with the curves of every run that has it."""
     rows = -(-len(layout.panels) // layout.columns)
     shared = rows > 1 and layout.columns == 1
+    below = layout.difference and len(analyses) > 1
     with rc_context(STYLE):
-        size = (3.3 * max(1.0, 0.85 * layout.columns), (1.25 if shared else 2.4) * rows + 0.3)
+        size = (
+            3.3 * max(1.0, 0.85 * layout.columns),
+            ((1.25 if shared else 2.4) + (1.1 if below else 0.0)) * rows + 0.3,
+        )
         figure = Figure(figsize=size, layout="constrained")
         FigureCanvasAgg(figure)
-        grid = figure.subplots(rows, layout.columns, squeeze=False, sharex=shared)
-        for axes, key in zip(grid.flat, layout.panels, strict=False):
-            for number, analysis in enumerate(analyses):
-                if key in analysis.curves:
-                    _draw_curve(axes, analysis.curves[key], shown(analysis.label), number, layout)
-            if layout.level is not None:
-                axes.axhline(layout.level, color="0.7", linewidth=0.5, zorder=0)
-            if layout.log_x:
-                axes.set_xscale("log")
-            if layout.log_y and any((a.curves[key].y > 0).any() for a in analyses if key in a.curves):
-                axes.set_yscale("log")
-            if layout.cut_off:
-                curves = [a.curves[key] for a in analyses if key in a.curves]
-                highest = max(float(np.nanmax(c.y[c.x > c.scale_from], initial=0.0)) for c in curves)
-                axes.set_ylim(0.0, 1.15 * max(highest, 1.0))
-        for axes in list(grid.flat)[len(layout.panels) :]:
-            axes.set_visible(False)
+        # rows of differences alternate with those of the curves
+        ratios = [2.4, 1.1] * rows if below else [1.0] * rows
+        grid = figure.subplots(
+            len(ratios), layout.columns, squeeze=False, sharex=shared or ("col" if below and rows == 1 else False),
+            height_ratios=ratios,
+        )  # fmt: skip
+        upper = grid[::2] if below else grid
+        for axes, key in zip(upper.flat, layout.panels, strict=False):
+            _draw_panel(axes, key, layout, analyses, references or {})
+        if below:
+            for axes, key in zip(grid[1::2].flat, layout.panels, strict=False):
+                _draw_difference(axes, key, analyses)
+            for axes in upper.flat:
+                axes.set_xlabel("")
+        for block in (upper, grid[1::2]) if below else (upper,):
+            for axes in list(block.flat)[len(layout.panels) :]:
+                axes.set_visible(False)
         if shared:
             for axes in grid[:-1, 0]:
                 axes.set_xlabel("")
-        if len(analyses) > 1 or layout.markers:
-            handles = dict(zip(*reversed(_legend(grid)), strict=True))
-            # as many columns as the names leave room for
-            widest = 0.3 + 0.047 * max(len(label) for label in handles)
-            columns = max(1, min(4, len(handles), int(size[0] / widest)))
-            figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=columns)
+        if len(analyses) > 1 or layout.markers or references:
+            _add_legend(figure, grid, size[0])
     return figure
+
+
+def _draw_panel(
+    axes: Axes, key: str, layout: Layout, analyses: Sequence[Analysis], references: References
+) -> None:
+    """The curves of one quantity."""
+    known = {number: (a.label, a.curves[key]) for number, a in enumerate(analyses) if key in a.curves}
+    if layout.common:
+        end = min(float(curve.x[-1]) for _, curve in known.values())
+        known = {number: (label, _until(curve, end)) for number, (label, curve) in known.items()}
+    curves = [curve for _, curve in known.values()]
+    for number, (label, curve) in known.items():
+        _draw_curve(axes, curve, shown(label), number, layout)
+    for number, (label, reference) in enumerate(references.get(key, ())):
+        part = reference.x <= max(float(curve.x[-1]) for curve in curves)
+        style = ("--", ":", "-.")[number % 3]
+        axes.plot(reference.x[part], reference.y[part], style, color="black", linewidth=0.9, label=label)
+        band = reference.error[part]
+        axes.fill_between(
+            reference.x[part],
+            reference.y[part] - band,
+            reference.y[part] + band,
+            color="black",
+            alpha=0.12,
+            linewidth=0,
+        )
+    if layout.level is not None:
+        axes.axhline(layout.level, color="0.7", linewidth=0.5, zorder=0)
+    if layout.log_x:
+        axes.set_xscale("log")
+    if layout.log_y and any((curve.y > 0).any() for curve in curves):
+        axes.set_yscale("log")
+        _few_ticks(axes)
+    if layout.cut_off:
+        highest = max(float(np.nanmax(c.y[c.x > c.scale_from], initial=0.0)) for c in curves)
+        axes.set_ylim(0.0, 1.15 * max(highest, 1.0))
+
+
+def _until(curve: Curve, end: float) -> Curve:
+    part = curve.x <= end * (1.0 + 1e-9)
+    return replace(curve, x=curve.x[part], y=curve.y[part], error=curve.error[part])
+
+
+def _few_ticks(axes: Axes) -> None:
+    """Ticks of a logarithmic ordinate that can be read: decades, or a few numbers where it has less than two."""
+    low, high = axes.get_ylim()
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    if high / max(low, 1e-300) < 30.0:
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.yaxis.set_major_formatter("{x:g}")
+
+
+def _draw_difference(axes: Axes, key: str, analyses: Sequence[Analysis]) -> None:
+    """Every run less the first that has the quantity, with the standard error of the difference."""
+    known = [(number, a.curves[key]) for number, a in enumerate(analyses) if key in a.curves]
+    first = known[0][1]
+    largest = 0.0
+    for number, curve in known[1:]:
+        y = np.interp(first.x, curve.x, curve.y, left=np.nan, right=np.nan) - first.y
+        error = np.hypot(np.interp(first.x, curve.x, curve.error, left=np.nan, right=np.nan), first.error)
+        color = COLORS[number % len(COLORS)]
+        axes.plot(first.x, y, color=color, linewidth=0.8)
+        axes.fill_between(first.x, y - error, y + error, color=color, alpha=0.2, linewidth=0)
+        beyond = np.abs(y[(first.x > first.scale_from) & np.isfinite(y)])
+        if len(beyond):
+            largest = max(largest, float(np.quantile(beyond, 0.99)))
+    if largest > 0.0:
+        axes.set_ylim(-1.6 * largest, 1.6 * largest)
+    axes.axhline(0.0, color="0.7", linewidth=0.5, zorder=0)
+    axes.set_xlabel(pretty(first.x_label))
+    axes.set_ylabel("less the\nfirst run")
+
+
+def _add_legend(figure: Figure, grid: np.ndarray, width: float) -> None:
+    """One legend above all panels, in as many columns as the names leave room for."""
+    handles = dict(zip(*reversed(_legend(grid)), strict=True))
+    if not handles:
+        return
+    widest = 0.3 + 0.047 * max(len(label) for label in handles)
+    columns = max(2 if len(handles) > 3 else 1, min(4, len(handles), int(width / widest)))
+    figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=columns)
 
 
 def _draw_curve(axes: Axes, curve: Curve, label: str, number: int, layout: Layout) -> None:
@@ -247,8 +195,8 @@ def _draw_curve(axes: Axes, curve: Curve, label: str, number: int, layout: Layou
             if layout.log_y:
                 lower = np.maximum(lower, 0.1 * curve.y)
             axes.fill_between(curve.x, lower, upper, color=color, alpha=0.25, linewidth=0)
-    axes.set_xlabel(curve.x_label)
-    axes.set_ylabel(curve.y_label)
+    axes.set_xlabel(pretty(curve.x_label))
+    axes.set_ylabel(pretty(curve.y_label))
 
 
 def _legend(grid: np.ndarray) -> tuple[list[Any], list[str]]:
@@ -262,34 +210,55 @@ def _legend(grid: np.ndarray) -> tuple[list[Any], list[str]]:
     return handles, labels
 
 
-def draw_maps(key: str, analyses: Sequence[Analysis]) -> Figure | None:
-    """One panel per run that has the map, all on one colour scale; None where no run has it."""
-    chosen = [analysis for analysis in analyses if key in analysis.maps]
+def draw_maps(
+    key: str, analyses: Sequence[Analysis], references: Sequence[tuple[str, Map]] = ()
+) -> Figure | None:
+    """One panel per run that has the map, and per map from elsewhere, on one colour scale; None where no run has it.
+
+    Under the name stands the root mean square, and that of the noise; a dot marks a cell within two standard errors of
+    zero, where there is nothing but noise.
+    """
+    chosen = [(shown(a.label), a.maps[key]) for a in analyses if key in a.maps]
     if not chosen:
         return None
-    maps = [analysis.maps[key] for analysis in chosen]
-    finite = np.concatenate([np.abs(m.values[np.isfinite(m.values)]) for m in maps])
-    limit = max(0.05, float(np.quantile(finite, 0.995)) if len(finite) else 0.05)
+    chosen += list(references)
+    finite = np.concatenate([np.abs(m.values[np.isfinite(m.values)]) for _, m in chosen])
+    limit = max(0.02, float(np.quantile(finite, 0.995)) if len(finite) else 0.02)
+    columns = min(4, len(chosen))
+    rows = -(-len(chosen) // columns)
     with rc_context(STYLE):
-        figure = Figure(figsize=(2.4 * len(chosen) + 0.9, 2.3), layout="constrained")
+        figure = Figure(figsize=(2.4 * columns + 0.9, 2.5 * rows), layout="constrained")
         FigureCanvasAgg(figure)
-        grid = figure.subplots(1, len(chosen), squeeze=False, sharey=True)
-        for axes, analysis, drawn in zip(grid.flat, chosen, maps, strict=True):
-            image = axes.pcolormesh(
-                _edges(drawn.y),
-                _edges(drawn.x),
-                drawn.values,
-                cmap="RdBu_r",
-                vmin=-limit,
-                vmax=limit,
-                rasterized=True,
-            )
-            axes.set_facecolor("0.8")
-            axes.set_title(shown(analysis.label), fontsize=8)
-            axes.set_xlabel(drawn.y_label)
-        grid[0, 0].set_ylabel(maps[0].x_label)
-        figure.colorbar(image, ax=grid, label=maps[0].label, shrink=0.9)
+        grid = figure.subplots(rows, columns, squeeze=False, sharey=True, sharex=True)
+        for axes, (label, drawn) in zip(grid.flat, chosen, strict=False):
+            image = _draw_map(axes, label, drawn, limit)
+        for axes in list(grid.flat)[len(chosen) :]:
+            axes.set_visible(False)
+        for axes in grid[:, 0]:
+            axes.set_ylabel(chosen[0][1].x_label)
+        figure.colorbar(image, ax=grid, label=chosen[0][1].label, shrink=0.9)
     return figure
+
+
+def _draw_map(axes: Axes, label: str, drawn: Map, limit: float) -> Any:
+    image = axes.pcolormesh(
+        _edges(drawn.y),
+        _edges(drawn.x),
+        drawn.values,
+        cmap="RdBu_r",
+        vmin=-limit,
+        vmax=limit,
+        rasterized=True,
+    )
+    axes.set_facecolor("0.8")
+    with np.errstate(invalid="ignore"):
+        lost = np.isfinite(drawn.values) & (np.abs(drawn.values) < 2.0 * drawn.error)
+    i, j = np.nonzero(lost)
+    axes.plot(drawn.y[j], drawn.x[i], ".", color="0.35", markersize=1.2, alpha=0.7)
+    rms, noise = (float(np.sqrt(np.nanmean(values**2))) for values in (drawn.values, drawn.error))
+    axes.set_title(f"{label}\nrms {rms:.2g}, noise {noise:.2g}", fontsize=7)
+    axes.set_xlabel(drawn.y_label)
+    return image
 
 
 def _edges(centres: Map | np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""One self-contained HTML page: figures, tables with uncertainties, settings, versions, structures."""
+"""One self-contained HTML page: conclusion, figures, tables with uncertainties, settings, versions, structures."""
 
 from __future__ import annotations
 
@@ -6,85 +6,174 @@ import base64
 import html
 import math
 import platform
+import struct
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from importlib import metadata
+from importlib import metadata, resources
 from pathlib import Path
+
+from jinja2 import Environment
 
 from ipi_driver import __version__
 from ipi_driver.analysis.result import Analysis
-from ipi_driver.report.tables import formatted, in_one_row
+from ipi_driver.report.tables import in_one_row, shown_value
 
 TITLES = {"gas": "Gas: one molecule", "liquid": "Liquid", "ice": "Ice"}
 
-_STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
-h1 { font-size: 1.6rem; } h2 { margin-top: 2.5rem; border-bottom: 1px solid #ccc; } h3 { margin-bottom: .3rem; }
-/* a table of many runs scrolls by itself, not the page */
-table { display: block; max-width: 100%; overflow-x: auto; }
-table { border-collapse: collapse; margin: .8rem 0; font-size: .9rem; }
-th, td { padding: .2rem .8rem .2rem 0; text-align: left; border-bottom: 1px solid #e5e5e5; vertical-align: top; }
-td:first-child { min-width: 12rem; }
-td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-figure { margin: 1rem 0 2rem; } figure img { max-width: 100%; } figcaption { font-size: .85rem; color: #555; }
-.note { color: #8a4b00; } .small { font-size: .8rem; color: #666; }
-"""
+ERRORS_SAID = (
+    "Values ± standard errors σ from block averages. Under a number: τ, its correlation time, and how many blocks "
+    "its error is from. An interval that holds the true value in 95 % of cases is wider than 2 σ where the blocks are "
+    "few: 3.2 σ of 4 blocks, 2.6 of 6, 2.3 of 10 (Student's t); verdicts use it. Of numbers at most six blocks are "
+    "taken. Of curves and maps a block is at least five correlation times long, three of a slow mode that all points "
+    "share, or two where a run has no room for more; the error is corrected for what correlation is left. Bands in "
+    "figures are standard errors."
+)
+_WIDE_PIXELS = 900
+"""Figures wider than this take the whole width of the page."""
+
+
+@dataclass(frozen=True)
+class PageFigure:
+    """A PNG under its title and above its caption, held by the page itself."""
+
+    title: str
+    caption: str
+    png: Path
+
+    @property
+    def data(self) -> str:
+        """The image as a data URL."""
+        return "data:image/png;base64," + base64.b64encode(self.png.read_bytes()).decode()
+
+    @property
+    def anchor(self) -> str:
+        """Name for links."""
+        return anchor_of(self.png.stem)
+
+    @property
+    def wide(self) -> bool:
+        """Whether the figure has several panels side by side."""
+        (width,) = struct.unpack(">I", self.png.read_bytes()[16:20])
+        return bool(width > _WIDE_PIXELS)
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page with an entry in its contents.
+
+    Attributes
+    ----------
+    title
+        Heading.
+    html
+        Body, escaped already.
+    figures
+        Below it.
+    remark
+        Said once, for all figures.
+    notes
+        What a reader should know.
+    """
+
+    title: str
+    html: str = ""
+    figures: tuple[PageFigure, ...] = ()
+    remark: str = ""
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def anchor(self) -> str:
+        """Name for links."""
+        return anchor_of(self.title)
+
+
+def anchor_of(text: str) -> str:
+    """Text as a name in a link: small letters, digits and hyphens."""
+    return "-".join("".join(c if c.isalnum() else " " for c in text.lower()).split())
 
 
 def write_page(
-    analyses: Sequence[Analysis],
-    figures: Sequence[tuple[str, str, str, Path]],
-    viewer: str,
-    command: str,
     path: Path,
-    title: str = "",
-    sections: Sequence[str] = (),
+    title: str,
+    conclusion: Sequence[str],
+    lead: PageFigure | None,
+    parts: Sequence[Section],
+    command: str,
 ) -> Path:
     """Write the report.
 
     Parameters
     ----------
-    analyses
-        Runs, in the order of the user.
-    figures
-        (kind, title, caption, PNG file) each.
-    viewer
-        HTML of the structure viewer, or "".
-    command
-        The command that repeats the report.
     path
         Of the page.
-    title
-        Of the page; empty: how many runs it is of.
-    sections
-        HTML that stands before the runs.
+    conclusion
+        Sentences of the first screen.
+    lead
+        The figure beside them.
+    parts
+        Of the page, in order.
+    command
+        The command that repeats the report.
     """
-    title = title or f"Analysis of {len(analyses)} run{'s' * (len(analyses) > 1)}"
-    parts = [
-        "<!DOCTYPE html><html lang='en'><head><meta charset='utf-8'><title>ipi-driver: "
-        f"{html.escape(title)}</title>",
-        f"<style>{_STYLE}</style></head><body><h1>{html.escape(title)}</h1>",
-        "<p>Values ± standard errors from block averages. A block is at least five correlation times long, three where "
-        "the correlation is that of a slow mode which all points of a curve share (both are given). Curves and maps of "
-        "a run that has no room for four such blocks are given from blocks of at least two correlation times, with the "
-        "error corrected for what is left between them. Bands in figures are standard errors.</p>",
-        *sections,
-    ]
-    for kind in dict.fromkeys(analysis.kind for analysis in analyses):
-        same = [analysis for analysis in analyses if analysis.kind == kind]
-        parts.append(f"<h2>{TITLES[kind]} ({html.escape(same[0].system)})</h2>")
-        parts.append(_scalars(same))
-        parts += [figure_html(title, text, png) for of, title, text, png in figures if of == kind]
-        parts.append(_notes(same))
-    parts.append("<h2>Settings</h2>" + _settings(analyses))
-    if viewer:
-        parts.append("<h2>Structures</h2>" + viewer)
-    parts.append(
-        "<h2>Versions</h2>" + _versions() + f"<p>Repeat with <code>{html.escape(command)}</code></p>"
+    template = resources.files("ipi_driver.report").joinpath("templates/report.html.j2").read_text("utf-8")
+    page = Environment(autoescape=True).from_string(template)
+    text = page.render(
+        title=title,
+        conclusion=list(conclusion),
+        lead=lead,
+        parts=list(parts),
+        command=command,
+        versions=_versions(),
     )
-    parts.append("</body></html>\n")
-    path.write_text("\n".join(parts), encoding="utf-8")
+    path.write_text(text + "\n", encoding="utf-8")
     return path
+
+
+def section_of(
+    kind: str, analyses: Sequence[Analysis], figures: Sequence[PageFigure], remark: str = ""
+) -> Section:
+    """The runs of one kind: table of numbers, figures, notes."""
+    title = f"{TITLES[kind]} ({analyses[0].system})"
+    return Section(title, _scalars(analyses), tuple(figures), remark, _notes(analyses))
+
+
+def errors_section() -> Section:
+    """How to read the numbers."""
+    return Section("How to read the errors", f"<p>{html.escape(ERRORS_SAID)}</p>")
+
+
+def settings_section(analyses: Sequence[Analysis]) -> Section:
+    """Settings of all runs: one line per run, the common ones once."""
+    keys = list(dict.fromkeys(key for analysis in analyses for key in analysis.settings))
+    common = {
+        key: values.pop()
+        for key in keys
+        if len(values := {analysis.settings.get(key, "–") for analysis in analyses}) == 1
+        and len(analyses) > 1
+    }
+    lines = "".join(f"<li>{html.escape(key)}: {html.escape(value)}</li>" for key, value in common.items())
+    own = [key for key in keys if key not in common]
+    rows = [[a.label, *(a.settings.get(key, "–") for key in own)] for a in analyses]
+    said = f"<p>All runs:</p><ul>{lines}</ul>" if common else ""
+    return Section("Settings", said + table_html(["run", *own], rows))
+
+
+def table_html(
+    header: Sequence[str], rows: Sequence[Sequence[str]], units: Sequence[str] | None = None
+) -> str:
+    """A table of plain text, which scrolls by itself under its first column; units stand beside the first cell."""
+    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
+    lines = []
+    for row, unit in zip(rows, units or [""] * len(rows), strict=True):
+        cells = [f"<td>{html.escape(cell)}</td>" for cell in row]
+        cells[0] = f"<td>{html.escape(row[0])}{_unit(unit)}</td>"
+        lines.append(f"<tr>{''.join(cells)}</tr>")
+    return f"<div class='table'><table><tr>{head}</tr>{''.join(lines)}</table></div>"
+
+
+def _unit(unit: str) -> str:
+    return f" <span class='unit'>{html.escape(unit)}</span>" if unit else ""
 
 
 def _scalars(analyses: Sequence[Analysis]) -> str:
@@ -99,52 +188,27 @@ def _scalars(analyses: Sequence[Analysis]) -> str:
             if scalar is None:
                 cells.append("<td class='number'>–</td>")
                 continue
-            text = formatted(scalar.value, scalar.error)
-            details = f"<br><span class='small'>{html.escape(addition)}</span>" if addition else ""
-            if scalar.n_blocks and math.isfinite(scalar.correlation_time):
-                details += (
-                    f"<br><span class='small'>τ {scalar.correlation_time:.3g} ps, "
-                    f"{scalar.n_blocks} × {scalar.block_length:.3g} ps</span>"
+            text = html.escape(shown_value(key, scalar))
+            details = [html.escape(addition)] if addition else []
+            if scalar.n_blocks and math.isfinite(scalar.error):
+                time = (
+                    f"τ {scalar.correlation_time:.2g} ps, " if math.isfinite(scalar.correlation_time) else ""
                 )
-            cells.append(f"<td class='number'>{text}{details}</td>")
-        rows.append(f"<tr><td>{html.escape(label)}</td>{''.join(cells)}<td>{html.escape(unit)}</td></tr>")
+                details.append(f"{time}{scalar.n_blocks} blocks")
+            below = "".join(f"<br><span class='small'>{line}</span>" for line in details)
+            cells.append(f"<td class='number'>{text}{below}</td>")
+        rows.append(f"<tr><td>{html.escape(label)}{_unit(unit)}</td>{''.join(cells)}</tr>")
     head = "".join(f"<th>{html.escape(analysis.label)}</th>" for analysis in analyses)
-    return f"<table><tr><th>quantity</th>{head}<th>unit</th></tr>{''.join(rows)}</table>"
+    return f"<div class='table'><table><tr><th>quantity / unit</th>{head}</tr>{''.join(rows)}</table></div>"
 
 
-def table_html(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table of plain text."""
-    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
-    )
-    return f"<table><tr>{head}</tr>{body}</table>"
-
-
-def figure_html(title: str, caption: str, png: Path) -> str:
-    """A PNG, in the page itself, under its title and above its caption."""
-    data = base64.b64encode(png.read_bytes()).decode()
-    return (
-        f"<h3>{html.escape(title)}</h3><figure><img alt='{html.escape(title, quote=True)}' "
-        f"src='data:image/png;base64,{data}'><figcaption>{html.escape(caption)}</figcaption></figure>"
-    )
-
-
-def _notes(analyses: Sequence[Analysis]) -> str:
-    lines = [f"<li>{html.escape(a.label)}: {html.escape(note)}</li>" for a in analyses for note in a.notes]
-    return f"<div class='note'><h3>Notes</h3><ul>{''.join(lines)}</ul></div>" if lines else ""
-
-
-def _settings(analyses: Sequence[Analysis]) -> str:
-    keys = dict.fromkeys(key for analysis in analyses for key in analysis.settings)
-    head = "".join(f"<th>{html.escape(analysis.label)}</th>" for analysis in analyses)
-    rows = "".join(
-        f"<tr><td>{html.escape(key)}</td>"
-        + "".join(f"<td>{html.escape(analysis.settings.get(key, '–'))}</td>" for analysis in analyses)
-        + "</tr>"
-        for key in keys
-    )
-    return f"<table><tr><th></th>{head}</tr>{rows}</table>"
+def _notes(analyses: Sequence[Analysis]) -> tuple[str, ...]:
+    """Every note once, with the runs that it holds for."""
+    runs: dict[str, list[str]] = {}
+    for analysis in analyses:
+        for note in analysis.notes:
+            runs.setdefault(note, []).append(analysis.label)
+    return tuple(f"{', '.join(labels)}: {note}" for note, labels in runs.items())
 
 
 def _versions() -> str:
@@ -156,6 +220,4 @@ def _versions() -> str:
         except metadata.PackageNotFoundError:
             continue
     now = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
-    return (
-        f"<p>{html.escape(', '.join(f'{name} {version}' for name, version in versions))}. Written {now}.</p>"
-    )
+    return f"{', '.join(f'{name} {version}' for name, version in versions)}. Written {now}."

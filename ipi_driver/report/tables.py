@@ -28,6 +28,23 @@ def formatted(value: float, error: float) -> str:
     return f"({value / 10.0**power:.{digits}f} ± {error / 10.0**power:.{digits}f})e{power}"
 
 
+def shown_value(key: str, scalar: Scalar) -> str:
+    """A number as a table shows it; a drift that is lost in its error is not resolved."""
+    lost = (
+        key in ("drift", "dissipation")
+        and math.isfinite(scalar.error)
+        and abs(scalar.value) < 2.0 * scalar.error
+    )
+    if not lost:
+        return formatted(scalar.value, scalar.error)
+    return f"not resolved (< {_two_digits(abs(scalar.value) + 2.0 * scalar.error)})"
+
+
+def _two_digits(value: float) -> str:
+    digits = 1 - math.floor(math.log10(value)) if value > 0.0 else 0
+    return f"{round(value, digits):g}" if digits > 0 else f"{round(value, digits):.0f}"
+
+
 def in_one_row(scalars: Sequence[Scalar | None]) -> tuple[str, list[str]]:
     """Label of a quantity in several runs, and what of its own label each run adds to it.
 

@@ -18,7 +18,7 @@ from ipi_driver.analysis.result import Analysis
 
 _PAGE = """
 <div id="viewer-meta"></div>
-<div id="viewer-structure" style="height: 420px; position: relative"></div>
+<div id="viewer-structure" class="viewer" style="height: 420px; position: relative"></div>
 <div id="viewer-info"></div>
 <p id="viewer-error" class="note"></p>
 <script type="application/octet-stream" id="viewer-program">{program}</script>
@@ -43,7 +43,7 @@ _PAGE = """
 }})();
 </script>
 <p class="small">Structure viewer: chemiscope {version}, © chemiscope developers, BSD 3-Clause licence.
-First snapshot of: {labels}.</p>
+First snapshots, molecules made whole, numbered as the viewer does: {labels}.</p>
 """
 
 
@@ -62,12 +62,13 @@ def viewer_html(analyses: Sequence[Analysis]) -> str:
         structures=[analysis.structure.to_atoms() for analysis in shown if analysis.structure is not None],
         properties={"run": {"target": "structure", "values": [float(k) for k in range(1, len(shown) + 1)]}},
         metadata={"name": "first snapshots"},
+        settings={"structure": [{"unitCell": True}]},
     )
     return _PAGE.format(
         program=_packed(program.read_bytes()),
         data=_packed(json.dumps(dataset).encode()),
         version=html.escape(metadata.version("chemiscope")),
-        labels=html.escape("; ".join(f"{k}: {analysis.label}" for k, analysis in enumerate(shown, start=1))),
+        labels=html.escape("; ".join(f"{k}: {analysis.label}" for k, analysis in enumerate(shown))),
     )
 
 

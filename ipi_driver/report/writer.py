@@ -5,9 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ipi_driver.analysis.result import Analysis
-from ipi_driver.report.figures import draw_curves, draw_maps, layouts_of, save
-from ipi_driver.report.page import write_page
+from ipi_driver.analysis.result import Analysis, Curve, Map
+from ipi_driver.report.conclusion import conclusion_of
+from ipi_driver.report.figures import draw_curves, draw_maps, save
+from ipi_driver.report.layouts import layouts_of
+from ipi_driver.report.page import (
+    PageFigure,
+    Section,
+    errors_section,
+    section_of,
+    settings_section,
+    write_page,
+)
 from ipi_driver.report.tables import write_tables
 from ipi_driver.report.viewer import viewer_html
 
@@ -15,9 +24,16 @@ MAPS = {
     "orientation": (
         "Orientational free energy",
         "-ln of the density of molecular orientations in the laboratory frame relative to a uniform one. It is flat "
-        "for an equivariant potential; grey: never visited.",
-    )
+        "for an equivariant potential; grey: never visited; dots: within two standard errors of zero, noise.",
+    ),
+    "orientation_perturbation": (
+        "Orientational free energy by perturbation",
+        "-ln of the mean Boltzmann factor of E(R x) less its average over rotations, over snapshots of a run with "
+        "averaged forces: what the orientations would have with the raw potential.",
+    ),
 }
+_LEADS = ("liquid-pair-correlations", "gas-angular-momentum", "ice-energies")
+"""Figures that stand beside the conclusion, the first that there is."""
 
 
 def write_report(
@@ -26,8 +42,11 @@ def write_report(
     command: str,
     with_viewer: bool = True,
     title: str = "",
-    sections: Sequence[str] = (),
+    sections: Sequence[Section] = (),
     remarks: Mapping[str, str] | None = None,
+    conclusion: Sequence[str] | None = None,
+    curves: Mapping[str, Mapping[str, Sequence[tuple[str, Curve]]]] | None = None,
+    maps: Mapping[str, Sequence[tuple[str, Map]]] | None = None,
 ) -> Path:
     """Write CSV, JSON, PNG, PDF and ``report.html`` to a folder; the path of the page.
 
@@ -35,30 +54,53 @@ def write_report(
     ----------
     command
         The command that repeats the report.
-    title, sections
-        Of the page, as in `write_page`.
+    title
+        Of the page; empty: how many runs it is of.
+    sections
+        Parts of the page before the runs.
     remarks
-        By kind, said under every figure of that kind.
+        By kind, said once under the figures of that kind.
+    conclusion
+        Sentences of the first screen; None makes them from the numbers.
+    curves, maps
+        From elsewhere, by kind (and key), drawn beside those of the runs.
     """
-    remarks = remarks or {}
     folder.mkdir(parents=True, exist_ok=True)
     write_tables(analyses, folder)
-    figures: list[tuple[str, str, str, Path]] = []
+    parts, figures = [], {}
     for kind in dict.fromkeys(analysis.kind for analysis in analyses):
         same = [analysis for analysis in analyses if analysis.kind == kind]
-        for key, (name, caption) in MAPS.items():
-            figure = draw_maps(key, same)
-            if figure is not None:
-                figures.append(
-                    (
-                        kind,
-                        name,
-                        f"{caption} {remarks.get(kind, '')}",
-                        save(figure, folder / "figures", f"{kind}-{key}"),
-                    )
-                )
-        for layout in layouts_of(same):
-            png = save(draw_curves(layout, same), folder / "figures", f"{kind}-{layout.name}")
-            figures.append((kind, layout.title, f"{layout.caption} {remarks.get(kind, '')}", png))
-    viewer = viewer_html(analyses) if with_viewer else ""
-    return write_page(analyses, figures, viewer, command, folder / "report.html", title, sections)
+        found = _figures(
+            kind, same, folder / "figures", (curves or {}).get(kind, {}), (maps or {}).get(kind, ())
+        )
+        figures.update(found)
+        parts.append(section_of(kind, same, list(found.values()), (remarks or {}).get(kind, "")))
+    parts = [*sections, *parts, errors_section(), settings_section(analyses)]
+    if with_viewer:
+        parts.append(Section("Structures", viewer_html(analyses)))
+    lead = next((figures[name] for name in _LEADS if name in figures), next(iter(figures.values()), None))
+    title = title or f"Analysis of {len(analyses)} run{'s' * (len(analyses) > 1)}"
+    said = conclusion_of(analyses) if conclusion is None else conclusion
+    return write_page(folder / "report.html", title, said, lead, parts, command)
+
+
+def _figures(
+    kind: str,
+    analyses: Sequence[Analysis],
+    folder: Path,
+    curves: Mapping[str, Sequence[tuple[str, Curve]]],
+    maps: Sequence[tuple[str, Map]],
+) -> dict[str, PageFigure]:
+    """Figures of one kind by the names of their files."""
+    found = {}
+    for layout in layouts_of(analyses):
+        name = f"{kind}-{layout.name}"
+        beside = {key: curves[key] for key in layout.panels if key in curves}
+        png = save(draw_curves(layout, analyses, beside), folder, name)
+        found[name] = PageFigure(layout.title, layout.caption, png)
+    for key, (title, caption) in MAPS.items():
+        figure = draw_maps(key, analyses, maps)
+        if figure is not None:
+            name = f"{kind}-{key.replace('_', '-')}"
+            found[name] = PageFigure(title, caption, save(figure, folder, name))
+    return found

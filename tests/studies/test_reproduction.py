@@ -63,7 +63,7 @@ def test_whole_chain_ends_in_a_report(gas: tuple[Path, subprocess.CompletedProce
     assert torque["i"] == pytest.approx(torque["none"])  # the term has even parity
     assert torque["none"] > 1.0
     assert torque["3"] < 1e-9  # the grid 3 removes every degree up to 4
-    assert [row["whole"] for row in content["stability"]] == [True] * 5
+    assert [row["whole"] for row in content["stability"]] == [True] * 6
     drifts = {row["run"]: row["drift"] for row in content["stability"]}
     assert drifts["gas-nvt-raw"] is not None  # the others are too short for one
     assert json.loads((folder / "out" / "plan.json").read_text())["runs"]["gas-nve-raw"]["steps"] == 40
@@ -90,7 +90,7 @@ def test_second_call_runs_nothing(gas: tuple[Path, subprocess.CompletedProcess[s
         "gas", "--model", MODEL, "--fraction", "0.0002", "--output", "out", "--no-viewer", folder=folder
     )
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count(": complete") == 5
+    assert done.stderr.count(": complete") == 6
     assert before == {p: p.stat().st_mtime_ns for p in (folder / "out" / "runs").rglob("simulation.out")}
 
 
@@ -226,7 +226,7 @@ def test_failures_are_said_where_nothing_is_complete(
     arguments = ["reproduce", "gas", "--model", MODEL, "--fraction", "0.0002", "-o", str(tmp_path / "out")]
     assert main(arguments) == 2
     said = capsys.readouterr().err
-    assert said.count("ended with status 2 before its end; see") == 5
+    assert said.count("ended with status 2 before its end; see") == 6
     assert "gas-nvt-2i.log" in said.replace("\n", "")
     assert "error: nothing to report" in said
 

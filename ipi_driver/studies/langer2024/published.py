@@ -94,6 +94,8 @@ def _agreement(entry: Published, value: float, error: float, n_blocks: int = 0) 
     limit = float(student.isf(0.025, n_blocks - 1)) if n_blocks > 1 else SIGMAS
     if sigmas <= limit:
         # agreement within an error as large as the value says nothing
+        if sigmas > SIGMAS:
+            far = f" ({sigmas:.1f} σ of {n_blocks} blocks)"
         return f"not resolved{far}" if spread > 0.5 * abs(entry.value) else f"agrees{far}"
     if entry.kind == "error" and value > 0.0:
         return _ratio(value / entry.value) + far

@@ -113,7 +113,7 @@ def published_curves(kind: str) -> dict[str, list[tuple[str, Curve]]]:
         x, y = digitised(entry)
         label = SOURCE
         if entry.key == "conserved":
-            label = f"{SOURCE} ({entry.label.rpartition(', ')[2]})"
+            label = f"published ({entry.label.rpartition(', ')[2]})"
         error = np.full(len(x), entry.uncertainty)
         found.setdefault(entry.key, []).append((label, Curve(x, y, error, "", "")))
     return found

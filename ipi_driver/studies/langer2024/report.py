@@ -12,18 +12,25 @@ from ipi_driver.analysis.dispatch import analyse_folders
 from ipi_driver.analysis.result import Analysis, Options
 from ipi_driver.errors import UserError
 from ipi_driver.potentials import load_potential
-from ipi_driver.report.page import table_html
+from ipi_driver.report.page import Section, table_html
 from ipi_driver.report.writer import write_report
 from ipi_driver.rotations import quadratures
 from ipi_driver.studies.langer2024.compare import compare_runs
+from ipi_driver.studies.langer2024.conclusion import conclude
 from ipi_driver.studies.langer2024.plan import Part
 from ipi_driver.studies.langer2024.published import figure_remarks, published_rows, remarks
+from ipi_driver.studies.langer2024.published_curves import (
+    compare_with_published,
+    published_curves,
+    published_maps,
+)
 from ipi_driver.studies.langer2024.runner import Runs
 from ipi_driver.studies.langer2024.stability import Stability, longest_bond
 from ipi_driver.studies.langer2024.symmetry import card_errors, symmetry_errors, symmetry_section
 from ipi_driver.studies.langer2024.tables import (
     Reproduction,
     comparison_table,
+    curve_table,
     print_tables,
     published_table,
     stability_table,
@@ -48,9 +55,11 @@ _ORDER = (
 )
 _TORQUE_AVERAGES = ("none", "i", "D2", "T", "Th", "O", "Oh", "I", "Ih", "2", "2i", "3", "3i")
 _COMPARISON_SAID = (
-    "p: how often runs of the same liquid would differ as much over a whole curve, whose points are not independent; "
-    "below 0.05 the curves differ. The slope of the conserved quantity is lost in its random walk for long; what its "
-    "fluctuations imply follows from the fluctuation theorem and needs shorter runs."
+    "p: how often runs of the same liquid would differ as much, over all runs and the whole curve at once (the blocks "
+    "of the runs are dealt anew); below 0.05 they differ. Beside it stands the smallest difference of one run from the "
+    "others that would have been found in four of five cases: a verdict says nothing about smaller ones. The slope of "
+    "the conserved quantity is lost in its random walk for long; what its fluctuations imply follows from the "
+    "fluctuation theorem and needs shorter runs."
 )
 _BANDWIDTH = 0.1
 """Of the published kernel estimates: Å for pair correlations, 1 and rad for maps of orientations."""
@@ -99,16 +108,21 @@ def write_reproduction(
     rows = published_rows(analyses, check, card_errors(runs.settings.model))
     ordered = {name: analyses[name] for name in (*_ORDER, *beside) if name in analyses}
     comparisons = compare_runs({name: a for name, a in ordered.items() if a.kind == "liquid"})
-    result = Reproduction(rows, comparisons, stability, folder / "report.html")
+    curves = compare_with_published(ordered)
+    result = Reproduction(rows, comparisons, stability, folder / "report.html", curves)
     scale = runs.settings.scale
     sections = [
         *_sections(result, [*remarks(scale, runs.settings.fraction), *_notes(runs)]),
-        symmetry_section(folder / "check"),
+        *symmetry_section(folder / "check"),
     ]
+    kinds = ("gas", "liquid", "ice")
     write_report(
         list(ordered.values()),
         folder, command, with_viewer, title="Reproduction of the gas, liquid and ice tests",
         sections=sections, remarks=figure_remarks(scale, runs.settings.stride),
+        conclusion=conclude(ordered, rows, comparisons, Path(runs.settings.model).name),
+        curves={kind: published_curves(kind) for kind in kinds},
+        maps={kind: published_maps(kind) for kind in kinds},
     )  # fmt: skip
     write_tables(result, runs.settings, _notes(runs), folder)
     return result
@@ -213,14 +227,29 @@ def _notes(runs: Runs) -> list[str]:
     return [text.replace(f"{runs.output.parent}{os.sep}", "") for text in runs.notes]
 
 
-def _sections(result: Reproduction, said: Sequence[str]) -> list[str]:
-    parts = ["<h2>Published values and this model</h2>"]
-    parts.append("<ul>" + "".join(f"<li>{html.escape(text)}</li>" for text in said) + "</ul>")
-    parts.append(table_html(*published_table(result.rows)))
+def _sections(result: Reproduction, said: Sequence[str]) -> list[Section]:
+    header, rows = published_table(result.rows)
+    body = "<ul>" + "".join(f"<li>{html.escape(text)}</li>" for text in said) + "</ul>"
+    body += table_html(
+        [header[0], *header[1:3], *header[4:]], [[*row[:3], *row[4:]] for row in rows], _column(rows, 3)
+    )
+    parts = [Section("Published values and this model", body)]
+    if result.curves:
+        parts.append(Section("Published curves and this model", table_html(*curve_table(result.curves))))
     if result.comparisons:
-        parts.append("<h2>The liquid with raw, averaged and random forces</h2>")
-        parts.append(table_html(*comparison_table(result.comparisons)))
-        parts.append(f"<p>{html.escape(_COMPARISON_SAID)}</p>")
+        header, rows = comparison_table(result.comparisons)
+        at = header.index("unit")
+        body = table_html(_without(header, at), [_without(row, at) for row in rows], _column(rows, at))
+        body += f"<p>{html.escape(_COMPARISON_SAID)}</p>"
+        parts.append(Section("The liquid with raw, averaged and random forces", body))
     if result.stability:
-        parts.append("<h2>Stability</h2>" + table_html(*stability_table(result.stability)))
+        parts.append(Section("Stability", table_html(*stability_table(result.stability))))
     return parts
+
+
+def _column(rows: Sequence[Sequence[str]], at: int) -> list[str]:
+    return [row[at] for row in rows]
+
+
+def _without(row: Sequence[str], at: int) -> list[str]:
+    return [*row[:at], *row[at + 1 :]]

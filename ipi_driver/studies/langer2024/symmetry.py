@@ -17,7 +17,7 @@ from ipi_driver.ipi_files.structures import DataSet
 from ipi_driver.potentials import load_potential, load_precise
 from ipi_driver.report.check_figures import write_figures
 from ipi_driver.report.check_tables import write_check
-from ipi_driver.report.page import figure_html, table_html
+from ipi_driver.report.page import PageFigure, Section, table_html
 from ipi_driver.shipped import shipped_folder
 from ipi_driver.structure import Structure
 from ipi_driver.studies.langer2024.plan import Part
@@ -107,37 +107,30 @@ def _snapshots(folder: Path, most: int, periodic: bool) -> tuple[Structure, ...]
     )
 
 
-def symmetry_section(folder: Path) -> str:
-    """HTML of the symmetry errors in a folder; empty where there are none."""
+def symmetry_section(folder: Path) -> list[Section]:
+    """The symmetry errors in a folder as a part of the page; none where there are none."""
     path = folder / "check.json"
     if not path.is_file():
-        return ""
+        return []
     content = json.loads(path.read_text())
     header = [
-        "data set",
-        "average",
-        "evaluations",
-        "energy / meV per structure",
-        "force / meV/Å",
+        "data set, average", "evaluations", "energy / meV per structure", "less its mean", "force / meV/Å",
         "largest force / meV/Å",
-    ]
+    ]  # fmt: skip
     rows = [
         [
-            row["data_set"], row["average"], str(row["n_frames"]), _short(row["energy_mae"]), _short(row["force_mae"]),
-            _short(row["force_max"]),
+            f"{row['data_set']}, {row['average']}", str(row["n_frames"]), _short(row["energy_mae"]),
+            _short(row.get("energy_mae_centred")), _short(row["force_mae"]), _short(row["force_max"]),
         ]
         for row in content["errors"]
     ]  # fmt: skip
-    parts = [
-        f"<h2>Symmetry error against {html.escape(content['settings']['reference'])}</h2>",
-        table_html(header, rows),
-        f"<p>{html.escape(content['recommendation']['text'])}</p>",
+    figures = [
+        PageFigure(f"Symmetry error: {name}", caption, folder / f"{name}.png")
+        for name, caption in _CHECK_CAPTIONS.items()
+        if (folder / f"{name}.png").is_file()
     ]
-    for name, caption in _CHECK_CAPTIONS.items():
-        png = folder / f"{name}.png"
-        if png.is_file():
-            parts.append(figure_html("Symmetry error: " + name, caption, png))
-    return "".join(parts)
+    body = table_html(header, rows) + f"<p>{html.escape(content['recommendation']['text'])}</p>"
+    return [Section(f"Symmetry error against {content['settings']['reference']}", body, tuple(figures))]
 
 
 def _short(value: float | None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from ipi_driver.report.tables import formatted
 from ipi_driver.studies.langer2024.compare import Comparison
 from ipi_driver.studies.langer2024.plan import Settings
 from ipi_driver.studies.langer2024.published import Row
+from ipi_driver.studies.langer2024.published_curves import CurveComparison
 from ipi_driver.studies.langer2024.stability import Stability
 
 
@@ -28,11 +29,12 @@ class Reproduction:
     comparisons: list[Comparison]
     stability: list[Stability]
     page: Path
+    curves: list[CurveComparison] = field(default_factory=list)
 
 
 def published_table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     """The table of published values: header and rows."""
-    header = ["quantity", "published", "this model", "unit", "agreement", "what differs"]
+    header = ["quantity", "published", "this model", "unit", "verdict", "what differs"]
     return header, [
         [r.label, r.published, formatted(r.value, r.error), r.unit, r.agreement, r.remark] for r in rows
     ]
@@ -41,16 +43,29 @@ def published_table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
 def comparison_table(found: Sequence[Comparison]) -> tuple[list[str], list[list[str]]]:
     """The comparison of the liquids: header and rows."""
     runs = list(dict.fromkeys(name for row in found for name in row.values))
-    header = ["quantity", *runs, "unit", "verdict"]
+    header = ["quantity", *runs, "unit", "verdict", "would have been found"]
     return header, [
         [
             row.label,
             *(formatted(*row.values[n]) if n in row.values else "" for n in runs),
             row.unit,
             row.verdict,
+            row.detectable,
         ]
         for row in found
     ]
+
+
+def curve_table(found: Sequence[CurveComparison]) -> tuple[list[str], list[list[str]]]:
+    """The whole curves beside the published ones: header and rows."""
+    header = [
+        "curve",
+        "compared from",
+        "rms difference",
+        "largest difference (this model − published)",
+        "verdict",
+    ]
+    return header, [[c.label, c.range, f"{c.rms:.2g}", c.largest, c.verdict] for c in found]
 
 
 def stability_table(found: Sequence[Stability]) -> tuple[list[str], list[list[str]]]:
@@ -75,6 +90,7 @@ def write_tables(result: Reproduction, settings: Settings, notes: Sequence[str],
     content: dict[str, Any] = {
         "settings": asdict(settings),
         "published": [plain(asdict(row)) for row in result.rows],
+        "curves": [plain(asdict(row)) for row in result.curves],
         "comparisons": [plain(asdict(row)) for row in result.comparisons],
         "stability": [plain(asdict(row) | {"whole": row.whole}) for row in result.stability],
         "notes": list(notes),
@@ -83,6 +99,8 @@ def write_tables(result: Reproduction, settings: Settings, notes: Sequence[str],
         json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
     )
     lines = ["# Published values and this model\n", *_markdown(header, rows)]
+    if result.curves:
+        lines += ["\n# Published curves and this model\n", *_markdown(*curve_table(result.curves))]
     if result.comparisons:
         lines += [
             "\n# The liquid with raw, averaged and random forces\n",
@@ -105,6 +123,7 @@ def print_tables(result: Reproduction) -> None:
         console = Console(width=160)
     for title, (header, rows) in (
         ("published values and this model", published_table(result.rows)),
+        ("published curves and this model", curve_table(result.curves)),
         ("liquid: raw, averaged, random", comparison_table(result.comparisons)),
         ("stability", stability_table(result.stability)),
     ):

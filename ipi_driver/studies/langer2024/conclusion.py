@@ -1,0 +1,112 @@
+"""The sentences on the first screen of a reproduction: what was published, and what these runs show, with numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from ipi_driver.analysis.result import Analysis, Scalar
+from ipi_driver.observables.comparison import SIGNIFICANCE
+from ipi_driver.report.conclusion import number
+from ipi_driver.report.tables import formatted
+from ipi_driver.studies.langer2024.compare import Comparison
+from ipi_driver.studies.langer2024.published import Row
+
+
+def conclude(
+    analyses: Mapping[str, Analysis], rows: Sequence[Row], comparisons: Sequence[Comparison], model: str
+) -> list[str]:
+    """About five sentences, of what has been measured."""
+    said = [
+        _symmetry(analyses, model),
+        _averages(comparisons),
+        _structure({row.label: row for row in rows}),
+        _drifts(analyses),
+        _ice(analyses),
+    ]
+    return [sentence for sentence in said if sentence]
+
+
+def _scalar(analyses: Mapping[str, Analysis], run: str, key: str) -> Scalar | None:
+    analysis = analyses.get(run)
+    found = None if analysis is None else analysis.scalars.get(key)
+    return found if found is not None and math.isfinite(found.value) else None
+
+
+def _symmetry(analyses: Mapping[str, Analysis], model: str) -> str:
+    """How large the error of the raw model is, and what the average removes."""
+    raw, averaged = (_scalar(analyses, "gas-nve-raw", f"torque_{name}") for name in ("none", "2i"))
+    if raw is None or averaged is None:
+        return ""
+    factor = raw.value / averaged.value if averaged.value > 0.0 else math.inf
+    times = f"{float(f'{factor:.2g}'):.0f} times" if math.isfinite(factor) else "to nothing"
+    text = (
+        f"The raw model {model} exerts a root mean square torque of {number(raw)} on a water molecule (published "
+        f"model: about 5 meV); averaging over the 36 rotations of 2i lowers it {times} (published: 20 times)."
+    )
+    map_ = _scalar(analyses, "gas-nvt-2i", "orientation_rms")
+    if map_ is not None:
+        text += f" It would orient a molecule in the gas by {number(map_)} (root mean square of F; published 0.12 kT)."
+    return text
+
+
+def _averages(comparisons: Sequence[Comparison]) -> str:
+    """Whether raw, averaged and random liquids agree, and what would have been seen."""
+    tested = [row for row in comparisons if math.isfinite(row.p)]
+    if not tested:
+        return ""
+    different = [row for row in tested if row.p < SIGNIFICANCE]
+    verdict = "agree in all" if not different else f"agree in {len(tested) - len(different)} of"
+    text = f"Liquids with raw, averaged and random forces {verdict} {len(tested)} quantities compared, as published"
+    if different:
+        names = ", ".join(f"{row.label} (p = {row.p:.2g})" for row in different)
+        text = f"{text.removesuffix(', as published')}; they differ in {names}"
+        text += f", where {0.05 * len(tested):.1f} such verdicts are expected by chance"
+    peak = next((row for row in comparisons if row.label.startswith("g O–O") and "whole" in row.label), None)
+    if peak is not None and peak.detectable:
+        text += f"; in g(O–O) a difference of {peak.detectable} would have been found"
+    return text + "."
+
+
+def _structure(rows: Mapping[str, Row]) -> str:
+    """The liquid beside the published one."""
+    parts = []
+    for label, name in (
+        ("liquid: first maximum of g(O–O)", "first maximum of g(O–O)"),
+        ("liquid: diffusion coefficient", "diffusion coefficient"),
+        ("liquid: dipole relaxation time", "dipole relaxation time"),
+    ):
+        row = rows.get(label)
+        if row is not None:
+            value = f"{formatted(row.value, row.error)} {row.unit}".rstrip()
+            parts.append(f"{name} {value} ({row.agreement}; published {row.published})")
+    return f"The liquid beside the published one, of another model: {'; '.join(parts)}." if parts else ""
+
+
+def _drifts(analyses: Mapping[str, Analysis]) -> str:
+    """How fast each liquid heats."""
+    parts = []
+    for run, name, published in (
+        ("liquid-raw", "raw", 2.0), ("liquid-2i", "2i with multiple time stepping", 12.5),
+        ("liquid-random", "random rotations", 20.1),
+    ):  # fmt: skip
+        found = _scalar(analyses, run, "dissipation") or _scalar(analyses, run, "drift")
+        if found is not None:
+            parts.append(f"{name} {formatted(found.value, found.error)} (published {published:g})")
+    if not parts:
+        return ""
+    return f"The conserved quantity rises, in meV per molecule and ns: {'; '.join(parts)}."
+
+
+def _ice(analyses: Mapping[str, Analysis]) -> str:
+    """What averaging changes in relaxed ice."""
+    energies, geometries, forces = (
+        _scalar(analyses, "ice-2i", f"ice_{key}_norm") for key in ("relaxed", "rmsd", "forces")
+    )
+    if energies is None or geometries is None:
+        return ""
+    text = (
+        f"Relaxed ice with raw and averaged forces: relative energies differ by {energies.value:.2g} meV/molecule over "
+        f"all cells (published about 0.02), geometries by {geometries.value:.2g}e-3 Å (about 1)"
+    )
+    return f"{text}, initial forces by {forces.value:.2g} meV/Å (< 1)." if forces is not None else f"{text}."
