@@ -18,9 +18,14 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from torch import nn
 
+from ipi_driver.neighbors import Edges
 from ipi_driver.networks.graph import Graph
+from ipi_driver.networks.selection import EdgeSelection, Topologies
 
 GradientFunction = Callable[[torch.Tensor, Graph], tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
+SelectedGradientFunction = Callable[
+    [torch.Tensor, torch.Tensor, Graph], tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
+]
 
 
 class NetworkConfig(BaseModel):
@@ -105,6 +110,17 @@ class EdgeNetwork(nn.Module, ABC):
         # of the sum: bond energies that are zero have no derivative of their own
         (gradient,) = torch.autograd.grad(atomic.sum() + bonds.sum(), leaf)
         return atomic.detach(), bonds.detach(), gradient
+
+    def select_edges(self, edges: Edges, n_atoms: int, topologies: Topologies) -> EdgeSelection | None:
+        """What the network takes from the distances alone, once for all rotations; None where it takes nothing so.
+
+        A network that returns a selection defines `selected_gradient_function`.
+        """
+        return None
+
+    def selected_gradient_function(self) -> SelectedGradientFunction:
+        """As `gradient_function`, of the vectors and weights of selected edges, with derivatives by both."""
+        raise NotImplementedError(f"{type(self).__name__} does not select edges")
 
     @property
     def width(self) -> int:

@@ -93,6 +93,11 @@ class Baseline:
     covalent_repulsion: bool = False
 
     @property
+    def has_pairs(self) -> bool:
+        """Whether there are pair terms."""
+        return self.pair_coefficients is not None or self.covalent_repulsion
+
+    @property
     def pairs(self) -> list[tuple[int, int]]:
         """Pairs of atomic numbers in the order of the coefficients."""
         return list(combinations_with_replacement(sorted(self.species), 2))
@@ -138,7 +143,7 @@ class Baseline:
         centers, neighbors
             (n_edges,) atoms at both ends of each edge; every pair stands there twice, once in each direction.
         """
-        if self.pair_coefficients is None or len(centers) == 0:
+        if not self.has_pairs or len(centers) == 0:
             return None
         return PairTerms(self, numbers[centers], numbers[neighbors])
 
@@ -167,15 +172,20 @@ class PairTerms:
     """
 
     def __init__(self, baseline: Baseline, z_centers: IntArray, z_neighbors: IntArray) -> None:
-        assert baseline.pair_coefficients is not None
         self._baseline, self._z = baseline, (z_centers, z_neighbors)
-        self._coefficients = baseline.pair_coefficients[baseline.pair_position(z_centers, z_neighbors)]
+        self._coefficients: FloatArray | None = None
+        if baseline.pair_coefficients is not None:
+            self._coefficients = baseline.pair_coefficients[baseline.pair_position(z_centers, z_neighbors)]
 
     def evaluate(self, vectors: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Energies (n_edges,), half a pair's each, eV, and their derivatives (n_edges, 3) by ``vectors``, eV/Å."""
         lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
-        value, slope = zbl(lengths, *self._z, self._baseline.cutoff)
-        basis, basis_slope = self._baseline.pair_basis(lengths, self._coefficients.shape[1])
-        value = value + np.einsum("ij,ij->i", self._coefficients, basis)
-        slope = slope + np.einsum("ij,ij->i", self._coefficients, basis_slope)
+        value, slope = np.zeros_like(lengths), np.zeros_like(lengths)
+        if self._baseline.covalent_repulsion:
+            value, slope = covalent_zbl(lengths, *self._z)
+        if self._coefficients is not None:
+            wall, wall_slope = zbl(lengths, *self._z, self._baseline.cutoff)
+            basis, basis_slope = self._baseline.pair_basis(lengths, self._coefficients.shape[1])
+            value = value + (wall + np.einsum("ij,ij->i", self._coefficients, basis))
+            slope = slope + (wall_slope + np.einsum("ij,ij->i", self._coefficients, basis_slope))
         return 0.5 * value, (0.5 * slope / lengths)[:, None] * vectors

@@ -20,8 +20,10 @@ import torch
 from ipi_driver.elements import places_in
 from ipi_driver.errors import UserError
 from ipi_driver.neighbors import Edges, NeighborList
-from ipi_driver.networks.base import EdgeNetwork, GradientFunction
+from ipi_driver.networks.base import EdgeNetwork, GradientFunction, SelectedGradientFunction
 from ipi_driver.networks.baseline import Baseline
+from ipi_driver.networks.graph import Graph
+from ipi_driver.networks.selection import EdgeSelection, Topologies
 from ipi_driver.potentials.assembly import Assembly
 from ipi_driver.potentials.base import Potential
 from ipi_driver.potentials.chunks import edges_per_call, groups
@@ -95,6 +97,8 @@ class NetworkPotential(Potential):
         self.dtype = torch_dtype(dtype)
         self.network = network.to(self.device, self.dtype).eval().requires_grad_(False)
         self._gradient_function: GradientFunction | None = None
+        self._selected_function: SelectedGradientFunction | None = None
+        self._selections: dict[int, tuple[Edges | None, EdgeSelection | None, Topologies]] = {}
         self._lists: dict[tuple[bytes, int], NeighborList] = {}
         self._assemblies: dict[tuple[tuple[int, ...], int], tuple[list[int], Assembly]] = {}
         self._species_index = places_in(self.species)
@@ -126,7 +130,10 @@ class NetworkPotential(Potential):
 
     def edges_hint(self, structure: Structure) -> int:
         """Number of edges of ``structure``, from which the number of rotations in a batch is chosen."""
-        return len(self._lists_of([structure])[0].edges(structure).centers)
+        neighbors = self._lists_of([structure])[0]
+        edges = neighbors.edges(structure)
+        selection = self._selection(structure, neighbors, edges)
+        return len((edges if selection is None else selection.edges).centers)
 
     def _lists_of(self, structures: Sequence[Structure]) -> list[NeighborList]:
         """A neighbour list for each structure: for the k-th with the same atoms always the same."""
@@ -143,6 +150,7 @@ class NetworkPotential(Potential):
         if len(self._lists) > max(_MAX_LISTS, len(structures)):
             for key in list(self._lists)[: -max(_MAX_LISTS, len(structures))]:
                 del self._lists[key]
+            self._selections.clear()
             self._assemblies.clear()  # they are known by the lists' addresses, which may be used again
         return found
 
@@ -166,34 +174,80 @@ class NetworkPotential(Potential):
     def _evaluate(self, structures: list[Structure], rotations: FloatArray) -> RotatedResults:
         lists = self._lists_of(structures)
         edges = [neighbors.edges(structure) for neighbors, structure in zip(lists, structures, strict=True)]
+        selections = [
+            selection
+            for parts in zip(structures, lists, edges, strict=True)
+            if (selection := self._selection(*parts)) is not None
+        ]
+        if selections:
+            edges = [selection.edges for selection in selections]
         parts = []
         for group in groups([len(e.centers) for e in edges], edges_per_call(self.device) // len(rotations)):
             assembly = self._assembly(structures[group], lists[group], edges[group], len(rotations))
-            parts.append(self._evaluate_together(assembly, edges[group], rotations))
+            parts.append(self._evaluate_together(assembly, edges[group], rotations, selections[group]))
         return RotatedResults.joined(parts)
 
+    def _selection(self, structure: Structure, neighbors: NeighborList, edges: Edges) -> EdgeSelection | None:
+        """What the network takes from the distances alone, computed once for equal edges."""
+        if self.baseline.has_pairs:  # the baseline needs all edges
+            return None
+        last, selection, topologies = self._selections.get(id(neighbors), (None, None, Topologies()))
+        if last is not edges:
+            selection = self.network.select_edges(edges, structure.n_atoms, topologies)
+            self._selections[id(neighbors)] = (edges, selection, topologies)
+        return selection
+
     def _evaluate_together(
-        self, assembly: Assembly, edges: list[Edges], rotations: FloatArray
+        self,
+        assembly: Assembly,
+        edges: list[Edges],
+        rotations: FloatArray,
+        selections: list[EdgeSelection],
     ) -> RotatedResults:
         vectors = edges[0].vectors if len(edges) == 1 else np.concatenate([e.vectors for e in edges])
         turned = (vectors @ rotations.transpose(0, 2, 1)).reshape(-1, 3)
-        if self._gradient_function is None:  # at the first use: until then the weights may still be set
-            self._gradient_function = self.network.gradient_function()
-        flat = torch.from_numpy(turned).to(self.device, self.dtype)
         n = len(rotations)
         work = assembly.graph.n_tokens * self.network.width if self.device.type == "cpu" else None
         with _threads_for(work):
-            atomic, bonds, gradients = (
-                result.to("cpu", torch.float64).numpy()
-                for result in self._gradient_function(flat, assembly.graph)
+            flat = torch.from_numpy(turned).to(self.device, self.dtype)
+            atomic, bonds, flat_gradients, *by_weight = (
+                result.to("cpu", torch.float64).numpy().reshape(n, -1)
+                for result in self._network(flat, assembly.graph, selections, n)
             )
-            return assembly.results(
-                vectors,
-                rotations,
-                atomic.reshape(n, -1),
-                bonds.reshape(n, len(vectors)),
-                gradients.reshape(n, len(vectors), 3),
+            gradients = flat_gradients.reshape(n, len(vectors), 3)
+            if not selections:
+                return assembly.results(vectors, rotations, atomic, bonds, gradients)
+            along = np.concatenate(
+                [
+                    selection.along_edges(by_weight[0][:, place])
+                    for selection, place in zip(selections, assembly.edges, strict=True)
+                ],
+                axis=1,
             )
+            gradients += along @ rotations.transpose(0, 2, 1)
+            results = assembly.results(vectors, rotations, atomic, bonds, gradients)
+            extra = [
+                selection.of_cutoffs(by_weight[0][:, place], len(forces[0]))
+                for selection, place, forces in zip(selections, assembly.edges, results.forces, strict=True)
+            ]
+            return RotatedResults(
+                results.energies,
+                tuple(f + more for f, (more, _) in zip(results.forces, extra, strict=True)),
+                results.virials + np.array([virial for _, virial in extra]),
+            )
+
+    def _network(
+        self, vectors: torch.Tensor, graph: Graph, selections: list[EdgeSelection], copies: int
+    ) -> tuple[torch.Tensor, ...]:
+        """Results of the network; the functions are made at the first use, until then the weights may still be set."""
+        if not selections:
+            if self._gradient_function is None:
+                self._gradient_function = self.network.gradient_function()
+            return self._gradient_function(vectors, graph)
+        if self._selected_function is None:
+            self._selected_function = self.network.selected_gradient_function()
+        weights = torch.from_numpy(np.tile(np.concatenate([s.weights for s in selections]), copies))
+        return self._selected_function(vectors, weights.to(vectors.device, vectors.dtype), graph)
 
 
 # the name before networks had kinds

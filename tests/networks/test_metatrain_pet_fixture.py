@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from ase.data import covalent_radii
 from random_structures import random_structure
 
 from ipi_driver.neighbors import NeighborList
+from ipi_driver.networks.baseline import Baseline
 from ipi_driver.networks.graph import build_graph
 from ipi_driver.networks.metatrain_pet.cutoffs import averaged_cutoffs, bump, solved_cutoffs
-from ipi_driver.networks.storage import load_model
+from ipi_driver.networks.storage import load_model, save_model
 from ipi_driver.potentials import load_potential
+from ipi_driver.rotations.quadrature import quadrature
 from ipi_driver.structure import Structure
 
 FOLDER = Path(__file__).parent / "metatrain_fixture"
@@ -101,6 +105,56 @@ def test_selected_edges_are_the_graph_of_the_selected_edges() -> None:
     for name in ("species", "neighbor_species", "centers", "reverse", "to_rows", "to_tokens", "empty_slots"):
         torch.testing.assert_close(getattr(selected, name), getattr(built, name))
     assert selected.row_length == built.row_length
+
+
+def test_repulsion_within_covalent_radii() -> None:
+    """The screened repulsion at short distance, zero with two derivatives at the sum of the radii, forces as slopes."""
+    baseline = Baseline((1, 8), np.zeros(2), 4.0, covalent_repulsion=True)
+    end, h = covalent_radii[1] + covalent_radii[8], 1e-4
+
+    def at(distance: float) -> tuple[float, np.ndarray]:
+        dimer = Structure([8, 1], [[0.0, 0.0, 0.0], [0.0, 0.0, distance]])
+        found = baseline.evaluate(dimer.numbers, NeighborList(4.0, skin=0.0).edges(dimer))
+        return found[0], found[1]
+
+    # 8 e^2 / (4 pi eps_0 r) screened by 0.971 at 0.01 Å
+    assert at(0.01)[0] == pytest.approx(14.3996454784 * 8 / 0.01, rel=0.1)
+    assert at(end + 0.01)[0] == 0.0
+    assert at(end - 1e-3)[0] == pytest.approx(0.0, abs=1e-6)
+    assert at(end - 1e-3)[1][1, 2] == pytest.approx(0.0, abs=1e-3)
+    slope = (at(0.6 + h)[0] - at(0.6 - h)[0]) / (2 * h)
+    assert slope < -1.0
+    assert at(0.6)[1][1, 2] == pytest.approx(-slope, rel=1e-5)
+
+
+def test_repulsion_is_part_of_the_model(tmp_path: Path) -> None:
+    """Also through the model folder, and beside a network that uses some of the edges alone."""
+    network, plain = load_model(FOLDER / "feedforward")
+    repulsive = replace(plain, covalent_repulsion=True)
+    save_model(tmp_path, network, repulsive, double=True)
+    structure = Structure([8, 1, 8, 1], [[0.0, 0.0, 0.0], [0.7, 0.0, 0.0], [0.0, 1.1, 0.3], [3.0, 0.0, 0.0]])
+    edges = NeighborList(5.0, skin=0.0).edges(structure)
+    extra = repulsive.evaluate(structure.numbers, edges)[0] - plain.evaluate(structure.numbers, edges)[0]
+    assert extra > 0.1
+    with_it = load_potential(tmp_path, dtype="float64").predict(structure)
+    without = load_potential(FOLDER / "feedforward", dtype="float64").predict(structure)
+    assert with_it.energy - without.energy == pytest.approx(extra, rel=1e-10)
+
+
+@pytest.mark.parametrize("name", ["feedforward", "residual"])
+def test_many_structures_and_rotations(name: str) -> None:
+    """Structures together under rotations equal rotated structures one by one; edges are selected once for all."""
+    structures = list(STRUCTURES.values())
+    rotations = quadrature("T").rotations
+    potential = load_potential(FOLDER / name, dtype="float64")
+    together = potential.evaluate(structures, rotations)
+    for k, structure in enumerate(structures):
+        for n in (0, 5, 11):
+            r = rotations[n]
+            one = load_potential(FOLDER / name, dtype="float64").predict(structure.rotated(r))
+            assert together.energies[k, n] == pytest.approx(one.energy, abs=1e-10)
+            np.testing.assert_allclose(together.forces[k][n], one.forces @ r, atol=1e-10)
+            np.testing.assert_allclose(together.virials[k, n], r.T @ one.virial @ r, atol=1e-10)
 
 
 def test_zero_output() -> None:

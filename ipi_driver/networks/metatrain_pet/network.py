@@ -15,15 +15,18 @@ from __future__ import annotations
 import math
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import nn
 
-from ipi_driver.networks.base import EdgeNetwork, GradientFunction
+from ipi_driver.neighbors import Edges
+from ipi_driver.networks.base import EdgeNetwork, GradientFunction, SelectedGradientFunction
 from ipi_driver.networks.graph import Graph
 from ipi_driver.networks.metatrain_pet.config import MetatrainPetConfig
 from ipi_driver.networks.metatrain_pet.cutoffs import averaged_cutoffs, cutoff_weight, solved_cutoffs
 from ipi_driver.networks.metatrain_pet.layers import GnnLayer, Head
 from ipi_driver.networks.pet.network import reverse_edges
+from ipi_driver.networks.selection import EdgeSelection, Topologies
 
 # Added under the square root, so that the length of a zero vector has a derivative.
 _LENGTH_FLOOR = 1e-15
@@ -88,6 +91,45 @@ class MetatrainPetNetwork(EdgeNetwork):
 
         return MetatrainPetGradients(self)
 
+    def selected_gradient_function(self) -> SelectedGradientFunction:
+        """See `EdgeNetwork.selected_gradient_function`."""
+        from ipi_driver.networks.metatrain_pet.gradients import MetatrainPetGradients
+
+        return MetatrainPetGradients(self).energies
+
+    def select_edges(self, edges: Edges, n_atoms: int, topologies: Topologies) -> EdgeSelection | None:
+        """See `EdgeNetwork.select_edges`; None without adaptive cutoffs."""
+        if self.config.adaptive_neighbors is None:
+            return None
+        lengths = torch.from_numpy(np.linalg.norm(edges.vectors, axis=1)).requires_grad_(True)
+        centers, neighbors = torch.from_numpy(edges.centers), torch.from_numpy(edges.neighbors)
+        with torch.enable_grad():
+            of_atoms = self.atomic_cutoffs(lengths, centers, n_atoms)
+            # each length belongs to one centre, so that the derivative of the sum is that of each cutoff
+            slopes = torch.zeros_like(lengths)
+            if len(lengths):
+                (slopes,) = torch.autograd.grad(of_atoms.sum(), lengths)
+        fixed, of_atoms = lengths.detach(), of_atoms.detach()
+        cutoffs = 0.5 * (of_atoms[centers] + of_atoms[neighbors])
+        kept = torch.nonzero(fixed <= cutoffs)[:, 0]
+        d, r = (x[kept].requires_grad_(True) for x in (fixed, cutoffs))
+        with torch.enable_grad():
+            weights = cutoff_weight(self.config.cutoff_function, d, r, self.config.cutoff_width)
+        by_length, by_cutoff = torch.autograd.grad(weights.sum(), [d, r])
+        moving = torch.nonzero(slopes)[:, 0].numpy()
+        vectors = edges.vectors[moving]
+        return EdgeSelection(
+            kept=kept.numpy(),
+            edges=topologies.select(edges, kept.numpy()),
+            weights=weights.detach().numpy(),
+            by_length=by_length.numpy(),
+            by_cutoff=by_cutoff.numpy(),
+            moving_centers=edges.centers[moving],
+            moving_neighbors=edges.neighbors[moving],
+            moving_vectors=vectors,
+            moving_slopes=vectors * (slopes.numpy() / fixed.numpy())[moving, None],
+        )
+
     def select(self, lengths: torch.Tensor, graph: Graph) -> tuple[torch.Tensor | None, torch.Tensor]:
         """Which edges exist (n_kept,), None for all, and their weights (n_kept,)."""
         config = self.config
@@ -102,18 +144,16 @@ class MetatrainPetNetwork(EdgeNetwork):
 
     def pair_cutoffs(self, lengths: torch.Tensor, graph: Graph) -> torch.Tensor:
         """(n_edges,) mean of the adaptive cutoffs of the two atoms of each edge, Å."""
+        of_atoms = self.atomic_cutoffs(lengths, graph.centers, graph.n_nodes)
+        return 0.5 * (of_atoms[graph.centers] + of_atoms[graph.neighbors])
+
+    def atomic_cutoffs(self, lengths: torch.Tensor, centers: torch.Tensor, n_nodes: int) -> torch.Tensor:
+        """(n_nodes,) adaptive cutoff of each atom, Å."""
         config = self.config
         assert config.adaptive_neighbors is not None
         method = solved_cutoffs if config.adaptive_method == "solver" else averaged_cutoffs
-        of_atoms = method(
-            lengths,
-            graph.centers,
-            graph.n_nodes,
-            config.adaptive_neighbors,
-            config.cutoff,
-            config.adaptive_width,
-        )
-        return 0.5 * (of_atoms[graph.centers] + of_atoms[graph.neighbors])
+        wanted, width = config.adaptive_neighbors, config.adaptive_width
+        return method(lengths, centers, n_nodes, wanted, config.cutoff, width)
 
     def energies(
         self, vectors: torch.Tensor, weights: torch.Tensor, graph: Graph
