@@ -224,6 +224,10 @@ class Trainer:
                 p.grad = torch.zeros_like(p)
             dist.all_reduce(p.grad)
             p.grad /= self.world_size
+        if self.offsets.fitted.any():
+            values = torch.from_numpy(self.offsets.values).to(self.device)
+            dist.all_reduce(values)
+            self.offsets.values = (values / self.world_size).cpu().numpy()
 
     def progress(self) -> float:
         """Fraction of the training done, by steps or by time, whichever is further."""
