@@ -32,7 +32,7 @@ def add_pairs(analysis: Analysis, pairs: PairDistances, structure: Structure, sp
         beyond = _VIBRATION * farthest + _PEAK_WIDTH if farthest else 0.0
         found = replace(Curve.of(curve.r, curve.estimate, "r / Å", name + kernel), scale_from=beyond)
         analysis.curves[key] = found
-        maximum = _add_first_maximum(analysis, found, key, name)
+        maximum = add_first_maximum(analysis, found, key, name)
         if maximum is not None:
             _add_coordination(analysis, found, key, (first, second), structure, maximum)
     r = next(curve.x for key, curve in analysis.curves.items() if key.startswith("g_"))
@@ -60,7 +60,7 @@ def _radial(curve: RadialCurve, label: str) -> Curve:
     return Curve.of(curve.r, curve.estimate, "r / Å", label)
 
 
-def _add_first_maximum(analysis: Analysis, curve: Curve, key: str, name: str) -> int | None:
+def add_first_maximum(analysis: Analysis, curve: Curve, key: str, name: str) -> int | None:
     """Height and place of the maximum between molecules, from a parabola through the highest bin and its neighbours.
 
     Returns

@@ -11,7 +11,7 @@ from ase.build import molecule
 from scipy.spatial.transform import Rotation
 
 from ipi_driver.analysis.dispatch import analyse_folders
-from ipi_driver.analysis.liquid import _add_first_maximum
+from ipi_driver.analysis.pair_curves import add_first_maximum
 from ipi_driver.analysis.result import Analysis, Curve, Options
 from ipi_driver.units import DALTON, KB
 
@@ -130,7 +130,9 @@ def test_maximum_of_a_pair_correlation_is_that_between_molecules(tmp_path: Path)
     assert within.scale_from == pytest.approx(1.1 * 2.36 + 0.3, abs=0.15)
     x = np.arange(2.0, 4.0, 0.05)
     empty = Analysis("a", "liquid", "a", "", {})
-    _add_first_maximum(empty, Curve(x, 3.0 - 10.0 * (x - 2.83) ** 2, np.ones_like(x), "", "g"), "g_OO")
+    add_first_maximum(
+        empty, Curve(x, 3.0 - 10.0 * (x - 2.83) ** 2, np.ones_like(x), "", "g"), "g_OO", "g(O–O)"
+    )
     assert empty.scalars["g_OO_place"].value == pytest.approx(2.83)
     assert empty.scalars["g_OO_height"].value == pytest.approx(3.0)
 
