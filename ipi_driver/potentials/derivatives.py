@@ -13,12 +13,15 @@ from dataclasses import replace
 import numpy as np
 
 from ipi_driver.potentials.base import Potential
-from ipi_driver.structure import Prediction, Structure
+from ipi_driver.structure import FloatArray, Prediction, Structure
 
 STEPS = (1e-4, 1e-3, 1e-2)
 """Å: the smaller suit double precision, the larger single; the best of them counts."""
 
 _STRAIN_PER_STEP = 0.3
+
+_PROBE = 1e-3
+"""Å: root-mean-square displacement of a coordinate in a product with the Jacobian."""
 
 
 def force_deviation(
@@ -54,6 +57,50 @@ def virial_deviation(
         return potential.predict(strained).energy
 
     return _deviation(energy, _STRAIN_PER_STEP, -float((result.virial * strain).sum()))
+
+
+def jacobian_asymmetry(
+    potential: Potential, structure: Structure, rng: np.random.Generator, n_probes: int = 8
+) -> float:
+    r"""Share of the Jacobian of the forces that no energy can have: 0 for conservative forces.
+
+    With :math:`J = \partial F / \partial x`, n coordinates and k random orthonormal vectors v,
+
+    .. math::
+
+        \lambda = \frac{\|J - J^T\|_F}{2 \|J\|_F}, \qquad
+        \|J - J^T\|_F^2 \approx \frac{n (n - 1)}{k (k - 1)} \sum_{i \ne j} (v_i^T J v_j - v_j^T J v_i)^2, \qquad
+        \|J\|_F^2 \approx \frac{n}{k} \sum_j |J v_j|^2 ,
+
+    which is exact for k = n (Bigi, Langer, Ceriotti, arXiv:2412.11569).
+
+    Parameters
+    ----------
+    potential, structure
+        What is evaluated, twice for each probe.
+    rng
+        Of the vectors.
+    n_probes
+        Number of vectors, at least 2; more than 3 n_atoms are not used.
+    """
+    n = structure.positions.size
+    k = min(max(n_probes, 2), n)
+    vectors = np.linalg.qr(rng.standard_normal((n, k)))[0]
+
+    def product(vector: FloatArray) -> FloatArray:
+        """J times a vector."""
+        step = _PROBE * np.sqrt(n) * vector.reshape(-1, 3)
+        ahead, behind = (
+            potential.predict(replace(structure, positions=structure.positions + s * step)).forces.ravel()
+            for s in (1.0, -1.0)
+        )
+        return (ahead - behind) / (2.0 * _PROBE * np.sqrt(n))
+
+    columns = np.array([product(vector) for vector in vectors.T]).T
+    projected = vectors.T @ columns
+    antisymmetric = n * (n - 1) / (k * (k - 1)) * ((projected - projected.T) ** 2).sum()
+    norm = n / k * (columns**2).sum()
+    return float(0.5 * np.sqrt(antisymmetric / max(norm, 1e-300)))
 
 
 def _deviation(energy: Callable[[float], float], scale: float, slope: float) -> float:

@@ -56,6 +56,8 @@ def consistency_text(found: Consistency) -> str:
         f"Forces {verdict} derivatives of the energy (deviation {_number(found.force_deviation * MILLI)} of "
         f"{_number(found.force_scale * MILLI)} meV/Å)"
     ]
+    if not found.conservative:
+        parts.append(f"{_number(100.0 * found.jacobian_asymmetry)} % of their Jacobian is antisymmetric")
     if found.virial_consistent is None:
         parts.append("the potential gives no virial here")
     else:

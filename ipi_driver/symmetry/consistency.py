@@ -18,7 +18,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from ipi_driver.potentials.base import Potential
-from ipi_driver.potentials.derivatives import force_deviation, virial_deviation
+from ipi_driver.potentials.derivatives import force_deviation, jacobian_asymmetry, virial_deviation
 from ipi_driver.structure import FloatArray, Structure
 
 TOLERANCE = 1e-2
@@ -37,6 +37,8 @@ class Consistency:
         The same for the virial, eV; None where there is none.
     rotation_deviation
         Largest difference of the forces between a rotation and a structure turned before, eV/Å.
+    jacobian_asymmetry
+        Share of the forces' Jacobian that no energy can have; see `ipi_driver.potentials.derivatives`.
     """
 
     force_deviation: float
@@ -44,6 +46,7 @@ class Consistency:
     virial_deviation: float | None
     virial_scale: float | None
     rotation_deviation: float
+    jacobian_asymmetry: float = 0.0
 
     @property
     def conservative(self) -> bool:
@@ -82,6 +85,7 @@ def check_consistency(
         else _rms([error for error in virial_errors if error is not None]),
         virial_scale=None if virial is None else _rms(virial),
         rotation_deviation=_rotation_deviation(potential, structure, seed),
+        jacobian_asymmetry=jacobian_asymmetry(potential, structure, rng),
     )
 
 

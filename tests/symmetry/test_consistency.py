@@ -10,6 +10,8 @@ from ase.calculators.emt import EMT
 from ipi_driver.potentials.anisotropic import AnisotropicPotential
 from ipi_driver.potentials.ase import AsePotential
 from ipi_driver.potentials.base import Potential
+from ipi_driver.potentials.derivatives import jacobian_asymmetry
+from ipi_driver.report.check_tables import consistency_text
 from ipi_driver.structure import FloatArray, RotatedResults, Structure
 from ipi_driver.symmetry.consistency import check_consistency
 
@@ -65,3 +67,35 @@ def test_an_ase_calculator() -> None:
     assert found.conservative
     assert found.virial_consistent
     assert found.rotations_turn_everything
+
+
+class Linear(Potential):
+    """Forces that are a matrix times the coordinates; the energy is that of its symmetric part."""
+
+    def __init__(self, matrix: FloatArray) -> None:
+        self.matrix = matrix
+
+    def _evaluate(self, structures: list[Structure], rotations: FloatArray) -> RotatedResults:
+        energies, forces = [], []
+        for structure in structures:
+            x = structure.positions.ravel()
+            energies.append([-0.5 * float(x @ self.matrix @ x)] * len(rotations))
+            forces.append(np.tile((self.matrix @ x).reshape(-1, 3), (len(rotations), 1, 1)))
+        return RotatedResults(np.array(energies), tuple(forces), None)
+
+
+def test_asymmetry_of_the_jacobian() -> None:
+    """Of forces that are no derivatives: all vectors, and a few random ones, against the norms of the matrix."""
+    molecule = Structure(CRYSTAL.numbers, POSITIONS)
+    matrix = np.random.default_rng(5).standard_normal((9, 9))
+    expected = np.linalg.norm(matrix - matrix.T) / 2 / np.linalg.norm(matrix)
+    rng = np.random.default_rng(0)
+    assert jacobian_asymmetry(Linear(matrix), molecule, rng, 9) == pytest.approx(expected, rel=1e-6)
+    few = [jacobian_asymmetry(Linear(matrix), molecule, rng, 4) ** 2 for _ in range(200)]
+    assert np.sqrt(np.mean(few)) == pytest.approx(expected, rel=0.1)
+    assert jacobian_asymmetry(Linear(matrix + matrix.T), molecule, rng) < 1e-10
+    assert jacobian_asymmetry(GOOD, CRYSTAL, rng) < 1e-4  # steps of 1e-3 Å, to second order
+    found = check_consistency(Linear(matrix), molecule)
+    assert not found.conservative
+    assert "% of their Jacobian is antisymmetric" in consistency_text(found)
+    assert "Jacobian" not in consistency_text(check_consistency(GOOD, molecule))
