@@ -23,7 +23,7 @@ from ipi_driver.structure import FloatArray, Structure
 BROKEN_BOND = 1.4
 
 
-def force_spread(run: Run) -> tuple[FloatArray, FloatArray]:
+def force_std(run: Run) -> tuple[FloatArray, FloatArray]:
     """Steps (n,) and root-mean-square spread of the forces over the rotations (n,), eV/Å; empty where not written."""
     for path in run.extras():
         entries = [(step, content) for step, content in iterate_extras(path) if not isinstance(content, str)]
@@ -111,7 +111,7 @@ def run_statistics(folder: Path) -> dict[str, Any]:
     summary |= (
         energies_and_forces(run, summary["notes"]) if not has_time(run) else _dynamics(run, summary["notes"])
     )
-    _, spread = force_spread(run)
+    _, spread = force_std(run)
     if len(spread):
         summary["mean_force_spread"] = 1e3 * float(spread.mean())
     _, monitored = monitored_std(run)

@@ -1,11 +1,9 @@
-"""Figures of a training: errors against time from its log, and test error against the number of structures."""
+"""The figure of a training: errors against time, from its log."""
 
 from __future__ import annotations
 
 import csv
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,6 @@ from matplotlib.ticker import MaxNLocator, NullFormatter, ScalarFormatter
 from ipi_driver.errors import UserError
 from ipi_driver.report.figures import COLORS, STYLE
 from ipi_driver.structure import FloatArray
-from ipi_driver.units import MILLI
 
 COLUMNS = (
     "epoch",
@@ -39,25 +36,6 @@ COLUMNS = (
 
 NEWER_COLUMNS = ("forward_evaluations_per_step", "val_symmetry_mae", "unlabelled_symmetry_mae")
 """Columns that older logs lack: cost of a step in forward evaluations, symmetry errors in meV/Å."""
-
-
-@dataclass(frozen=True)
-class SizePoint:
-    """A model of a learning curve.
-
-    Attributes
-    ----------
-    n_structures
-        It was trained on.
-    force_mae
-        Of the test structures, meV/Å.
-    energy_mae
-        Of the test structures, meV/atom.
-    """
-
-    n_structures: int
-    force_mae: float
-    energy_mae: float
 
 
 def read_log(path: Path) -> dict[str, FloatArray]:
@@ -152,65 +130,6 @@ def _loss_panel(axis: Axes, data: Mapping[str, FloatArray]) -> None:
     rate.set_ylabel("learning rate", color="0.5")
     rate.set_ylim(bottom=0.0)
     rate.spines["right"].set_visible(True)
-
-
-def plot_test_error(curves: Mapping[str, Sequence[SizePoint]], output: Path) -> Path:
-    """Test errors against the number of training structures, both logarithmic; returns ``output``.
-
-    Parameters
-    ----------
-    curves
-        Models by the name of their kind, in any order.
-    output
-        Image file.
-
-    Raises
-    ------
-    UserError
-        If there is nothing to draw.
-    """
-    if not any(curves.values()):
-        raise UserError("a learning curve needs at least one model; got none")
-    with rc_context(STYLE):
-        figure = Figure(figsize=(7.0, 2.7), layout="constrained")
-        FigureCanvasAgg(figure)
-        axes = figure.subplots(1, 2)
-        panels = (("force_mae", "test force MAE (meV/Å)"), ("energy_mae", "test energy MAE (meV/atom)"))
-        for axis, (quantity, label) in zip(axes, panels, strict=True):
-            for k, (name, points) in enumerate(curves.items()):
-                ordered = sorted(points, key=lambda point: point.n_structures)
-                x = np.array([point.n_structures for point in ordered])
-                y = np.array([getattr(point, quantity) for point in ordered])
-                axis.plot(x, _positive(y), "o-", ms=3.5, color=COLORS[k % len(COLORS)], label=name)
-            sizes = sorted({point.n_structures for points in curves.values() for point in points})
-            axis.set(xscale="log", xlabel="training structures", ylabel=label)
-            axis.set_xticks(sizes, [str(n) for n in sizes])
-            axis.xaxis.set_minor_formatter(NullFormatter())
-            _log_axis(axis.yaxis, axis, [getattr(p, quantity) for points in curves.values() for p in points])
-        axes[0].legend()
-        _save(figure, output)
-    return output
-
-
-def read_size_point(evaluation: Path) -> SizePoint:
-    """Point of a learning curve from the ``evaluation.json`` that ``ipi-driver evaluate --indices`` wrote.
-
-    Raises
-    ------
-    UserError
-        If the file is missing, or was written without ``--indices``.
-    """
-    if not evaluation.is_file():
-        raise UserError(f"no evaluation {evaluation}")
-    try:
-        content = json.loads(evaluation.read_text())
-        n_train, first = content["n_train"], content["averages"][0]
-        errors = first["force_mae"], first["energy_mae_per_atom"]
-    except (json.JSONDecodeError, KeyError, IndexError, TypeError) as error:
-        raise UserError(f"{evaluation} is not an evaluation by `ipi-driver evaluate`") from error
-    if n_train is None:
-        raise UserError(f"{evaluation} does not know the training structures; evaluate with --indices SPLIT")
-    return SizePoint(int(n_train), MILLI * float(errors[0]), MILLI * float(errors[1]))
 
 
 def _positive(values: Any) -> FloatArray:

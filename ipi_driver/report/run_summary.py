@@ -17,7 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ipi_driver.analysis.run_statistics import (
-    force_spread,
+    force_std,
     has_time,
     is_minimisation,
     largest_forces,
@@ -122,7 +122,7 @@ def plot_run(folder: Path) -> Path:
 def _plot_dynamics(run: Run) -> Path:
     table = run.properties
     times = table["step"] * run.timestep / FS_PER_PS
-    spread_steps, spread = force_spread(run)
+    std_steps, spread = force_std(run)
     panels = [name for name in ("temperature", "conserved") if name in table]
     if len(spread) and spread.max() > 0:
         panels.append("spread")
@@ -139,7 +139,7 @@ def _plot_dynamics(run: Run) -> Path:
             elif name == "conserved":
                 _conserved(axes, times, table["conserved"])
             else:
-                _spread(axes, spread_steps * run.timestep / FS_PER_PS, spread)
+                _std(axes, std_steps * run.timestep / FS_PER_PS, spread)
         return _save(run, figure, grid, "time / ps")
 
 
@@ -214,7 +214,7 @@ def _monitor(axes: Axes, times: FloatArray, std: FloatArray, tolerance: float | 
     axes.set_ylim(bottom=0.0)
 
 
-def _spread(axes: Axes, times: FloatArray, spread: FloatArray) -> None:
+def _std(axes: Axes, times: FloatArray, spread: FloatArray) -> None:
     axes.plot(times, MILLI * spread, color=COLORS[2], linewidth=0.7)
     axes.axhline(MILLI * spread.mean(), color=COLORS[6], linewidth=0.6, linestyle=":", label="mean")
     axes.set_ylabel("force spread over\nrotations / meV Å⁻¹")

@@ -62,7 +62,7 @@ def test_all_averages_in_one_run(place):
 def test_multiple_time_stepping_counts_and_extras(place):
     """Averaged forces once per outer step; the spread printed by i-PI is that of the potential."""
     outputs = (
-        "<trajectory stride='1' filename='extras' extra_type='n_rotations,energy_spread,energy_raw,net_torque'>"
+        "<trajectory stride='1' filename='extras' extra_type='n_frames,energy_spread,energy_raw,net_torque'>"
         " extras_component_raw(1) </trajectory>"
     )
     forces = (

@@ -13,11 +13,8 @@ from ipi_driver.errors import UserError
 from ipi_driver.report.learning_curves import (
     COLUMNS,
     NEWER_COLUMNS,
-    SizePoint,
-    plot_test_error,
     plot_training_log,
     read_log,
-    read_size_point,
 )
 
 
@@ -78,18 +75,3 @@ def test_bad_logs(tmp_path: Path) -> None:
         read_log(tmp_path / "other.csv")
     with pytest.raises(UserError, match="no rows yet"):
         read_log(write_log(tmp_path / "log.csv", 0))
-
-
-def test_error_against_the_number_of_structures(tmp_path: Path) -> None:
-    curves = {
-        "small": [SizePoint(80, 120.0, 2.0), SizePoint(40, 150.0, 3.0)],
-        "other": [SizePoint(40, 170.0, 3.5)],
-    }
-    assert imread(plot_test_error(curves, tmp_path / "sizes.png")).shape[1] > 1000
-    with pytest.raises(UserError, match="at least one model"):
-        plot_test_error({"small": []}, tmp_path / "sizes.png")
-    with pytest.raises(UserError, match="no evaluation"):
-        read_size_point(tmp_path / "absent.json")
-    (tmp_path / "other.json").write_text("[]")
-    with pytest.raises(UserError, match="is not an evaluation"):
-        read_size_point(tmp_path / "other.json")
