@@ -28,6 +28,7 @@ COMMANDS = {
     "symmetrize": ("symmetrize", "train a model to reproduce its own rotational average"),
     "evaluate": ("evaluate", "errors of a model on labelled data"),
     "check": ("check", "measure the symmetry error of a model and recommend an average"),
+    "symmetry-breaking": ("symmetry_breaking", "what a relaxed network has learned to break"),
     "analyze": ("analyze", "observables, figures and a report from runs"),
     "reproduce": ("reproduce", "the published gas, liquid and ice tests, from runs to one report"),
 }

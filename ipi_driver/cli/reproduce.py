@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ipi_driver.cli import reproduce_relaxed
 from ipi_driver.errors import UserError
 
 if TYPE_CHECKING:
@@ -40,6 +41,12 @@ examples:
   ipi-driver reproduce --only-report --with runs/3fs      # beside those of the liquid
   ipi-driver reproduce --export my-report                 # copy the report (a few MB) to a folder of your own
 
+hofgard2024 is another study, of networks that learn to break the symmetry (arXiv 2407.20471); it runs no simulation,
+takes minutes, and writes a table, the weights and their signals on the sphere to reproduction-hofgard2024:
+
+  ipi-driver reproduce hofgard2024
+  ipi-driver reproduce hofgard2024 --fraction 0.1 --output trial
+
 The report holds every complete run of OUTPUT, whichever systems are named. An OUTPUT keeps its --model, --scale,
 --fraction, --seed and --nmts: a later call, also with --only-report, gives the same. A run may be continued beyond
 its length: --only-report analyses the whole of it and says so. An example, which goes on where the plan ends (16 ps):
@@ -55,7 +62,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
     parser.epilog = EPILOG
     add = parser.add_argument
-    add("systems", nargs="*", metavar="SYSTEM", help="gas, liquid, ice (default: all)")
+    add(
+        "systems",
+        nargs="*",
+        metavar="SYSTEM",
+        help="gas, liquid, ice (default: all of these); or hofgard2024",
+    )
     add("--scale", choices=("small", "full"), default="small", help="lengths and sizes (default small)")
     add("--model", default="pet-water-s", help="as for `ipi-driver run` (default pet-water-s)")
     add("-o", "--output", type=Path, metavar="DIR", help="folder to write (default reproduction-SCALE)")
@@ -108,6 +120,14 @@ def main(args: argparse.Namespace) -> int:
     from ipi_driver.studies.langer2024.plan import Settings, fingerprint, open_plan, parts_of
     from ipi_driver.studies.langer2024.runner import Runs
 
+    if reproduce_relaxed.STUDY in args.systems:
+        if len(args.systems) > 1:
+            raise UserError(
+                f"{reproduce_relaxed.STUDY} is a study of its own: leave {' '.join(args.systems[1:])} out"
+            )
+        if not 0 < args.fraction <= 1:
+            raise UserError(f"--fraction must be above 0 and at most 1, got {args.fraction:g}")
+        return reproduce_relaxed.main(args, _command())
     for name in ("jobs", "threads"):
         value = getattr(args, name)
         if value is not None and value < 1:

@@ -83,7 +83,7 @@ def test_the_whole_chain(
         assert max(row["force_max"] for row in found["errors"]) < 1e-12
         assert found["recommendation"]["average"] == "none"
         ipi = place.ipi()
-        client = place.client(model, "--address", "pot", "--dtype", "float64")
+        client = place.client(model, "--unix", "pot", "--dtype", "float64")
         assert (wait(ipi, 240), wait(client, 240)) == (0, 0), place.log()
         expected = load_potential(model, dtype="float64").predict(Structure.from_atoms(water()))
         rows = place.output()

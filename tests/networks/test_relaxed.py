@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import ase.io
@@ -150,3 +151,27 @@ def test_training_finds_the_direction_of_a_field(tmp_path: Path, capsys: pytest.
     assert found < 0.2 * np.abs(charges[:, None] * field).mean()
     theta = potential.network.relaxed_weights[0].by_irrep()["1o"].numpy()
     assert abs(theta[2]) > 10 * np.abs(theta[:2]).max()
+
+
+def test_symmetry_breaking_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    network = network_of(**RELAXED)
+    set_theta(network, {"1o": torch.tensor([0.0, 0.3, 0.4], dtype=torch.float64)})
+    save_model(tmp_path / "field", network, Baseline((1, 8), np.zeros(2), 3.5), double=True)
+    save_model(tmp_path / "plain", network_of(), Baseline((1, 8), np.zeros(2), 3.5))
+    assert main(["symmetry-breaking", "field?theta_scale=0.1"]) == 0
+    printed = capsys.readouterr().out
+    assert "breaks the symmetry 0.05; largest group that leaves it: C∞v along" in printed
+    assert (tmp_path / "breaking-field-theta_scale-0.1" / "signals.png").stat().st_size > 0
+    found = json.loads((tmp_path / "breaking-field-theta_scale-0.1" / "breaking.json").read_text())
+    axis = np.abs(found["layers"]["layer 1"]["axis"])
+    np.testing.assert_allclose(axis, [0.0, 0.6, 0.8], atol=1e-6)
+    for model, message in (
+        ("plain", "has no relaxed weights (kind e3nn)"),
+        ("pet-water-s", "has no relaxed weights (kind pet)"),
+        ("anisotropic?l=1", "has no relaxed weights (kind AnisotropicPotential)"),
+    ):
+        assert main(["symmetry-breaking", model]) == 2
+        assert message in capsys.readouterr().err

@@ -149,21 +149,23 @@ class E3nnNetwork(EdgeNetwork):
     ----------
     config
         Settings.
+    scalars_last
+        Whether the last layer makes scalars alone, which is all that energies need.
     """
 
     config_class: ClassVar[type[NetworkConfig]] = E3nnConfig
     options: ClassVar[tuple[str, ...]] = ("theta_scale",)
     config: E3nnConfig
 
-    def __init__(self, config: E3nnConfig) -> None:
+    def __init__(self, config: E3nnConfig, scalars_last: bool = True) -> None:
         super().__init__(config)
         self.l_max = config.l_max
         self.embedding = nn.Embedding(len(config.species), config.channels)
         self.layers, self.heads = nn.ModuleList(), nn.ModuleList()
         hidden: Hidden = [(config.channels, SCALAR)]
         for k in range(config.n_layers):
-            # the last head reads scalars alone
-            hidden_out = config.hidden if k < config.n_layers - 1 else [(config.channels, SCALAR)]
+            last = scalars_last and k == config.n_layers - 1
+            hidden_out = [(config.channels, SCALAR)] if last else config.hidden
             self.layers.append(InteractionLayer(config, hidden, hidden_out))
             self.heads.append(Head(config))
             hidden = hidden_out

@@ -1,0 +1,45 @@
+"""``ipi-driver reproduce hofgard2024``: relaxed equivariant networks, in minutes."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+STUDY = "hofgard2024"
+
+
+def main(args: argparse.Namespace, command: str) -> int:
+    """Train, write the table and the figure, print the table."""
+    from rich.console import Console
+    from rich.progress import Progress
+    from rich.table import Table
+
+    from ipi_driver.cli.output_folder import output_folder
+    from ipi_driver.studies.hofgard2024.deformation import TARGETS, learn_deformation
+    from ipi_driver.studies.hofgard2024.particle import learn_fields
+    from ipi_driver.studies.hofgard2024.report import write_study
+
+    folder = output_folder(args.output, Path(f"reproduction-{STUDY}").name)
+    steps = max(1, round(2500 * args.fraction))
+    with Progress(console=Console(stderr=True)) as bar:
+        particles = [
+            learn_fields(relaxed, max(1, round(600 * min(1.0, args.fraction)))) for relaxed in (False, True)
+        ]
+        deformations = []
+        for target in TARGETS:
+            task = bar.add_task(f"cube to {target}", total=steps)
+            deformations.append(
+                learn_deformation(target, steps, 0, lambda n, task=task: bar.advance(task, n))
+            )
+    rows = write_study(deformations, particles, command, folder)
+    table = Table(title="Hofgard et al. (2024)")
+    for name in ("quantity", "published", "here"):
+        table.add_column(name)
+    for row in rows:
+        table.add_row(row.quantity, row.published, row.here)
+    console = Console()
+    if not console.is_terminal:  # a log file has no width of its own
+        console = Console(width=140)
+    console.print(table)
+    print(f"Written to {folder}: README.md, table.csv, weights.json, signals.png, signals.pdf")
+    return 0
