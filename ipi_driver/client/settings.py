@@ -40,12 +40,14 @@ class EndpointSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    unix: str | None = None
-    inet: str | None = None
-    shm: str | None = None
-    average: str = "none"
-    model: str | None = None
-    options: dict[str, str] = {}
+    unix: str | None = Field(None, description="name of a local socket, as in <address>")
+    inet: str | None = Field(None, description="HOST:PORT of a network socket")
+    shm: str | None = Field(None, description="name of a local socket with shared memory")
+    average: str = Field("none", description="average of this socket: none, Th, 2i, random, ...")
+    model: str | None = Field(None, description="another model for this socket alone")
+    options: dict[str, str] = Field(
+        default_factory=dict, description="options of the model for this socket alone"
+    )
 
     @field_validator("options", mode="before")
     @classmethod
@@ -115,9 +117,9 @@ class WatchSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    temperature: float | None = Field(default=10.0, gt=1.0)
-    conserved: float | None = Field(default=0.1, gt=0.0)
-    distance: float | None = Field(default=50.0, gt=0.0)
+    temperature: float | None = Field(default=10.0, gt=1.0, description="times that of the thermostat")
+    conserved: float | None = Field(default=0.1, gt=0.0, description="drift, eV per atom and ps")
+    distance: float | None = Field(default=50.0, gt=0.0, description="of an atom from all others, Å")
 
     @classmethod
     def off(cls) -> WatchSettings:
@@ -140,9 +142,9 @@ class MonitorSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", coerce_numbers_to_str=True)
 
-    average: str
-    stride: int = Field(default=200, gt=0)
-    tolerance: float = Field(default=50.0, gt=0.0)
+    average: str = Field(description="average that is evaluated beside the run")
+    stride: int = Field(default=200, gt=0, description="steps between two evaluations")
+    tolerance: float = Field(default=50.0, gt=0.0, description="of the force standard deviation, meV/Å")
 
 
 class ServeSettings(BaseModel):
@@ -150,26 +152,40 @@ class ServeSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    model: str
-    endpoints: list[EndpointSettings] = Field(min_length=1)
-    sockets_prefix: str = "/tmp/ipi_"
-    structure: Path | None = None
-    input: Path | None = None
-    pbc: bool | None = None
-    device: str = "cpu"
-    dtype: Literal["float32", "float64"] | None = None
-    rotation_batch: int | None = Field(default=None, gt=0)
-    seed: int = Field(default=0, ge=0)
-    deadline: float = Field(default=600.0, ge=0)
-    threads: int | None = Field(default=None, gt=0)
-    virial: Literal["required", "nan"] = "required"
-    charge: float | None = Field(default=None, allow_inf_nan=False)
-    spin: int | None = Field(default=None, gt=0)
-    stats: Path | None = None
-    record: Path | None = None
+    model: str = Field(description="shipped model, model folder, exported .pt, or KIND:NAME")
+    endpoints: list[EndpointSettings] = Field(min_length=1, description="sockets to answer")
+    sockets_prefix: str = Field("/tmp/ipi_", description="prefix of local sockets, as of i-pi -S")
+    structure: Path | None = Field(
+        None, description="file with elements and periodicity, in the order of i-PI"
+    )
+    input: Path | None = Field(None, description="input of i-PI, in place of `structure`")
+    pbc: bool | None = Field(None, description="periodic or isolated, whatever the file states")
+    device: str = Field("cpu", description="torch device: cpu, cuda, cuda:1")
+    dtype: Literal["float32", "float64"] | None = Field(
+        None, description="precision; null: that of the model"
+    )
+    rotation_batch: int | None = Field(
+        default=None, gt=0, description="rotations per call of the model; null: chosen"
+    )
+    seed: int = Field(default=0, ge=0, description="of random rotations")
+    deadline: float = Field(default=600.0, ge=0, description="seconds to wait for i-PI; 0: for ever")
+    threads: int | None = Field(default=None, gt=0, description="threads of the model; null: all cores")
+    virial: Literal["required", "nan"] = Field(
+        "required", description="nan: send NaN where the model has no virial"
+    )
+    charge: float | None = Field(
+        default=None, allow_inf_nan=False, description="total charge; null: the structure's, else 0"
+    )
+    spin: int | None = Field(
+        default=None, gt=0, description="multiplicity 2S+1; null: the structure's, else 1"
+    )
+    stats: Path | None = Field(None, description="JSON file for the number of evaluations and their time")
+    record: Path | None = Field(None, description="file for the configurations that were evaluated last")
     modules: Path | None = None
     """Folder in which the module of an ``ase:`` model lies, where that is on no other path."""
-    extras: list[str] = []
+    extras: list[str] = Field(
+        default_factory=list, description="further outputs of a metatomic model for i-PI"
+    )
     watch: WatchSettings = WatchSettings()
     """For the launcher, which ends a run whose physics is wrong; the client does not look at it."""
     monitor: MonitorSettings | None = None

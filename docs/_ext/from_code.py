@@ -1,14 +1,18 @@
-"""Directive ``settings-table``: the keys of a pydantic model with their types, defaults and meanings."""
+"""Directives that print what the code knows: ``settings-table`` (keys of a pydantic model) and ``command-pages``."""
 
 from __future__ import annotations
 
+import argparse
 import importlib
+import os
 from typing import Any, get_args, get_origin
 
 from docutils import nodes
 from docutils.parsers.rst import Directive
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
+
+from ipi_driver.cli import COMMANDS
 
 
 def _models(kind: Any) -> list[type[BaseModel]]:
@@ -86,6 +90,28 @@ class SettingsTable(Directive):
         return row
 
 
+class CommandPages(Directive):
+    """The help text of every command, one section each."""
+
+    def run(self) -> list[nodes.Node]:
+        os.environ["COLUMNS"] = "100"
+        found: list[nodes.Node] = []
+        for name, (module, summary) in COMMANDS.items():
+            parser = argparse.ArgumentParser(
+                prog=f"ipi-driver {name}",
+                description=summary,
+                formatter_class=argparse.RawDescriptionHelpFormatter,
+                conflict_handler="resolve",
+            )
+            importlib.import_module(f"ipi_driver.cli.{module}").add_arguments(parser)
+            section = nodes.section(ids=[f"ipi-driver-{name}"])
+            section += nodes.title(text=f"ipi-driver {name}")
+            section += nodes.literal_block(text=parser.format_help(), language="text")
+            found.append(section)
+        return found
+
+
 def setup(app: Any) -> dict[str, bool]:
     app.add_directive("settings-table", SettingsTable)
+    app.add_directive("command-pages", CommandPages)
     return {"parallel_read_safe": True}
