@@ -107,6 +107,25 @@ def test_lone_atoms_have_no_derivatives() -> None:
     torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-12)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("norm", ["pre", "post"])
+def test_a_recorded_pass_gives_bitwise_the_same(norm: str, dtype: torch.dtype) -> None:
+    network = make_network(norm=norm, d_model=48, d_feedforward=520, radial_basis=4).to(dtype)
+    vectors, graph = make_batch()
+    plain, recording = PetGradients(network, record_after=None), PetGradients(network, record_after=3)
+    for k in range(8):
+        turned = (vectors * (1.0 - 0.01 * k)).to(dtype)
+        for one, other in zip(recording(turned, graph), plain(turned, graph), strict=True):
+            assert torch.equal(one, other)
+        assert len(recording.recordings) == (k >= 2)
+    assert not plain.recordings
+    in_blocks = PetGradients(network, block_tokens=20, record_after=1)
+    in_blocks(vectors.to(dtype), graph)
+    assert not in_blocks.recordings
+    del graph
+    assert not recording.recordings
+
+
 def test_a_setting_that_is_not_known_is_refused() -> None:
     class Wider(PetConfig):
         sharpness: float = 1.0

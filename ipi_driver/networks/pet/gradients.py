@@ -8,6 +8,9 @@ large system is that of a few arrays (n_edges, d_model) per GNN layer.
 from __future__ import annotations
 
 import math
+import os
+from collections.abc import Callable
+from weakref import WeakKeyDictionary
 
 import torch
 
@@ -21,6 +24,7 @@ from ipi_driver.networks.pet.network import (
     TransformerLayer,
 )
 from ipi_driver.networks.pet.passes import ACTIVATIONS, EdgeTokens, Head, Norm, Tensors, Transformer
+from ipi_driver.networks.pet.recorded import Results, record
 
 BLOCK_TOKENS = 1024
 """Tokens of a block on a CPU: their arrays fit the caches, and each product is long enough."""
@@ -30,6 +34,12 @@ DEVICE_BLOCK_TOKENS = 1 << 18
 
 MEMORY = 1 << 30
 """Bytes kept for the way back."""
+
+RECORD_AFTER = 50
+"""Evaluations of one graph after which recording it pays."""
+
+SWITCH = "IPI_DRIVER_RECORD"
+"""Environment variable; ``off``: passes are not recorded."""
 
 # The settings that this module knows; another one must have its default value, which changes nothing.
 _KNOWN = frozenset(
@@ -95,9 +105,17 @@ class PetGradients:
         Largest number of tokens in a block; None chooses by the device.
     memory
         Bytes kept for the way back.
+    record_after
+        Evaluations of one graph after which its pass is recorded, where it is a single block; None: never.
     """
 
-    def __init__(self, network: PetNetwork, block_tokens: int | None = None, memory: int = MEMORY) -> None:
+    def __init__(
+        self,
+        network: PetNetwork,
+        block_tokens: int | None = None,
+        memory: int = MEMORY,
+        record_after: int | None = RECORD_AFTER,
+    ) -> None:
         self.config = network.config
         self.network = network
         self.layers = [
@@ -108,15 +126,32 @@ class PetGradients:
         self.first_messages = network.message_embedding.weight.detach()
         self.block_tokens = block_tokens
         self.memory = memory
+        self.record_after = None if os.environ.get(SWITCH) == "off" else record_after
+        self._uses: WeakKeyDictionary[Graph, int] = WeakKeyDictionary()
+        self.recordings: WeakKeyDictionary[Graph, Callable[..., Results]] = WeakKeyDictionary()
 
     def __call__(
         self, vectors: torch.Tensor, graph: Graph
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Atomic (n_nodes,) and bond energies (n_edges,), eV, and derivatives (n_edges, 3) of their sum, eV/Å."""
+        recording = self.recordings.get(graph)
+        if recording is not None:
+            with torch.inference_mode():
+                return recording(vectors)
         chosen = BLOCK_TOKENS if vectors.device.type == "cpu" else DEVICE_BLOCK_TOKENS
         blocks = blocks_of(graph, self.config.n_heads, self.block_tokens or chosen)
+        if len(blocks) == 1 and self.record_after is not None:
+            self._count(vectors, graph, blocks)
         with torch.inference_mode():
             return _Evaluation(self, vectors, graph, blocks).run()
+
+    def _count(self, vectors: torch.Tensor, graph: Graph, blocks: list[Block]) -> None:
+        """Record the pass of a graph that has been used often."""
+        self._uses[graph] = count = self._uses.get(graph, 0) + 1
+        if count == self.record_after:
+            found = record(lambda x: _Evaluation(self, x, graph, blocks).run(), vectors)
+            if found is not None:
+                self.recordings[graph] = found
 
 
 class _Geometry:
@@ -192,7 +227,8 @@ class _Evaluation:
         for i, block in enumerate(self.blocks):
             tokens, kept = self._forward(k, i, count=True)
             sent[block.edges] = tokens[block.n_nodes :]
-            self.left -= sum(tensor.nbytes for group in kept for tensor in group)
+            if len(self.blocks) > 1:
+                self.left -= sum(tensor.nbytes for group in kept for tensor in group)
             if self.left >= 0:
                 self.kept[k, i] = kept
         received = sent.index_select(0, self.graph.reverse)

@@ -9,10 +9,12 @@ result into that by the input. The names of the arrays are those of `ipi_driver.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import NamedTuple
 
 import torch
 from torch import nn
+from torch.nn.functional import linear
 
 from ipi_driver.networks.blocks import Block
 from ipi_driver.networks.pet.network import GnnLayer, TransformerLayer
@@ -21,6 +23,27 @@ Tensors = tuple[torch.Tensor, ...]
 
 _norm_backward = torch.ops.aten.native_layer_norm_backward.default
 _ONLY_INPUT = [True, False, False]
+
+
+def _norm_backward_of_input(
+    gradient: torch.Tensor,
+    x: torch.Tensor,
+    shape: list[int],
+    mean: torch.Tensor,
+    inverse_std: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor,
+) -> torch.Tensor:
+    return torch.ops.aten.native_layer_norm_backward(  # type: ignore[no-any-return]
+        gradient, x, shape, mean, inverse_std, weight, bias, [True, False, False]
+    )[0]
+
+
+@cache
+def _recordable_norm_backward() -> Callable[..., torch.Tensor]:
+    """The same as a script: a recording does not take the list of booleans."""
+    script: Callable[..., torch.Tensor] = torch.jit.script(_norm_backward_of_input)
+    return script
 
 
 class Activation(NamedTuple):
@@ -49,6 +72,10 @@ class Norm:
 
     def backward(self, gradient: torch.Tensor, kept: Tensors) -> torch.Tensor:
         x, mean, inverse_std = kept
+        if torch.jit.is_tracing():
+            return _recordable_norm_backward()(
+                gradient, x, self.shape, mean, inverse_std, self.weight, self.bias
+            )
         result: torch.Tensor = _norm_backward(
             gradient, x, self.shape, mean, inverse_std, self.weight, self.bias, _ONLY_INPUT
         )[0]
@@ -77,13 +104,13 @@ class Transformer:
 
     def attend(self, tokens: torch.Tensor, bias: torch.Tensor, block: Block) -> tuple[torch.Tensor, Tensors]:
         """As `TransformerLayer.attend`; bias (n_heads * n_nodes, 1, row_length)."""
-        qkv = torch.addmm(self.qkv_bias, tokens, self.qkv.t())
+        qkv = linear(tokens, self.qkv, self.qkv_bias)
         rows = qkv.view(-1, self.d_head).index_select(0, block.gather_qkv)
         rows = rows.view(3, self.n_heads * block.n_nodes, block.row_length, self.d_head)
         queries, keys, values = rows.unbind(0)
         weights = torch.softmax(torch.baddbmm(bias, queries, keys.transpose(1, 2)), -1)
         mixed = torch.bmm(weights, values).view(-1, self.d_head).index_select(0, block.scatter)
-        return torch.addmm(self.out_bias, mixed.view(block.n_tokens, -1), self.out.t()), (rows, weights)
+        return linear(mixed.view(block.n_tokens, -1), self.out, self.out_bias), (rows, weights)
 
     def attend_backward(
         self, gradient: torch.Tensor, kept: Tensors, block: Block
@@ -111,13 +138,13 @@ class Transformer:
             attended, kept = self.attend(normed, bias, block)
             middle = attended.add_(tokens)
             normed, kept_second = self.norm_feedforward.forward(middle)
-            hidden = torch.addmm(self.up_bias, normed, self.up.t())
-            result = torch.addmm(self.down_bias, self.activation.value(hidden), self.down.t()).add_(middle)
+            hidden = linear(normed, self.up, self.up_bias)
+            result = linear(self.activation.value(hidden), self.down, self.down_bias).add_(middle)
             return result, (*kept, *kept_first, *kept_second, hidden)
         attended, kept = self.attend(tokens, bias, block)
         middle, kept_first = self.norm_attention.forward(attended.add_(tokens))
-        hidden = torch.addmm(self.up_bias, middle, self.up.t())
-        added = torch.addmm(self.down_bias, self.activation.value(hidden), self.down.t()).add_(middle)
+        hidden = linear(middle, self.up, self.up_bias)
+        added = linear(self.activation.value(hidden), self.down, self.down_bias).add_(middle)
         result, kept_second = self.norm_feedforward.forward(added)
         return result, (*kept, *kept_first, *kept_second, hidden)
 
@@ -132,11 +159,11 @@ class Transformer:
         if self.pre_norm:
             g_middle = self.norm_feedforward.backward(g_hidden @ self.up, of_second).add_(gradient)
         else:
-            g_middle = self.norm_attention.backward(torch.addmm(gradient, g_hidden, self.up), of_first)
+            g_middle = self.norm_attention.backward((g_hidden @ self.up).add_(gradient), of_first)
         g_qkv, g_scores = self.attend_backward(g_middle, of_attention, block)
         if self.pre_norm:
             return self.norm_attention.backward(g_qkv @ self.qkv, of_first).add_(g_middle), g_scores
-        return torch.addmm(g_middle, g_qkv, self.qkv), g_scores
+        return (g_qkv @ self.qkv).add_(g_middle), g_scores
 
 
 class Head:
@@ -156,8 +183,8 @@ class Head:
         self, tokens: torch.Tensor, out: torch.Tensor, factors: torch.Tensor | None = None
     ) -> torch.Tensor:
         """Energies (n,) of tokens (n, d); ``out`` (n, d) takes the derivatives of their sum, times ``factors`` (n,)."""
-        hidden = torch.addmm(self.first_bias, tokens, self.first.t())
-        upper = torch.addmm(self.second_bias, self.activation.value(hidden), self.second.t())
+        hidden = linear(tokens, self.first, self.first_bias)
+        upper = linear(self.activation.value(hidden), self.second, self.second_bias)
         energies = torch.addmv(self.last_bias, self.activation.value(upper), self.last)
         seed = self.last.expand_as(upper) if factors is None else torch.outer(factors, self.last)
         gradient = self.activation.backward(seed, upper) @ self.second
@@ -170,12 +197,12 @@ class EdgeTokens:
 
     def __init__(self, layer: GnnLayer, activation: Activation) -> None:
         self.activation = activation
-        linear, (first, *rest) = layer.edge_embedding[0], layer.compress
-        assert isinstance(linear, nn.Linear)
+        embedding, (first, *rest) = layer.edge_embedding[0], layer.compress
+        assert isinstance(embedding, nn.Linear)
         assert isinstance(first, nn.Linear)
-        d = linear.weight.shape[0]
+        d = embedding.weight.shape[0]
         of_edges, self.of_messages = first.weight[:, :d].detach(), first.weight[:, -d:].detach()
-        self.embed, self.embed_bias = linear.weight.detach(), linear.bias.detach()
+        self.embed, self.embed_bias = embedding.weight.detach(), embedding.bias.detach()
         self.of_edges: torch.Tensor | None = None
         self.bias = first.bias.detach()
         if len(layer.edge_embedding) == 1:  # two linear maps in a row are one
@@ -191,23 +218,24 @@ class EdgeTokens:
             last = rest[-1]
             assert isinstance(last, nn.Linear)
             self.last, self.last_bias = last.weight.detach(), last.bias.detach()
+        self.of_messages_t, self.last_t = self.of_messages.t(), None if self.last is None else self.last.t()
 
     def forward(
         self, features: torch.Tensor, messages: torch.Tensor, species: torch.Tensor, out: torch.Tensor
     ) -> Tensors:
         """Write the tokens (n_edges, d) to ``out``; returns what `backward` needs."""
         kept: Tensors = ()
-        tokens = torch.addmm(self.embed_bias, features, self.embed.t())
+        tokens = linear(features, self.embed, self.embed_bias)
         if self.of_edges is not None:
             kept = (tokens,)
-            tokens = torch.addmm(self.bias, self.activation.value(tokens), self.of_edges.t())
-        tokens.addmm_(messages, self.of_messages.t())
+            tokens = linear(self.activation.value(tokens), self.of_edges, self.bias)
+        tokens.addmm_(messages, self.of_messages_t)
         if self.of_species is not None:
             tokens += self.of_species.index_select(0, species)
-        if self.last is None or self.last_bias is None:
+        if self.last_t is None or self.last_bias is None:
             out.copy_(tokens)
             return kept
-        torch.addmm(self.last_bias, self.activation.value(tokens), self.last.t(), out=out)
+        torch.mm(self.activation.value(tokens), self.last_t, out=out).add_(self.last_bias)
         return (*kept, tokens)
 
     def backward(
