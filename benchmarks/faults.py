@@ -61,7 +61,9 @@ class Water(Calculator):
         if self.how == "segfault" and not os.path.exists("once"):
             open("once", "w").close()
             os.kill(os.getpid(), 11)
-        if self.how == "crash":
+        if self.how == "crash" and not os.path.exists("bad.npy"):
+            np.save("bad.npy", self.atoms.positions)
+        if self.how == "crash" and np.allclose(np.load("bad.npy"), self.atoms.positions, atol=1e-7):
             os.kill(os.getpid(), 11)
         if self.how == "shape":
             forces = np.zeros((2, 3))
@@ -204,6 +206,7 @@ def _(place: Place) -> tuple[str, bool]:
     process.communicate()
     time.sleep(5)
     left = sockets.exists()
+    os.utime(sockets, (0, 0))  # a folder of the last minute is left alone
     place.run("run", "gas-nve", "--model", MODEL, "--steps", 1, "--output", "next")
     return (
         f"folder of sockets left behind: {left}; after the next run: {sockets.exists()}",

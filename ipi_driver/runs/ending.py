@@ -112,9 +112,11 @@ def read_ending(folder: Path, statuses: Statuses, last_step: int, total: int) ->
         raise failed("i-PI failed", "i-PI", False, words, "")
     success = _SUCCESS in statuses.log
     said = _MESSAGE.search(statuses.log)
-    left = statuses.client == 0 and said is not None and "Client shutdown" in said[1]
-    if (statuses.client or left) and not (success and statuses.ipi == 0):
-        status = statuses.client or 0
+    # i-PI has ended by itself for it; the client, None, may have been slow to end after its error
+    left = statuses.ipi == 0 and not statuses.client and said is not None and "Client shutdown" in said[1]
+    done = (success and statuses.ipi == 0) or max(found, default=0) >= total  # it failed after the last step
+    if (statuses.client or left) and not done:
+        status = 1 if statuses.client is None else statuses.client
         killed = status <= 0 or status > 128
         what = _client_failure(folder, status)
         raise failed(what, "client", killed, hint=f"; i-PI was stopped{remedy}")

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from ipi_driver.ipi_files.input import OutputFile, read_input
-from ipi_driver.runs.folder import INPUT, outputs_of
+from ipi_driver.ipi_files.input import OutputFile
+from ipi_driver.ipi_files.run_folder import INPUT, RunFolder
 
 _TAIL = 1 << 16
 _STEP = re.compile(rb"Step:\s*(\d+)")
@@ -20,9 +20,10 @@ def gaps(folder: Path, done: int) -> Iterator[str]:
     i-PI wrote what a checkpoint stands for before it wrote the checkpoint; a file that ends earlier was cut or lost by
     something else, and the run that goes on leaves a gap in it.
     """
-    for output in read_input(folder / INPUT).outputs:
+    run = RunFolder(folder)
+    for output in run.input.outputs:
         expected = done // output.stride * output.stride
-        files = outputs_of(folder, output)
+        files = run.files_of(output)
         if not files:
             yield (
                 f"{folder / output.stem} is not there: its {_rows(output, 0, expected, True)} up to step {expected} "
@@ -33,6 +34,20 @@ def gaps(folder: Path, done: int) -> Iterator[str]:
             if last is not None and last < expected:
                 missing = _rows(output, max(last, 0), expected, last < 0)
                 yield f"{path} ends at step {last}, the checkpoint is of step {done}: {missing} are missing between"
+
+
+def uncut(folder: Path) -> list[Path]:
+    """Files of i-PI in which a resumed run may repeat steps, as they are of no form that is known here."""
+    run = RunFolder(folder)
+    stems = {Path(output.stem).name.partition(".")[0] for output in run.input.outputs}
+    known = {*run.written_files(), folder / INPUT}
+    return [
+        path
+        for path in sorted(folder.iterdir())
+        if path.is_file()
+        and path not in known
+        and (path.name.startswith("KMC_") or ("." in path.name and path.name.partition(".")[0] in stems))
+    ]
 
 
 def _rows(output: OutputFile, last: int, expected: int, first: bool = False) -> str:

@@ -14,6 +14,8 @@ from ipi_driver.ipi_files import edit as xml
 from ipi_driver.ipi_files.checkpoint import checkpoint_problem
 from ipi_driver.runs.folder import INPUT, checkpoint_steps, keep_checkpoint, kept_checkpoints
 
+_LARGE = 50_000_000
+"""Bytes of a checkpoint above which to read it at each write would take the launcher too long: it is not copied."""
 _COPIES = 2
 """Of each checkpoint: the last one may already hold what makes a run go wrong."""
 
@@ -39,7 +41,9 @@ class CheckpointKeeper:
         new = False
         for path in self._files:
             changed = _changed(path)
-            if changed is None or changed == self._seen[path] or checkpoint_problem(path) is not None:
+            if changed is None or changed == self._seen[path] or changed[1] > _LARGE:
+                continue
+            if checkpoint_problem(path) is not None:  # i-PI is writing it
                 continue
             self._seen[path] = changed
             with suppress(OSError):

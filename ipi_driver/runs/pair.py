@@ -25,7 +25,7 @@ from ipi_driver.runs.orphans import deaf_to_queues, ending_with_parent
 POLL = 0.1
 _PATIENCE = 60.0
 """Seconds for i-PI to write its RESTART after it has been asked to stop; then it is killed."""
-_FOLLOW = 10.0
+_FOLLOW = 30.0
 """Seconds for the one to end by itself after the other has ended."""
 _KILLED = 2.0
 """The same after the client was killed: i-PI, which sees its connection reset, then often waits for ever."""

@@ -6,6 +6,7 @@ import fcntl
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,6 +14,8 @@ from pathlib import Path
 _PREFIX = "ipi-driver-"
 _PLACE = Path("/tmp")
 """Short, for the system's limit on the length of socket paths; the TMPDIR of a job is often long."""
+_YOUNG = 60.0
+"""Seconds after its last change in which a folder is left alone."""
 
 
 @contextmanager
@@ -34,7 +37,11 @@ def _remove_left_behind() -> None:
     """Remove folders of this user that no launcher holds any more and in which nothing listens."""
     for folder in _PLACE.glob(f"{_PREFIX}*"):
         with suppress(OSError):  # somebody else's, or just removed
-            if folder.stat().st_uid != os.getuid() or any(not path.is_socket() for path in folder.iterdir()):
+            state = folder.stat()
+            # one that has just been made may not be held yet
+            if state.st_uid != os.getuid() or time.time() - state.st_mtime < _YOUNG:
+                continue
+            if any(not path.is_socket() for path in folder.iterdir()):
                 continue
             handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
             try:

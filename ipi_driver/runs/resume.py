@@ -27,7 +27,7 @@ from ipi_driver.runs.folder import (
     set_aside,
     swap_files,
 )
-from ipi_driver.runs.gaps import gaps
+from ipi_driver.runs.gaps import gaps, uncut
 from ipi_driver.runs.lock import locked
 from ipi_driver.runs.prepare import Source, prepare
 from ipi_driver.runs.sockets import with_free_ports
@@ -118,6 +118,8 @@ def _prepare_resume(
         cut_swaps_from(path, done)
     for gap in gaps(output, done):
         say(gap)
+    for path in uncut(output):
+        say(f"{path} is not cut: it may repeat what follows step {done}")
     (output / STARTING).unlink(missing_ok=True)
     stats = output / "stats.json"
     if stats.is_file():

@@ -66,7 +66,7 @@ class Place:
     def run(self, *words: object) -> tuple[int, str, str]:
         """Exit status, standard output, standard error."""
         process = self.start(*words)
-        output, errors = process.communicate(timeout=120)
+        output, errors = process.communicate(timeout=240)
         return process.returncode, output, errors
 
     def copy(self, name: str, edit: Callable[[str], str] = str) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import tempfile
@@ -374,12 +375,14 @@ def test_what_the_outputs_lack_is_reported(tmp_path: Path, capsys) -> None:
     frames(folder / "simulation.pos_0.xyz", "xyz", range(41))
     frames(folder / "simulation.vel_0.xyz", "xyz", range(21))
     (folder / "simulation.spread").write_text("".join(f" #EXTRAS(a)# Step:  {k}\n 1\n" for k in range(41)))
+    (folder / "simulation.omega2").write_text("of the planetary model")
     prepare_resume(folder, Changes())
     said = capsys.readouterr().err
+    assert "simulation.omega2 is not cut: it may repeat what follows step 40" in said
     assert "simulation.out ends at step 30, the checkpoint is of step 40: 10 rows are missing" in said
     assert "simulation.vel_0.xyz ends at step 20, the checkpoint is of step 40: 20 frames are missing" in said
     assert "simulation.for is not there: its 41 frames up to step 40 are lost" in said
-    assert len(said.splitlines()) == 3
+    assert len(said.splitlines()) == 4
 
 
 def test_outputs_that_do_not_tell_their_steps_are_left(tmp_path: Path) -> None:
@@ -625,6 +628,7 @@ SUCCESS = LOG.format(" @ SIMULATION: Exiting cleanly. I-PI reports success. Rest
             Statuses(0, 0, LOG.format("Client shutdown.")),
             UserError("the model has ended its process (os._exit)"),
         ),
+        (Statuses(0, None, LOG.format("Client shutdown.")), UserError("the client failed (no such element)")),
         (Statuses(0, 143, ""), UserError("the client was ended by SIGTERM at step 4 of 9")),
         (
             Statuses(0, 0, LOG.format("ffdirect: no. I-PI reports a problem.")),
@@ -766,9 +770,12 @@ def test_what_cannot_be_printed_ends_nothing() -> None:
 
 
 def test_folders_of_sockets_of_killed_launchers_are_removed() -> None:
-    left = Path(tempfile.mkdtemp(prefix="ipi-driver-", dir="/tmp"))
+    left, new = (Path(tempfile.mkdtemp(prefix="ipi-driver-", dir="/tmp")) for _ in range(2))
+    os.utime(left, (0, 0))
     with socket_folder() as held:
         assert not left.exists()
+        new.rmdir()
+        os.utime(held, (0, 0))
         with socket_folder() as other:
             assert held.is_dir()
             assert other != held
