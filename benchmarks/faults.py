@@ -34,7 +34,7 @@ import os, sys, time
 import numpy as np
 from ase.calculators.calculator import Calculator
 class Water(Calculator):
-    """Springs between all atoms, one of them along z; from its call number `at` on it does what `how` says."""
+    """Springs between all atoms, one of them along z; at its call number `at` it does what `how` says."""
     implemented_properties = ["energy", "forces"]
     def __init__(self, at=10**9, how="", delay=0.0):
         super().__init__()
@@ -51,19 +51,20 @@ class Water(Calculator):
             energy += 0.5 * k * (r - length) ** 2 + 0.1 * d[2] ** 2
             forces[i] += f
             forces[j] -= f
-        if self.calls >= self.at:
+        if self.goes_wrong():
             energy, forces = self.act(energy, forces)
         self.results = {"energy": energy, "forces": forces}
-    def act(self, energy, forces):
-        if self.how == "cuda" and not os.path.exists("once"):
-            open("once", "w").close()
-            raise RuntimeError("CUDA error: an illegal memory access was encountered")
-        if self.how == "segfault" and not os.path.exists("once"):
-            open("once", "w").close()
-            os.kill(os.getpid(), 11)
-        if self.how == "crash" and not os.path.exists("bad.npy"):
+    def goes_wrong(self):
+        """At the call number `at`, and in every process again at that configuration."""
+        if self.calls == self.at and not os.path.exists("bad.npy"):
             np.save("bad.npy", self.atoms.positions)
-        if self.how == "crash" and np.allclose(np.load("bad.npy"), self.atoms.positions, atol=1e-7):
+        return os.path.exists("bad.npy") and np.allclose(np.load("bad.npy"), self.atoms.positions, atol=1e-7)
+    def act(self, energy, forces):
+        first = not os.path.exists("once")
+        open("once", "w").close()
+        if self.how == "cuda" and first:
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+        if self.how == "crash" or (self.how == "segfault" and first):
             os.kill(os.getpid(), 11)
         if self.how == "shape":
             forces = np.zeros((2, 3))
@@ -75,7 +76,7 @@ class Water(Calculator):
             raise KeyboardInterrupt
         if self.how == "leave":
             os._exit(0)
-        if self.how == "fork" and self.calls == self.at:
+        if self.how == "fork" and first:
             os.fork()
         return energy, forces
 def make():
