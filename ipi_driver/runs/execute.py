@@ -82,6 +82,7 @@ class _Part:
         self.first = int(xml.value((folder / start_file).read_text(), "step") or 0)
         self.last = self._looked_at = -1
         self.alarm: Alarm | None = None
+        (folder / RECORD).unlink(missing_ok=True)  # of the client before
         self._monitor = PropertyMonitor(folder)
         self._keeper = CheckpointKeeper(folder)
         self._watch = None if facts is None else facts.watch(folder)

@@ -12,6 +12,7 @@ from ipi_driver.client.settings import ServeSettings, read_yaml
 from ipi_driver.errors import UserError
 from ipi_driver.ipi_files import edit as xml
 from ipi_driver.runs.changes import Changes, changed_settings, check_settings, write_settings
+from ipi_driver.runs.events import add_event
 from ipi_driver.runs.folder import (
     CONTINUE,
     INPUT,
@@ -62,16 +63,21 @@ def prepare_resume(output: Path, changes: Changes) -> str:
             f"--resume continues a run as it was; --{other[0]} belongs to a new run (give another --output)"
         )
     with locked(output):  # cutting the outputs of a run that goes on would destroy them
-        return go_on(output, changes)
+        return go_on(output, changes, lambda text: _report(output, text))
 
 
-def go_on(output: Path, changes: Changes, say: Callable[[str], None] | None = None) -> str:
+def _report(output: Path, text: str) -> None:
+    """Print what was found in a run folder, and keep it for the summary."""
+    print(text, file=sys.stderr)
+    add_event(output, "resume", text)
+
+
+def go_on(output: Path, changes: Changes, say: Callable[[str], None]) -> str:
     """As `prepare_resume`, of a run folder that the caller has locked.
 
     No checkpoint is removed: what i-PI would overwrite gets another name (`keep_checkpoint`) until the run has made a
     step. A damaged checkpoint is left out, which is said with the reason, as are rows that the outputs lack.
     """
-    say = say or (lambda text: print(text, file=sys.stderr))
     found, damaged = checkpoints(output), damaged_checkpoints(output)
     done = max(found, default=0)
     goes_on = f"the run goes on from {found[done].name} of step {done}" if done else "no other has a step"

@@ -27,6 +27,7 @@ from ipi_driver.ipi_files.start import read_start, write_start
 from ipi_driver.runs.changes import Changes
 from ipi_driver.runs.console import lenient_console
 from ipi_driver.runs.ending import Statuses, read_ending
+from ipi_driver.runs.events import read_events
 from ipi_driver.runs.facts import read_facts
 from ipi_driver.runs.folder import STARTING, checkpoints, set_aside, written_files
 from ipi_driver.runs.monitor import Progress, PropertyMonitor
@@ -383,6 +384,7 @@ def test_what_the_outputs_lack_is_reported(tmp_path: Path, capsys) -> None:
     assert "simulation.vel_0.xyz ends at step 20, the checkpoint is of step 40: 20 frames are missing" in said
     assert "simulation.for is not there: its 41 frames up to step 40 are lost" in said
     assert len(said.splitlines()) == 4
+    assert [event["text"] for event in read_events(folder)] == said.splitlines()
 
 
 def test_outputs_that_do_not_tell_their_steps_are_left(tmp_path: Path) -> None:
