@@ -115,7 +115,12 @@ def average_of(run: Run) -> str:
     """The averages named in driver.yaml, in the order of its endpoints; empty without one."""
     endpoints = run.driver.get("endpoints")
     if isinstance(endpoints, list):
-        names = [str(e.get("average", "none")) for e in endpoints if isinstance(e, dict)]
+        names = [
+            str(e.get("average", "none"))
+            for e in endpoints
+            # that of a monitor takes no part in the dynamics
+            if isinstance(e, dict) and not str(e.get("unix", "")).endswith("-monitor")
+        ]
         return " + ".join(names)
     return str(run.driver.get("average", ""))
 
