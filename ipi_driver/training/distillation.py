@@ -182,6 +182,26 @@ class Distiller(Trainer):
         self._atoms = np.array([sample.n_atoms for sample in train])
         self._batch_atoms = config.batch_atoms
 
+    def run(self, quiet: bool = False) -> float:
+        """Train; what is kept is nearer to the teacher than the model was.
+
+        Raises
+        ------
+        UserError
+            If the training has not come nearer.
+        """
+        errors = self.evaluate(self.validation_samples, self.network.state_dict())
+        self.best, self.best_force_mae = self.score(errors), errors.force_mae
+        before = self.best
+        super().run(quiet)
+        if not self.best < before:
+            raise UserError(
+                f"after {self.step} steps the model is no nearer to its average (force MAE "
+                f"{1e3 * errors.force_mae:.3g} meV/Å); give more --minutes, or lower --learning-rate "
+                f"(got {self.config.learning_rate:g})"
+            )
+        return self.best_force_mae
+
     def epoch_indices(self) -> list[np.ndarray]:
         """Batches of one set each, drawn until they hold enough atoms."""
         generator = np.random.default_rng([self.config.seed, 1_000_003, self.epoch])

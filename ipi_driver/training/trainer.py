@@ -295,14 +295,17 @@ class Trainer:
     def _out_of_patience(self) -> bool:
         return self.config.patience is not None and self.stale >= self.config.patience
 
+    def score(self, errors: Errors) -> float:
+        """What the best model has least of, without symmetry errors: force MAE + score_energy x energy MAE per atom."""
+        energy = errors.energy_mae_per_atom
+        return errors.force_mae + (self.config.score_energy * energy if math.isfinite(energy) else 0.0)
+
     def _end_of_interval(self, results: list[StepResult], rate: float) -> None:
         with weights_for_a_while(self.network, self.average.weights):
             errors, by_group = errors_by_group(self.network, self.validation_samples, self.offsets)
-        force_mae, force_rmse, energy_mae, per_atom = errors
+        force_mae, force_rmse, energy_mae, _ = errors
         spread = unlabelled = float("nan")
-        score = force_mae
-        if math.isfinite(per_atom):
-            score += self.config.score_energy * per_atom
+        score = self.score(errors)
         if self.config.loss.symmetry or self.config.loss.rotation_gradient:
             weights = self.average.weights
             worst = spread = self.symmetry_error(self.validation_samples, weights)

@@ -90,3 +90,11 @@ def test_bad_options_write_nothing(
     assert message in captured.err
     assert len(captured.err.strip().splitlines()) == 1
     assert not (place / "new").exists()
+
+
+def test_a_training_that_spoils_the_model_is_refused(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["symmetrize", str(place / "model"), str(place / "gas.extxyz"), "--output", str(place / "new")]
+    assert main([*command, "--steps", "100", "--learning-rate", "3", "--threads", "1", "--quiet"]) == 2
+    error = capsys.readouterr().err
+    assert "after 100 steps the model is no nearer to its average" in error
+    assert not (place / "new" / "model.yaml").exists()
