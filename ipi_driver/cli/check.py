@@ -88,7 +88,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--pbc",
         action=argparse.BooleanOptionalAction,
         default=None,
-        help="periodic or isolated, whatever the file says",
+        help="periodic or isolated, whatever the file states",
     )
     add(
         "--temperature",

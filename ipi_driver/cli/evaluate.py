@@ -153,7 +153,7 @@ def _evaluate(args: argparse.Namespace, potential: Potential, data: list[Labelle
 
 
 def _warn_about_training_data(args: argparse.Namespace, console: Console) -> None:
-    """Errors on structures that the model was trained on say little."""
+    """Warn about errors on structures that the model was trained on."""
     split = Path(args.model) / "split.yaml"
     if args.indices is None and split.is_file():
         console.print(

@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Copy the template with its subfolders (the cells of a set), and say what to do next."""
+    """Copy the template with its subfolders (the cells of a set), and print the next command."""
     source = find_shipped("inputs", args.template)
     if not (source / "input.xml").is_file():
         raise UserError(f"{source} is no input: expected a folder with input.xml; see ipi-driver new --help")

@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Train, and say where the model is."""
+    """Train, and print where the model is."""
     from ipi_driver.report.learning_curves import plot_training_log
     from ipi_driver.training.config import changed, describe_keys, load_config
     from ipi_driver.training.setup import build_trainer

@@ -28,7 +28,7 @@ from ipi_driver.client.evaluator import Counts, Ending, EvaluationError, SharedE
 from ipi_driver.client.protocol import Reply, Request
 from ipi_driver.client.record import Recorder
 from ipi_driver.client.settings import EndpointSettings, ServeSettings
-from ipi_driver.client.signals import heeded_signals
+from ipi_driver.client.signals import handled_signals
 from ipi_driver.errors import UserError
 from ipi_driver.ipi_files.conversion import extras_json, results_to_ipi, structure_from_ipi
 from ipi_driver.ipi_files.template import check_not_wrapped, read_template
@@ -190,7 +190,7 @@ class Client:
     def run(self) -> int:
         """See `serve`."""
         started = time.perf_counter()
-        previous = {number: signal.signal(number, self._on_signal) for number in heeded_signals()}
+        previous = {number: signal.signal(number, self._on_signal) for number in handled_signals()}
         threads = [
             threading.Thread(
                 target=self._run_endpoint, args=(endpoint,), name=endpoint.settings.label, daemon=True

@@ -144,7 +144,7 @@ class Endpoint:
             self.state = State.EXIT
             logger.info("%s: i-PI said EXIT", self.settings.label)
         except Disconnected as lost:
-            # i-PI closes unheard what connects to it at the very end of a run: that changes nothing
+            # at the end of a run i-PI closes new connections without a message: the state before stays valid
             self.state = before if before is State.EXIT and not session.spoken_to else State.LOST
             if session.ends_silently and not session.working and self._answered:
                 self.state = State.EXIT

@@ -67,7 +67,7 @@ def model_failures(structure: Structure) -> Iterator[None]:
 
 
 class Ending(Exception):
-    """No evaluation is begun any more: the client is on its way out."""
+    """The client is shutting down: it starts no further evaluation."""
 
 
 @dataclass

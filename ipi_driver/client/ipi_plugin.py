@@ -48,7 +48,7 @@ class InProcessDriver:
 
 
 def _stop_ipi(message: str) -> None:
-    """Ask i-PI to end with a RESTART: of a thread that dies its main thread hears nothing, and waits for ever."""
+    """Ask i-PI to end with a RESTART: its main thread does not notice that a thread died, and would wait for ever."""
     module = sys.modules.get("ipi.utils.softexit")
     if module is None or module.softexit.triggered:
         return

@@ -8,7 +8,7 @@ OF_QUEUES = (signal.SIGUSR1, signal.SIGUSR2)
 """What queues send before the time of a job is over; a process that does not know them dies of them."""
 
 
-def heeded_signals() -> tuple[signal.Signals, ...]:
+def handled_signals() -> tuple[signal.Signals, ...]:
     """SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2, without those that this process was started to ignore.
 
     ``nohup`` has its command ignore SIGHUP, and a shell its background jobs SIGINT: a handler would undo that.

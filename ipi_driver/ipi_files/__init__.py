@@ -1,8 +1,7 @@
-"""Reading what i-PI writes: trajectories, property files, extras, and whole run folders.
+"""Every file that i-PI reads or writes: input, xyz, properties, extras, checkpoints, run folders.
 
-The only part of `ipi_driver.observables` that opens files. Trajectories are streamed snapshot by snapshot, so
-memory does not grow with their length; every number leaves this module in the package's units (Å, eV, fs,
-dalton, K).
+Trajectories are streamed snapshot by snapshot, so memory does not grow with their length. Every number leaves this room
+in the package's units (Å, eV, fs, dalton, K).
 """
 
 from ipi_driver.ipi_files.extras import iterate_extras

@@ -53,7 +53,7 @@ _PROPERTIES = re.compile(r"Properties=(\S+)")
 
 @dataclass(frozen=True, eq=False)
 class Comment:
-    """What the comment line of one snapshot says.
+    """The content of the comment line of one snapshot.
 
     Attributes
     ----------

@@ -227,7 +227,7 @@ def is_replay(text: str) -> bool:
 
 
 def with_start_file(text: str, name: str) -> str:
-    """The text with its starting positions taken from the i-PI xyz file ``name``, which says its units."""
+    """The text with its starting positions taken from the i-PI xyz file ``name``, whose comment holds the units."""
     found = _START.search(masked(text))
     if found is None:
         raise UserError(
@@ -242,9 +242,9 @@ def files_named(text: str, folder: Path) -> list[Path]:
 
 
 def all_files_named(text: str, folder: Path) -> list[Path]:
-    """Files that the text names anywhere outside comments, relative to ``folder``, also by a way out of it (``../a``).
+    """Existing files that the text names outside comments, as paths relative to ``folder``; ``../a`` is included.
 
-    A name is a word, or all of an element, which may hold spaces.
+    A name is a word, or the whole text of an element, which may hold spaces.
     """
     blank = masked(text)
     blank += _with_systems(blank)  # a label may be a part of a name
@@ -255,12 +255,12 @@ def all_files_named(text: str, folder: Path) -> list[Path]:
 
 
 def with_files_inside(text: str, folder: Path) -> tuple[str, dict[str, Path]]:
-    """The text with names of its own for the files that it names by a way out of ``folder`` (``../init.xyz``).
+    """The text with every path that leads out of ``folder`` (``../init.xyz``) replaced by a name inside it.
 
     Returns
     -------
     tuple of (str, dict)
-        The text, and the new names with the files that they stand for.
+        The text, and the files by their new names.
     """
     inside: dict[str, Path] = {}
     for path in all_files_named(text, folder):

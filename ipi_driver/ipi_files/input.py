@@ -1,4 +1,4 @@
-"""What an i-PI input file says about its run: outputs, time step, temperature, forces, masses."""
+"""The settings of an i-PI input: outputs, time step, temperature, forces, masses."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _DEFAULT_OUTPUT = """<output prefix='i-pi'>
 <properties filename='md' stride='10'> [ time, step, conserved, temperature, potential, kinetic_cv ] </properties>
 <trajectory filename='pos' stride='100'> positions </trajectory>
 </output>"""
-"""What i-PI writes for an input that does not say."""
+"""What i-PI writes for an input without <output>."""
 
 _CHECKPOINT_MASSES = re.compile(r"<beads\b.*?<m\b[^>]*>([^<]*)</m>", re.DOTALL)
 

@@ -115,7 +115,7 @@ class RunFolder:
     def is_starting(self) -> bool:
         """Whether no step is done: such a folder holds nothing to lose.
 
-        The mark alone does not say so: a launcher that was killed between a step and its next look at the outputs has
+        The mark alone is not enough: a launcher that was killed between a step and its next look at the outputs has
         left it there, and i-PI has written its checkpoint after that.
         """
         return (self.path / STARTING).exists() and max(self.checkpoints(), default=0) <= 0
@@ -145,7 +145,7 @@ class RunFolder:
     def damaged_checkpoints(self) -> dict[Path, str]:
         """Checkpoints that hold no complete state, with the reason."""
         found = {path: checkpoint_problem(path) for path in self._checkpoint_files()}
-        # that of a run which has done no step yet has no number of steps
+        # a run without a step writes a checkpoint without a number of steps
         return {path: problem for path, problem in found.items() if problem and "<step> is ''" not in problem}
 
     def kept_checkpoints(self) -> list[Path]:

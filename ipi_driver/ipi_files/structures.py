@@ -66,8 +66,8 @@ def read_data_set(
     path
         Any format of ASE, or an i-PI trajectory of positions (its units are respected).
     pbc
-        Periodic or isolated, whatever the file says; None: as it says. A file of i-PI is periodic where it has a
-        cell, unless its comment has ``pbc="F F F"``.
+        Periodic or isolated, whatever the file states; None: as the file states. A file of i-PI is periodic if it
+        has a cell, unless its comment has ``pbc="F F F"``.
     sample
         At most so many structures, evenly spaced (of a long file that i-PI did not write: within an eighth); None: all.
     part
@@ -161,7 +161,7 @@ def _thinned(snapshots: Iterable[ase.Atoms], fewest: int) -> list[ase.Atoms]:
     for number, snapshot in enumerate(snapshots):
         if number % stride == 0:
             kept.append(snapshot)
-            if len(kept) == 2 * fewest:  # how many there are, only the end of the file says
+            if len(kept) == 2 * fewest:  # their number is known only at the end of the file
                 kept, stride = kept[::2], 2 * stride
     return kept
 

@@ -34,7 +34,7 @@ def read_template(path: str | Path, pbc: bool | None = None) -> Structure:
     path
         The file.
     pbc
-        Whether the structure is periodic (in all three directions), whatever the file says.
+        Whether the structure is periodic (in all three directions), whatever the file states.
 
     Returns
     -------

@@ -40,7 +40,7 @@ class TrajectorySnapshot:
 
 
 class _Malformed(UserError):
-    """A snapshot that is not one."""
+    """A malformed snapshot."""
 
 
 class TrajectoryFile:
@@ -53,7 +53,7 @@ class TrajectoryFile:
     quantity
         positions, velocities, momenta, forces, ...
     timed
-        Whether the first snapshot says its step; else snapshots are counted.
+        Whether the first snapshot has a step; else snapshots are counted.
     periodic
         Whether the first snapshot has a cell and is not marked as isolated.
     symbols

@@ -26,9 +26,9 @@ numbers and vectors is corrected for it. What a slow tail of a fifth of the vari
 Errors of few blocks are known to a third: intervals and verdicts take Student's t (`Estimate.half_width`).
 
 Where it is asked for (``short_blocks``), a run that has no room for four blocks of that length gets the four longest
-there are, down to 2 tau, with the correction that this needs. In runs of 10 tau such errors are right or too large,
-while those of the runs whose tau came out too short, which is more frequent, are too small by a third: to leave out
-the former would be to show the latter alone.
+there are, down to 2 tau, with the correction that this needs. In runs of 10 tau such errors are right or too large.
+Runs whose estimated tau is too short are more frequent, and their errors are too small by a third. Both kinds are
+reported: without the first kind, only errors that are too small would be left.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ An own potential is one class with one method, `Potential._evaluate`. Here sprin
 ...             virials.append(np.swapaxes(forces[-1], 1, 2) @ relative)
 ...         return RotatedResults(np.array(energies), tuple(forces), np.array(virials))
 
-It is averaged, served and checked as every other potential. `check_potential` says whether it keeps the contract, and
+It is averaged, served and checked as every other potential. `check_potential` tests whether it keeps the contract, and
 a name makes it known to `load_potential` (an entry point does so for the commands, see
 `ipi_driver.potentials.kinds`):
 

@@ -153,7 +153,7 @@ def groups(sizes: Sequence[int], limit: int) -> list[slice]:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory is short, which fewer rotations at once may mend."""
+    """Whether an error reports too little memory; fewer rotations at once may then fit."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     message = str(error).lower()

@@ -81,7 +81,7 @@ class ExtraOutput:
     name
         Of the model: ``energy_ensemble``, ``mtt::dipole``.
     capability
-        What the model says about it.
+        The model's description of it.
     """
 
     def __init__(self, name: str, capability: Any) -> None:

@@ -107,7 +107,7 @@ class NetworkPotential(Potential):
     def from_spec(
         cls, spec: PotentialSpec, device: str = "cpu", dtype: str | None = None
     ) -> NetworkPotential:
-        """From the name of a shipped model or the path of a model folder; in float32 unless said otherwise."""
+        """From the name of a shipped model or the path of a model folder; in float32 by default."""
         potential = cls.load(find_shipped("models", spec.name), device, dtype or "float32")
         network = potential.network
         if unknown := sorted(set(spec.options) - set(network.options)):

@@ -1,6 +1,7 @@
 """Random rotations that are a function of (seed, configuration) only.
 
-A restarted run meets the same configurations and so draws the same rotations; no global random state is touched.
+A restarted run meets the same configurations, and therefore draws the same rotations. No global random state is
+changed.
 The digest of positions and cell seeds a generator; a uniform rotation is a unit quaternion of four normal
 deviates.
 """

@@ -18,7 +18,7 @@ _STOPS = {
     "EXIT file detected": "an EXIT file was found",
     "clock time": "its <total_time> has passed",
     "wallclock": "its <total_time> has passed",
-    "Kill signal received": "i-PI was told to stop by a signal",
+    "Kill signal received": "i-PI received a signal to stop",
 }
 _SUCCESS = "I-PI reports success"
 _PROBLEM = "I-PI reports a problem"

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
 
-from ipi_driver.client.signals import OF_QUEUES, heeded_signals
+from ipi_driver.client.signals import OF_QUEUES, handled_signals
 from ipi_driver.errors import UserError
 
 
@@ -30,7 +30,7 @@ class Interruption:
 
     @property
     def impatient(self) -> bool:
-        """Whether it was said twice; what a queue sends some time before its SIGTERM is not the first time."""
+        """Whether two signals were received; the early warning of a queue, before its SIGTERM, does not count."""
         return sum(number not in OF_QUEUES for number in self.received) > 1
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
@@ -42,7 +42,7 @@ def caught_signals() -> Iterator[Interruption]:
     """Remember the signals that ask to end instead of dying of them."""
     interruption = Interruption()
     try:
-        before = {number: signal.signal(number, interruption) for number in heeded_signals()}
+        before = {number: signal.signal(number, interruption) for number in handled_signals()}
     except ValueError:  # not the main thread: whoever called has the signals
         yield interruption
         return

@@ -1,5 +1,7 @@
-"""How the launcher starts i-PI and the client: i-PI ends with the launcher, also where that is killed and cannot stop
-it, and neither hears the signals of a queue, which may send them to all processes of a job.
+"""How the launcher starts i-PI and the client.
+
+i-PI ends with the launcher, also if the launcher is killed and cannot stop it. Both ignore the signals of a queue,
+which may send them to all processes of a job; the launcher alone handles them.
 
 Run as a script it asks the kernel for that, and becomes the command that it is given. (A ``preexec_fn`` would do the
 same between fork and exec, where a process with threads must not run Python.)
@@ -21,8 +23,8 @@ def ending_with_parent(command: Sequence[str]) -> list[str]:
     return [sys.executable, "-I", __file__, str(os.getpid()), *command]
 
 
-def deaf_to_queues(command: Sequence[str]) -> list[str]:
-    """The command, which ignores SIGUSR1 and SIGUSR2: the launcher heeds them, and ends it in its turn."""
+def ignoring_queue_signals(command: Sequence[str]) -> list[str]:
+    """The command with SIGUSR1 and SIGUSR2 ignored: the launcher handles them, and ends the process itself."""
     return [sys.executable, "-I", __file__, "0", *command]
 
 

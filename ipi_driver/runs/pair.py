@@ -20,7 +20,7 @@ from ipi_driver.runs.cores import keep_on
 from ipi_driver.runs.ending import Statuses
 from ipi_driver.runs.folder import is_starting
 from ipi_driver.runs.interruption import Interruption
-from ipi_driver.runs.orphans import deaf_to_queues, ending_with_parent
+from ipi_driver.runs.orphans import ending_with_parent, ignoring_queue_signals
 
 POLL = 0.1
 _PATIENCE = 60.0
@@ -30,7 +30,7 @@ _FOLLOW = 30.0
 _KILLED = 2.0
 """The same after the client was killed: i-PI, which sees its connection reset, then often waits for ever."""
 _NOTHING_TO_LOSE = 3.0
-"""Both of these before the first step, where there is no RESTART and i-PI, which waits for forces, hears nothing."""
+"""Replaces both times before the first step: there is no RESTART, and i-PI waits for forces and handles no signal."""
 
 
 _CLIENT = (
@@ -55,7 +55,7 @@ class Pair:
         commands = {
             # i-PI alone: it may need the client to finish its step, and tells it to exit
             "i-pi": ending_with_parent([ipi_command(), "-S", prefix, "-V", "low", start_file]),
-            "client": deaf_to_queues(client),
+            "client": ignoring_queue_signals(client),
         }
         for name, command in commands.items():
             with (folder / f"{name}.log").open("ab") as log:

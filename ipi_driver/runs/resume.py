@@ -52,8 +52,7 @@ def prepare_resume(output: Path, changes: Changes) -> str:
     Raises
     ------
     UserError
-        If there is nothing to continue, another launcher runs in the folder, or more than the number of steps and where
-        the model runs was to change.
+        If there is nothing to continue, another launcher runs in the folder, or a change is not one of `RESUMABLE`.
     """
     if not is_run(output):
         raise UserError(f"nothing to resume in {output}: it is not a run folder; start it without --resume")

@@ -1,4 +1,4 @@
-r"""Symmetry error: what an average differs from the average over a reference grid.
+r"""Symmetry error: the difference between an average and the average over a reference grid.
 
 With :math:`\bar F^A_{ia}` the forces averaged over the grid A and R the reference grid, over the structures
 of a data set:
@@ -58,12 +58,12 @@ class AverageError:
     stress_mae
         GPa; None where no structure is periodic or the potential has no virial.
     heating
-        Per atom and time step, eV/fs²: times the time step, the rate at which a simulation heats whose forces have such
-        an error, independent at every step. Of the raw result: what random frames do.
+        Per atom, eV/fs². Its product with the time step is the rate at which a simulation heats if its forces have such
+        an error, drawn anew at every step. The value of the raw result is that of random rotations.
     seconds
         Time of one evaluation; NaN until measured.
     is_reference
-        Whether it is what the others are compared with.
+        Whether this is the reference average.
     """
 
     data_set: str

@@ -113,7 +113,7 @@ def correction_series(
 
 
 def require_snapshots(n_snapshots: int, spacing: float, time_step: float) -> None:
-    """What can be said before anything is evaluated.
+    """Check a trajectory before anything is evaluated.
 
     Raises
     ------

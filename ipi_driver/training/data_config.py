@@ -1,4 +1,4 @@
-"""What `ipi-driver train` can be told about the data."""
+"""The data section of the configuration of `ipi-driver train`."""
 
 from __future__ import annotations
 

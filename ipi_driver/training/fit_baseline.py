@@ -43,9 +43,9 @@ def fit_atomic_energies(
 ) -> FloatArray:
     """Weighted least squares for the energies of the species.
 
-    Where the compositions do not tell the elements apart (water alone), the sums over the compositions are fixed and
-    nothing else is: of all solutions the one nearest to energies in proportion to Z^2.4 (as total energies of atoms
-    roughly are) is taken, which keeps each of a reasonable size.
+    Where the compositions do not separate the elements (water alone), the data fix only the sums over a composition.
+    Among all solutions the function takes the one nearest to energies proportional to Z^2.4, as total energies of atoms
+    roughly are, so that each energy keeps a reasonable size.
 
     Parameters
     ----------

@@ -128,8 +128,8 @@ def check_lengths(
     other = ratios[frame] * (1.0 / BOHR if atomic[frame] else BOHR)
     explained = low <= other <= high
     most = np.count_nonzero(wrong) > 0.5 * np.count_nonzero(np.isfinite(ratios))
-    # single structures may be torn apart or squeezed on purpose: they are only refused where units explain them that
-    # nobody has said
+    # single structures may be torn apart or squeezed on purpose: they are refused only if another unit explains them
+    # and the user has not named the unit
     if not (explained and most if chosen else explained or most):
         return ratios
     got = f"bonds are {ratios[frame]:.2f} times the sum of the covalent radii (expected {low}-{high})"

@@ -613,7 +613,7 @@ SUCCESS = LOG.format(" @ SIMULATION: Exiting cleanly. I-PI reports success. Rest
         (Statuses(0, 0, " @simulation.run: Wall clock time expired! Bye bye!\n" + SUCCESS), "<total_time>"),
         (
             Statuses(0, 0, LOG.format(" @SOFTEXIT: Kill signal received Restartable as is: YES.")),
-            "told to stop",
+            "received a signal to stop",
         ),
         (Statuses(0, 0, LOG.format("Something new.")), "Something new"),
         (

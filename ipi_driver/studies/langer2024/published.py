@@ -85,7 +85,7 @@ def _at(curve: Curve, x: float) -> tuple[float, float, int] | None:
 
 
 def _agreement(entry: Published, value: float, error: float, n_blocks: int = 0) -> str:
-    """The verdict in words that say which way a difference goes."""
+    """The verdict in words, with the direction of a difference."""
     if entry.kind == "bound":
         return "within the bound" if value <= entry.value else f"{value / entry.value:.2g} times the bound"
     spread = math.hypot(error, entry.uncertainty) if math.isfinite(error) else math.nan
@@ -93,7 +93,7 @@ def _agreement(entry: Published, value: float, error: float, n_blocks: int = 0) 
     far = f" ({sigmas:.1f} σ)" if sigmas < 10.0 else " (> 10 σ)" if math.isfinite(sigmas) else ""
     limit = float(student.isf(0.025, n_blocks - 1)) if n_blocks > 1 else SIGMAS
     if sigmas <= limit:
-        # agreement within an error as large as the value says nothing
+        # agreement within an error as large as the value means nothing
         if sigmas > SIGMAS:
             far = f" ({sigmas:.1f} σ of {n_blocks} blocks)"
         return f"not resolved{far}" if spread > 0.5 * abs(entry.value) else f"agrees{far}"

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ipi_driver.client.signals import heeded_signals
+from ipi_driver.client.signals import handled_signals
 from ipi_driver.errors import UserError
 from ipi_driver.runs.monitor import PropertyMonitor
 from ipi_driver.runs.sets import is_begun, is_finished
@@ -62,7 +62,7 @@ class Runs:
         return self.output / "runs" / part.name
 
     def log(self, part: Part) -> Path:
-        """What a run said."""
+        """The messages of a run."""
         return self.output / "logs" / f"{part.name}.log"
 
     def complete(self, part: Part) -> bool:
@@ -140,7 +140,7 @@ class Runs:
         running: dict[subprocess.Popen[bytes], Part] = {}
         environment = dict(os.environ, OMP_NUM_THREADS=str(self.threads))
         (self.output / "logs").mkdir(parents=True, exist_ok=True)
-        previous = {number: signal.signal(number, _interrupt) for number in heeded_signals()}
+        previous = {number: signal.signal(number, _interrupt) for number in handled_signals()}
         try:
             while waiting or running:
                 while waiting and len(running) < jobs:

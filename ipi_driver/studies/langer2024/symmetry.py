@@ -30,7 +30,7 @@ _SNAPSHOTS = {"gas": 200, "liquid": 3, "ice": 2}
 _CHECK_CAPTIONS = {
     "convergence": "Force error of every average against its evaluations.",
     "degrees": "Symmetry error of the raw model by angular degree and parity.",
-    "angles": "Symmetry error against the angle between two frames.",
+    "angles": "Symmetry error against the angle between two rotations.",
 }
 
 
@@ -47,7 +47,7 @@ def symmetry_errors(runs: Runs, parts: Sequence[Part], folder: Path, start: Star
         potential = load_potential(model)
         result = run_check(potential, found, settings, None, load_precise(model, potential), start)
         write_figures(result, folder)
-        write_check(result, folder)  # last: it says that the check is complete
+        write_check(result, folder)  # last: its existence marks a complete check
     errors = json.loads(path.read_text())["errors"]
     return {
         f"{row['data_set']}:{row['average']}:{key}": 1e3 * row[key]
@@ -97,7 +97,7 @@ def data_sets(runs: Runs, parts: Sequence[Part]) -> list[DataSet]:
 
 
 def _snapshots(folder: Path, most: int, periodic: bool) -> tuple[Structure, ...]:
-    """At most ``most`` frames at equal distances over a run, which is streamed."""
+    """At most ``most`` snapshots at equal distances over a run, which is streamed."""
     run = Run(folder)
     stride = max(1, (run.n_snapshots() - 1) // max(1, most - 1))
     snapshots = islice(run.snapshots(["positions"], stride), most)

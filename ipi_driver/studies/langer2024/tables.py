@@ -23,7 +23,7 @@ from ipi_driver.studies.langer2024.stability import Stability
 
 @dataclass(frozen=True)
 class Reproduction:
-    """What the report says."""
+    """The content of the report."""
 
     rows: list[Row]
     comparisons: list[Comparison]
