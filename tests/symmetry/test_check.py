@@ -6,12 +6,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from ase.build import molecule
 from ase.data import atomic_masses
 
 from ipi_driver.ipi_files.structures import DataSet
 from ipi_driver.potentials.anisotropic import AnisotropicPotential, Term
 from ipi_driver.potentials.base import Potential
 from ipi_driver.rotations import quadratures
+from ipi_driver.rotations.average import RotationalAverage
+from ipi_driver.rotations.quadrature import quadrature
 from ipi_driver.structure import FloatArray, RotatedResults, Structure
 from ipi_driver.symmetry.check import CheckSettings, _decompose, run_check, silent
 from ipi_driver.symmetry.consistency import check_consistency
@@ -93,3 +96,25 @@ def test_degrees_are_resolved_as_high_as_the_time_allows(affordable: int, degree
     settings = CheckSettings()
     found = _decompose(POTENTIAL, DataSet("gas", (MOLECULE,)), settings, seconds, silent)
     assert found.max_degree == degree
+
+
+def test_check_gives_the_orientational_free_energy_of_molecules_alone() -> None:
+    rng = np.random.default_rng(3)
+    water = molecule("H2O")
+    positions = [water.positions + rng.normal(size=(3, 3)) * 0.02 for _ in range(3)]
+    isolated = DataSet("gas", tuple(Structure(water.numbers, x) for x in positions))
+    box = Structure(water.numbers, positions[0], np.eye(3) * 8.0, np.full(3, True))
+    periodic = DataSet("box", (box, box))
+    potential = POTENTIAL
+    settings = CheckSettings(averages=(quadrature("D2"),), max_degree=2, temperature=600.0)
+    result = run_check(potential, [isolated, periodic], settings)
+    assert list(result.orientation) == ["gas"]
+    assert result.orientation["gas"].temperature == 600.0
+    assert result.orientation["gas"].rms > 0.0
+    raw = next(row for row in result.errors if (row.data_set, row.average) == ("gas", "none"))
+    differences = [potential.predict(s).energy for s in isolated.structures]
+    reference = [
+        RotationalAverage(potential, quadrature("Ih")).predict(s).energy for s in isolated.structures
+    ]
+    shifted = np.array(differences) - reference
+    assert raw.energy_mae_centred == pytest.approx(np.abs(shifted - shifted.mean()).mean())
