@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 STUDY = "hofgard2024"
@@ -28,9 +29,7 @@ def main(args: argparse.Namespace, command: str) -> int:
         deformations = []
         for target in TARGETS:
             task = bar.add_task(f"cube to {target}", total=steps)
-            deformations.append(
-                learn_deformation(target, steps, 0, lambda n, task=task: bar.advance(task, n))
-            )
+            deformations.append(learn_deformation(target, steps, progress=partial(bar.advance, task)))
     rows = write_study(deformations, particles, command, folder)
     table = Table(title="Hofgard et al. (2024)")
     for name in ("quantity", "published", "here"):

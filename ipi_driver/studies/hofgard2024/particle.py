@@ -127,7 +127,7 @@ def learn_fields(relaxed: bool, steps: int = 600, seed: int = 0) -> ParticleResu
         loss.backward()
         return loss
 
-    optimizer.step(closure)  # type: ignore[no-untyped-call]
+    optimizer.step(closure)
     vectors, graph = _graph(test)
     with torch.no_grad():
         error = float((network(vectors, graph) - torch.from_numpy(test.forces)).square().mean())
