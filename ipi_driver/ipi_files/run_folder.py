@@ -231,7 +231,7 @@ def is_checkpoint_name(name: str, text: str) -> bool:
 
 def keep_checkpoint(path: Path, step: int, copy: bool = False) -> Path:
     """Give a checkpoint, or a copy of it, a name under which i-PI does not overwrite it; returns that."""
-    kept = path.with_name(f"{path.name.partition(_KEPT)[0]}{_KEPT}{step}")
+    kept = kept_name(path, step)
     if path == kept:
         return kept
     if copy:
@@ -241,6 +241,11 @@ def keep_checkpoint(path: Path, step: int, copy: bool = False) -> Path:
     else:
         path.replace(kept)
     return kept
+
+
+def kept_name(path: Path, step: int) -> Path:
+    """The name under which a checkpoint of this step is kept."""
+    return path.with_name(f"{path.name.partition(_KEPT)[0]}{_KEPT}{step}")
 
 
 def unused_name(path: Path) -> Path:

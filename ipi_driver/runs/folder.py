@@ -13,6 +13,7 @@ from ipi_driver.ipi_files.run_folder import (
     RunFolder,
     is_checkpoint_name,
     keep_checkpoint,
+    kept_name,
     unused_name,
 )
 
@@ -31,6 +32,7 @@ __all__ = [
     "is_starting",
     "keep_checkpoint",
     "kept_checkpoints",
+    "kept_name",
     "outputs",
     "outputs_of",
     "set_aside",

@@ -23,7 +23,7 @@ from ipi_driver.ipi_files.units import BOHR
 from ipi_driver.runs.changes import Changes
 from ipi_driver.runs.ending import RunFailed
 from ipi_driver.runs.events import add_event
-from ipi_driver.runs.folder import CONTINUE, INPUT, checkpoint_steps, checkpoints, unused_name
+from ipi_driver.runs.folder import CONTINUE, INPUT, checkpoint_steps, checkpoints, kept_name, unused_name
 from ipi_driver.runs.resume import go_on
 
 DEFAULT = 3
@@ -105,8 +105,9 @@ class Restarts:
         begun = max(steps.values(), default=0)
         older = [step for step in steps.values() if 0 < step < begun]
         if made_a_step or start_file != CONTINUE or not older or "Errno" in str(failure):
-            for aside, path in reversed(self._unread):  # it was not the checkpoints
-                aside.rename(path)
+            for aside, path in self._unread:  # it was not the checkpoints
+                step = int(xml.value(aside.read_text(), "step") or 0)
+                aside.rename(kept_name(path, step) if path.exists() else path)
             raise self._first if self._unread else failure
         for path in [path for path, step in steps.items() if step == begun]:
             aside = unused_name(path)

@@ -118,7 +118,7 @@ def rows(folder: Path) -> list[str]:
     return [x for x in path.read_text().splitlines() if not x.startswith("#")] if path.is_file() else []
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float = 200.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"

@@ -1,0 +1,108 @@
+"""After which failures a run is started again, and from what; without processes."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ipi_driver.client.record import RECORD, Recorder, read_record
+from ipi_driver.errors import UserError
+from ipi_driver.ipi_files import edit as xml
+from ipi_driver.runs import restarts
+from ipi_driver.runs.ending import RunFailed
+from ipi_driver.runs.events import read_events
+from ipi_driver.runs.folder import CONTINUE, STARTING, checkpoints
+from ipi_driver.runs.prepare import Changes, find_source, prepare
+from ipi_driver.runs.restarts import Restarts
+from ipi_driver.runs.resume import prepare_resume
+
+STATE = """<system><beads natoms='1' nbeads='1'><q shape='(1, 3)'>[ 0.1, 0.2, 0.3 ]</q><p shape='(1, 3)'>[ 1, 2, 3 ]</p>
+<m shape='(1)'> [ 1.0 ] </m><names shape='(1)'> [ H ] </names></beads>
+<cell shape='(3, 3)'> [ 9.0, 0.0, 0.0, 0.0, 9.0, 0.0, 0.0, 0.0, 9.0 ] </cell></system></simulation>
+"""
+
+
+def checkpoint(folder: Path, name: str, step: int) -> str:
+    text = f"<simulation>\n<step>{step}</step>\n<total_steps>500</total_steps>\n{STATE}"
+    (folder / name).write_text(text)
+    return text
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run of 500 steps with checkpoints of steps 20, 40 and 60."""
+    monkeypatch.setattr(restarts, "_PAUSE", 0.0)
+    folder = tmp_path / "run"
+    prepare(find_source("gas-nvt", Changes()), folder, Changes(model="anisotropic", steps=500))
+    (folder / STARTING).unlink()
+    for name, step in (("simulation.chk_1", 20), ("simulation.chk", 40), ("RESTART", 60)):
+        checkpoint(folder, name, step)
+    return folder
+
+
+def failed(who: str, step: int = 60, killed: bool = False, began: bool = True) -> RunFailed:
+    return RunFailed(f"{who} failed at step {step}", "", who, killed, step, began)
+
+
+def step_of(folder: Path, name: str) -> int:
+    return int(xml.value((folder / name).read_text(), "step") or 0)
+
+
+def test_a_checkpoint_from_which_ipi_makes_no_step(folder: Path) -> None:
+    """The one before is taken; where none helps they are what they were, and the first failure counts."""
+    said: list[str] = []
+    again = Restarts(folder, 3, said.append)
+    assert prepare_resume(folder, Changes()) == CONTINUE
+    assert step_of(folder, again.after(failed("i-PI"), CONTINUE, made_a_step=False)) == 40
+    assert step_of(folder, again.after(failed("i-PI", 40), CONTINUE, made_a_step=False)) == 20
+    assert sum("i-PI makes no step from the checkpoint of step" in text for text in said) == 2
+    with pytest.raises(RunFailed, match="i-PI failed at step 60"):
+        again.after(failed("i-PI", 20), CONTINUE, made_a_step=False)
+    assert max(checkpoints(folder)) == 60
+    assert {20, 40} <= {*checkpoints(folder)}
+
+    full = RunFailed("i-PI failed: OSError: [Errno 28] No space left", "", "i-PI", False, 60, True)
+    with pytest.raises(RunFailed, match="No space left"):
+        Restarts(folder, 3, said.append).after(full, CONTINUE, made_a_step=False)
+    with pytest.raises(RunFailed):  # in the middle of its work
+        Restarts(folder, 3, said.append).after(failed("i-PI"), CONTINUE, made_a_step=True)
+
+
+def test_a_client_that_dies(folder: Path) -> None:
+    said: list[str] = []
+    again = Restarts(folder, 2, said.append)
+    assert step_of(folder, again.after(failed("client", killed=True), "input.xml", True)) == 60
+    assert said[-1] == "client failed at step 60; started again from step 60"
+    assert read_events(folder)[-1]["kind"] == "restart"
+    again.after(failed("client", 61), CONTINUE, True)
+    with pytest.raises(UserError, match="restarted 2 times in a row without the 100 steps of a checkpoint"):
+        again.after(failed("client", 62), CONTINUE, True)
+    for step in (200, 301, 402):  # far enough from each other
+        again = again if step > 200 else Restarts(folder, 1, said.append)
+        again.after(failed("client", step), CONTINUE, True)
+    with pytest.raises(RunFailed):
+        Restarts(folder, 0, said.append).after(failed("client", killed=True), CONTINUE, True)
+    with pytest.raises(RunFailed):  # a wrong setting, or an element that the model does not know
+        Restarts(folder, 3, said.append).after(failed("client", 0, began=False), "input.xml", False)
+
+
+def test_the_same_configuration_twice(folder: Path) -> None:
+    shutil.copyfile(folder / "structure.extxyz", folder / "kept.extxyz")
+    h, positions = np.diag([9.0, 9.0, 9.0]), np.arange(9.0).reshape(3, 3)
+
+    def evaluate(x: np.ndarray) -> None:
+        Recorder(folder / RECORD, 3).write(h, x)
+
+    assert read_record(folder / RECORD) is None
+    again = Restarts(folder, 3, lambda text: None)
+    evaluate(positions)
+    again.after(failed("client", killed=True), CONTINUE, True)
+    evaluate(positions + 0.1)
+    again.after(failed("client", killed=True), CONTINUE, False)
+    evaluate(positions + 0.1 + 1e-9)
+    with pytest.raises(UserError, match=r"failed twice on the same configuration \(.*failed-frame.extxyz\)"):
+        again.after(failed("client", killed=True), CONTINUE, False)
+    assert (folder / "failed-frame.extxyz").is_file()
