@@ -129,8 +129,8 @@ class RunFolder:
     def checkpoints(self) -> dict[int, Path]:
         """Complete checkpoints of the run by the number of steps done.
 
-        Those are what i-PI writes for its ``input.xml`` and what a resumed run starts from, not the checkpoint of
-        another run that this one starts from.
+        These are the files that i-PI writes for ``input.xml`` and the file that a resumed run starts from. The
+        checkpoint of another run, from which this run starts, is not among them.
         """
         found: dict[int, Path] = {}
         for path, step in self.checkpoint_steps().items():

@@ -35,7 +35,7 @@ def read_start(path: Path, periodic: bool, whatever: bool = False) -> ase.Atoms:
     periodic
         Whether the input that it starts is periodic.
     whatever
-        Take the structure so, whatever the file says.
+        Overrides the pbc of the file.
 
     Returns
     -------
@@ -48,7 +48,7 @@ def read_start(path: Path, periodic: bool, whatever: bool = False) -> ase.Atoms:
         If the file cannot be read, says that it is periodic where the input is not, or the other way round, or has no
         cell where one is needed.
     """
-    from_ipi = bool(ipi_comment(path))  # whose files do not say
+    from_ipi = bool(ipi_comment(path))  # files of i-PI hold no pbc
     atoms = _from_ipi(path) if from_ipi else _from_ase(path)
     said = " ".join("FT"[int(direction)] for direction in atoms.pbc)
     if from_ipi or whatever:

@@ -1,9 +1,9 @@
 """Rotations of one structure, evaluated in chunks that fit the memory and the cache.
 
-A small molecule leaves most of a call's time to overhead, so many rotations go into one call; a large box
-fills the caches with a single rotation, and a batch of several is slower than one after the other. What counts
-is edges × rotations per call. The result does not depend on the chunks: rotations are only gathered here, sums
-are done afterwards.
+For a small molecule most of the time of a call is overhead, so many rotations go into one call. A large box fills the
+caches with a single rotation, and several rotations in one call are slower than one after the other. The size of a
+chunk is therefore chosen by edges × rotations. The result does not depend on the chunks: they are only gathered here, and
+sums are done afterwards.
 """
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ def _mean_and_std(values: FloatArray, weights: FloatArray) -> tuple[FloatArray, 
 
 
 class RotationalAverage(Potential):
-    """A potential averaged over a quadrature of rotations, or seen from a random frame.
+    """A potential averaged over a quadrature of rotations, fixed or in a random frame.
 
     Parameters
     ----------

@@ -40,12 +40,12 @@ _ORIENTATIONS = (8, 16, 6)
 
 @dataclass(frozen=True)
 class CheckSettings:
-    """What to do.
+    """Settings of a check.
 
     Attributes
     ----------
     averages, reference
-        What is compared, and with which one.
+        The averages to compare, and the one that they are compared with.
     tolerance
         eV/Å.
     max_degree
@@ -70,7 +70,7 @@ class CheckSettings:
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What was found.
+    """Results of a check.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-r"""Are forces and virial the derivatives of the energy, and does a rotation turn everything it must?
+r"""Are forces and virial the derivatives of the energy, and does a rotation turn atoms and cell together?
 
 Along a random unit vector u of all coordinates, and a random strain of unit norm, the derivative of the
 energy by central differences, extrapolated from two steps (Richardson), is compared with the forces and the
@@ -69,7 +69,7 @@ class Consistency:
 def check_consistency(
     potential: Potential, structure: Structure, n_directions: int = 2, seed: int = 0
 ) -> Consistency:
-    """Finite differences along ``n_directions`` displacements and strains, and two turned rotations."""
+    """Finite differences along ``n_directions`` displacements and strains, and two rotations."""
     rng = np.random.default_rng(seed)
     result = potential.predict(structure)
     force_errors, virial_errors = [], []

@@ -138,21 +138,20 @@ def transmission(grid: Quadrature, max_degree: int) -> FloatArray:
 
 
 def residual_force(found: Decomposition, grid: Quadrature) -> float:
-    """Estimate, from above, of the root-mean-square force error (eV/Å) that an average leaves.
+    """Upper estimate of the root-mean-square force error (eV/Å) that an average leaves.
 
-    Of the resolved degrees what passes is known (a mean over orientations); of all that lies above at
-    most the share of a grid of as many independent rotations, 1/n_rotations, is taken: from above as long
-    as the grid's degree is above `Decomposition.max_degree` or the rest decays with l.
+    For the resolved degrees the transmitted power is known, as a mean over orientations. Of the power above them the
+    estimate takes the share of a grid of as many independent rotations, 1/n_rotations. This is an upper estimate if the
+    degree of the grid is above `Decomposition.max_degree`, or if the rest decays with l.
     """
     return shared_force(found, grid, grid)
 
 
 def shared_force(found: Decomposition, grid: Quadrature, reference: Quadrature) -> float:
-    """Root-mean-square force error (eV/Å) that an average has in common with the reference, so that their difference
-    does not show it: Ih and I keep the same invariants of even parity.
+    """Root-mean-square force error (eV/Å) that an average shares with the reference.
 
-    Of what lies above the resolved degrees a share as in `residual_force` is common where the proper rotations are the
-    same.
+    The difference of the two does not show this error: Ih and I, for example, keep the same invariants of even parity.
+    Above the resolved degrees the two share the part of `residual_force` if their proper rotations are the same.
     """
     passed = np.minimum(transmission(grid, found.max_degree), transmission(reference, found.max_degree))
     power = (passed * found.forces**2).sum()

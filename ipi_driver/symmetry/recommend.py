@@ -13,7 +13,7 @@ from ipi_driver.symmetry.errors import AverageError
 
 @dataclass(frozen=True)
 class Recommendation:
-    """What to use.
+    """The recommended average.
 
     Attributes
     ----------
@@ -60,7 +60,7 @@ class Recommendation:
 
     @property
     def _said(self) -> str:
-        """What the table does not show, where it is most of the error."""
+        """The error that the table does not show, if it is most of the error."""
         if self.shared <= 0.5 * self.force_mae or self.average == "none":
             return ""
         return f" ({1000 * self.shared:.2g} of it estimated: the reference has it too)"
@@ -71,8 +71,8 @@ def recommend(
 ) -> Recommendation:
     """Choose from the table of errors; the reference, whose error is zero by construction, does not count.
 
-    One random frame is no candidate: its error is the raw one, drawn again. Of averages that cost the same a fixed one
-    comes before one in random frames.
+    A single random rotation is no candidate, as its error is the raw one, drawn again. Among averages of the same cost
+    a fixed grid comes before a grid in a random frame.
 
     Parameters
     ----------
