@@ -2,8 +2,8 @@
 
 For a small molecule most of the time of a call is overhead, so many rotations go into one call. A large box fills the
 caches with a single rotation, and several rotations in one call are slower than one after the other. The size of a
-chunk is therefore chosen by edges × rotations. The result does not depend on the chunks: they are only gathered here, and
-sums are done afterwards.
+chunk is therefore chosen by edges × rotations. The result does not depend on the chunks: they are only gathered here,
+and sums are done afterwards.
 """
 
 from __future__ import annotations
