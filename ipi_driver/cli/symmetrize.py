@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of each file, evenly spaced (default 200)",
     )
     add("--data", nargs="+", type=Path, metavar="FILE", help="labelled structures: errors before and after")
-    add("--learning-rate", type=float, default=5e-4, help="at its highest (default 5e-4)")
+    add("--learning-rate", type=float, default=2e-4, help="at its highest (default 2e-4)")
     add("--threads", type=int, help="of torch (default: all cores)")
     add("--seed", type=int, default=0, help="of everything random (default 0)")
     add("--quiet", action="store_true", help="no progress")

@@ -63,7 +63,7 @@ class DistillConfig:
     average: str = "Th"
     minutes: float = 10.0
     steps: int | None = None
-    learning_rate: float = 5e-4
+    learning_rate: float = 2e-4
     batch_atoms: int = 200
     held_out: float = 0.2
     seed: int = 0
