@@ -26,7 +26,7 @@ from ipi_driver.studies.langer2024.published_curves import published_maps
 from ipi_driver.symmetry.orientation import orientational_free_energy
 
 MODELS = {"pet-water-s": "raw", "pet-water-sym": "penalised", "pet-water-noaug": "not augmented"}
-HISTOGRAM = Path(__file__).resolve().parent / "reproduction" / "maps" / "gas-orientation.csv"
+HISTOGRAM = Path(__file__).resolve().parent / "reproduction" / "kept" / "maps" / "gas-orientation.csv"
 
 
 def snapshots(folder: Path, n: int) -> list[Structure]:

@@ -1,11 +1,12 @@
 """The report of `benchmarks/reproduction` from the curves, maps and numbers kept there, in today's definitions.
 
-    python benchmarks/reproduction/remake.py [--orientation RUN --output FOLDER]
+    python benchmarks/reproduction/remake.py [--orientation RUN] [--output FOLDER]
 
-The runs themselves are not kept. What follows from their curves is computed anew: c_uu transverse without a factor 1/2,
-kernel estimates of 0.1 Å of g(r) and c_uu, the published norms of ice. What does not is left as it was and says so. The
-blocks behind the curves are not kept either: errors of kernel estimates take the points for independent, and whole
-curves are not compared. RUN is a gas-phase run with averaged forces for the orientational free energy by perturbation.
+The runs themselves are not kept, but their curves, maps and numbers in `kept/`. What follows from these is computed
+anew: c_uu transverse without a factor 1/2, kernel estimates of 0.1 Å of g(r) and c_uu, the published norms of ice. What
+does not is left as it was and says so. The blocks behind the curves are not kept either: errors of kernel estimates take
+the points for independent, and whole curves are not compared. RUN is a gas-phase run with averaged forces for the
+orientational free energy by perturbation (`ipi-driver run gas-nvt --average 2i --steps 1200`).
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ from ipi_driver.studies.langer2024.tables import (
 )
 
 HERE = Path(__file__).resolve().parent
+KEPT = HERE / "kept"
 BANDWIDTH = 0.1
 _FIRST = ("liquid-g_OO",)
 _MAXWELL = math.sqrt(3.0 * math.pi / 8.0)
@@ -61,8 +63,8 @@ SAID = (
     "are g(r), c_uu, ice, the orientational free energy by perturbation, and the errors on the model's "
     "test set.",
     "Errors of kernel estimates take the points of a curve for independent; the blocks of the runs are "
-    "not kept, so that whole curves of the three liquids are not compared here (the older verdicts: in- "
-    "one-go.md and README.md).",
+    "not kept, so that whole curves of the three liquids are not compared here (the older verdicts: "
+    "in-one-go.md and README.md).",
 )
 
 
@@ -221,8 +223,8 @@ def main() -> None:
     parser.add_argument("--orientation", type=Path, help="gas-phase run with averaged forces")
     parser.add_argument("--output", type=Path, default=HERE)
     args = parser.parse_args()
-    stored = json.loads((HERE / "table.json").read_text())
-    analyses = stored_analyses(HERE)
+    stored = json.loads((KEPT / "table.json").read_text())
+    analyses = stored_analyses(KEPT)
     in_todays_definitions(analyses)
     if args.orientation is not None:
         system = open_system(Run(args.orientation), Options())
