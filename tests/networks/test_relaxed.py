@@ -21,8 +21,10 @@ from ipi_driver.networks.baseline import Baseline
 from ipi_driver.networks.e3nn.network import E3nnNetwork
 from ipi_driver.networks.storage import save_model
 from ipi_driver.potentials import load_potential
+from ipi_driver.potentials.network import NetworkPotential
 from ipi_driver.rotations.augmentation import augmentation_rotations
 from ipi_driver.structure import Structure
+from ipi_driver.symmetry.degrees import decompose
 
 RELAXED = {"relaxed": {"l_max": 2, "parities": "both"}}
 
@@ -175,3 +177,18 @@ def test_symmetry_breaking_command(
     ):
         assert main(["symmetry-breaking", model]) == 2
         assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("irrep", "place"), [("1o", (1, 1)), ("2e", (2, 0)), ("1e", (1, 0))])
+def test_the_check_finds_the_degrees_of_the_dial(irrep: str, place: tuple[int, int]) -> None:
+    """Turned down, the energy is linear in the weights: it has their degree and parity, and no other."""
+    network = network_of(parities="both", l_max=1, **RELAXED)
+    torch.manual_seed(1)
+    set_theta(network, {irrep: torch.randn(o3.Irrep(irrep).dim, dtype=torch.float64)})
+    network.configure({"theta_scale": "1e-4"})
+    potential = NetworkPotential(network, Baseline((1, 8), np.zeros(2), 3.5), dtype="float64")
+    found = decompose(potential, crystal(), max_degree=2)
+    others = found.energy.copy()
+    others[place] = 0.0
+    assert others.max() < 0.01 * found.energy[place]
+    assert found.energy_rest < 0.01 * found.energy[place]
