@@ -100,8 +100,8 @@ class Assembly:
             bonds = bonds + pair_energies
             gradients += pair_gradients
         net = torch.from_numpy(gradients - gradients[:, self.reverse])
-        forces = torch.zeros(len(rotations), self.atoms[-1].stop, 3, dtype=torch.float64)
-        forces = forces.index_add_(1, self.centers, net).numpy()
+        zeros = torch.zeros(len(rotations), self.atoms[-1].stop, 3, dtype=torch.float64)
+        forces: FloatArray = zeros.index_add_(1, self.centers, net).numpy()
         transposed = gradients.transpose(0, 2, 1)
         if len(self.atoms) == 1:
             energies = atomic.sum(1) + bonds.sum(1) + self.atomic_energies

@@ -34,7 +34,7 @@ def _norm_backward_of_input(
     weight: torch.Tensor,
     bias: torch.Tensor,
 ) -> torch.Tensor:
-    return torch.ops.aten.native_layer_norm_backward(  # type: ignore[no-any-return]
+    return torch.ops.aten.native_layer_norm_backward(
         gradient, x, shape, mean, inverse_std, weight, bias, [True, False, False]
     )[0]
 
