@@ -14,11 +14,11 @@ from ase.calculators.calculator import Calculator, all_changes
 from ipi_driver.cli import main
 from ipi_driver.client.in_process import InProcess
 from ipi_driver.errors import UserError
+from ipi_driver.ipi_files.units import BOHR, HARTREE
 from ipi_driver.potentials import load_potential
 from ipi_driver.potentials.ase import AsePotential
 from ipi_driver.rotations.average import RotationalAverage
 from ipi_driver.structure import Structure
-from ipi_driver.units import BOHR, HARTREE
 
 POSITIONS = np.array([[0.0, 0.0, 0.0], [0.97, 0.02, 0.1], [-0.24, 0.93, 0.05]])
 CENTRED = float(((POSITIONS - POSITIONS.mean(axis=0)) ** 2).sum())
