@@ -21,8 +21,8 @@ a small configuration:
   architecture: {d_model: 64, n_gnn_layers: 2, n_attention_layers: 1, norm: pre, radial_basis: 20}
   max_hours: 1
 
-architecture has a kind: pet (above, the default), e3nn (equivariant; with `relaxed` it may learn to break the symmetry),
-or one of another package; --keys prints the keys of each:
+architecture has a kind: pet (above, the default), e3nn (equivariant; with `relaxed` it may learn to break the
+symmetry), or one of another package; --keys prints the keys of each:
   architecture: {kind: e3nn, l_max: 2, channels: 16}
 """
 
