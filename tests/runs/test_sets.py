@@ -37,6 +37,13 @@ def cell(n_molecules: int) -> ase.Atoms:
     return ase.Atoms(["O", "H", "H"] * n_molecules, positions, cell=[3.0 * n_molecules + 4, 8, 8], pbc=True)
 
 
+def isolated(n: int) -> ase.Atoms:
+    """`cell` for an input without periodic directions."""
+    atoms = cell(n)
+    atoms.pbc = False
+    return atoms
+
+
 def make_cells(folder: Path, **cells: ase.Atoms) -> Path:
     folder.mkdir()
     for name, atoms in cells.items():
@@ -163,7 +170,7 @@ def test_an_interrupted_set(place) -> None:
 
 def test_a_signal_at_the_end_of_a_cell(place) -> None:
     """It ends the set, whether i-PI still runs or not."""
-    make_cells(place.folder / "cells", a=cell(1), b=cell(1), c=cell(1))
+    make_cells(place.folder / "cells", a=isolated(1), b=isolated(1), c=isolated(1))
     words = ("gas-nve", "--structures", "cells", "--model", MODEL, "--output", "set", "--steps", 500)
     process = place.start(*words)
     wait_for(lambda: (place.folder / "set" / "a" / "stats.json").exists())
@@ -175,7 +182,7 @@ def test_a_signal_at_the_end_of_a_cell(place) -> None:
 
 
 def test_a_cell_without_a_summary_does_not_end_the_set(place) -> None:
-    make_cells(place.folder / "cells", a=cell(1), b=cell(1))
+    make_cells(place.folder / "cells", a=isolated(1), b=isolated(1))
     words = ("gas-nve", "--structures", "cells", "--output", "set")
     status, _, errors = place.run(*words, "--model", MODEL, "--steps", 10)
     assert status == 0, errors
@@ -183,7 +190,7 @@ def test_a_cell_without_a_summary_does_not_end_the_set(place) -> None:
     (first / "stats.json").write_text("")  # as on a full disk
     (second / "summary.json").unlink()
     (second / "summary.json").mkdir()
-    make_cells(place.folder / "more", c=cell(1))
+    make_cells(place.folder / "more", c=isolated(1))
     (place.folder / "more" / "c.xyz").rename(place.folder / "cells" / "c.xyz")
     status, _, errors = place.run(*words, "--resume", "--steps", 20)
     assert status == 0, errors
@@ -201,7 +208,7 @@ def test_the_seed_of_the_client_does_not_become_that_of_ipi(tmp_path: Path) -> N
     shutil.copytree(shipped_folder("inputs") / "gas-nve", template)
     with (template / "driver.yaml").open("a") as file:
         file.write("seed: 7\n")
-    cells = make_cells(tmp_path / "cells", a=cell(1), b=cell(1))
+    cells = make_cells(tmp_path / "cells", a=isolated(1), b=isolated(1))
     changes, output = Changes(model=MODEL), tmp_path / "set"
     runs = find_set(str(template), changes, cells)
     assert runs is not None
