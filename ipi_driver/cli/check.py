@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ipi_driver.cli.conditions import add_conditions
 from ipi_driver.errors import UserError
 
 if TYPE_CHECKING:
@@ -98,16 +99,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of the orientational free energy of isolated molecules (default 300)",
     )
     add("--output", type=Path, metavar="DIR", help="for CSV, JSON and PNG (default check-MODEL)")
-    add(
-        "--charge",
-        type=float,
-        help="total charge, for models that depend on it (default: the structure's, else 0)",
-    )
-    add(
-        "--spin",
-        type=int,
-        help="multiplicity 2S+1, for models that depend on it (default: the structure's, else 1)",
-    )
+    add_conditions(parser)
     add("--device", default="cpu", help="torch device (default cpu)")
     add("--dtype", choices=("float32", "float64"), help="precision of the model (default float32)")
     add("--rotation-batch", type=int, metavar="N", help="rotations per call of the model (default: chosen)")

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ipi_driver.cli.conditions import add_conditions
 from ipi_driver.rotations.quadrature import known_averages
 from ipi_driver.shipped import shipped_names
 
@@ -108,16 +109,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "other kind is refused)",
     )
     add("--seed", type=int, help="of i-PI and of random rotations")
-    add(
-        "--charge",
-        type=float,
-        help="total charge, for models that depend on it (default: the structure's, else 0)",
-    )
-    add(
-        "--spin",
-        type=int,
-        help="multiplicity 2S+1, for models that depend on it (default: the structure's, else 1)",
-    )
+    add_conditions(parser)
     add("--device", help="torch device of the model")
     add("--dtype", choices=["float32", "float64"], help="precision of the model (default float32)")
     add("--threads", type=int, help="threads of the model")

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from ipi_driver.cli.conditions import add_conditions
 from ipi_driver.client.settings import make_settings, read_yaml
 from ipi_driver.errors import UserError
 
@@ -68,16 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=None,
         help="periodic or isolated, whatever the file states",
     )
-    add(
-        "--charge",
-        type=float,
-        help="total charge, for models that depend on it (default: the structure's, else 0)",
-    )
-    add(
-        "--spin",
-        type=int,
-        help="multiplicity 2S+1, for models that depend on it (default: the structure's, else 1)",
-    )
+    add_conditions(parser)
     add(
         "--extras",
         nargs="+",
