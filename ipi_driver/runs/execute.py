@@ -240,6 +240,10 @@ def _run_parts(
         again = Restarts(folder, restarts, say)
         while True:
             part = _Part(folder, start_file, facts, sockets, live, refresher)
+            for (
+                path
+            ) in sockets.iterdir():  # i-PI that was killed leaves its socket, and no other can open it then
+                path.unlink(missing_ok=True)
             try:
                 pair = Pair(folder, start_file, f"{sockets}/", interruption, core)
                 try:
