@@ -9,6 +9,7 @@ also between GPUs.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -93,6 +94,7 @@ class DistributedPotential(Potential):
         while True:
             task = self._send(None)
             if task is None:
+                _leave()
                 return
             self._part(*task)
 
@@ -100,6 +102,7 @@ class DistributedPotential(Potential):
         """End the other processes."""
         if self.rank == 0:
             self._send(None)
+            _leave()
 
     def _send(self, task: Any) -> Any:
         import torch.distributed as dist
@@ -131,6 +134,15 @@ class DistributedPotential(Potential):
             if isinstance(other, str):
                 raise RankFailed(f"the model failed in process {rank} of {self.size}: {other}")
         return gathered or []
+
+
+def _leave() -> None:
+    """Leave the group together: a process that ends while its group lives may be aborted by a thread of gloo."""
+    import torch.distributed as dist
+
+    with suppress(RuntimeError):  # another process has ended already
+        dist.barrier()
+    dist.destroy_process_group()
 
 
 def _joined(gathered: list[list[RotatedResults]]) -> RotatedResults:
