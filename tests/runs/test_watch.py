@@ -119,6 +119,8 @@ def test_an_exploded_run_is_not_finished(place) -> None:
     assert "the run has gone wrong: the" in error_line(errors)
     folder = place.folder / "run"
     good = max(checkpoints(folder), default=0)
-    assert f"the checkpoint of step {good} is from before" in error_line(errors)
-    assert 0 < good < 400
+    # on a busy machine the run may explode before it is looked at for the first time: no checkpoint is good then
+    kept = f"the checkpoint of step {good} is from before" if good else "no checkpoint is from before"
+    assert kept in error_line(errors)
+    assert good < 400
     assert not (folder / "summary.json").exists()
