@@ -15,6 +15,7 @@ from ipi_driver.runs.folder import INPUT
 from ipi_driver.runs.origin import check_origin, given_name
 from ipi_driver.runs.prepare import find_source, prepare
 from ipi_driver.runs.resume import prepare_resume
+from ipi_driver.runs.sockets import foreign_note
 
 if TYPE_CHECKING:
     from ipi_driver.analysis.result import Analysis
@@ -83,7 +84,7 @@ def run(
         Called with each remark, a line of text.
     **changes
         What is changed in the input: ``steps``, ``average``, ``model``, ``structure``, ``seed``, ``device``, ``dtype``,
-        ``threads``, ... (`ipi_driver.runs.prepare.Changes`).
+        ``threads``, ... (`ipi_driver.runs.changes.Changes`).
 
     Returns
     -------
@@ -119,6 +120,8 @@ def run(
     else:
         found_source = find_source(source, wanted)
         folder, start_file = Path(output or Path("runs") / found_source.name), INPUT
+        if replaced := foreign_note(found_source.path.read_text()):
+            note(replaced)
         prepare(found_source, folder, wanted)
     outcome = run_simulation(folder, start_file, None, one_core)
     return Run(folder, outcome, _summary(folder, outcome, note))

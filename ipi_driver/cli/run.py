@@ -276,7 +276,7 @@ def _prepare(args: argparse.Namespace, changes: Changes, console: Console) -> tu
     from ipi_driver.runs.origin import check_origin, given_name
     from ipi_driver.runs.prepare import find_source, prepare
     from ipi_driver.runs.resume import prepare_resume
-    from ipi_driver.runs.sockets import foreign_hosts
+    from ipi_driver.runs.sockets import foreign_note
 
     given = Path(args.input)
     if args.resume:
@@ -287,8 +287,7 @@ def _prepare(args: argparse.Namespace, changes: Changes, console: Console) -> tu
         return folder, prepare_resume(folder, changes)
     source = find_source(args.input, changes)
     folder = args.output or Path("runs") / source.name
-    if hosts := foreign_hosts(source.path.read_text()):
-        note = f"{', '.join(hosts)}: not an address of this machine; i-PI and the client use localhost"
+    if note := foreign_note(source.path.read_text()):
         console.print(note, highlight=False, markup=False, soft_wrap=True)
     prepare(source, folder, changes)
     return folder, INPUT

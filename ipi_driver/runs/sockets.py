@@ -70,6 +70,16 @@ def foreign_hosts(text: str) -> list[str]:
     return [host for host in hosts if host not in _LOCAL and not _can_open(host)]
 
 
+def foreign_note(text: str) -> str:
+    """What `with_free_ports` will do about hosts of other machines; empty where there are none."""
+    hosts = foreign_hosts(text)
+    return (
+        f"{', '.join(hosts)}: not an address of this machine; i-PI and the client use localhost"
+        if hosts
+        else ""
+    )
+
+
 def with_free_ports(text: str, endpoints: Sequence[dict[str, Any]]) -> tuple[str, list[dict[str, Any]]]:
     """Input and endpoints with every network port of this machine replaced by a free one, so that runs never meet.
 
