@@ -15,6 +15,7 @@ from ipi_driver.analysis.common import (
     used_snapshots,
 )
 from ipi_driver.analysis.orientation import (
+    add_alignment,
     add_orientation_result,
     add_perturbed_orientation,
     reorientation_time,
@@ -202,12 +203,19 @@ def _add_orientation(analysis: Analysis, system: System, options: Options, progr
     for snapshot in used_snapshots(run, ["positions"], options.skip, progress):
         series.append(molecules.orientations(snapshot.positions, snapshot.cell, weights))
         histogram.add(series[-1])
-    turning = reorientation_time(_correlation(np.array(series)[:, 0]), spacing)
+    orientations = np.array(series)
+    moving = orientations[:, 0]
+    if options.axis is not None:
+        moving = moving - moving.mean(axis=0)  # in a field <u> is not zero and never decays
+    correlation = _correlation(moving)
+    turning = reorientation_time(correlation / correlation[0], spacing)
+    if options.axis is not None:
+        add_alignment(analysis, orientations, np.array(options.axis), spacing, turning)
     add_orientation_result(analysis, histogram, spacing, turning)
 
 
 def _correlation(u: FloatArray) -> FloatArray:
-    """<u(0) u(t)> of unit vectors (n, 3) whose mean is zero by symmetry, at lags up to a quarter of the run."""
+    """<u(0) u(t)> of vectors (n, 3) whose mean is zero, at lags up to a quarter of the run."""
     n = len(u)
     spectrum = np.fft.rfft(u, n=2 * n, axis=0)
     sums = np.fft.irfft((np.abs(spectrum) ** 2).sum(axis=1), n=2 * n)[: max(2, n // 4)]

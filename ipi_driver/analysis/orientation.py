@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from ipi_driver.analysis.common import System, add_modulus
-from ipi_driver.analysis.result import Analysis, Map, Options, Scalar
+from ipi_driver.analysis.result import Analysis, Curve, Map, Options, Scalar
 from ipi_driver.errors import UserError
 from ipi_driver.observables.dynamics import decay_time
-from ipi_driver.observables.orientation import OrientationHistogram
+from ipi_driver.observables.orientation import OrientationHistogram, alignment, inverse_langevin
 from ipi_driver.potentials.base import Potential
 from ipi_driver.structure import FloatArray, Structure
 from ipi_driver.symmetry.orientation import orientational_free_energy
@@ -75,6 +75,30 @@ def add_orientation_result(
         "... chi² per cell (flat: 1 of many blocks, 3 of four)", result.significance, nan, "", *details
     )
     add_modulus(analysis, "mean_orientation", "modulus of the mean orientation |<u>|", result.dipole, "")
+
+
+def add_alignment(
+    analysis: Analysis, orientations: FloatArray, axis: FloatArray, spacing: float, turning: float
+) -> None:
+    """Mean cosine and free energy of the orientations against the axis of an external field.
+
+    Parameters
+    ----------
+    orientations
+        (n_snapshots, n_molecules, 3) unit vectors.
+    axis
+        (3,) of any length.
+    spacing, turning
+        Time between snapshots and reorientation time, fs.
+    """
+    found = alignment(orientations @ (axis / np.linalg.norm(axis)), spacing, least_correlation_time=turning)
+    analysis.curves["alignment"] = Curve(
+        found.cos_theta, found.free_energy, found.error, "cos θ to the axis", "F / kT"
+    )
+    analysis.scalars["mean_cosine"] = Scalar.of("mean cos θ to the axis", found.mean_cosine, "")
+    if abs(float(found.mean_cosine.value)) < 1.0:
+        strength = found.mean_cosine.derived(lambda mean: inverse_langevin(float(mean)))
+        analysis.scalars["alignment"] = Scalar.of("... as a = µE/kT, from coth a − 1/a", strength, "")
 
 
 def add_perturbed_orientation(

@@ -40,6 +40,9 @@ class Options:
         Gaussian kernel of pair correlations, Å; 0: bins.
     map_bandwidth
         Gaussian kernel of maps of orientations, in cos theta and in phi (rad); 0: bins.
+    axis
+        Axis of an external field: adds the mean cosine and the free energy of the orientation of one molecule against
+        it, and lets the molecule have a mean orientation; None: there is no field.
     viscosity
         Shear viscosity for the finite-size correction of D, mPa s; None: that of water (0.854 at 300 K) for water, and
         no correction for other liquids.
@@ -61,6 +64,7 @@ class Options:
     pair_snapshots: int = 400
     bandwidth: float = 0.0
     map_bandwidth: float = 0.0
+    axis: tuple[float, float, float] | None = None
     viscosity: float | None = None
     model: Potential | None = None
     averages: tuple[Quadrature, ...] = field(default_factory=lambda: quadratures(TORQUE_AVERAGES))

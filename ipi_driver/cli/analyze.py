@@ -27,6 +27,7 @@ examples:
   ipi-driver analyze runs/liquid-raw runs/liquid-2i runs/liquid-random --output analysis
   ipi-driver analyze my-run --skip 5 --longest-lag 20
   ipi-driver analyze my-run --bandwidth 0.1 --map-bandwidth 0.1   # kernels of Langer et al. 2024
+  ipi-driver analyze my-gas-run --axis 0 0 1                      # a molecule in a field along z
   ipi-driver analyze ice-none ice-2i                # relaxations are compared with those of the first
 """
 
@@ -50,6 +51,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--vector",
         metavar="A->B",
         help="orientation vector between elements (default: heaviest atom -> mean of others)",
+    )
+    add(
+        "--axis",
+        type=float,
+        nargs=3,
+        metavar=("X", "Y", "Z"),
+        help="axis of an external field on one molecule: mean cos θ and free energy of its orientation against it",
     )
     add(
         "--longest-lag",
@@ -156,6 +164,8 @@ def _options(args: argparse.Namespace) -> Options:
             raise UserError(f"--{name.replace('_', '-')} must not be negative, got {getattr(args, name)}")
     if args.r_max is not None and args.r_max <= 0:
         raise UserError(f"--r-max must be positive, got {args.r_max}")
+    if args.axis is not None and not 0.0 < sum(x * x for x in args.axis) < float("inf"):
+        raise UserError(f"--axis must be a direction, got {' '.join(f'{x:g}' for x in args.axis)}")
     from ipi_driver.potentials import load_potential
     from ipi_driver.rotations import quadratures
 
@@ -163,6 +173,7 @@ def _options(args: argparse.Namespace) -> Options:
         molecule=args.molecule,
         vector=args.vector,
         skip=args.skip,
+        axis=None if args.axis is None else tuple(args.axis),
         longest_lag=args.longest_lag,
         fit_start=args.fit_start,
         r_max=args.r_max,

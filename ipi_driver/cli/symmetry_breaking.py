@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 from ipi_driver.errors import UserError
 
@@ -16,6 +17,7 @@ leaves them invariant. Writes breaking.json, and signals.png with the scalar and
 examples:
   ipi-driver symmetry-breaking my-relaxed-model
   ipi-driver symmetry-breaking my-relaxed-model --tolerance 0.1 --output breaking
+  ipi-driver symmetry-breaking my-relaxed-model --field water.extxyz --charges O:-0.82,H:0.41   # in V/Å
   ipi-driver check "my-relaxed-model?theta_scale=0.3" water.extxyz      # what a part of it costs
 """
 
@@ -34,6 +36,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="relative change of the weights that counts as none (default 0.02)",
     )
     parser.add_argument(
+        "--field",
+        type=Path,
+        metavar="FILE",
+        help="structures on which the uniform field in the forces is read, with --charges",
+    )
+    parser.add_argument(
+        "--charges", metavar="O:-0.82,H:0.41", help="charge of each element, e: a field acts on them"
+    )
+    parser.add_argument(
         "--output", type=Path, metavar="DIR", help="for JSON and PNG (default breaking-MODEL)"
     )
 
@@ -50,6 +61,8 @@ def main(args: argparse.Namespace) -> int:
     from ipi_driver.report.sphere_figures import draw_signals, weights_table
     from ipi_driver.symmetry.breaking import largest_point_group, norm
 
+    if (args.field is None) != (args.charges is None):
+        raise UserError("--field FILE and --charges O:-0.82,H:0.41 belong together: give both or none")
     if not args.tolerance > 0:
         raise UserError(f"--tolerance must be positive, got {args.tolerance:g}")
     potential = load_potential(args.model)
@@ -89,10 +102,34 @@ def main(args: argparse.Namespace) -> int:
             "axis": list(group.axis),
             "deviation": group.deviation,
         }
+    result: dict[str, Any] = {"model": potential.name, "layers": content}
+    if args.field is not None:
+        result["field"] = _field(args)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "breaking.json").write_text(
-        json.dumps({"model": potential.name, "layers": content}, indent=1) + "\n"
-    )
+    (folder / "breaking.json").write_text(json.dumps(result, indent=1) + "\n")
     save(draw_signals(layers), folder, "signals")
     print(f"Written to {folder}: breaking.json, signals.png, signals.pdf")
     return 0
+
+
+def _field(args: argparse.Namespace) -> dict[str, Any]:
+    """The uniform field in the forces, printed and for the file."""
+    from ipi_driver.ipi_files.structures import read_data_set
+    from ipi_driver.potentials import load_potential, parse_potential
+    from ipi_driver.potentials.field import parse_charges
+    from ipi_driver.symmetry.learned_field import learned_field
+
+    spec = parse_potential(args.model)
+    scale = float(spec.options.get("theta_scale", "1"))
+    ahead, behind = (
+        load_potential(spec.with_options({"theta_scale": f"{sign * scale:.17g}"}), dtype="float64")
+        for sign in (1.0, -1.0)
+    )
+    structures = read_data_set(args.field, sample=100).structures
+    found = learned_field(ahead, behind, structures, parse_charges(args.charges))
+    vector = ", ".join(f"{x:.5f}" for x in found.electric)
+    print(
+        f"uniform field ({vector}) V/Å, {found.size:.5f} V/Å, from {len(structures)} structures; "
+        f"it explains {100 * found.explained:.1f} % of the forces that are odd in the weights"
+    )
+    return {"electric": found.electric.tolist(), "explained": found.explained, "charges": args.charges}

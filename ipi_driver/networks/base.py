@@ -131,6 +131,11 @@ class EdgeNetwork(nn.Module, ABC):
         """Set weights to zero such that the energy of any structure is zero."""
         raise NotImplementedError(f"{type(self).__name__} does not define zero_output")
 
+    @property
+    def directions(self) -> tuple[str, ...]:
+        """Irreps, such as 1o, in which it has learned on purpose to depend on the orientation."""
+        return ()
+
     def penalty(self) -> torch.Tensor | None:
         """What the training adds to its loss for the weights alone, or None."""
         return None

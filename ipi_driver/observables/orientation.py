@@ -14,6 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
+from scipy.optimize import brentq
 
 from ipi_driver.errors import UserError
 from ipi_driver.observables.blocks import Blocks
@@ -156,6 +158,76 @@ class OrientationHistogram:
         along = _folded_kernel(self.shape[0], self.n_cos, self.bandwidth)
         around = _periodic_kernel(self.shape[1], self.n_phi, self.bandwidth)
         return lambda counts: np.asarray(along @ counts @ around.T)
+
+
+@dataclass(frozen=True, eq=False)
+class Alignment:
+    """Orientations against an axis: cos theta, with the density p(cos theta), 1/2 where no field acts.
+
+    Attributes
+    ----------
+    mean_cosine
+        Estimate of <cos theta>.
+    cos_theta
+        (n,) centres of cells.
+    free_energy, error
+        (n,) -ln 2 p in kT, and its standard error; NaN in cells never visited.
+    """
+
+    mean_cosine: Estimate
+    cos_theta: FloatArray
+    free_energy: FloatArray
+    error: FloatArray
+
+
+def alignment(
+    cosines: FloatArray, spacing: float, n_cells: int = 12, least_correlation_time: float = 0.0
+) -> Alignment:
+    """Mean and free energy of the cosines (n_snapshots, n_molecules) of orientations to an axis, ``spacing`` fs apart.
+
+    Raises
+    ------
+    UserError
+        If the trajectory is too short for a block average.
+    """
+    mean, cells = Blocks(), Blocks()
+    for row in cosines:
+        mean.add(row.mean())
+        places = np.clip((row + 1.0) / 2.0 * n_cells, 0, n_cells - 1e-9).astype(np.int64)
+        cells.add(np.bincount(places, minlength=n_cells) * (n_cells / len(row)))
+    density, mean_cosine = (
+        blocks.estimate(spacing, short_blocks=True, least_correlation_time=least_correlation_time)
+        for blocks in (cells, mean)
+    )
+    visited = density.value > 0
+    with np.errstate(divide="ignore", invalid="ignore"):
+        free_energy = np.where(visited, -np.log(density.value), np.nan)
+        error = np.where(visited, density.error / density.value, np.nan)
+    return Alignment(mean_cosine, _centres(n_cells, 2.0), free_energy, error)
+
+
+def langevin(a: ArrayLike) -> FloatArray:
+    """<cos theta> = coth a - 1 / a of a dipole in a field, with a the product of both over kT.
+
+    >>> langevin([0.0, 1.0]).round(6).tolist()
+    [0.0, 0.313035]
+    """
+    values = np.asarray(a, dtype=np.float64)
+    small = np.abs(values) < 1e-3  # where both terms diverge
+    safe = np.where(small, 1.0, values)
+    return np.asarray(np.where(small, values / 3.0, 1.0 / np.tanh(safe) - 1.0 / safe))
+
+
+def inverse_langevin(mean_cosine: float) -> float:
+    """The a whose `langevin` is ``mean_cosine``, which lies between -1 and 1.
+
+    >>> round(inverse_langevin(float(langevin(2.5))), 6)
+    2.5
+    """
+    if not -1.0 < mean_cosine < 1.0:
+        raise UserError(f"a mean cosine must lie between -1 and 1, got {mean_cosine:g}")
+    most = 1.0 / (1.0 - abs(mean_cosine)) + 1.0
+    return float(brentq(lambda a: float(langevin(a)) - mean_cosine, -most, most))
 
 
 def _centres(n: int, length: float) -> FloatArray:

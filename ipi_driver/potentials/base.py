@@ -79,6 +79,9 @@ class Potential(ABC):
         Evaluations of a new size after which the next one takes its usual time.
     conditions
         Which of "charge" and "spin" of a structure it depends on; None: whatever its code reads of them.
+    directions
+        Irreps of O(3), such as "1o", in which it depends on the orientation on purpose: those of an external field, or
+        of relaxed weights that a training has found. An average removes them.
     takes_device
         Whether `from_spec` takes another device than "cpu" (``--device``).
     precision
@@ -93,6 +96,7 @@ class Potential(ABC):
     conditions: tuple[str, ...] | None = ()
     device: Any = "cpu"
     warm_up: int = 1
+    directions: tuple[str, ...] = ()
 
     takes_device: ClassVar[bool] = False
     precision: ClassVar[Literal["none", "fixed", "chosen"]] = "none"

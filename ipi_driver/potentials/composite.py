@@ -62,6 +62,7 @@ class CompositePotential(Potential):
             else tuple(dict.fromkeys(name for part in conditions for name in part or ()))
         )
         self.device = next((part.device for part in parts if str(part.device) != "cpu"), "cpu")
+        self.directions = tuple(dict.fromkeys(name for part in parts for name in part.directions))
         self.warm_up = max(part.warm_up for part in parts)
 
     @classmethod

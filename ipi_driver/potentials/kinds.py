@@ -26,6 +26,7 @@ OWN = {
     "metatomic": f"{_ROOM}.metatomic:MetatomicPotential",
     "ase": f"{_ROOM}.ase:AsePotential",
     "anisotropic": f"{_ROOM}.anisotropic:AnisotropicPotential",
+    "field": f"{_ROOM}.field:FieldPotential",
     "sum": f"{_ROOM}.composite:SumPotential",
     "committee": f"{_ROOM}.composite:CommitteePotential",
     "chgnet": f"{_ROOM}.chgnet:ChgnetPotential",

@@ -91,6 +91,7 @@ class NetworkPotential(Potential):
         self.config = network.config
         self.cutoff = network.config.cutoff
         self.species = network.config.species
+        self.directions = network.directions
         self.baseline = baseline
         self.skin = skin
         self.device = torch_device(device)
@@ -117,6 +118,7 @@ class NetworkPotential(Potential):
             raise UserError(f"{spec}: unknown option {unknown[0]!r}, {known}")
         if spec.options:
             network.configure(spec.options)
+            potential.directions = network.directions
             potential.name = f"{potential.name}?{spec.body.partition('?')[2]}"
         return potential
 

@@ -61,6 +61,14 @@ LAYOUTS = {
             common=True,
         ),
         Layout(
+            "alignment",
+            "Free energy of the orientation along the axis of a field",
+            "-ln of the density of cos θ relative to a uniform one, θ from the axis given; of a dipole in a field a "
+            "straight line, -a cos θ.",
+            ("alignment",),
+            markers=True,
+        ),
+        Layout(
             "torque",
             "Root mean square torque against the average",
             "Of the model on snapshots of the run, from raw (1 evaluation) on; the table names the averages.",

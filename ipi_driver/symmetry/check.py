@@ -25,7 +25,7 @@ from ipi_driver.symmetry.degrees import (
 from ipi_driver.symmetry.errors import AverageError, symmetry_errors, time_averages
 from ipi_driver.symmetry.orientation import PerturbedFreeEnergy, is_molecule, orientational_free_energy
 from ipi_driver.symmetry.outer_step import StrideTable, correction_series, require_snapshots, stride_table
-from ipi_driver.symmetry.recommend import Recommendation, recommend
+from ipi_driver.symmetry.recommend import Recommendation, keep_directions, recommend
 
 DEFAULT_AVERAGES = ("none", "i", "D2", "D2h", "T", "Th", "O", "Oh", "I", "Ih", "2", "2i", "3", "3i")
 
@@ -183,7 +183,10 @@ def run_check(
         for grid in grids
         if grid.random is None and not grid.own_frames
     }
-    recommendation = recommend(errors, settings.tolerance, shared)
+    if potential.directions:
+        recommendation = keep_directions(potential.directions, decompositions.values(), settings.tolerance)
+    else:
+        recommendation = recommend(errors, settings.tolerance, shared)
     stride = None
     if trajectory is not None and recommendation.average != "none":
         average = next(grid for grid in grids if grid.name == recommendation.average)

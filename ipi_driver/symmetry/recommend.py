@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ipi_driver.errors import UserError
+from ipi_driver.symmetry.degrees import Decomposition
 from ipi_driver.symmetry.errors import AverageError
 
 
@@ -30,6 +31,11 @@ class Recommendation:
         eV/Å.
     shared
         The part of the error that it shares with the reference, eV/Å.
+    directions
+        Irreps in which the model depends on the orientation on purpose (`Potential.directions`): no average is
+        recommended, and `force_mae` is what lies in other degrees.
+    kept
+        What lies in the degrees of `directions`, eV/Å, root mean square per component.
     """
 
     average: str
@@ -38,11 +44,15 @@ class Recommendation:
     sufficient: bool
     tolerance: float
     shared: float = 0.0
+    directions: tuple[str, ...] = ()
+    kept: float = 0.0
 
     @property
     def text(self) -> str:
         """One sentence for people."""
         error, tolerance = 1000 * self.force_mae, 1000 * self.tolerance
+        if self.directions:
+            return self._on_purpose
         if not self.sufficient:
             larger = "a larger reference (--reference 4i) and " if self._said else ""
             return (
@@ -56,6 +66,15 @@ class Recommendation:
         return (
             f"Use {self.average} ({self.n_rotations} evaluations): force error {error:.3g} meV/Å{self._said}, "
             f"below {tolerance:g} meV/Å."
+        )
+
+    @property
+    def _on_purpose(self) -> str:
+        """Of a model that depends on the orientation on purpose."""
+        where = ", ".join(_in_words(name) for name in self.directions)
+        return (
+            f"Use no average: this model depends on the orientation on purpose ({where}; {1000 * self.kept:.3g} meV/Å "
+            f"of its forces there, {1000 * self.force_mae:.3g} elsewhere). An average would remove physics, not error."
         )
 
     @property
@@ -102,6 +121,46 @@ def recommend(
         name = min(worst, key=lambda name: (worst[name][0], worst[name][1]))
     error, n_rotations = worst[name]
     return Recommendation(name, error, n_rotations, bool(good), tolerance, hidden[name])
+
+
+def keep_directions(
+    directions: Sequence[str], decompositions: Iterable[Decomposition], tolerance: float
+) -> Recommendation:
+    """Recommend no average for a model that depends on the orientation on purpose.
+
+    Parameters
+    ----------
+    directions
+        Irreps, such as 1o.
+    decompositions
+        Of every data set.
+    tolerance
+        eV/Å.
+    """
+    kept = rest = 0.0
+    for found in decompositions:
+        power = found.forces**2
+        chosen = np.zeros(power.shape, dtype=bool)
+        for name in directions:
+            if int(name[:-1]) <= found.max_degree:
+                chosen[int(name[:-1]), 0 if name.endswith("e") else 1] = True
+        kept = max(kept, float(np.sqrt(power[chosen].sum())))
+        rest = max(rest, float(np.sqrt(power[~chosen].sum() + found.forces_rest**2)))
+    return Recommendation("none", rest, 1, True, tolerance, directions=tuple(directions), kept=kept)
+
+
+def _in_words(irrep: str) -> str:
+    """1o as ``l = 1, odd: a vector``."""
+    known = {
+        "0o": "a pseudoscalar",
+        "1o": "a vector",
+        "1e": "a pseudovector",
+        "2e": "a tensor",
+        "2o": "a pseudotensor",
+    }
+    parity = "even" if irrep.endswith("e") else "odd"
+    name = f": {known[irrep]}" if irrep in known else ""
+    return f"l = {irrep[:-1]}, {parity}{name}"
 
 
 def _is_random(name: str) -> bool:

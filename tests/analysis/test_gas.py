@@ -6,6 +6,8 @@ from ase.build import molecule
 from scipy import signal
 from scipy.spatial.transform import Rotation
 
+from ipi_driver.analysis.orientation import add_alignment
+from ipi_driver.analysis.result import Analysis
 from ipi_driver.errors import UserError
 from ipi_driver.observables.angular import (
     angular_momentum,
@@ -17,6 +19,7 @@ from ipi_driver.observables.angular import (
     torque_of_rounding,
     turning_angle,
 )
+from ipi_driver.observables.orientation import alignment, inverse_langevin, langevin
 from ipi_driver.observables.spectra import power_spectrum
 from ipi_driver.units import DALTON, SPEED_OF_LIGHT
 
@@ -193,3 +196,27 @@ def test_a_tremor_about_a_fixed_direction_is_no_precession():
     # a tilt that can be seen is precession
     tilted = np.sin(0.1) / 1e-4 * tremor + [0.0, 0.0, np.cos(0.1)]
     np.testing.assert_allclose(precession_vector(tilted, 5.0), [0.0, 0.0, 0.005], atol=1e-6)
+
+
+def test_orientations_in_a_field_have_the_langevin_mean():
+    """A molecule whose density of orientations is exp(a cos theta), drawn anew for each snapshot."""
+    a, axis, n = 2.0, np.array([1.0, -2.0, 2.0]) / 3.0, 4000
+    rng = np.random.default_rng(3)
+    cosines = np.log(np.exp(-a) + rng.uniform(size=n) * (np.exp(a) - np.exp(-a))) / a
+    helper = np.linalg.qr(np.column_stack([axis, rng.normal(size=(3, 2))]))[0][:, 1:]
+    around = rng.uniform(0.0, 2.0 * np.pi, size=n)
+    across = np.cos(around)[:, None] * helper[:, 0] + np.sin(around)[:, None] * helper[:, 1]
+    u = cosines[:, None] * axis + np.sqrt(1.0 - cosines**2)[:, None] * across
+    found = alignment(u[:, None] @ axis, 1.0)
+    assert found.mean_cosine.value == pytest.approx(langevin(a), abs=4.0 * found.mean_cosine.error)
+    assert found.mean_cosine.error < 0.02
+    assert inverse_langevin(float(found.mean_cosine.value)) == pytest.approx(a, abs=0.15)
+    slope, offset = np.polyfit(found.cos_theta, found.free_energy, 1, w=1.0 / found.error)
+    assert slope == pytest.approx(-a, abs=0.12)
+    assert offset == pytest.approx(np.log(np.sinh(a) / a), abs=0.1)
+    analysis = Analysis("run", "gas", "", "1 H2O", {})
+    add_alignment(analysis, u[:, None], 5.0 * axis, 1.0, 0.0)
+    assert analysis.scalars["alignment"].value == pytest.approx(
+        a, abs=5.0 * analysis.scalars["alignment"].error
+    )
+    assert np.abs(langevin([1e-4, 1e-2]) - [1e-4 / 3, 1e-2 / 3]).max() < 1e-7

@@ -30,6 +30,9 @@ from ipi_driver.networks.e3nn.relaxed import RelaxedFilter, RelaxedWeights
 from ipi_driver.networks.graph import Graph
 
 SCALAR = o3.Irrep("0e")
+_NO_BREAKING = 1e-6
+"""Norm of the non-scalar relaxed weights, relative to the scalar ones, below which there is no breaking."""
+_NOTABLE = 0.05
 
 
 class RadialNetwork(nn.Module):
@@ -185,6 +188,19 @@ class E3nnNetwork(EdgeNetwork):
         """Of each layer; empty for an equivariant network."""
         filters = [layer.relaxed for layer in self.layers if isinstance(layer, InteractionLayer)]
         return [f.weights for f in filters if f is not None]
+
+    @property
+    def directions(self) -> tuple[str, ...]:
+        """Irreps of the relaxed weights that hold more than `_NOTABLE` of the norm of the non-scalar ones."""
+        norms: dict[str, float] = {}
+        for weights in self.relaxed_weights:
+            for name, values in weights.by_irrep().items():
+                norms[name] = math.hypot(norms.get(name, 0.0), float(values.norm()))
+        scalar = norms.pop(str(SCALAR), 0.0)
+        whole = math.hypot(*norms.values())
+        if whole <= _NO_BREAKING * max(scalar, 1e-300):
+            return ()
+        return tuple(name for name, norm in norms.items() if norm > _NOTABLE * whole)
 
     def penalty(self) -> torch.Tensor | None:
         """Sum of the squared non-scalar relaxed weights, times the factor of the settings."""
