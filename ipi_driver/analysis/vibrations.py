@@ -11,7 +11,7 @@ from ipi_driver.analysis.result import Analysis, Curve, Options, Scalar
 from ipi_driver.errors import UserError
 from ipi_driver.ipi_files import Run
 from ipi_driver.observables.intramolecular import InternalCoordinates
-from ipi_driver.observables.spectra import highest_wavenumber, nyquist, power_spectrum
+from ipi_driver.observables.spectra import highest_wavenumber, nyquist, power_spectrum, regular_part
 from ipi_driver.structure import FloatArray
 
 _MOST_NUMBERS = 20_000_000
@@ -86,12 +86,19 @@ def add_spectra(analysis: Analysis, run: Run, options: Options) -> None:
     with suppress(UserError):  # written by runs with two force components alone
         times, raw, averaged = used_columns(run, options, "pot_component_raw(0)", "pot_component_raw(1)")
         add_spectrum(analysis, "spectrum_non_equivariant", raw - averaged, times)
-    _warn_of_aliasing(analysis, run, float(times[1] - times[0]))
+    part, spacing = regular_part(times)
+    if len(times[part]) < len(times):
+        analysis.note(
+            "rows are lost between others: the spectra are those of the longest part without a gap, "
+            f"{len(times[part])} of {len(times)} rows"
+        )
+    _warn_of_aliasing(analysis, run, spacing)
 
 
 def add_spectrum(analysis: Analysis, key: str, series: FloatArray, times: FloatArray) -> None:
-    """Power spectral density of a series at equal times."""
-    spectrum = power_spectrum(series, float(times[1] - times[0]) if len(times) > 1 else 0.0)
+    """Power spectral density of the longest part of a series at equal times."""
+    part, spacing = regular_part(times)
+    spectrum = power_spectrum(series[part], spacing)
     analysis.curves[key] = Curve(
         spectrum.wavenumbers[1:], spectrum.density[1:], spectrum.error[1:], "wavenumber / cm⁻¹", "S / eV² cm"
     )

@@ -60,6 +60,34 @@ def highest_wavenumber(numbers: ArrayLike) -> float:
     return STRETCH_WITH_HYDROGEN if (np.asarray(numbers) == 1).any() else STRETCH
 
 
+def regular_part(times: ArrayLike) -> tuple[slice, float]:
+    """Longest part of a series in which no row is lost, and the time between its rows.
+
+    Parameters
+    ----------
+    times
+        (n,) fs, ascending; rows here and there may be lost.
+
+    Returns
+    -------
+    tuple[slice, float]
+        Which rows, and the most frequent time between two of them, fs; 0 of fewer than two rows.
+
+    Examples
+    --------
+    >>> regular_part([0.0, 1.0, 1.5, 2.0, 2.5, 3.5])
+    (slice(1, 5, None), 0.5)
+    """
+    intervals = np.diff(np.asarray(times, dtype=np.float64))
+    if not len(intervals):
+        return slice(None), 0.0
+    usual = float(np.median(intervals))
+    breaks = np.flatnonzero(np.abs(intervals - usual) > 0.1 * usual)
+    edges = np.concatenate([[-1], breaks, [len(intervals)]])
+    longest = int(np.diff(edges).argmax())
+    return slice(int(edges[longest]) + 1, int(edges[longest + 1]) + 1), usual
+
+
 def power_spectrum(series: ArrayLike, spacing: float, n_windows: int = 15) -> Spectrum:
     """Power spectral density of a series, summed over its components.
 

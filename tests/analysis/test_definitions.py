@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,24 @@ def test_aliased_spectra_are_said(gas: Path) -> None:
     assert np.trapezoid(found.curves["vdos"].y, found.curves["vdos"].x) == pytest.approx(
         1e3
     )  # now resolved as well
+
+
+def test_spectra_of_a_run_with_lost_rows(gas: Path, tmp_path: Path) -> None:
+    """The second row and one in the middle are gone: the spacing is that of the others, the longest part is used."""
+    folder = Path(shutil.copytree(gas, tmp_path / "gas"))
+    (whole,) = analyse_folders([folder], Options())
+    path = folder / "simulation.out"
+    lines = path.read_text().splitlines(keepends=True)
+    header = sum(line.startswith("#") for line in lines)
+    n = len(lines) - header
+    del lines[header + n // 4], lines[header + 1]
+    path.write_text("".join(lines))
+    (found,) = analyse_folders([folder], Options())
+    curve = found.curves["spectrum_potential"]
+    assert curve.x[-1] == pytest.approx(
+        whole.curves["spectrum_potential"].x[-1], rel=0.05
+    )  # of twice the spacing it is half of that
+    assert f"{n - n // 4 - 1} of {n - 2} rows" in "".join(found.notes)
 
 
 def test_orientation_vector_bonds_and_noise_are_said(gas: Path) -> None:
