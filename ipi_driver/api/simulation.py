@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ipi_driver.errors import UserError
+from ipi_driver.ipi_files.run_folder import INPUT
 from ipi_driver.runs.changes import Changes
 from ipi_driver.runs.execute import Outcome, run_simulation
-from ipi_driver.runs.folder import INPUT
 from ipi_driver.runs.origin import check_origin, given_name
 from ipi_driver.runs.prepare import find_source, prepare
 from ipi_driver.runs.resume import prepare_resume

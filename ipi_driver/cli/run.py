@@ -167,10 +167,10 @@ def _restarts(text: str) -> int:
 def main(args: argparse.Namespace) -> int:
     """Prepare, run, summarise."""
     from ipi_driver.errors import UserError
+    from ipi_driver.ipi_files.run_folder import INPUT
     from ipi_driver.runs.changes import Changes
     from ipi_driver.runs.console import lenient_console
     from ipi_driver.runs.execute import run_simulation
-    from ipi_driver.runs.folder import INPUT
     from ipi_driver.runs.sets import find_set
 
     console = lenient_console(sys.stderr, args.quiet)
@@ -272,7 +272,7 @@ def _summarise(args: argparse.Namespace, folder: Path, outcome: Outcome, console
 
 def _prepare(args: argparse.Namespace, changes: Changes, console: Console) -> tuple[Path, str]:
     """The run folder, and the file in it that i-PI starts from."""
-    from ipi_driver.runs.folder import INPUT, is_run
+    from ipi_driver.ipi_files.run_folder import INPUT, RunFolder
     from ipi_driver.runs.origin import check_origin, given_name
     from ipi_driver.runs.prepare import find_source, prepare
     from ipi_driver.runs.resume import prepare_resume
@@ -280,7 +280,7 @@ def _prepare(args: argparse.Namespace, changes: Changes, console: Console) -> tu
 
     given = Path(args.input)
     if args.resume:
-        itself = args.output is None and is_run(given)  # the run folder, not its input
+        itself = args.output is None and RunFolder(given).is_run  # the run folder, not its input
         folder = given if itself else args.output or Path("runs") / given_name(given)
         if note := check_origin(folder, args.input):
             console.print(note, highlight=False, markup=False, soft_wrap=True)

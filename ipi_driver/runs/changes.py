@@ -12,9 +12,9 @@ import yaml
 
 from ipi_driver.client.settings import ServeSettings, make_settings, modules_here
 from ipi_driver.errors import UserError
+from ipi_driver.ipi_files.run_folder import SETTINGS
 from ipi_driver.potentials.registry import check_potential_exists, located_potential
 from ipi_driver.rotations.quadrature import quadrature
-from ipi_driver.runs.folder import SETTINGS
 from ipi_driver.whole_file import write_whole
 
 _HEAD = "# settings of `ipi-driver serve`; every key is also an option of the command\n"

@@ -17,9 +17,9 @@ from pathlib import Path
 
 from ipi_driver.client.settings import ServeSettings, make_settings, read_yaml
 from ipi_driver.errors import UserError
+from ipi_driver.ipi_files.run_folder import INPUT, SETTINGS
 from ipi_driver.ipi_files.template import read_template
 from ipi_driver.rotations.quadrature import quadrature
-from ipi_driver.runs.folder import INPUT, SETTINGS
 
 MAX_ATOMS = 12
 """Above, the model takes so long that a second thread helps it and the messages do not matter."""

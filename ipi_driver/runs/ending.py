@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ipi_driver.errors import UserError
-from ipi_driver.runs.folder import checkpoints, is_starting
+from ipi_driver.ipi_files.run_folder import RunFolder
 from ipi_driver.runs.resume import by_hand
 from ipi_driver.whole_file import write_whole
 
@@ -95,9 +95,10 @@ def read_ending(folder: Path, statuses: Statuses, last_step: int, total: int) ->
     RunFailed
         If i-PI or the client failed or was killed; the message says which, why, and what can be done.
     """
-    found = checkpoints(folder) if folder.is_dir() else {}
+    run = RunFolder(folder)
+    found = run.checkpoints() if folder.is_dir() else {}
     step = max(0, last_step, *found)
-    began = not is_starting(folder)
+    began = not run.is_starting
     where = f"at step {step} of {total}" if began else "before the first step"
     remedy = "; continue with --resume" if began else ""
 

@@ -14,12 +14,12 @@ from rich.console import Console
 from ipi_driver.client.record import RECORD, read_record
 from ipi_driver.errors import UserError
 from ipi_driver.ipi_files import edit as xml
+from ipi_driver.ipi_files.run_folder import INPUT, STARTING, RunFolder, unused_name
 from ipi_driver.runs.console import lenient_console
 from ipi_driver.runs.cores import core_of_its_own, one_core_suits
 from ipi_driver.runs.ending import Ending, RunFailed, Statuses, clean_restart, read_ending
 from ipi_driver.runs.events import add_event
 from ipi_driver.runs.facts import RunFacts, read_facts
-from ipi_driver.runs.folder import INPUT, STARTING, checkpoint_steps, has_rows, is_starting, unused_name
 from ipi_driver.runs.interruption import Interrupted, Interruption, caught_signals
 from ipi_driver.runs.keeper import CheckpointKeeper
 from ipi_driver.runs.live import LiveStatus
@@ -71,41 +71,42 @@ class _Part:
 
     def __init__(
         self,
-        folder: Path,
+        run: RunFolder,
         start_file: str,
         facts: RunFacts | None,
         sockets: Path,
         live: LiveStatus,
         refresher: Refresher | None,
     ) -> None:
-        self.folder, self._sockets, self._live, self._refresher = folder, sockets, live, refresher
+        self.run, self._sockets, self._live, self._refresher = run, sockets, live, refresher
+        folder = run.path
         self.first = int(xml.value((folder / start_file).read_text(), "step") or 0)
         self.last = self._looked_at = -1
         self.alarm: Alarm | None = None
         (folder / RECORD).unlink(missing_ok=True)  # of the client before
         self._monitor = PropertyMonitor(folder)
-        self._keeper = CheckpointKeeper(folder)
+        self._keeper = CheckpointKeeper(run)
         self._watch = None if facts is None else facts.watch(folder)
         monitor = None if facts is None else facts.settings.monitor
         self._symmetry = None if monitor is None else SymmetryMonitor(folder, monitor.tolerance)
 
     @property
     def made_a_step(self) -> bool:
-        return self.last > self.first or max(checkpoint_steps(self.folder).values(), default=0) > self.first
+        return self.last > self.first or max(self.run.checkpoint_steps().values(), default=0) > self.first
 
     def follow(self, pair: Pair, display: ProgressDisplay, interruption: Interruption) -> None:
         """Until one of both has ended, a signal has come, or the physics is wrong; then end both."""
-        starting = self.folder / STARTING
+        starting = self.run.path / STARTING
         while pair.running() and not interruption.number and self.alarm is None:
             self._look(display)
-            if self.last >= 0 or (self._monitor.path is None and starting.exists() and has_rows(self.folder)):
+            if self.last >= 0 or (self._monitor.path is None and starting.exists() and self.run.has_rows()):
                 starting.unlink(missing_ok=True)
             if self._keeper.look() and self._refresher is not None:
                 self._refresher.checkpoint(max(self.last, 0))
             if not self._sockets.is_dir():
                 raise UserError(
                     f"{self._sockets}, where the sockets of the run are, has been removed; run it again"
-                    f"{'' if is_starting(self.folder) else ' with --resume'}"
+                    f"{'' if self.run.is_starting else ' with --resume'}"
                 )
             time.sleep(POLL)
         if self.alarm is not None:
@@ -125,7 +126,7 @@ class _Part:
         if now.step > self.first:
             self._keeper.step_made()
         if self._watch is not None and self.alarm is None:
-            self.alarm = self._watch.look(self._monitor.fresh, read_record(self.folder / RECORD))
+            self.alarm = self._watch.look(self._monitor.fresh, read_record(self.run.path / RECORD))
         if now.step > self._looked_at or final:
             self._look_at_symmetry(now.step, display)
         if now.step >= 0:
@@ -137,17 +138,17 @@ class _Part:
         if self._symmetry is not None and (warning := self._symmetry.look()) is not None:
             display.say(f"warning: {warning}")
             self._live.say(warning)
-            add_event(self.folder, "symmetry", warning, step)
+            add_event(self.run.path, "symmetry", warning, step)
 
     def check(self, total: int) -> None:
         """Raise `UserError` where the physics is wrong; the states that it has reached are put aside."""
         if self.alarm is None:
             return
-        steps = checkpoint_steps(self.folder)
+        steps = self.run.checkpoint_steps()
         for path in (path for path, step in steps.items() if step > self.alarm.good_step):
             path.rename(unused_name(path))
-        good = max(checkpoint_steps(self.folder).values(), default=0)
-        add_event(self.folder, "physics", self.alarm.reason, self.last)
+        good = max(self.run.checkpoint_steps().values(), default=0)
+        add_event(self.run.path, "physics", self.alarm.reason, self.last)
         kept = f"the checkpoint of step {good} is from before" if good else "no checkpoint is from before"
         raise UserError(
             f"the run has gone wrong: {self.alarm.reason} (of {total}); {kept}. A shorter time step, another model or "
@@ -157,7 +158,7 @@ class _Part:
     def finish(self) -> None:
         """Remove what is of use while it runs only."""
         self._keeper.finish()
-        (self.folder / RECORD).unlink(missing_ok=True)
+        (self.run.path / RECORD).unlink(missing_ok=True)
 
 
 def run_simulation(
@@ -203,7 +204,7 @@ def run_simulation(
             refresher = Refresher(lambda step: refresh(folder, outcome(step, False, "running")))
         try:
             ending = _run_parts(
-                folder, start_file, console, restarts, live, refresher, interruption, sockets, core
+                RunFolder(folder), start_file, console, restarts, live, refresher, interruption, sockets, core
             )
         except UserError as error:
             live.close("stopped" if interruption.number else "failed", str(error))
@@ -216,7 +217,7 @@ def run_simulation(
 
 
 def _run_parts(
-    folder: Path,
+    run: RunFolder,
     start_file: str,
     console: Console,
     restarts: int,
@@ -227,6 +228,7 @@ def _run_parts(
     core: int | None,
 ) -> Ending:
     """Run until the end, started again where that helps."""
+    folder = run.path
     total, first, facts = live.total, _step(folder / start_file), read_facts(folder)
     relaxation = None if facts is None else relaxation_of(folder, facts.structure.n_atoms)
     with ProgressDisplay(folder.name, first, total, console, relaxation) as display:
@@ -237,15 +239,15 @@ def _run_parts(
             display.say(text)
             live.say(text)
 
-        again = Restarts(folder, restarts, say)
+        again = Restarts(run, restarts, say)
         while True:
-            part = _Part(folder, start_file, facts, sockets, live, refresher)
+            part = _Part(run, start_file, facts, sockets, live, refresher)
             for (
                 path
             ) in sockets.iterdir():  # i-PI that was killed leaves its socket, and no other can open it then
                 path.unlink(missing_ok=True)
             try:
-                pair = Pair(folder, start_file, f"{sockets}/", interruption, core)
+                pair = Pair(run, start_file, f"{sockets}/", interruption, core)
                 try:
                     part.follow(pair, display, interruption)
                 finally:
@@ -265,7 +267,7 @@ def _step(path: Path) -> int:
 
 
 def _ending(part: _Part, statuses: Statuses, total: int, interruption: Interruption) -> Ending:
-    folder = part.folder
+    folder = part.run.path
     clean_restart(folder)
     part.check(total)
     if interruption.number:
@@ -275,7 +277,7 @@ def _ending(part: _Part, statuses: Statuses, total: int, interruption: Interrupt
         (folder / STARTING).unlink(missing_ok=True)
     elif interruption.number:
         name = signal.Signals(interruption.number).name
-        if is_starting(folder):
+        if part.run.is_starting:
             raise Interrupted(f"interrupted by {name} before the first step")
         ending = Ending(ending.step, False, f"interrupted by {name}")
     return ending

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ipi_driver.ipi_files import edit as xml
 from ipi_driver.ipi_files.checkpoint import checkpoint_problem
-from ipi_driver.runs.folder import INPUT, checkpoint_steps, keep_checkpoint, kept_checkpoints
+from ipi_driver.ipi_files.run_folder import RunFolder, keep_checkpoint
 
 _LARGE = 50_000_000
 """Bytes of a checkpoint above which to read it at each write would take the launcher too long: it is not copied."""
@@ -25,15 +25,15 @@ class CheckpointKeeper:
 
     Parameters
     ----------
-    folder
+    run
         The run folder, before i-PI is started in it.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._before = kept_checkpoints(folder)
-        names = xml.checkpoint_names((folder / INPUT).read_text(errors="replace"))
-        self._files = [folder / name for name in names if name != "RESTART"]
+    def __init__(self, run: RunFolder) -> None:
+        self._run = run
+        self._before = run.kept_checkpoints()
+        names = xml.checkpoint_names(run.input_text)
+        self._files = [run.path / name for name in names if name != "RESTART"]
         self._seen = {path: _changed(path) for path in self._files}
 
     def look(self) -> bool:
@@ -61,8 +61,8 @@ class CheckpointKeeper:
 
     def finish(self) -> None:
         """Remove the copies where i-PI's own checkpoints hold the last state."""
-        kept = set(kept_checkpoints(self._folder))
-        steps = checkpoint_steps(self._folder)
+        kept = set(self._run.kept_checkpoints())
+        steps = self._run.checkpoint_steps()
         own = max((step for path, step in steps.items() if path not in kept), default=-1)
         if own >= max((steps[path] for path in kept if path in steps), default=0):
             for path in kept:
@@ -72,7 +72,7 @@ class CheckpointKeeper:
         """Copies of one checkpoint, the oldest first, without those that were there at the start."""
         own = [
             kept
-            for kept in kept_checkpoints(self._folder)
+            for kept in self._run.kept_checkpoints()
             if kept.name.startswith(f"{path.name}.") and kept not in self._before
         ]
         return sorted(own, key=lambda kept: int(re.findall(r"\d+", kept.name)[-1]))

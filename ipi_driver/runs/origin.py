@@ -15,7 +15,7 @@ from typing import Any
 
 from ipi_driver.errors import UserError
 from ipi_driver.ipi_files import edit as xml
-from ipi_driver.runs.folder import INPUT, SETTINGS
+from ipi_driver.ipi_files.run_folder import INPUT, SETTINGS
 from ipi_driver.shipped import find_shipped, shipped_folder
 from ipi_driver.yaml_file import load_yaml
 

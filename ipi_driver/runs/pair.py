@@ -16,9 +16,9 @@ from pathlib import Path
 
 from ipi_driver.client.record import RECORD
 from ipi_driver.errors import UserError
+from ipi_driver.ipi_files.run_folder import RunFolder
 from ipi_driver.runs.cores import keep_on
 from ipi_driver.runs.ending import Statuses
-from ipi_driver.runs.folder import is_starting
 from ipi_driver.runs.interruption import Interruption
 from ipi_driver.runs.orphans import ending_with_parent, ignoring_queue_signals
 
@@ -43,9 +43,9 @@ class Pair:
     """i-PI and the client in a run folder."""
 
     def __init__(
-        self, folder: Path, start_file: str, prefix: str, interruption: Interruption, core: int | None
+        self, run: RunFolder, start_file: str, prefix: str, interruption: Interruption, core: int | None
     ) -> None:
-        self.folder = folder
+        self.folder, self._run = run.path, run
         self._interruption = interruption
         self._log_start = self._log.stat().st_size if self._log.is_file() else 0
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -58,10 +58,10 @@ class Pair:
             "client": ignoring_queue_signals(client),
         }
         for name, command in commands.items():
-            with (folder / f"{name}.log").open("ab") as log:
+            with (run.path / f"{name}.log").open("ab") as log:
                 self._processes[name] = subprocess.Popen(
                     command,
-                    cwd=folder,
+                    cwd=run.path,
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     stdin=subprocess.DEVNULL,
@@ -117,7 +117,7 @@ class Pair:
         return Statuses(ipi, client, text)
 
     def _patience(self, seconds: float) -> float:
-        return _NOTHING_TO_LOSE if is_starting(self.folder) else seconds
+        return _NOTHING_TO_LOSE if self._run.is_starting else seconds
 
     def _wait(self, done: Callable[[], bool], seconds: float) -> bool:
         """Whether ``done`` came true in time; a second signal ends the patience."""

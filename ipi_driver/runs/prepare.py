@@ -16,18 +16,10 @@ from ipi_driver.client.settings import ServeSettings, read_yaml
 from ipi_driver.errors import UserError
 from ipi_driver.ipi_files import edit as xml
 from ipi_driver.ipi_files.comment import ipi_comment
+from ipi_driver.ipi_files.run_folder import INPUT, SETTINGS, STARTING, RunFolder, is_checkpoint_name
 from ipi_driver.ipi_files.start import read_start, write_start
 from ipi_driver.ipi_files.template import check_not_wrapped, read_template
 from ipi_driver.runs.changes import Changes, changed_settings, check_settings, write_settings
-from ipi_driver.runs.folder import (
-    INPUT,
-    SETTINGS,
-    STARTING,
-    is_checkpoint_name,
-    is_run,
-    is_starting,
-    written_files,
-)
 from ipi_driver.runs.lock import locked
 from ipi_driver.runs.origin import input_file, input_name, write_origin
 from ipi_driver.runs.sockets import check_endpoints, endpoints_of, with_free_ports
@@ -87,8 +79,9 @@ def prepare(source: Source, output: Path, changes: Changes, lock: bool = True) -
         If the input, the model or a setting is bad, a file is missing or would be overwritten, or ``output`` is not
         empty.
     """
-    if output.exists() and not (output.is_dir() and _nothing_to_lose(output)):
-        remedy = "continue the run with --resume, or give" if is_run(output) else "give"
+    run = RunFolder(output)
+    if output.exists() and not (output.is_dir() and _nothing_to_lose(run)):
+        remedy = "continue the run with --resume, or give" if run.is_run else "give"
         raise UserError(f"{output} exists and is not empty; {remedy} another --output")
     settings = changed_settings(source.settings, changes)
     text = source.path.read_text()
@@ -129,11 +122,11 @@ def prepare(source: Source, output: Path, changes: Changes, lock: bool = True) -
     if missing := [path for path in extra if not (source.folder / path).is_file()]:
         raise UserError(f"{source.folder / SETTINGS} names {missing[0]}, which is not there")
     copied = [] if _in_place(source, output) else list(dict.fromkeys([*files, *extra]))
-    _check_nothing_is_lost(source, output, changes.structure, name, [*copied, *map(Path, outside)])
+    _check_nothing_is_lost(source, run, changes.structure, name, [*copied, *map(Path, outside)])
 
     if output.exists():
         with locked(output) if lock else nullcontext():
-            for path in written_files(output):
+            for path in run.written_files():
                 path.unlink()
     output.mkdir(parents=True, exist_ok=True)
     (output / STARTING).touch()
@@ -226,12 +219,13 @@ def _in_place(source: Source, output: Path) -> bool:
 
 
 def _check_nothing_is_lost(
-    source: Source, output: Path, structure: Path | None, name: str | None, copied: list[Path]
+    source: Source, run: RunFolder, structure: Path | None, name: str | None, copied: list[Path]
 ) -> None:
     """`UserError` where a file of the user in ``output`` would be overwritten or removed.
 
     ``name`` is that of the file that takes the structure of the command line, ``copied`` are those of the input.
     """
+    output = run.path
     written = [] if name is None else [output / name]
     if _in_place(source, output):
         written += [output / INPUT] if source.path.name != INPUT else []
@@ -240,15 +234,15 @@ def _check_nothing_is_lost(
                 raise UserError(f"{path} of the input itself would be overwritten; give another --output")
     if structure is not None and output.is_dir():
         path = _located(structure, source.folder).resolve()
-        written += [*(output / file for file in copied), *written_files(output)]
+        written += [*(output / file for file in copied), *run.written_files()]
         if path in [file.resolve() for file in written]:
             raise UserError(
                 f"--structure {structure} lies in {output} and would be lost; give another --output"
             )
 
 
-def _nothing_to_lose(folder: Path) -> bool:
-    return is_starting(folder) or not any(folder.iterdir())
+def _nothing_to_lose(run: RunFolder) -> bool:
+    return run.is_starting or not any(run.path.iterdir())
 
 
 def _located(path: Path, folder: Path) -> Path:

@@ -18,12 +18,12 @@ import ase.io
 from ipi_driver.client.record import RECORD, Recorded, read_record
 from ipi_driver.errors import UserError
 from ipi_driver.ipi_files import edit as xml
+from ipi_driver.ipi_files.run_folder import CONTINUE, INPUT, RunFolder, kept_name, unused_name
 from ipi_driver.ipi_files.template import read_template
 from ipi_driver.ipi_files.units import BOHR
 from ipi_driver.runs.changes import Changes
 from ipi_driver.runs.ending import RunFailed
 from ipi_driver.runs.events import add_event
-from ipi_driver.runs.folder import CONTINUE, INPUT, checkpoint_steps, checkpoints, kept_name, unused_name
 from ipi_driver.runs.resume import go_on
 
 DEFAULT = 3
@@ -37,7 +37,7 @@ class Restarts:
 
     Parameters
     ----------
-    folder
+    run
         The run folder, locked.
     allowed
         Restarts without progress in between; 0: the first failure ends the run.
@@ -45,9 +45,9 @@ class Restarts:
         Where to report.
     """
 
-    def __init__(self, folder: Path, allowed: int, say: Callable[[str], None]) -> None:
-        self._folder, self._allowed, self._say = folder, allowed, say
-        self._interval = _interval((folder / INPUT).read_text())
+    def __init__(self, run: RunFolder, allowed: int, say: Callable[[str], None]) -> None:
+        self._run, self._allowed, self._say = run, allowed, say
+        self._interval = _interval(run.input_text)
         self._frame: Recorded | None = None
         self._step = 0
         self._in_row = 0
@@ -91,17 +91,17 @@ class Restarts:
         return self._again(failure)
 
     def _again(self, failure: RunFailed) -> str:
-        start_file = go_on(self._folder, Changes(), self._note)
-        done = max(checkpoints(self._folder), default=0) if start_file == CONTINUE else 0
+        start_file = go_on(self._run, Changes(), self._note)
+        done = max(self._run.checkpoints(), default=0) if start_file == CONTINUE else 0
         text = f"{failure.what}; started again from step {done}"
         self._say(text)
-        add_event(self._folder, "restart", text, failure.step)
+        add_event(self._run.path, "restart", text, failure.step)
         return start_file
 
     def _older(self, failure: RunFailed, start_file: str, made_a_step: bool) -> str:
         """Go on from an older checkpoint where i-PI has made no step from this one."""
         self._first = self._first or failure
-        steps = checkpoint_steps(self._folder)
+        steps = self._run.checkpoint_steps()
         begun = max(steps.values(), default=0)
         older = [step for step in steps.values() if 0 < step < begun]
         if made_a_step or start_file != CONTINUE or not older or "Errno" in str(failure):
@@ -121,16 +121,16 @@ class Restarts:
 
     def _note(self, text: str) -> None:
         self._say(text)
-        add_event(self._folder, "checkpoint", text)
+        add_event(self._run.path, "checkpoint", text)
 
     def _failed_frame(self, failure: RunFailed) -> Recorded | None:
-        return read_record(self._folder / RECORD) if failure.who == "client" else None
+        return read_record(self._run.path / RECORD) if failure.who == "client" else None
 
     def _write_frame(self, frame: Recorded) -> str:
         """Where the configuration is now, for a message; empty where it could not be written."""
-        path = self._folder / "failed-frame.extxyz"
+        path = self._run.path / "failed-frame.extxyz"
         try:
-            template = read_template(self._folder / INPUT)
+            template = read_template(self._run.path / INPUT)
             cell, pbc = frame.h.T * BOHR, template.pbc
             ase.io.write(
                 path, ase.Atoms(template.numbers, frame.positions * BOHR, cell=cell, pbc=pbc), format="extxyz"

@@ -11,23 +11,16 @@ from typing import BinaryIO
 from ipi_driver.client.settings import ServeSettings, read_yaml
 from ipi_driver.errors import UserError
 from ipi_driver.ipi_files import edit as xml
-from ipi_driver.runs.changes import Changes, changed_settings, check_settings, write_settings
-from ipi_driver.runs.events import add_event
-from ipi_driver.runs.folder import (
+from ipi_driver.ipi_files.run_folder import (
     CONTINUE,
     INPUT,
     SETTINGS,
     STARTING,
-    checkpoint_steps,
-    checkpoints,
-    damaged_checkpoints,
-    is_run,
-    is_starting,
+    RunFolder,
     keep_checkpoint,
-    outputs,
-    set_aside,
-    swap_files,
 )
+from ipi_driver.runs.changes import Changes, changed_settings, check_settings, write_settings
+from ipi_driver.runs.events import add_event
 from ipi_driver.runs.gaps import gaps, uncut
 from ipi_driver.runs.lock import locked
 from ipi_driver.runs.prepare import Source, prepare
@@ -54,7 +47,8 @@ def prepare_resume(output: Path, changes: Changes) -> str:
     UserError
         If there is nothing to continue, another launcher runs in the folder, or a change is not one of `RESUMABLE`.
     """
-    if not is_run(output):
+    run = RunFolder(output)
+    if not run.is_run:
         raise UserError(f"nothing to resume in {output}: it is not a run folder; start it without --resume")
     other = [k for k, v in vars(changes).items() if v is not None and k not in RESUMABLE]
     if other:
@@ -62,7 +56,7 @@ def prepare_resume(output: Path, changes: Changes) -> str:
             f"--resume continues a run as it was; --{other[0]} belongs to a new run (give another --output)"
         )
     with locked(output):  # cutting the outputs of a run that goes on would destroy them
-        return go_on(output, changes, lambda text: _report(output, text))
+        return go_on(run, changes, lambda text: _report(output, text))
 
 
 def _report(output: Path, text: str) -> None:
@@ -71,30 +65,31 @@ def _report(output: Path, text: str) -> None:
     add_event(output, "resume", text)
 
 
-def go_on(output: Path, changes: Changes, say: Callable[[str], None]) -> str:
+def go_on(run: RunFolder, changes: Changes, say: Callable[[str], None]) -> str:
     """As `prepare_resume`, of a run folder that the caller has locked.
 
     No checkpoint is removed: what i-PI would overwrite gets another name (`keep_checkpoint`) until the run has made a
     step. A damaged checkpoint is left out, which is said with the reason, as are rows that the outputs lack.
     """
-    found, damaged = checkpoints(output), damaged_checkpoints(output)
+    output = run.path
+    found, damaged = run.checkpoints(), run.damaged_checkpoints()
     done = max(found, default=0)
     goes_on = f"the run goes on from {found[done].name} of step {done}" if done else "no other has a step"
     for path, problem in damaged.items():
         say(f"{path} is damaged ({problem}): {goes_on}")
     if done > 0:
-        return _prepare_resume(output, changes, found, say)
-    if not is_starting(output):
-        set_aside(output)
+        return _prepare_resume(run, changes, found, say)
+    if not run.is_starting:
+        run.set_aside()
         (output / STARTING).touch()
     prepare(Source((output / INPUT).resolve(), read_yaml(output / SETTINGS)), output, changes, lock=False)
     return INPUT
 
 
 def _prepare_resume(
-    output: Path, changes: Changes, found: dict[int, Path], say: Callable[[str], None]
+    run: RunFolder, changes: Changes, found: dict[int, Path], say: Callable[[str], None]
 ) -> str:
-    done = max(found)
+    output, done = run.path, max(found)
     text, input_text = found[done].read_text(), (output / INPUT).read_text()
     steps = changes.steps or xml.total_steps(input_text, output / INPUT)
     if done >= steps:
@@ -114,12 +109,12 @@ def _prepare_resume(
             if old != new and old.mode == new.mode == "inet":
                 input_text = xml.with_port(input_text, old, int(new.address.rpartition(":")[2]))
     write_settings(output, settings)
-    _take(output, found[done], by_hand(xml.with_total_steps(text, steps)))
+    _take(run, found[done], by_hand(xml.with_total_steps(text, steps)))
     write_whole(output / INPUT, xml.with_total_steps(input_text, steps))
-    for path in outputs(output):
+    for path in run.outputs():
         if not cut_after(path, done):
             say(f"{path} does not tell its steps and is not cut: it may repeat some after {done}")
-    for path in swap_files(output):
+    for path in run.swap_files():
         cut_swaps_from(path, done)
     for gap in gaps(output, done):
         say(gap)
@@ -132,13 +127,13 @@ def _prepare_resume(
     return CONTINUE
 
 
-def _take(output: Path, chosen: Path, text: str) -> None:
+def _take(run: RunFolder, chosen: Path, text: str) -> None:
     """Make a checkpoint the one that i-PI starts from; the others, which it would overwrite, get other names."""
-    for path, step in checkpoint_steps(output).items():
+    for path, step in run.checkpoint_steps().items():
         # those with a number i-PI leaves as they are
         if path != chosen and not re.search(r"_\d+$", path.name):
             keep_checkpoint(path, step)
-    write_whole(output / CONTINUE, text)
+    write_whole(run.path / CONTINUE, text)
     # now it is there twice; i-PI would keep its own file as #RESTART#0# and so on
     if chosen.name != CONTINUE and not re.search(r"_\d+$", chosen.name):
         chosen.unlink(missing_ok=True)

@@ -10,11 +10,11 @@ from pathlib import Path
 from rich.console import Console
 
 from ipi_driver.errors import UserError
+from ipi_driver.ipi_files.run_folder import INPUT, RunFolder
 from ipi_driver.runs.changes import Changes
 from ipi_driver.runs.execute import Interrupted, Outcome, caught_signals, run_simulation
-from ipi_driver.runs.folder import INPUT
 from ipi_driver.runs.restarts import DEFAULT
-from ipi_driver.runs.sets import RunSet, is_begun, open_set, prepare_cell
+from ipi_driver.runs.sets import RunSet, open_set, prepare_cell
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def _run_cell(
     restarts: int,
 ) -> Outcome | None:
     """Run one cell; None where it was finished before."""
-    begun = is_begun(folder)
+    begun = RunFolder(folder).is_begun
     start_file = prepare_cell(runs, name, folder, changes)
     if start_file is None:
         _say(console, f"{name}: finished before")

@@ -10,9 +10,9 @@ from typing import Any
 from ipi_driver.client.settings import read_yaml
 from ipi_driver.errors import UserError
 from ipi_driver.ipi_files import edit as xml
+from ipi_driver.ipi_files.run_folder import INPUT, SETTINGS, RunFolder
 from ipi_driver.runs.changes import Changes, changed_settings, check_settings
 from ipi_driver.runs.ending import has_converged
-from ipi_driver.runs.folder import INPUT, SETTINGS, checkpoints, is_starting
 from ipi_driver.runs.origin import check_origin
 from ipi_driver.runs.prepare import Source, find_source, prepare
 from ipi_driver.runs.resume import RESUMABLE, prepare_resume
@@ -125,7 +125,7 @@ def open_set(runs: RunSet, output: Path, changes: Changes, resume: bool) -> Chan
     if (output / INPUT).exists():
         raise UserError(f"{output} is the folder of a single run; give another --output for the set")
     inside = sorted(output.iterdir()) if output.is_dir() else []
-    begun = [folder for folder in inside if is_begun(folder)]
+    begun = [folder for folder in inside if RunFolder(folder).is_begun]
     if begun and not resume:
         raise UserError(
             f"{output} has been begun ({begun[0].name}); continue it with --resume, or give another --output"
@@ -153,7 +153,7 @@ def prepare_cell(runs: RunSet, name: str, folder: Path, changes: Changes) -> str
     UserError
         If the structure or a setting is bad, or another launcher runs in the folder.
     """
-    if is_begun(folder):
+    if RunFolder(folder).is_begun:
         if is_finished(folder, changes.steps):
             return None
         check_unchanged(folder, changes)
@@ -164,12 +164,13 @@ def prepare_cell(runs: RunSet, name: str, folder: Path, changes: Changes) -> str
 
 def is_finished(folder: Path, steps: int | None = None) -> bool:
     """Whether i-PI has done all that the input of a run folder asks for, or ``steps`` where given."""
-    if not is_begun(folder):
+    run = RunFolder(folder)
+    if not run.is_begun:
         return False
     if has_converged(folder):
         return True
     path = folder / INPUT
-    return max(checkpoints(folder), default=-1) >= (steps or xml.total_steps(path.read_text(), path))
+    return max(run.checkpoints(), default=-1) >= (steps or xml.total_steps(path.read_text(), path))
 
 
 def check_unchanged(folder: Path, changes: Changes) -> None:
@@ -188,11 +189,6 @@ def check_unchanged(folder: Path, changes: Changes) -> None:
             raise UserError(
                 f"{folder} was begun with --{key} {was}, got {value}; give another --output for a new set"
             )
-
-
-def is_begun(folder: Path) -> bool:
-    """Whether a run folder holds at least one step."""
-    return (folder / SETTINGS).is_file() and (folder / INPUT).is_file() and not is_starting(folder)
 
 
 def _as_begun(folder: Path, source: Source, changes: Changes) -> Changes:

@@ -22,8 +22,8 @@ from ipi_driver.cli import main
 from ipi_driver.client.signals import OF_QUEUES
 from ipi_driver.ipi_files import edit as xml
 from ipi_driver.ipi_files.outputs import Run
+from ipi_driver.ipi_files.run_folder import STARTING, RunFolder
 from ipi_driver.runs.events import read_events
-from ipi_driver.runs.folder import STARTING, checkpoints
 from ipi_driver.shipped import shipped_folder
 
 
@@ -242,7 +242,7 @@ def test_the_outputs_of_an_input_without_any_are_cut(place) -> None:
     folder = place.folder / "run"
     whole = (folder / "i-pi.md").read_text()
     (folder / "RESTART").unlink()
-    assert max(checkpoints(folder)) == 1000
+    assert max(RunFolder(folder).checkpoints()) == 1000
     status, _, errors = place.run("my-gas-nve", "--resume", "--output", "run")
     assert status == 0, errors
     assert (folder / "i-pi.md").read_text() == whole
@@ -259,7 +259,7 @@ def test_a_run_that_does_not_print_its_steps_keeps_what_it_wrote(place) -> None:
         os.kill(running, signal.SIGKILL)
     process.communicate(timeout=60)
     wait_for(lambda: not children(folder))
-    for path in checkpoints(folder).values():
+    for path in RunFolder(folder).checkpoints().values():
         path.unlink()
     written = (folder / "simulation.out").read_bytes()
     status, _, errors = place.run("my-gas-nve", "--resume", "--steps", 2, "--output", "run")
@@ -309,7 +309,7 @@ def resumed_from_step_20(place, folder: Path, pattern: str, said: str = "") -> l
     """Continue a finished run from its last checkpoint but one; its outputs must become what they were."""
     whole = {path.name: path.read_bytes() for path in folder.glob(pattern)}
     (folder / "RESTART").unlink()
-    assert max(checkpoints(folder)) == 20
+    assert max(RunFolder(folder).checkpoints()) == 20
     status, _, errors = place.run("my-gas-nve", "--resume", "--output", folder)
     assert status == 0, errors
     assert said in errors
@@ -329,7 +329,7 @@ def test_a_start_from_the_checkpoint_of_another_run(place) -> None:
     )
     start = (place.folder / "other" / "RESTART").read_bytes()
     (mine / "init.chk").write_bytes(start)
-    assert checkpoints(place.folder / "other").keys() == {30}
+    assert RunFolder(place.folder / "other").checkpoints().keys() == {30}
     assert place.run("my-gas-nve", "--model", MODEL, "--steps", 10, "--output", "run")[0] == 0
     status, _, errors = place.run("run", "--resume", "--steps", 15)
     assert status == 0, errors
@@ -401,7 +401,7 @@ def test_a_closed_terminal_stops_the_runs_of_a_reproduction(tmp_path: Path) -> N
     process.communicate(timeout=120)
     assert process.returncode == 130
     assert not children(folder)
-    assert checkpoints(folder)
+    assert RunFolder(folder).checkpoints()
 
 
 @pytest.mark.parametrize("seen", [True, False], ids=["later", "before-it-saw-a-step"])
@@ -450,7 +450,7 @@ def test_a_run_killed_before_its_first_checkpoint_is_resumed_from_the_start(plac
     os.kill(children(folder)["i-PI"], signal.SIGKILL)
     _, errors = process.communicate(timeout=60)
     assert "continue with --resume" in error_line(errors)
-    assert not max(checkpoints(folder), default=0)
+    assert not max(RunFolder(folder).checkpoints(), default=0)
     before = (folder / "simulation.out").read_text()
     (folder / "random.py").write_text("raise ImportError('a file of the run is no module')")
     status, _, errors = place.run("run", "--resume", "--steps", 10)
@@ -496,7 +496,7 @@ def test_two_runs_at_once_and_a_killed_client(place) -> None:
     folder, second = place.folder / "run", place.folder / "runs" / "over-network"
     wait_for(lambda: len(rows(folder)) > 3 and len(rows(second)) > 3)
 
-    wait_for(lambda: max(checkpoints(folder), default=0) > 0)
+    wait_for(lambda: max(RunFolder(folder).checkpoints(), default=0) > 0)
     status, _, errors = place.run("gas-nve", "--output", "run", "--resume")
     assert status == 2
     assert "another ipi-driver runs in" in error_line(errors)
@@ -518,7 +518,7 @@ def test_two_runs_at_once_and_a_killed_client(place) -> None:
     assert "stopped: an EXIT file was found" in output
     assert "<port>31415" not in (second / "input.xml").read_text()
     port = xml.sockets((second / "input.xml").read_text())
-    done = max(checkpoints(second))
+    done = max(RunFolder(second).checkpoints())
     with socket.create_server(tuple(port[0].address.split(":")[:1]) + (int(port[0].address.split(":")[1]),)):
         status, _, errors = place.run("over-network", "--resume", "--output", second, "--steps", done + 20)
     assert status == 0, errors

@@ -11,8 +11,8 @@ from runs_place import MODEL
 
 from ipi_driver.cli import main
 from ipi_driver.errors import UserError
+from ipi_driver.ipi_files.run_folder import STARTING
 from ipi_driver.runs.changes import Changes
-from ipi_driver.runs.folder import STARTING
 from ipi_driver.runs.origin import ORIGIN, check_origin
 from ipi_driver.runs.prepare import find_source, prepare
 from ipi_driver.runs.sets import find_set, open_set, prepare_cell

@@ -11,10 +11,10 @@ import pytest
 from ipi_driver.client.record import RECORD, Recorder, read_record
 from ipi_driver.errors import UserError
 from ipi_driver.ipi_files import edit as xml
+from ipi_driver.ipi_files.run_folder import CONTINUE, STARTING, RunFolder
 from ipi_driver.runs import restarts
 from ipi_driver.runs.ending import RunFailed
 from ipi_driver.runs.events import read_events
-from ipi_driver.runs.folder import CONTINUE, STARTING, checkpoints
 from ipi_driver.runs.prepare import Changes, find_source, prepare
 from ipi_driver.runs.restarts import Restarts
 from ipi_driver.runs.resume import prepare_resume
@@ -54,26 +54,26 @@ def step_of(folder: Path, name: str) -> int:
 def test_a_checkpoint_from_which_ipi_makes_no_step(folder: Path) -> None:
     """The one before is taken; where none helps they are what they were, and the first failure counts."""
     said: list[str] = []
-    again = Restarts(folder, 3, said.append)
+    again = Restarts(RunFolder(folder), 3, said.append)
     assert prepare_resume(folder, Changes()) == CONTINUE
     assert step_of(folder, again.after(failed("i-PI"), CONTINUE, made_a_step=False)) == 40
     assert step_of(folder, again.after(failed("i-PI", 40), CONTINUE, made_a_step=False)) == 20
     assert sum("i-PI makes no step from the checkpoint of step" in text for text in said) == 2
     with pytest.raises(RunFailed, match="i-PI failed at step 60"):
         again.after(failed("i-PI", 20), CONTINUE, made_a_step=False)
-    assert max(checkpoints(folder)) == 60
-    assert {20, 40} <= {*checkpoints(folder)}
+    assert max(RunFolder(folder).checkpoints()) == 60
+    assert {20, 40} <= {*RunFolder(folder).checkpoints()}
 
     full = RunFailed("i-PI failed: OSError: [Errno 28] No space left", "", "i-PI", False, 60, True)
     with pytest.raises(RunFailed, match="No space left"):
-        Restarts(folder, 3, said.append).after(full, CONTINUE, made_a_step=False)
+        Restarts(RunFolder(folder), 3, said.append).after(full, CONTINUE, made_a_step=False)
     with pytest.raises(RunFailed):  # in the middle of its work
-        Restarts(folder, 3, said.append).after(failed("i-PI"), CONTINUE, made_a_step=True)
+        Restarts(RunFolder(folder), 3, said.append).after(failed("i-PI"), CONTINUE, made_a_step=True)
 
 
 def test_a_client_that_dies(folder: Path) -> None:
     said: list[str] = []
-    again = Restarts(folder, 2, said.append)
+    again = Restarts(RunFolder(folder), 2, said.append)
     assert step_of(folder, again.after(failed("client", killed=True), "input.xml", True)) == 60
     assert said[-1] == "client failed at step 60; started again from step 60"
     assert read_events(folder)[-1]["kind"] == "restart"
@@ -81,12 +81,14 @@ def test_a_client_that_dies(folder: Path) -> None:
     with pytest.raises(UserError, match="restarted 2 times in a row without the 100 steps of a checkpoint"):
         again.after(failed("client", 62), CONTINUE, True)
     for step in (200, 301, 402):  # far enough from each other
-        again = again if step > 200 else Restarts(folder, 1, said.append)
+        again = again if step > 200 else Restarts(RunFolder(folder), 1, said.append)
         again.after(failed("client", step), CONTINUE, True)
     with pytest.raises(RunFailed):
-        Restarts(folder, 0, said.append).after(failed("client", killed=True), CONTINUE, True)
+        Restarts(RunFolder(folder), 0, said.append).after(failed("client", killed=True), CONTINUE, True)
     with pytest.raises(RunFailed):  # a wrong setting, or an element that the model does not know
-        Restarts(folder, 3, said.append).after(failed("client", 0, began=False), "input.xml", False)
+        Restarts(RunFolder(folder), 3, said.append).after(
+            failed("client", 0, began=False), "input.xml", False
+        )
 
 
 def test_the_same_configuration_twice(folder: Path) -> None:
@@ -97,7 +99,7 @@ def test_the_same_configuration_twice(folder: Path) -> None:
         Recorder(folder / RECORD, 3).write(h, x)
 
     assert read_record(folder / RECORD) is None
-    again = Restarts(folder, 3, lambda text: None)
+    again = Restarts(RunFolder(folder), 3, lambda text: None)
     evaluate(positions)
     again.after(failed("client", killed=True), CONTINUE, True)
     evaluate(positions + 0.1)

@@ -23,13 +23,13 @@ from runs_place import MODEL
 from ipi_driver.cli import main
 from ipi_driver.errors import UserError
 from ipi_driver.ipi_files import edit as xml
+from ipi_driver.ipi_files.run_folder import STARTING, RunFolder
 from ipi_driver.ipi_files.start import read_start, write_start
 from ipi_driver.runs.changes import Changes
 from ipi_driver.runs.console import lenient_console
 from ipi_driver.runs.ending import Statuses, read_ending
 from ipi_driver.runs.events import read_events
 from ipi_driver.runs.facts import read_facts
-from ipi_driver.runs.folder import STARTING, checkpoints, set_aside, written_files
 from ipi_driver.runs.monitor import Progress, PropertyMonitor
 from ipi_driver.runs.origin import ORIGIN
 from ipi_driver.runs.prepare import find_source, prepare
@@ -445,7 +445,7 @@ def test_a_damaged_checkpoint_is_left_out_and_none_is_lost(case: str, tmp_path: 
     assert "the run goes on from simulation.chk of step 20" in said
     assert newest.read_text() == broken
     assert (folder / name).read_text().partition("<system")[2] == good.partition("<system")[2]
-    assert sorted(checkpoints(folder)) == [10, 20]  # the one of step 10, too
+    assert sorted(RunFolder(folder).checkpoints()) == [10, 20]  # the one of step 10, too
 
 
 def test_a_launcher_killed_before_it_saw_the_first_step_loses_nothing(tmp_path: Path) -> None:
@@ -469,11 +469,11 @@ def test_the_newest_complete_checkpoint_counts(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     checkpoint(folder, "RESTART", 0)
     assert prepare_resume(folder, Changes()) == "input.xml"  # no step was done
-    assert checkpoints(folder) == {}
+    assert RunFolder(folder).checkpoints() == {}
     checkpoint(folder, "RESTART", 10)
     checkpoint(folder, "simulation.chk", 30)
     checkpoint(folder, "simulation.chk_4", 40, end="<ffsock")  # killed while it was written
-    assert sorted(checkpoints(folder)) == [10, 30]
+    assert sorted(RunFolder(folder).checkpoints()) == [10, 30]
     with pytest.raises(UserError, match="--model belongs to a new run"):
         prepare_resume(folder, Changes(model=MODEL))
     with pytest.raises(UserError, match="has done 30 of 30 steps"):
@@ -519,21 +519,21 @@ def test_a_checkpoint_of_another_run_is_an_input(tmp_path: Path, monkeypatch: py
     """It is neither gone on from nor removed, in the input's folder or in that of the run."""
     copy = edited(tmp_path, "<file mode='xyz' units='angstrom'> init.xyz", "<file mode='chk'> init.chk")
     checkpoint(copy, "init.chk", 5000)
-    assert checkpoints(copy) == {}
+    assert RunFolder(copy).checkpoints() == {}
     folder, changes = tmp_path / "run", Changes(model=MODEL, steps=50)
     prepare(find_source(copy, changes), folder, changes)
-    assert checkpoints(folder) == {}
+    assert RunFolder(folder).checkpoints() == {}
     for name in ("other.xml", "simulation.chk.old", "simulation.other"):
         checkpoint(folder, name, 7000)
     checkpoint(folder, "simulation.chk", 20)
     checkpoint(folder, "RESTART", 30)
-    assert {step: path.name for step, path in checkpoints(folder).items()} == {
+    assert {step: path.name for step, path in RunFolder(folder).checkpoints().items()} == {
         20: "simulation.chk",
         30: "RESTART",
     }
     name = prepare_resume(folder, Changes())
     assert xml.value((folder / name).read_text(), "step") == "30"
-    names = {step: path.name for step, path in checkpoints(folder).items()}
+    names = {step: path.name for step, path in RunFolder(folder).checkpoints().items()}
     assert names == {30: "continue.xml", 20: "simulation.chk.kept-20"}
     assert {"init.chk", "other.xml", "simulation.chk.old"} <= {path.name for path in folder.iterdir()}
 
@@ -595,8 +595,8 @@ def test_swaps_are_files_of_the_run(tmp_path: Path) -> None:
     )
     prepare(find_source(copy, changes), folder, changes)
     (folder / "simulation.swaps").write_text("         0     1     0\n")
-    assert folder / "simulation.swaps" in written_files(folder)
-    set_aside(folder)
+    assert folder / "simulation.swaps" in RunFolder(folder).written_files()
+    RunFolder(folder).set_aside()
     assert (folder / "#simulation.swaps#0#").exists()
 
 

@@ -19,10 +19,10 @@ from ipi_driver.analysis.dispatch import find_runs
 from ipi_driver.cli import main
 from ipi_driver.ipi_files import Run
 from ipi_driver.ipi_files import edit as xml
+from ipi_driver.ipi_files.run_folder import STARTING
 from ipi_driver.report.run_summary import summarise
 from ipi_driver.runs.changes import Changes
 from ipi_driver.runs.execute import Outcome
-from ipi_driver.runs.folder import STARTING
 from ipi_driver.runs.sets import find_set, open_set, prepare_cell
 from ipi_driver.shipped import shipped_folder
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from ipi_driver.ipi_files.outputs import Run
+from ipi_driver.ipi_files.run_folder import RunFolder
 from ipi_driver.runs.changes import Changes
-from ipi_driver.runs.folder import checkpoints
 from ipi_driver.runs.resume import prepare_resume
 from ipi_driver.shipped import shipped_folder
 
@@ -104,9 +104,9 @@ def test_job_whose_node_died_goes_on(tmp_path: Path, environment: dict[str, str]
     for steps in (20, 40, 30):
         if steps == 40:
             prepare_resume(folder, Changes(steps=steps))
-            assert [path.name for path in checkpoints(folder).values()] == ["continue.xml"]
+            assert [path.name for path in RunFolder(folder).checkpoints().values()] == ["continue.xml"]
         elif steps == 30:
-            for path in checkpoints(folder).values():
+            for path in RunFolder(folder).checkpoints().values():
                 path.unlink()
         job = submit([*words, str(steps)], tmp_path, environment)
         output, _ = job.communicate(timeout=120)

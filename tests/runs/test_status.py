@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ipi_driver.cli import main
-from ipi_driver.runs.folder import STARTING
+from ipi_driver.ipi_files.run_folder import STARTING
 from ipi_driver.runs.live import STATUS, LiveStatus
 from ipi_driver.runs.monitor import Progress
 from ipi_driver.runs.prepare import Changes, find_source, prepare

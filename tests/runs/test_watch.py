@@ -11,9 +11,9 @@ from runs_place import error_line
 from ipi_driver.client.record import Recorded
 from ipi_driver.client.settings import ServeSettings, WatchSettings
 from ipi_driver.errors import UserError
+from ipi_driver.ipi_files.run_folder import RunFolder
 from ipi_driver.ipi_files.units import BOHR
 from ipi_driver.runs.changes import Changes
-from ipi_driver.runs.folder import checkpoints
 from ipi_driver.runs.monitor import Progress
 from ipi_driver.runs.prepare import find_source, prepare
 from ipi_driver.runs.watch import Alarm, PhysicsWatch
@@ -118,7 +118,7 @@ def test_an_exploded_run_is_not_finished(place) -> None:
     assert status == 2, errors
     assert "the run has gone wrong: the" in error_line(errors)
     folder = place.folder / "run"
-    good = max(checkpoints(folder), default=0)
+    good = max(RunFolder(folder).checkpoints(), default=0)
     # on a busy machine the run may explode before it is looked at for the first time: no checkpoint is good then
     kept = f"the checkpoint of step {good} is from before" if good else "no checkpoint is from before"
     assert kept in error_line(errors)

@@ -18,7 +18,7 @@ from ipi_driver.analysis.dispatch import find_runs
 from ipi_driver.cli import main
 from ipi_driver.errors import UserError
 from ipi_driver.ipi_files import Run
-from ipi_driver.runs.folder import STARTING, checkpoints
+from ipi_driver.ipi_files.run_folder import STARTING, RunFolder
 from ipi_driver.shipped import shipped_folder
 from ipi_driver.studies.langer2024.plan import Part, Settings, fingerprint, open_plan, parts_of
 from ipi_driver.studies.langer2024.published import figure_remarks
@@ -206,13 +206,13 @@ def test_run_killed_before_its_first_checkpoint_begins_anew(restart: bool, tmp_p
     part = Part("gas-nve-raw", "gas", "gas-nve", "none", 20)
     assert runs.execute([part], 1, lambda running: None) == []
     folder = runs.folder(part)
-    texts = [path.read_text() for path in checkpoints(folder).values()]
-    for path in checkpoints(folder).values():
+    texts = [path.read_text() for path in RunFolder(folder).checkpoints().values()]
+    for path in RunFolder(folder).checkpoints().values():
         path.unlink()
     if restart:
         (folder / "RESTART").write_text(re.sub(r"<step>\d+</step>", "<step>0</step>", texts[0]))
         (folder / STARTING).touch()
-        assert list(checkpoints(folder)) == [0]
+        assert list(RunFolder(folder).checkpoints()) == [0]
     assert not runs.complete(part)
     assert runs.execute([part], 1, lambda running: None) == []
     assert runs.complete(part)

@@ -13,8 +13,9 @@ from pathlib import Path
 
 from ipi_driver.client.signals import handled_signals
 from ipi_driver.errors import UserError
+from ipi_driver.ipi_files.run_folder import RunFolder
 from ipi_driver.runs.monitor import PropertyMonitor
-from ipi_driver.runs.sets import is_begun, is_finished
+from ipi_driver.runs.sets import is_finished
 from ipi_driver.shipped import shipped_folder
 from ipi_driver.studies.langer2024.plan import Part, Settings, cells_folder, shipped_cells
 
@@ -87,7 +88,7 @@ class Runs:
         command += ["--output", str(folder), "--threads", str(self.threads)]
         if self.device is not None:
             command += ["--device", self.device]
-        begun = folder.is_dir() if part.is_set else is_begun(folder)
+        begun = folder.is_dir() if part.is_set else RunFolder(folder).is_begun
         if part.steps is not None:
             command += ["--steps", str(part.steps)]
         if part.is_set and part.structures:
