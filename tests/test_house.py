@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections import defaultdict
 from pathlib import Path
 
@@ -40,6 +41,8 @@ FLOORS = (
 DOORS = {"__init__", "__main__"}
 """Modules that users enter by: they may import every room, and no room imports them."""
 MOST_LINES = 400
+TAKE_NAMES = {"cli", "api", "studies", "client/settings.py", "rotations/average.py"}
+"""Where a function may take an average by its name; a study writes the options of commands."""
 
 
 def test_every_room_has_its_floor() -> None:
@@ -81,6 +84,22 @@ def test_a_circle_is_found() -> None:
 def test_files_are_short(path: Path) -> None:
     lines = len(path.read_text().splitlines())
     assert lines <= MOST_LINES, f"{path.relative_to(PACKAGE.parent)} has {lines} lines: split it"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_no_function_takes_the_name_of_an_average(path: Path) -> None:
+    """A name becomes a `Quadrature` where it is read: in the command, the settings, or the public API."""
+    where = path.relative_to(PACKAGE)
+    if where.parts[0] in TAKE_NAMES or str(where) in TAKE_NAMES:
+        return
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+        named = [a for a in arguments if a.arg in ("average", "averages") and a.annotation is not None]
+        for argument in named:
+            kind = ast.unparse(argument.annotation) if argument.annotation else ""
+            assert not re.search(r"\bstr\b", kind), f"{where}:{node.lineno}: {node.name} takes {kind}"
 
 
 def _floors() -> dict[str, int]:

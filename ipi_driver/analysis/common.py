@@ -106,9 +106,9 @@ def _whole(system: System) -> Structure:
     return replace(system.structure, positions=positions)
 
 
-def label_of(name: str, average: str) -> str:
-    """Folder and average, without saying the average twice."""
-    return name if not average or average in name.split("-") else f"{name} ({average})"
+def label_of(name: str, label: str) -> str:
+    """Name of the folder, with the label of its averages where it does not hold that already."""
+    return name if not label or label in name.split("-") else f"{name} ({label})"
 
 
 def average_of(run: Run) -> str:

@@ -80,6 +80,7 @@ def run_options(parser: argparse.ArgumentParser, args: argparse.Namespace) -> li
 
 def main(args: argparse.Namespace) -> int:
     """Plan the members, write the farm, submit or run it."""
+    from ipi_driver.rotations.quadrature import quadrature
     from ipi_driver.runs.changes import Changes
     from ipi_driver.runs.farm import members_of, parse_seeds, read_cluster, submit_farm, write_farm
     from ipi_driver.runs.local_farm import run_here
@@ -98,7 +99,7 @@ def main(args: argparse.Namespace) -> int:
     source = find_source(
         args.input, Changes(**given)
     )  # a wrong input or option is reported before anything is written
-    members = members_of(parse_seeds(args.seeds), args.average)
+    members = members_of(parse_seeds(args.seeds), [quadrature(name) for name in args.average])
     cluster = read_cluster(args.cluster)
     folder = args.output or Path("farms") / given_name(Path(args.input))
     named = str(Path(args.input).resolve()) if Path(args.input).exists() else str(args.input)

@@ -71,12 +71,13 @@ def main(args: argparse.Namespace) -> int:
     from ipi_driver.training.distillation import DistillConfig, Distiller, finish, report_set
 
     _check(args)
-    if quadrature(args.average).identity is None:
+    average = quadrature(args.average)
+    if average.identity is None:
         raise UserError(
             f"--average {args.average}: expected a grid that holds the identity, such as Th or 2i"
         )
     config = DistillConfig(
-        args.average, args.minutes, args.steps, args.learning_rate, seed=args.seed, threads=args.threads
+        average, args.minutes, args.steps, args.learning_rate, seed=args.seed, threads=args.threads
     )
     if args.threads:
         torch.set_num_threads(args.threads)

@@ -37,6 +37,7 @@ from ipi_driver.potentials.base import Potential
 from ipi_driver.potentials.distributed import DistributedPotential, local_device, world
 from ipi_driver.potentials.registry import load_potential
 from ipi_driver.potentials.spec import PotentialSpec
+from ipi_driver.rotations.average import RotationalAverage
 from ipi_driver.structure import Structure
 from ipi_driver.whole_file import write_whole
 
@@ -103,13 +104,13 @@ class Client:
 
     def _endpoint(self, settings: EndpointSettings) -> Endpoint:
         evaluator = self._evaluator(settings)
-        average = evaluator.prepare(settings.average)
-        counts = self.counts[settings.label] = Counts(settings.average)
+        average = evaluator.prepare(settings.quadrature)
+        counts = self.counts[settings.label] = Counts(average.average)
         rotations = "1 rotation" if average.n_rotations == 1 else f"{average.n_rotations} rotations"
-        logger.info("%s: average %s (%s)", settings.label, settings.average, rotations)
+        logger.info("%s: average %s (%s)", settings.label, average.average, rotations)
 
         def evaluate(requests: Sequence[Request]) -> list[Reply]:
-            return self._evaluate(requests, evaluator, settings.average, counts)
+            return self._evaluate(requests, evaluator, average, counts)
 
         return Endpoint(
             settings,
@@ -141,7 +142,11 @@ class Client:
             self._group.close()
 
     def _evaluate(
-        self, requests: Sequence[Request], evaluator: SharedEvaluator, average: str, counts: Counts
+        self,
+        requests: Sequence[Request],
+        evaluator: SharedEvaluator,
+        average: RotationalAverage,
+        counts: Counts,
     ) -> list[Reply]:
         structures: list[Structure] = []
         replies: list[Reply] = []

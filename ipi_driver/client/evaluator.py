@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from ipi_driver.errors import UserError
 from ipi_driver.potentials.base import Potential
 from ipi_driver.rotations.average import RotationalAverage
+from ipi_driver.rotations.quadrature import Quadrature
 from ipi_driver.structure import Prediction, Structure
 
 _KEPT = 64
@@ -75,6 +76,7 @@ class Counts:
     """What has been computed for one endpoint."""
 
     average: str
+    """Name of its average."""
     evaluations: int = 0
     """Configurations answered."""
     repeated: int = 0
@@ -123,23 +125,19 @@ class SharedEvaluator:
         """Begin no further evaluation: a thread that waits for the model raises instead."""
         self._closed = True
 
-    def prepare(self, average: str) -> RotationalAverage:
-        """The average of this name over the potential; made at the first call.
-
-        Raises
-        ------
-        UserError
-            If there is no such average.
-        """
+    def prepare(self, average: Quadrature) -> RotationalAverage:
+        """The average over the potential, made at the first call and shared by all endpoints that ask for it."""
         with self._lock:
-            if average not in self._averages:
-                self._averages[average] = RotationalAverage(
+            if average.name not in self._averages:
+                self._averages[average.name] = RotationalAverage(
                     self.potential, average, seed=self._seed, rotation_batch=self._rotation_batch
                 )
-            return self._averages[average]
+            return self._averages[average.name]
 
-    def predict(self, structures: Sequence[Structure], average: str, counts: Counts) -> list[Prediction]:
-        """Averaged results of ``structures``; waits while another thread uses the model.
+    def predict(
+        self, structures: Sequence[Structure], average: RotationalAverage, counts: Counts
+    ) -> list[Prediction]:
+        """Results of ``structures`` averaged by what `prepare` gave; waits while another thread uses the model.
 
         Raises
         ------
@@ -150,52 +148,52 @@ class SharedEvaluator:
         Ending
             After `close`.
         """
-        wrapped = self._averages.get(average) or self.prepare(average)
         with self._lock:
             if self._closed:
                 raise Ending
             self._kept = max(self._kept, 2 * len(structures))
-            return self._predict(structures, average, wrapped, counts)
+            return self._predict(structures, average, counts)
 
     def _predict(
-        self, structures: Sequence[Structure], average: str, wrapped: RotationalAverage, counts: Counts
+        self, structures: Sequence[Structure], average: RotationalAverage, counts: Counts
     ) -> list[Prediction]:
+        name = average.average
         known = [self._remember(structure) for structure in structures]
         # a configuration that stands twice in a batch is evaluated once
-        new = {id(k): (k, s) for k, s in zip(known, structures, strict=True) if average not in k.averaged}
+        new = {id(k): (k, s) for k, s in zip(known, structures, strict=True) if name not in k.averaged}
         counts.evaluations += len(structures)
         counts.repeated += len(structures) - len(new)
         if new:
             entries, missing = zip(*new.values(), strict=True)
-            raws = [entry.raw if wrapped.has_identity else None for entry in entries]
+            raws = [entry.raw if average.has_identity else None for entry in entries]
             for entry, raw, result in zip(
-                entries, raws, self._evaluate(missing, raws, wrapped, counts), strict=True
+                entries, raws, self._evaluate(missing, raws, average, counts), strict=True
             ):
                 counts.rotations += result.n_rotations - int(raw is not None)
-                entry.averaged[average] = result
-                if entry.raw is None and wrapped.has_identity:
+                entry.averaged[name] = result
+                if entry.raw is None and average.has_identity:
                     entry.raw = result.raw or (result if result.n_rotations == 1 else None)
-        return [entry.averaged[average] for entry in known]
+        return [entry.averaged[name] for entry in known]
 
     @staticmethod
     def _evaluate(
         structures: Sequence[Structure],
         raws: Sequence[Prediction | None],
-        wrapped: RotationalAverage,
+        average: RotationalAverage,
         counts: Counts,
     ) -> list[Prediction]:
         """Results in one call of the model; if it fails for several, one by one, to know for which."""
         start = time.perf_counter()
         try:
             with model_failures(structures[0]):
-                return wrapped.predict_all(structures, raws)
+                return average.predict_all(structures, raws)
         except EvaluationError:
             if len(structures) == 1:
                 raise
         finally:
             counts.model_seconds += time.perf_counter() - start
         return [
-            SharedEvaluator._evaluate([structure], [raw], wrapped, counts)[0]
+            SharedEvaluator._evaluate([structure], [raw], average, counts)[0]
             for structure, raw in zip(structures, raws, strict=True)
         ]
 

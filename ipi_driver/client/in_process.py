@@ -17,6 +17,7 @@ from ipi_driver.errors import UserError
 from ipi_driver.ipi_files.conversion import extras_json, results_to_ipi, structure_from_ipi
 from ipi_driver.ipi_files.template import read_template
 from ipi_driver.potentials.registry import load_potential, parse_potential
+from ipi_driver.rotations.quadrature import quadrature
 from ipi_driver.structure import FloatArray
 
 
@@ -85,8 +86,8 @@ class InProcess:
         )
         self._evaluator.potential.check_species(self._template)
         self._evaluator.potential.check_conditions(chosen.charge, chosen.spin)
-        self._evaluator.prepare(chosen.average)
-        self.counts = Counts(chosen.average)
+        self._average = self._evaluator.prepare(quadrature(chosen.average))
+        self.counts = Counts(self._average.average)
 
     def evaluate(self, cells: Sequence[FloatArray], positions: Sequence[FloatArray]) -> list[Reply]:
         """Results in hartree and bohr for h (3, 3), vectors as columns, and positions (n_atoms, 3), in bohr.
@@ -100,7 +101,7 @@ class InProcess:
             structure_from_ipi(self._template, np.asarray(h), np.asarray(x))
             for h, x in zip(cells, positions, strict=True)
         ]
-        predictions = self._evaluator.predict(structures, self.settings.average, self.counts)
+        predictions = self._evaluator.predict(structures, self._average, self.counts)
         return [
             Reply(*results_to_ipi(structure, prediction, self.settings.virial), extras_json(prediction))
             for structure, prediction in zip(structures, predictions, strict=True)

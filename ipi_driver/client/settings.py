@@ -25,6 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from ipi_driver.errors import UserError
 from ipi_driver.potentials.registry import located_potential, parse_potential
 from ipi_driver.potentials.spec import PotentialSpec
+from ipi_driver.rotations.quadrature import Quadrature, quadrature
 from ipi_driver.yaml_file import load_yaml
 
 UNIX_PATH_LIMIT = 107
@@ -75,6 +76,17 @@ class EndpointSettings(BaseModel):
             if not (host and port.isdigit() and 0 < int(port) < 65536):
                 raise ValueError(f"`inet` must be HOST:PORT, got {self.inet!r}")
         return self
+
+    @property
+    def quadrature(self) -> Quadrature:
+        """The average.
+
+        Raises
+        ------
+        UserError
+            If its name is unknown.
+        """
+        return quadrature(self.average)
 
     @property
     def label(self) -> str:
@@ -145,6 +157,17 @@ class MonitorSettings(BaseModel):
     average: str = Field(description="average that is evaluated beside the run")
     stride: int = Field(default=200, gt=0, description="steps between two evaluations")
     tolerance: float = Field(default=50.0, gt=0.0, description="of the force standard deviation, meV/Å")
+
+    @property
+    def quadrature(self) -> Quadrature:
+        """The average.
+
+        Raises
+        ------
+        UserError
+            If its name is unknown.
+        """
+        return quadrature(self.average)
 
 
 class ServeSettings(BaseModel):

@@ -146,7 +146,7 @@ def check_settings(settings: dict[str, Any], source: str) -> ServeSettings:
     """Validated settings; `UserError` for what the client would refuse, before anything is started."""
     checked = make_settings(settings, source)
     for endpoint in checked.endpoints:
-        quadrature(endpoint.average)
+        _ = endpoint.quadrature  # raises where it is unknown
     for endpoint in checked.endpoints:
         check_potential_exists(checked.model_of(endpoint))
     return checked

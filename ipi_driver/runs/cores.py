@@ -19,7 +19,6 @@ from ipi_driver.client.settings import ServeSettings, make_settings, read_yaml
 from ipi_driver.errors import UserError
 from ipi_driver.ipi_files.run_folder import INPUT, SETTINGS
 from ipi_driver.ipi_files.template import read_template
-from ipi_driver.rotations.quadrature import quadrature
 
 MAX_ATOMS = 12
 """Above, the model takes so long that a second thread helps it and the messages do not matter."""
@@ -33,7 +32,7 @@ def one_core_suits(folder: Path) -> bool:
         settings = make_settings(read_yaml(folder / SETTINGS), SETTINGS)
         if len(settings.endpoints) > 1 or settings.device != "cpu" or (settings.threads or 1) > 1:
             return False
-        return len(quadrature(settings.endpoints[0].average)) == 1 and _n_atoms(folder, settings) <= MAX_ATOMS
+        return len(settings.endpoints[0].quadrature) == 1 and _n_atoms(folder, settings) <= MAX_ATOMS
     except UserError:  # the client will say what is wrong
         return False
 

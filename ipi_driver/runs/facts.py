@@ -15,7 +15,6 @@ from ipi_driver.ipi_files import edit as xml
 from ipi_driver.ipi_files.run_folder import INPUT, SETTINGS
 from ipi_driver.ipi_files.start import read_start
 from ipi_driver.ipi_files.template import read_template
-from ipi_driver.rotations.quadrature import quadrature
 from ipi_driver.runs.symmetry_monitor import is_monitor
 from ipi_driver.runs.watch import PhysicsWatch
 from ipi_driver.structure import Structure
@@ -82,11 +81,10 @@ def _angles(cell: ase.cell.Cell) -> str:
 def describe_model(settings: ServeSettings) -> str:
     """``model pet-water-s, average 2i (36 rotations) and none, cpu``."""
     own = [endpoint for endpoint in settings.endpoints if not is_monitor(endpoint.model_dump())]
-    names = dict.fromkeys(endpoint.average for endpoint in own)
+    grids = {grid.name: grid for grid in (endpoint.quadrature for endpoint in own)}
     averages = []
-    for name in sorted(names, key=lambda name: name == "none"):
-        n = len(quadrature(name))
-        averages.append(f"{name} ({n} rotations)" if n > 1 else name)
+    for grid in sorted(grids.values(), key=lambda grid: grid.name == "none"):
+        averages.append(f"{grid.name} ({len(grid)} rotations)" if len(grid) > 1 else grid.name)
     model = settings.model.rpartition("/")[2] if "?" not in settings.model else settings.model
     text = f"model {model}, average {' and '.join(averages)}, {settings.device}"
     monitor = settings.monitor

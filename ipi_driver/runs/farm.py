@@ -20,7 +20,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ipi_driver.errors import UserError
-from ipi_driver.rotations.quadrature import quadrature
+from ipi_driver.rotations.quadrature import Quadrature
 from ipi_driver.shipped import shipped_folder
 from ipi_driver.yaml_file import load_yaml
 
@@ -123,15 +123,14 @@ def parse_seeds(text: str) -> list[int]:
     return seeds
 
 
-def members_of(seeds: Sequence[int], averages: Sequence[str]) -> list[Member]:
+def members_of(seeds: Sequence[int], averages: Sequence[Quadrature]) -> list[Member]:
     """One member for each average and seed, the seeds of one average together."""
-    for name in averages:
-        quadrature(name)
-    if len(set(averages)) < len(averages):
-        raise UserError(f"--average names one twice: {' '.join(averages)}")
+    names = [average.name for average in averages]
+    if len(set(names)) < len(names):
+        raise UserError(f"--average names one twice: {' '.join(names)}")
     width = max(len(str(seed)) for seed in seeds)
     found: list[Member] = []
-    chosen: Sequence[str | None] = averages or [None]
+    chosen: Sequence[str | None] = names or [None]
     for average in chosen:
         for seed in seeds:
             words = ["--seed", str(seed), *(() if average is None else ("--average", average))]

@@ -16,7 +16,6 @@ from ipi_driver.errors import UserError
 from ipi_driver.ipi_files import edit as xml
 from ipi_driver.ipi_files.input import read_input
 from ipi_driver.ipi_files.run_folder import RunFolder
-from ipi_driver.rotations.quadrature import quadrature
 
 NAME = "monitor"
 """Of the force field, the endpoint (after the name of the first) and the file."""
@@ -41,7 +40,7 @@ def monitor_settings(settings: dict[str, Any], source: Path) -> MonitorSettings 
     if given is None:
         return None
     monitor = given if isinstance(given, MonitorSettings) else MonitorSettings.model_validate(given)
-    if len(quadrature(monitor.average)) == 1:
+    if len(monitor.quadrature) == 1:
         raise UserError(
             f"{source}: --monitor {monitor.average} evaluates one rotation, whose spread is zero; give a grid or a "
             "group, such as Th"

@@ -112,7 +112,7 @@ def symmetry_errors(
 
 def _row(
     data_set: str,
-    average: str,
+    name: str,
     structures: Sequence[Structure],
     pairs: list[tuple[Prediction, Prediction]],
     is_reference: bool,
@@ -137,7 +137,7 @@ def _row(
     ]
     return AverageError(
         data_set=data_set,
-        average=average,
+        average=name,
         n_structures=len(structures),
         n_rotations=pairs[0][0].n_rotations,
         energy_mae=float(energy.mean()),

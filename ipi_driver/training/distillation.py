@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from ipi_driver.networks.storage import load_model, save_model
 from ipi_driver.potentials.base import Potential
 from ipi_driver.rotations.augmentation import augmentation_rotations
 from ipi_driver.rotations.average import RotationalAverage
+from ipi_driver.rotations.quadrature import Quadrature, quadrature
 from ipi_driver.structure import FloatArray, Prediction, Structure
 from ipi_driver.training.batch import Sample, make_sample
 from ipi_driver.training.checkpoint import FILE as CHECKPOINT
@@ -60,7 +61,7 @@ class DistillConfig:
         Of torch; None takes all cores.
     """
 
-    average: str = "Th"
+    average: Quadrature = field(default_factory=lambda: quadrature("Th"))
     minutes: float = 10.0
     steps: int | None = None
     learning_rate: float = 2e-4
@@ -242,7 +243,7 @@ def _training(config: DistillConfig, output: Path) -> TrainConfig:
     )
 
 
-def report_set(student: Potential, part: TeachingSet, average: str) -> SetReport:
+def report_set(student: Potential, part: TeachingSet, average: Quadrature) -> SetReport:
     """Compare the student with its own average and with the teacher on held-out structures."""
     averaged = RotationalAverage(student, average)
     rows = []
@@ -275,7 +276,7 @@ def finish(
     """Write where the model comes from into ``model.yaml``, and the measurements as ``symmetrize.json``."""
     found = {
         "parent": parent,
-        "average": config.average,
+        "average": config.average.name,
         "units": {"energy": "meV", "force": "meV/Å"},
         "held_out": [asdict(report) for report in reports],
     }

@@ -218,7 +218,7 @@ def _quadratures(averages: Sequence[Quadrature], reference: Quadrature | None) -
 
 
 def error_metrics(
-    average: str,
+    name: str,
     data: Sequence[LabelledStructure],
     predictions: Sequence[Prediction],
     n_units: FloatArray | None = None,
@@ -228,8 +228,8 @@ def error_metrics(
 
     Parameters
     ----------
-    average
-        Name.
+    name
+        Of the average.
     data, predictions
         Labels and predictions of the same structures, n_structures each.
     n_units
@@ -258,7 +258,7 @@ def error_metrics(
             np.concatenate([p.forces - r.forces for p, r in zip(predictions, reference, strict=True)])
         )
     return Metrics(
-        average=average,
+        average=name,
         n_frames=predictions[0].n_rotations,
         energy_mae=_mae(energy),
         energy_rmse=_rmse(energy),

@@ -13,6 +13,7 @@ from ase.build import molecule
 from ipi_driver.client.evaluator import Counts, EvaluationError, SharedEvaluator
 from ipi_driver.potentials.anisotropic import AnisotropicPotential
 from ipi_driver.potentials.registry import load_potential
+from ipi_driver.rotations.quadrature import quadrature
 from ipi_driver.structure import Structure
 
 
@@ -24,7 +25,7 @@ def test_no_structure_of_a_large_batch_is_computed_twice() -> None:
         for _ in range(100)
     ]
     evaluator, counts = SharedEvaluator(potential), Counts("none")
-    evaluator.predict(structures, "none", counts)
+    evaluator.predict(structures, evaluator.prepare(quadrature("none")), counts)
     assert (counts.evaluations, counts.rotations) == (100, 100)
 
 
@@ -32,11 +33,12 @@ def test_other_elements_at_the_same_positions_are_another_configuration() -> Non
     """As of force fields that differ in the elements alone, in one process."""
     potential = load_potential("anisotropic?l=4&amplitude=0.1")
     evaluator, counts = SharedEvaluator(potential), Counts("none")
+    average = evaluator.prepare(quadrature("none"))
     structures = [
         Structure(np.array(numbers), molecule("H2O").positions) for numbers in ([8, 1, 1], [1, 8, 8])
     ]
     for known in (0, 2):
-        found = [evaluator.predict([structure], "none", counts)[0].energy for structure in structures]
+        found = [evaluator.predict([structure], average, counts)[0].energy for structure in structures]
         assert found == pytest.approx([potential.predict(structure).energy for structure in structures])
         assert found[0] != pytest.approx(found[1])
         assert counts.repeated == known
@@ -67,8 +69,10 @@ def test_a_model_that_wants_to_end_the_process_has_failed(act: Callable[[], obje
     potential = Ending()
     potential.act = act
     structure = Structure(np.array([8, 1, 1]), molecule("H2O").positions)
+    evaluator = SharedEvaluator(potential)
+    average = evaluator.prepare(quadrature("Th"))
     with pytest.raises(EvaluationError) as caught:
-        SharedEvaluator(potential).predict([structure], "Th", Counts("Th"))
+        evaluator.predict([structure], average, Counts("Th"))
     assert str(caught.value) == message
     assert caught.value.structure is structure
 
@@ -78,7 +82,7 @@ def test_a_model_that_forks_and_comes_back_twice(capfd) -> None:
     potential.act = lambda: made.append(os.fork())
     structure = Structure(np.array([8, 1, 1]), molecule("H2O").positions)
     evaluator = SharedEvaluator(potential)
-    prediction = evaluator.predict([structure], "none", Counts("none"))[0]
+    prediction = evaluator.predict([structure], evaluator.prepare(quadrature("none")), Counts("none"))[0]
     assert np.isfinite(prediction.forces).all()
     _, status = os.waitpid(made[0], 0)
     assert os.waitstatus_to_exitcode(status) == 70

@@ -11,6 +11,7 @@ import pytest
 
 from ipi_driver.cli import main
 from ipi_driver.errors import UserError
+from ipi_driver.rotations.quadrature import quadrature
 from ipi_driver.runs.farm import members_of, parse_seeds, read_cluster
 
 MODEL = "anisotropic?l=2&amplitude=0.05"
@@ -27,11 +28,11 @@ def test_seeds() -> None:
 
 
 def test_members_are_named_by_average_and_seed() -> None:
-    members = members_of([8, 12], ["none", "2i"])
+    members = members_of([8, 12], [quadrature("none"), quadrature("2i")])
     assert [m.name for m in members] == ["none-08", "none-12", "2i-08", "2i-12"]
     assert members[2].words == ("--seed", "8", "--average", "2i")
-    with pytest.raises(UserError, match="2j"):
-        members_of([1], ["2j"])
+    with pytest.raises(UserError, match="names one twice: 2i 2i"):
+        members_of([1], [quadrature("2i"), quadrature("2i")])
 
 
 def test_settings_of_the_cluster(tmp_path: Path) -> None:
