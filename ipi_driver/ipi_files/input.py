@@ -108,6 +108,22 @@ class InputSettings:
     fixed: IntArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
 
+@dataclass(frozen=True)
+class SystemStart:
+    """Where i-PI takes the atoms of one system from.
+
+    Attributes
+    ----------
+    labels
+        Of the atoms, where the file itself holds them, as a checkpoint does.
+    files
+        Mode (xyz, pdb, ase, chk, ...) and name of each file of <initialize>, in its order.
+    """
+
+    labels: tuple[str, ...]
+    files: tuple[tuple[str, str], ...]
+
+
 @remembered
 def read_input(path: Path) -> InputSettings:
     """Settings in an i-PI input file.
@@ -117,10 +133,7 @@ def read_input(path: Path) -> InputSettings:
     UserError
         If the file is not an i-PI input or a number in it cannot be read.
     """
-    try:
-        root = ElementTree.parse(path).getroot()
-    except ElementTree.ParseError as error:
-        raise UserError(f"{path} is not well-formed XML: {error}") from error
+    root = _parsed(path)
     if root.tag != "simulation":
         raise UserError(f"{path} is not an i-PI input: expected <simulation>, got <{root.tag}>")
     systems = tuple(s.get("prefix", "").strip() for s in expand_templates(root, path))
@@ -154,6 +167,30 @@ def read_input(path: Path) -> InputSettings:
         )
     except ValueError as error:
         raise UserError(f"{path}: cannot read a setting: {error}") from error
+
+
+def read_starts(path: Path) -> list[SystemStart]:
+    """Where an i-PI input or a checkpoint takes the atoms of each system from.
+
+    Raises
+    ------
+    UserError
+        If the file is not XML.
+    """
+    starts = []
+    for system in expand_templates(_parsed(path), path):
+        names = system.findtext(".//beads/names") or ""
+        found = [*system.iterfind("initialize/file"), *system.iterfind("initialize/beads")]
+        files = [(element.get("mode", "chk").strip(), (element.text or "").strip()) for element in found]
+        starts.append(SystemStart(tuple(re.findall(r"[A-Za-z]+", names)), tuple(files)))
+    return starts
+
+
+def _parsed(path: Path) -> ElementTree.Element:
+    try:
+        return ElementTree.parse(path).getroot()
+    except ElementTree.ParseError as error:
+        raise UserError(f"{path} is not well-formed XML: {error}") from error
 
 
 def expand_templates(root: ElementTree.Element, path: Path) -> list[ElementTree.Element]:

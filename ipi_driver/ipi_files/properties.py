@@ -40,6 +40,26 @@ _DIMENSIONS = {
 }
 
 
+@dataclass(frozen=True)
+class Column:
+    """One entry of the header.
+
+    Attributes
+    ----------
+    name
+        With its arguments, without its unit: ``pot_component(0)``.
+    first, last
+        Its numbers in a row, ``row[first:last]``.
+    unit
+        As printed, "" without one.
+    """
+
+    name: str
+    first: int
+    last: int
+    unit: str
+
+
 @dataclass(frozen=True, eq=False)
 class PropertyTable:
     """Columns of one or several property files of a run.
@@ -76,6 +96,21 @@ class PropertyTable:
         return np.rint(self["step"]).astype(np.int64)
 
 
+def header_column(line: bytes) -> Column | None:
+    """What a line of the header announces; None of any other line.
+
+    Examples
+    --------
+    >>> header_column(b"# column   3     --> conserved{electronvolt} : help")
+    Column(name='conserved', first=2, last=3, unit='electronvolt')
+    """
+    match = _COLUMN.match(line)
+    if match is None:
+        return None
+    name, unit = _split_name(match.group(3).decode(errors="replace"))
+    return Column(name, int(match.group(1)) - 1, int(match.group(2) or match.group(1)), unit)
+
+
 def read_properties(path: str | Path, names: Sequence[str] = ()) -> PropertyTable:
     """Columns of an i-PI property file, in the package's units.
 
@@ -93,23 +128,22 @@ def read_properties(path: str | Path, names: Sequence[str] = ()) -> PropertyTabl
     if not path.is_file():
         raise UserError(f"no property file {path}: check that the run has started and its <output> section")
     content = path.read_bytes()
-    header = [_COLUMN.match(line) for line in content[: 1 << 16].splitlines() if line.startswith(b"#")]
-    matches = [match for match in header if match is not None]
-    places = [(m.group(3).decode(), int(m.group(1)) - 1, int(m.group(2) or m.group(1))) for m in matches]
+    header = [header_column(line) for line in content[: 1 << 16].splitlines() if line.startswith(b"#")]
+    places = [column for column in header if column is not None]
     if not places:
-        places = [(name, k, k + 1) for k, name in enumerate(names)]
+        split = map(_split_name, names)
+        places = [Column(name, k, k + 1, unit) for k, (name, unit) in enumerate(split)]
         if len(places) != _n_columns(content):
             raise UserError(
                 f"{path} has no `# column ... -->` header, and not the {len(places)} columns that the input names: "
                 "expected a property file written by i-PI"
             )
-    n_columns = max(last for _, _, last in places)
+    n_columns = max(column.last for column in places)
     rows, notes = _read_rows(path, content, n_columns)
     columns: dict[str, FloatArray] = {}
-    for text, first, last in places:
-        name, factor = _parse_name(text, path)
-        block = rows[:, first:last] * factor
-        columns[name] = block[:, 0] if last - first == 1 else block
+    for column in places:
+        block = rows[:, column.first : column.last] * _factor(column, path)
+        columns[column.name] = block[:, 0] if column.last - column.first == 1 else block
     if "step" in columns:
         fresh = columns["step"] > np.concatenate([[-np.inf], np.maximum.accumulate(columns["step"])[:-1]])
         if not fresh.all():
@@ -185,15 +219,19 @@ def _rows_of_full_length(content: bytes, n_columns: int) -> tuple[FloatArray, in
     return np.array(rows, dtype=np.float64), n_others
 
 
-def _parse_name(text: str, path: Path) -> tuple[str, float]:
+def _split_name(text: str) -> tuple[str, str]:
+    """Name with arguments, and unit: ``pot_component{electronvolt}(0)`` or ``pot_component(0){electronvolt}``."""
     match = _NAME.fullmatch(text)
     if match is None:
-        return text, 1.0
-    base, arguments = match.group(1), match.group(3) or ""
-    unit = match.group(2) or match.group(4) or ""
-    if base not in _DIMENSIONS:
-        return base + arguments, 1.0
+        return text, ""
+    return match.group(1) + (match.group(3) or ""), match.group(2) or match.group(4) or ""
+
+
+def _factor(column: Column, path: Path) -> float:
+    """What its numbers are multiplied with to be in the package's units."""
+    dimension = _DIMENSIONS.get(column.name.partition("(")[0])
     try:
-        return base + arguments, ipi_factor(_DIMENSIONS[base], unit)
+        return 1.0 if dimension is None else ipi_factor(dimension, column.unit)
     except ValueError as error:
-        raise UserError(f"{path}: column `{text}`: {error}") from error
+        name = f"{column.name}{{{column.unit}}}"
+        raise UserError(f"{path}: column `{name}`: {error}") from error

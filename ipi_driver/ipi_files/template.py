@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from xml.etree import ElementTree
 
 import ase
 import ase.io
@@ -22,7 +21,7 @@ from ipi_driver.elements import elements_of
 from ipi_driver.errors import UserError
 from ipi_driver.ipi_files.comment import ipi_comment
 from ipi_driver.ipi_files.edit import masked
-from ipi_driver.ipi_files.input import expand_templates
+from ipi_driver.ipi_files.input import SystemStart, read_starts
 from ipi_driver.structure import BoolArray, Structure
 
 
@@ -104,11 +103,7 @@ def _from_ase(path: Path, format: str | None = None) -> Structure:
 
 def _from_ipi_xml(path: Path) -> Structure:
     """Input or checkpoint of i-PI; all systems of it must hold the same atoms."""
-    try:
-        root = ElementTree.fromstring(path.read_text())
-    except ElementTree.ParseError as error:
-        raise UserError(f"{path} is not valid XML: {error}") from error
-    found = [_from_system(system, path) for system in expand_templates(root, path)]
+    found = [_from_start(start, path) for start in read_starts(path)]
     structures = [structure for structure in found if structure is not None]
     if not structures:
         raise UserError(
@@ -123,25 +118,22 @@ def _from_ipi_xml(path: Path) -> Structure:
     return structures[0]
 
 
-def _from_system(system: ElementTree.Element, path: Path) -> Structure | None:
-    names = system.find(".//beads/names")
-    if names is not None and names.text:
-        return _from_labels(re.findall(r"[A-Za-z]+", names.text), True, path)
-    for tag in ("file", "beads"):
-        for element in system.iterfind(f"initialize/{tag}"):
-            mode, text = element.get("mode", "chk").strip(), (element.text or "").strip()
-            source = path.parent / text
-            if not text or mode not in ("xyz", "pdb", "ase", "chk"):
-                continue
-            if not source.is_file():
-                raise UserError(f"{path} starts from {text!r}, but there is no file {source}")
-            if mode == "chk":
-                return _from_ipi_xml(source)
-            if mode == "ase":
-                return _from_ase(source)
-            if mode == "xyz":  # i-PI always has a cell, if not from here then from <cell>
-                comment = ipi_comment(source)
-                isolated = comment is not None and comment.isolated
-                return _from_labels(_labels_of_xyz(source), not isolated, source)
-            return replace(_from_ase(source, "proteindatabank"), pbc=np.ones(3, dtype=bool))
+def _from_start(start: SystemStart, path: Path) -> Structure | None:
+    if start.labels:
+        return _from_labels(start.labels, True, path)
+    for mode, name in start.files:
+        source = path.parent / name
+        if not name or mode not in ("xyz", "pdb", "ase", "chk"):
+            continue
+        if not source.is_file():
+            raise UserError(f"{path} starts from {name!r}, but there is no file {source}")
+        if mode == "chk":
+            return _from_ipi_xml(source)
+        if mode == "ase":
+            return _from_ase(source)
+        if mode == "xyz":  # i-PI always has a cell, if not from here then from <cell>
+            comment = ipi_comment(source)
+            isolated = comment is not None and comment.isolated
+            return _from_labels(_labels_of_xyz(source), not isolated, source)
+        return replace(_from_ase(source, "proteindatabank"), pbc=np.ones(3, dtype=bool))
     return None

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from ipi_driver.ipi_files.input import OutputFile
 from ipi_driver.ipi_files.run_folder import INPUT, RunFolder
-
-_TAIL = 1 << 16
-_STEP = re.compile(rb"Step:\s*(\d+)")
-_STEP_COLUMN = re.compile(rb"#\s*column\s+(\d+)\s*-->\s*step\b")
+from ipi_driver.ipi_files.steps import last_step
 
 
 def gaps(folder: Path, done: int) -> Iterator[str]:
@@ -53,35 +49,3 @@ def uncut(folder: Path) -> list[Path]:
 def _rows(output: OutputFile, last: int, expected: int, first: bool = False) -> str:
     number = (expected - last) // output.stride + first
     return f"{number} {'rows' if output.kind == 'properties' else 'frames'}"
-
-
-def last_step(path: Path) -> int | None:
-    """Step of the last row or frame of an output of i-PI; -1 where it has none, None where it does not tell."""
-    with path.open("rb") as stream:
-        head = stream.read(_TAIL)
-        size = stream.seek(0, 2)
-        column = _STEP_COLUMN.search(head)
-        length = _TAIL
-        while True:
-            stream.seek(max(0, size - length))
-            tail = stream.read()
-            found = _last_in_rows(tail, int(column[1]) - 1) if column else _last_of_frames(tail)
-            if found is not None or length >= size:
-                break
-            length *= 8  # a frame of many atoms is longer
-    return -1 if found is None and column else found
-
-
-def _last_in_rows(tail: bytes, column: int) -> int | None:
-    for line in reversed(tail.splitlines()[1:]):
-        words = line.split()
-        try:
-            return int(float(words[column]))
-        except (ValueError, IndexError):
-            continue
-    return None
-
-
-def _last_of_frames(tail: bytes) -> int | None:
-    found = _STEP.findall(tail)
-    return int(found[-1]) if found else None

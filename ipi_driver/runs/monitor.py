@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ipi_driver.ipi_files.input import read_input
+from ipi_driver.ipi_files.properties import Column, header_column
 
-_COLUMN = re.compile(r"#\s*(?:column|cols\.)\s*(\d+)(?:\s*-\s*\d+)?\s*-->\s*([\w()]+)(?:\{([^}]*)\})?")
 _SYMBOLS = {"electronvolt": "eV", "kelvin": "K", "": "a.u."}
 
 
@@ -67,7 +67,7 @@ class PropertyMonitor:
         self.path = folder / stepped[0].stem if stepped else None
         self._offset = 0
         self._rest = b""
-        self._columns: dict[str, tuple[int, str]] = {}
+        self._columns: dict[str, Column] = {}
         self._first: float | None = None
         self.last = Progress()
         self.fresh: list[Progress] = []
@@ -86,8 +86,8 @@ class PropertyMonitor:
         lines = (self._rest + content).split(b"\n")
         self._rest = lines.pop()
         for line in lines:
-            if line.startswith(b"#") and (found := _COLUMN.match(line.decode(errors="replace"))):
-                self._columns.setdefault(found[2], (int(found[1]) - 1, found[3] or ""))
+            if line.startswith(b"#") and (found := header_column(line)) is not None:
+                self._columns.setdefault(found.name, found)
         rows = [line.split() for line in lines if line.strip() and not line.startswith(b"#")]
         if rows:
             if self._first is None:
@@ -108,12 +108,12 @@ class PropertyMonitor:
         return Progress(int(step), temperature, conserved, change, potential, units, columns)
 
     def _value(self, row: list[bytes], name: str) -> float:
-        column = self._columns.get(name, (len(row), ""))[0]
+        column = self._columns.get(name)
         try:
-            return float(row[column])
+            return math.nan if column is None else float(row[column.first])
         except (IndexError, ValueError):  # what is shown must not end a run
             return math.nan
 
     def _unit(self, name: str) -> str:
-        unit = self._columns.get(name, (0, ""))[1]
+        unit = self._columns[name].unit if name in self._columns else ""
         return _SYMBOLS.get(unit, unit)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
 
 from ipi_driver.client.settings import ServeSettings, read_yaml
 from ipi_driver.errors import UserError
@@ -19,6 +18,7 @@ from ipi_driver.ipi_files.run_folder import (
     RunFolder,
     keep_checkpoint,
 )
+from ipi_driver.ipi_files.steps import cut_after, cut_swaps_from
 from ipi_driver.runs.changes import Changes, changed_settings, check_settings, write_settings
 from ipi_driver.runs.events import add_event
 from ipi_driver.runs.gaps import gaps, uncut
@@ -29,10 +29,6 @@ from ipi_driver.whole_file import write_whole
 
 RESUMABLE = ("steps", "device", "threads", "rotation_batch", "watch")
 """Changes that leave a run what it was."""
-_STEP = re.compile(rb"Step:\s*(\d+)")
-_FRAMES = tuple(re.compile(first) for first in (rb"TITLE\b", rb"\{", rb"\s*#EXTRAS", rb"\s*\d+\s*$"))
-"""First lines of frames: of pdb, json and extras, with the step, and of xyz, where the next line has it."""
-_STEP_COLUMN = re.compile(rb"#\s*column\s+(\d+)\s*-->\s*step\b")
 
 
 def prepare_resume(output: Path, changes: Changes) -> str:
@@ -143,106 +139,3 @@ def by_hand(text: str) -> str:
     """The checkpoint with the default prefix of sockets instead of that of a run which is over."""
     default = str(ServeSettings.model_fields["sockets_prefix"].default)
     return xml.with_attribute(text, "simulation", "sockets_prefix", default)
-
-
-def cut_after(path: Path, step: int) -> bool:
-    """Cut an output of i-PI where it goes beyond ``step``, or where its last row or frame is incomplete.
-
-    Returns
-    -------
-    bool
-        Whether it could be: a binary trajectory, or a property file without a column of steps, is left as it is.
-    """
-    with path.open("r+b") as stream:
-        first = stream.readline()
-        stream.seek(0)
-        begins = next((pattern for pattern in _FRAMES if pattern.match(first)), None)
-        end = _end_of_rows(stream, step) if begins is None else _end_of_frames(stream, step, begins, first)
-        if end is not None:
-            stream.truncate(end)
-    return end is not None or not first
-
-
-def cut_swaps_from(path: Path, done: int) -> None:
-    """Cut the swaps of replica exchange that a run with ``done`` steps has not made yet, and an incomplete row.
-
-    i-PI writes them with the number of steps done before, so that the first to be cut has ``done`` itself.
-    """
-    with path.open("r+b") as stream:
-        end = 0
-        for line in stream:
-            columns = line.split()
-            if not line.endswith(b"\n") or not columns or not columns[0].isdigit() or int(columns[0]) >= done:
-                break
-            end += len(line)
-        stream.truncate(end)
-
-
-def _lines(stream: BinaryIO, limit: int) -> Iterator[bytes]:
-    """The lines of a file up to a place within it."""
-    for line in stream:
-        yield line[:limit]
-        limit -= len(line)
-        if limit <= 0:
-            return
-
-
-def _end_of_text(stream: BinaryIO) -> int:
-    """Size of a file without zero bytes at its end, which a power cut leaves of what was not written any more."""
-    end = stream.seek(0, 2)
-    while end:
-        start = max(0, end - (1 << 16))
-        stream.seek(start)
-        kept = len(stream.read(end - start).rstrip(b"\0"))
-        end = start + kept
-        if kept:
-            break
-    stream.seek(0)
-    return end
-
-
-def _end_of_rows(stream: BinaryIO, step: int) -> int | None:
-    """Where the rows up to ``step`` of a property file end; None where it has no column of steps.
-
-    Rows that cannot be read stay where good ones follow them.
-    """
-    column: int | None = None
-    offset = good = 0
-    for line in _lines(stream, _end_of_text(stream)):
-        offset += len(line)
-        if header := _STEP_COLUMN.match(line):
-            column = int(header[1]) - 1
-        elif line.startswith(b"#") or column is None:
-            pass
-        elif not line.endswith(b"\n"):
-            break
-        elif (reached := _number(line, column)) is None:
-            continue
-        elif reached > step:
-            break
-        good = offset
-    return good if column is not None else None
-
-
-def _number(row: bytes, column: int) -> float | None:
-    """The number in a column of a row, where it has one."""
-    try:
-        return float(row.split()[column])
-    except (ValueError, IndexError):
-        return None
-
-
-def _end_of_frames(stream: BinaryIO, step: int, begins: re.Pattern[bytes], first: bytes) -> int:
-    """Where the frames up to ``step`` of a trajectory end; their first lines match ``begins``, as ``first`` does."""
-    start = offset = 0
-    complete = known = True
-    for line in _lines(stream, _end_of_text(stream)):
-        complete = line.endswith(b"\n")
-        if begins.match(line) or (not complete and first.startswith(line)):
-            start, known = offset, False
-        if not known and (found := _STEP.search(line)):
-            known = True  # what else a frame of extras holds is the model's own
-            if int(found[1]) > step:
-                return start
-        offset += len(line)
-    return offset if complete and known else start

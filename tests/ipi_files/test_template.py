@@ -77,7 +77,7 @@ def test_what_cannot_be_read_is_said(tmp_path):
         "different atoms": input_xml(tmp_path / "two.xml", file("a.xyz"), file("b.xyz")),
         "there is no file": input_xml(tmp_path / "gone.xml", file("gone.xyz")),
         "no atoms in": input_xml(tmp_path / "none.xml", "<velocities mode='thermal'>300</velocities>"),
-        "not valid XML": tmp_path / "broken.xml",
+        "not well-formed XML": tmp_path / "broken.xml",
         "announces 5 atoms": tmp_path / "short.xyz",
         "cannot read a structure": tmp_path / "notes.txt",
     }

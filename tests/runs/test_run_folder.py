@@ -25,6 +25,7 @@ from ipi_driver.errors import UserError
 from ipi_driver.ipi_files import edit as xml
 from ipi_driver.ipi_files.run_folder import STARTING, RunFolder
 from ipi_driver.ipi_files.start import read_start, write_start
+from ipi_driver.ipi_files.steps import cut_after, cut_swaps_from
 from ipi_driver.runs.changes import Changes
 from ipi_driver.runs.console import lenient_console
 from ipi_driver.runs.ending import Statuses, read_ending
@@ -35,7 +36,7 @@ from ipi_driver.runs.origin import ORIGIN
 from ipi_driver.runs.prepare import find_source, prepare
 from ipi_driver.runs.private import socket_folder
 from ipi_driver.runs.progress import ProgressDisplay
-from ipi_driver.runs.resume import cut_after, cut_swaps_from, prepare_resume
+from ipi_driver.runs.resume import prepare_resume
 from ipi_driver.runs.sockets import with_free_ports
 from ipi_driver.shipped import shipped_folder
 
