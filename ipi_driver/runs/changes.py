@@ -40,7 +40,7 @@ class Changes:
     structure
         Starting structure.
     pbc
-        Whether the structure is periodic, whatever its file says.
+        Whether the structure is periodic, whatever its file states.
     watch
         Limits of the watch over the physics, or "off".
     monitor, monitor_stride, tolerance
@@ -120,7 +120,7 @@ def changed_settings(settings: dict[str, Any], changes: Changes) -> dict[str, An
         averaged = [e for e in endpoints if e.get("average") not in (None, False, "none")]
         if not averaged and len(endpoints) > 1:
             raise UserError(
-                f"--average: none of the {len(endpoints)} endpoints in {SETTINGS} is averaged; say there which is"
+                f"--average: none of the {len(endpoints)} endpoints in {SETTINGS} is averaged; name the average there"
             )
         for endpoint in averaged or endpoints:
             endpoint["average"] = changes.average

@@ -33,7 +33,7 @@ def one_core_suits(folder: Path) -> bool:
         if len(settings.endpoints) > 1 or settings.device != "cpu" or (settings.threads or 1) > 1:
             return False
         return len(settings.endpoints[0].quadrature) == 1 and _n_atoms(folder, settings) <= MAX_ATOMS
-    except UserError:  # the client will say what is wrong
+    except UserError:  # the client reports what is wrong
         return False
 
 
@@ -86,7 +86,7 @@ def _busy() -> dict[int, int]:
 
 
 def _ticks() -> dict[int, int]:
-    """Clock ticks that each core has worked; empty where the system does not tell."""
+    """Clock ticks that each core has worked; empty where the system does not report them."""
     worked = {}
     with suppress(OSError):
         for line in Path("/proc/stat").read_text().splitlines():

@@ -1,4 +1,4 @@
-"""How a run ended: from the exit states of i-PI and the client, i-PI's own words, and its checkpoint."""
+"""How a run ended: from the exit states of i-PI and the client, i-PI's log, and its checkpoint."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ipi_driver.ipi_files.run_folder import RunFolder
 from ipi_driver.runs.resume import by_hand
 from ipi_driver.whole_file import write_whole
 
-# i-PI ends with status 0 whatever the reason; these words of its log tell what it was
+# i-PI ends with status 0 whatever the reason; these words of its log are the reason
 _STOPS = {
     "EXIT file detected": "an EXIT file was found",
     "clock time": "its <total_time> has passed",
@@ -64,7 +64,7 @@ class RunFailed(UserError):
     who
         "i-PI" or "client".
     killed
-        Whether by a signal, or in another way that left it no word.
+        Whether it ended by a signal, or in another way without an error message.
     step
         Steps done.
     began
@@ -93,7 +93,7 @@ def read_ending(folder: Path, statuses: Statuses, last_step: int, total: int) ->
     Raises
     ------
     RunFailed
-        If i-PI or the client failed or was killed; the message says which, why, and what can be done.
+        If i-PI or the client failed or was killed; the message names which, the reason and the remedy.
     """
     run = RunFolder(folder)
     found = run.checkpoints() if folder.is_dir() else {}
@@ -112,9 +112,11 @@ def read_ending(folder: Path, statuses: Statuses, last_step: int, total: int) ->
         words = f": {_last_line(statuses.log)} (see {folder / 'i-pi.log'})"
         raise failed("i-PI failed", "i-PI", False, words, "")
     success = _SUCCESS in statuses.log
-    said = _MESSAGE.search(statuses.log)
+    message = _MESSAGE.search(statuses.log)
     # i-PI has ended by itself for it; the client, None, may have been slow to end after its error
-    left = statuses.ipi == 0 and not statuses.client and said is not None and "Client shutdown" in said[1]
+    left = (
+        statuses.ipi == 0 and not statuses.client and message is not None and "Client shutdown" in message[1]
+    )
     done = (success and statuses.ipi == 0) or max(found, default=0) >= total  # it failed after the last step
     if (statuses.client or left) and not done:
         status = 1 if statuses.client is None else statuses.client
@@ -122,23 +124,23 @@ def read_ending(folder: Path, statuses: Statuses, last_step: int, total: int) ->
         what = _client_failure(folder, status)
         raise failed(what, "client", killed, hint=f"; i-PI was stopped{remedy}")
     if _PROBLEM in statuses.log:
-        raise failed("i-PI stopped", "i-PI", False, f": {said[1] if said else _PROBLEM}", "")
+        raise failed("i-PI stopped", "i-PI", False, f": {message[1] if message else _PROBLEM}", "")
     stop = next((reason for words, reason in _STOPS.items() if words in statuses.log), None)
     if step >= total or (success and stop is None):
         return Ending(step, finished=True)
-    reason = stop or (said[1] if said else "i-PI did not say why")
+    reason = stop or (message[1] if message else "i-PI gave no reason")
     return Ending(step, finished=False, reason=reason)
 
 
 def last_message(folder: Path) -> str:
-    """What i-PI said when it last stopped in ``folder``; empty where it never did."""
+    """The reason that i-PI gave when it last stopped in ``folder``; empty where it never did."""
     log = folder / "i-pi.log"
-    said = _MESSAGE.findall(log.read_text(errors="replace")) if log.is_file() else []
-    return str(said[-1]) if said else ""
+    found = _MESSAGE.findall(log.read_text(errors="replace")) if log.is_file() else []
+    return str(found[-1]) if found else ""
 
 
 def has_converged(folder: Path) -> bool:
-    """Whether i-PI ended the minimisation in ``folder`` because it had met its tolerances."""
+    """Whether i-PI ended the minimization in ``folder`` because it had met its tolerances."""
     return _CONVERGED in last_message(folder)
 
 
@@ -160,7 +162,7 @@ def _client_failure(folder: Path, status: int) -> str:
     if status > 128:
         return f"the client was ended by {_signal(128 - status)}"
     if status == 0:
-        return "the client ended without a word: the model has ended its process (os._exit)"
+        return "the client ended without an error message: the model has ended its process (os._exit)"
     log = folder / "client.log"
     lines = log.read_text(errors="replace").splitlines() if log.is_file() else []
     errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
@@ -170,4 +172,4 @@ def _client_failure(folder: Path, status: int) -> str:
 
 def _last_line(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else "it said nothing"
+    return lines[-1] if lines else "no output"

@@ -112,7 +112,7 @@ class _Part:
         if self.alarm is not None:
             pair.stop()
         elif interruption.number:
-            display.say("stopping i-PI, which writes its RESTART; interrupt again not to wait for it")
+            display.report("stopping i-PI, which writes its RESTART; interrupt again not to wait for it")
             pair.stop()
         else:
             pair.follow()
@@ -136,8 +136,8 @@ class _Part:
     def _look_at_symmetry(self, step: int, display: ProgressDisplay) -> None:
         self._looked_at = step
         if self._symmetry is not None and (warning := self._symmetry.look()) is not None:
-            display.say(f"warning: {warning}")
-            self._live.say(warning)
+            display.report(f"warning: {warning}")
+            self._live.report(warning)
             add_event(self.run.path, "symmetry", warning, step)
 
     def check(self, total: int) -> None:
@@ -171,7 +171,7 @@ def run_simulation(
 ) -> Outcome:
     """Run i-PI on ``start_file`` in ``folder`` with the client of its ``driver.yaml`` until the end.
 
-    Both are kept on one core that no other run holds if ``one_core`` says so, or, where it is None, if the run is
+    Both are kept on one core that no other run holds if ``one_core`` is True, or, where it is None, if the run is
     faster then (`one_core_suits`). A client that dies is started again with i-PI, at most ``restarts`` times without
     progress (`Restarts`). ``refresh`` is called at checkpoints, now and then, with the state of the run so far.
     SIGINT, SIGTERM, SIGHUP, SIGUSR1 and SIGUSR2 end the run with a RESTART; a second one of the first three does not
@@ -233,13 +233,13 @@ def _run_parts(
     relaxation = None if facts is None else relaxation_of(folder, facts.structure.n_atoms)
     with ProgressDisplay(folder.name, first, total, console, relaxation) as display:
         if facts is not None:
-            display.say(facts.text)
+            display.report(facts.text)
 
-        def say(text: str) -> None:
-            display.say(text)
-            live.say(text)
+        def report(text: str) -> None:
+            display.report(text)
+            live.report(text)
 
-        again = Restarts(run, restarts, say)
+        again = Restarts(run, restarts, report)
         while True:
             part = _Part(run, start_file, facts, sockets, live, refresher)
             for (

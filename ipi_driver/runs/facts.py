@@ -39,7 +39,7 @@ class RunFacts:
 
 
 def read_facts(folder: Path) -> RunFacts | None:
-    """Facts of a run folder; None where its settings are wrong, which the client says."""
+    """Facts of a run folder; None where its settings are wrong, which the client reports."""
     try:
         settings = make_settings(read_yaml(folder / SETTINGS), str(folder / SETTINGS))
         source = settings.structure or settings.input or folder / INPUT

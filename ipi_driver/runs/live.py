@@ -56,7 +56,7 @@ class LiveStatus:
         if time.monotonic() - self._written > EVERY:
             self._write()
 
-    def say(self, message: str) -> None:
+    def report(self, message: str) -> None:
         """The last thing that happened."""
         self._values["message"] = message
         self._write()

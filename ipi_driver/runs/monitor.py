@@ -47,7 +47,7 @@ class Progress:
             parts.append(f"conserved {self.change:+.2g} {self.units[1]}")
         if not math.isnan(self.temperature):
             parts.append(f"T {self.temperature:.4g} {self.units[0]}")
-        elif not math.isnan(self.potential):  # a minimisation
+        elif not math.isnan(self.potential):  # a minimization
             parts.append(f"potential {self.potential:.9g} {self.units[2]}")
         return parts
 

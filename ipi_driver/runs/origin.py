@@ -1,8 +1,8 @@
 """What a run folder was begun from, so that --resume never goes on with the run of another input.
 
-The record holds the place of the input and a digest of what it says: its XML without comments, layout and number of
+The record holds the place of the input and a digest of its content: its XML without comments, layout and number of
 steps, its ``driver.yaml`` without where the model runs, and the files that it names. The same input is one at the
-same place, or one that says the same at another.
+same place, or one with the same content at another.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def check_origin(output: Path, given: str | Path) -> str | None:
     Returns
     -------
     str or None
-        What is to be said where the input has changed at its place since then: the run goes on as it was begun.
+        A note where the input has changed at its place since then: the run goes on as it was begun.
 
     Raises
     ------
@@ -115,11 +115,13 @@ def _place(path: Path) -> str:
 
 
 def _digest(path: Path) -> str:
-    """Of all that an input says, and of the files that it names."""
+    """Digest of the content of an input, and of the files that it names."""
     text, folder = path.read_text(), path.parent
-    said = xml.masked(xml.with_total_steps(text, 0)) if xml.value(text, "total_steps") else xml.masked(text)
+    content = (
+        xml.masked(xml.with_total_steps(text, 0)) if xml.value(text, "total_steps") else xml.masked(text)
+    )
     settings = _settings(folder / SETTINGS)
-    digest = hashlib.sha256(json.dumps([said.split(), settings], sort_keys=True, default=str).encode())
+    digest = hashlib.sha256(json.dumps([content.split(), settings], sort_keys=True, default=str).encode())
     named = [folder / name for name in xml.all_files_named(text, folder)]
     named += [folder / str(settings[key]) for key in ("structure", "input") if key in settings]
     for file in named:

@@ -53,7 +53,7 @@ class Pair:
         client = [sys.executable, "-c", _CLIENT, "serve", "--config", "driver.yaml", "-S", prefix]
         client += ["--stats", "stats.json", "--record", RECORD, *(() if core is None else ("--threads", "1"))]
         commands = {
-            # i-PI alone: it may need the client to finish its step, and tells it to exit
+            # i-PI alone: it may need the client to finish its step, and sends it EXIT
             "i-pi": ending_with_parent([ipi_command(), "-S", prefix, "-V", "low", start_file]),
             "client": ignoring_queue_signals(client),
         }
@@ -93,7 +93,7 @@ class Pair:
         self.stop()
 
     def stop(self) -> None:
-        """End both: i-PI first, which writes its RESTART and says EXIT to the client; what does not go is killed."""
+        """End both: i-PI first, which writes its RESTART and sends EXIT to the client; what does not end is killed."""
         for name, patience in (("i-pi", self._patience(_PATIENCE)), ("client", self._patience(_FOLLOW))):
             process = self._processes.get(name)
             if process is None or process.poll() is not None:
@@ -107,7 +107,7 @@ class Pair:
                 process.wait()
 
     def statuses(self) -> Statuses:
-        """Of both, and what i-PI has said since they were started."""
+        """Of both, and the log of i-PI since they were started."""
         with self._log.open("rb") as log:
             log.seek(self._log_start)
             text = log.read().decode(errors="replace")

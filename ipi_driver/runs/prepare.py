@@ -61,7 +61,7 @@ def find_source(source: str | Path, changes: Changes) -> Source:
         return Source(path, read_yaml(settings_path))
     if changes.model is None:
         raise UserError(
-            f"{path.parent} has no {SETTINGS}, which says what model answers which socket; write one "
+            f"{path.parent} has no {SETTINGS}, which names the model of each socket; write one "
             "(`ipi-driver new` gives an example), or give --model"
         )
     return Source(path, {"endpoints": endpoints_of(path.read_text()), "input": path})
@@ -208,7 +208,7 @@ def _check_not_wrapped(
         return
     try:
         template = read_template(checked.structure or checked.input or source.path, checked.pbc)
-    except UserError:  # the client says what is wrong with it
+    except UserError:  # the client reports what is wrong with it
         return
     check_not_wrapped(text, template.pbc, source.path)
 

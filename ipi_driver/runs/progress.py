@@ -33,7 +33,7 @@ class ProgressDisplay:
     console
         Where to show it.
     relaxation
-        For a minimisation, which ends when it has converged: estimates the steps that it still takes.
+        For a minimization, which ends when it has converged: estimates the steps that it still takes.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class ProgressDisplay:
         if self._console.is_terminal:
             self._live.start()
         else:
-            self.say(f"{self._name}: starting i-PI and the client")
+            self.report(f"{self._name}: starting i-PI and the client")
         return self
 
     def __exit__(
@@ -104,9 +104,9 @@ class ProgressDisplay:
         due = moment - self._said > _LINE_EVERY
         if not self._console.is_terminal and (due or final):
             self._said = moment
-            self.say("  ".join([f"step {now.step}/{self._total}", *self._parts]))
+            self.report("  ".join([f"step {now.step}/{self._total}", *self._parts]))
 
-    def say(self, text: str) -> None:
+    def report(self, text: str) -> None:
         """A line of its own."""
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 

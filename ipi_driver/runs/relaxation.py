@@ -1,4 +1,4 @@
-"""How many steps a minimisation still takes, from how its energy has converged so far."""
+"""How many steps a minimization still takes, from how its energy has converged so far."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Relaxation:
 
     @property
     def steps_left(self) -> int | None:
-        """Steps until the energy has converged; None where that cannot be said yet."""
+        """Steps until the energy has converged; None where it cannot be estimated yet."""
         if len(self._rows) < _LEAST:
             return None
         steps, energies = np.transpose(self._rows)
@@ -58,7 +58,7 @@ class Relaxation:
 
 
 def relaxation_of(folder: Path, n_atoms: int) -> Relaxation | None:
-    """The estimate for the run in a folder; None where it is no minimisation with a potential in eV."""
+    """The estimate for the run in a folder; None where it is no minimization with a potential in eV."""
     settings = read_input(folder / "input.xml")
     columns = " ".join(output.content for output in settings.outputs if output.kind == "properties")
     if settings.motion != "minimize" or "potential{electronvolt}" not in columns.replace(" ", ""):

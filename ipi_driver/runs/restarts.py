@@ -41,12 +41,12 @@ class Restarts:
         The run folder, locked.
     allowed
         Restarts without progress in between; 0: the first failure ends the run.
-    say
-        Where to report.
+    report
+        Receives the messages.
     """
 
-    def __init__(self, run: RunFolder, allowed: int, say: Callable[[str], None]) -> None:
-        self._run, self._allowed, self._say = run, allowed, say
+    def __init__(self, run: RunFolder, allowed: int, report: Callable[[str], None]) -> None:
+        self._run, self._allowed, self._report = run, allowed, report
         self._interval = _interval(run.input_text)
         self._frame: Recorded | None = None
         self._step = 0
@@ -55,7 +55,7 @@ class Restarts:
         self._first: RunFailed | None = None
 
     def after(self, failure: RunFailed, start_file: str, made_a_step: bool) -> str:
-        """The file to start from again; raises ``failure``, or one that says more, where the run ends.
+        """The file to start from again; raises ``failure``, or one with more detail, where the run ends.
 
         Parameters
         ----------
@@ -94,7 +94,7 @@ class Restarts:
         start_file = go_on(self._run, Changes(), self._note)
         done = max(self._run.checkpoints(), default=0) if start_file == CONTINUE else 0
         text = f"{failure.what}; started again from step {done}"
-        self._say(text)
+        self._report(text)
         add_event(self._run.path, "restart", text, failure.step)
         return start_file
 
@@ -120,7 +120,7 @@ class Restarts:
         return self._again(failure)
 
     def _note(self, text: str) -> None:
-        self._say(text)
+        self._report(text)
         add_event(self._run.path, "checkpoint", text)
 
     def _failed_frame(self, failure: RunFailed) -> Recorded | None:

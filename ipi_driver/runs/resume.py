@@ -61,20 +61,20 @@ def _report(output: Path, text: str) -> None:
     add_event(output, "resume", text)
 
 
-def go_on(run: RunFolder, changes: Changes, say: Callable[[str], None]) -> str:
+def go_on(run: RunFolder, changes: Changes, report: Callable[[str], None]) -> str:
     """As `prepare_resume`, of a run folder that the caller has locked.
 
     No checkpoint is removed: what i-PI would overwrite gets another name (`keep_checkpoint`) until the run has made a
-    step. A damaged checkpoint is left out, which is said with the reason, as are rows that the outputs lack.
+    step. A damaged checkpoint is left out and reported with the reason, as are rows that the outputs lack.
     """
     output = run.path
     found, damaged = run.checkpoints(), run.damaged_checkpoints()
     done = max(found, default=0)
     goes_on = f"the run goes on from {found[done].name} of step {done}" if done else "no other has a step"
     for path, problem in damaged.items():
-        say(f"{path} is damaged ({problem}): {goes_on}")
+        report(f"{path} is damaged ({problem}): {goes_on}")
     if done > 0:
-        return _prepare_resume(run, changes, found, say)
+        return _prepare_resume(run, changes, found, report)
     if not run.is_starting:
         run.set_aside()
         (output / STARTING).touch()
@@ -83,7 +83,7 @@ def go_on(run: RunFolder, changes: Changes, say: Callable[[str], None]) -> str:
 
 
 def _prepare_resume(
-    run: RunFolder, changes: Changes, found: dict[int, Path], say: Callable[[str], None]
+    run: RunFolder, changes: Changes, found: dict[int, Path], report: Callable[[str], None]
 ) -> str:
     output, done = run.path, max(found)
     text, input_text = found[done].read_text(), (output / INPUT).read_text()
@@ -109,13 +109,13 @@ def _prepare_resume(
     write_whole(output / INPUT, xml.with_total_steps(input_text, steps))
     for path in run.outputs():
         if not cut_after(path, done):
-            say(f"{path} does not tell its steps and is not cut: it may repeat some after {done}")
+            report(f"{path} holds no numbers of steps and is not cut: it may repeat some after {done}")
     for path in run.swap_files():
         cut_swaps_from(path, done)
     for gap in gaps(output, done):
-        say(gap)
+        report(gap)
     for path in uncut(output):
-        say(f"{path} is not cut: it may repeat what follows step {done}")
+        report(f"{path} is not cut: it may repeat what follows step {done}")
     (output / STARTING).unlink(missing_ok=True)
     stats = output / "stats.json"
     if stats.is_file():

@@ -45,7 +45,7 @@ class RunSet:
     skipped: tuple[str, ...]
 
     def folder(self, changes: Changes) -> Path:
-        """Default output: the input and its average, as `ipi-driver analyze` tells sets apart."""
+        """Default output: the input and its average, as `ipi-driver analyze` distinguishes sets."""
         average = average_of(changed_settings(self.source.settings, changes))
         return Path("runs") / f"{self.source.name}-{average}"
 
@@ -70,7 +70,7 @@ def find_set(given: str, changes: Changes, structures: Path | None) -> RunSet | 
     if structures is None:
         try:
             folder = find_shipped("inputs", given)
-        except UserError:  # said by the single run, which may not need its input any more
+        except UserError:  # reported by the single run, which may not need its input any more
             return None
         if changes.structure is not None or not (folder / CELLS).is_dir():
             return None

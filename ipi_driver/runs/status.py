@@ -19,7 +19,7 @@ from ipi_driver.runs.live import EVERY, read_status
 from ipi_driver.runs.monitor import PropertyMonitor
 
 _SILENT = 12 * EVERY
-"""Seconds without a word after which a run that says it is running is not: it was killed, or its node has died."""
+"""Seconds without an update after which a run whose status is running is not: it was killed, or its node has died."""
 _DEPTH = 4
 _TAIL = 1 << 15
 _STD = re.compile(rb"forces_(?:std|spread)\W+([-\d.e+]+)|^\s*([-\d.e+]+)\s*$", re.MULTILINE)

@@ -149,7 +149,7 @@ def _quantile(n_degrees: int) -> float:
 
 
 def _farthest(positions: FloatArray) -> float:
-    """Largest of the distances from each atom to its nearest neighbour; 0 of a single atom, infinite if not finite."""
+    """Largest of the distances from each atom to its nearest neighbor; 0 of a single atom, infinite if not finite."""
     if len(positions) < 2:
         return 0.0
     if not np.isfinite(positions).all():

@@ -300,7 +300,9 @@ def test_trajectories_of_every_format_are_resumed(place) -> None:
     folder = place.folder / "run"
     binary = folder / "simulation.bin_0.bin"
     before = binary.read_bytes()
-    names = resumed_from_step_20(place, folder, "simulation.[!bc]*", said=f"{binary} does not tell its steps")
+    names = resumed_from_step_20(
+        place, folder, "simulation.[!bc]*", said=f"{binary} holds no numbers of steps"
+    )
     assert {"simulation.ase.extxyz", "simulation.pdb_0.pdb", "simulation.out"} < set(names)
     assert binary.read_bytes().startswith(before)
 
