@@ -31,7 +31,7 @@ FLOORS = (
     {"networks"},
     {"potentials"},
     {"rotations"},
-    {"symmetry", "client"},
+    {"symmetry", "client", "export"},
     {"runs", "training", "analysis", "report"},
     {"api"},
     {"studies"},

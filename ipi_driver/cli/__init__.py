@@ -24,6 +24,7 @@ COMMANDS = {
     "new": ("new", "copy a shipped input to a folder of your own"),
     "pes-path": ("pes_path", "print the path of the in-process plugin for i-PI's <ffdirect>"),
     "import-pet": ("import_pet", "convert a PET checkpoint, of metatrain or the original code"),
+    "export": ("export", "write a network, raw or averaged, as a metatomic model for other codes"),
     "train": ("train", "train a network: PET, equivariant (e3nn), or relaxed"),
     "symmetrize": ("symmetrize", "train a model to reproduce its own rotational average"),
     "evaluate": ("evaluate", "errors of a model on labelled data"),

@@ -10,6 +10,7 @@ them; see `ipi_driver.networks.kinds`.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import ClassVar
@@ -121,6 +122,11 @@ class EdgeNetwork(nn.Module, ABC):
     def selected_gradient_function(self) -> SelectedGradientFunction:
         """As `gradient_function`, of the vectors and weights of selected edges, with derivatives by both."""
         raise NotImplementedError(f"{type(self).__name__} does not select edges")
+
+    @property
+    def interaction_range(self) -> float:
+        """Å, within which other atoms change the energy of an atom; infinite where a kind of network does not say."""
+        return math.inf
 
     @property
     def width(self) -> int:

@@ -20,9 +20,9 @@ from ipi_driver.neighbors import Edges
 from ipi_driver.structure import FloatArray, IntArray
 from ipi_driver.units import COULOMB
 
-_ZBL_AMPLITUDES = np.array([0.18175, 0.50986, 0.28022, 0.02817])
-_ZBL_DECAYS = np.array([3.19980, 0.94229, 0.40290, 0.20162])
-_ZBL_LENGTH = 0.46850  # Å
+ZBL_AMPLITUDES = np.array([0.18175, 0.50986, 0.28022, 0.02817])
+ZBL_DECAYS = np.array([3.19980, 0.94229, 0.40290, 0.20162])
+ZBL_LENGTH = 0.46850  # Å
 
 
 def _smooth_step(r: FloatArray, start: float, stop: float) -> tuple[FloatArray, FloatArray]:
@@ -34,11 +34,11 @@ def _smooth_step(r: FloatArray, start: float, stop: float) -> tuple[FloatArray, 
 
 def _bare_zbl(r: FloatArray, z_i: IntArray, z_j: IntArray) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Screened nuclear repulsion (eV) at ``r`` (n,) Å and its first and second derivatives."""
-    length = _ZBL_LENGTH / (z_i**0.23 + z_j**0.23)
-    exponentials = _ZBL_AMPLITUDES * np.exp(-_ZBL_DECAYS * (r / length)[:, None])
+    length = ZBL_LENGTH / (z_i**0.23 + z_j**0.23)
+    exponentials = ZBL_AMPLITUDES * np.exp(-ZBL_DECAYS * (r / length)[:, None])
     screening = exponentials.sum(1)
-    slope = -(exponentials * _ZBL_DECAYS).sum(1) / length
-    curvature = (exponentials * _ZBL_DECAYS**2).sum(1) / length**2
+    slope = -(exponentials * ZBL_DECAYS).sum(1) / length
+    curvature = (exponentials * ZBL_DECAYS**2).sum(1) / length**2
     prefactor = COULOMB * z_i * z_j / r
     first = prefactor * (slope - screening / r)
     second = prefactor * (curvature - 2.0 * slope / r + 2.0 * screening / r**2)

@@ -68,7 +68,6 @@ class MetatomicPotential(Potential):
     takes_device = True
     precision = "fixed"
     options = ("variant", "non_conservative", "extras")
-    warm_up = 3  # TorchScript observes the first calls of each size and compiles
 
     def __init__(
         self,
@@ -98,6 +97,10 @@ class MetatomicPotential(Potential):
         if missing := [extra for extra in extras if extra not in outputs]:
             raise UserError(f"{name}: the model has no output {missing[0]!r}, it has: {', '.join(outputs)}")
         self.device = device
+        # TorchScript observes the first calls of each size and compiles, which takes a second or more. On a CPU the
+        # result is not faster than without (no operations are fused there), so that it is left out.
+        self._compiles = torch_device(device).type != "cpu"
+        self.warm_up = 3 if self._compiles else 1
         self.dtype = getattr(torch, capabilities.dtype)  # fixed when the model was exported
         self.species = tuple(sorted(capabilities.atomic_types))
         self.model = model.to(device)
@@ -183,7 +186,7 @@ class MetatomicPotential(Potential):
                 system, found = self._systems.system(structure, rotation, pairs, derivatives)
                 systems.append(system)
                 leaves += found
-        with torch.set_grad_enabled(derivatives):
+        with torch.set_grad_enabled(derivatives), torch.jit.optimized_execution(self._compiles):
             outputs = self._call(systems)
         energies = outputs[self._energy].block().values.reshape(-1)
         shape = (len(structures), len(rotations))

@@ -135,7 +135,7 @@ class Convolution(nn.Module):
             matrix = matrix if relaxed is None else relaxed @ matrix
             sent = feature.index_select(0, neighbors)
             n_edges, channels, dim = sent.shape
-            products = torch.bmm(sent, (harmonics @ matrix).view(n_edges, dim, -1))
+            products = torch.bmm(sent, (harmonics @ matrix).view(n_edges, dim, matrix.shape[1] // dim))
             weights = self.radial[k](radial).view(n_edges, channels, len(paths))
             # split and unbind: the derivatives of slices would be as large as the whole, one for each slice
             parts = products.split([self.irreps_out[path.out].dim for path in paths], dim=2)

@@ -174,6 +174,10 @@ class E3nnNetwork(EdgeNetwork):
             hidden = hidden_out
 
     @property
+    def interaction_range(self) -> float:
+        return self.config.n_layers * self.config.cutoff
+
+    @property
     def width(self) -> int:
         return sum(n * ir.dim for n, ir in self.config.hidden)
 

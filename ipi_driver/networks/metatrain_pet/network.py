@@ -66,6 +66,13 @@ class MetatrainPetNetwork(EdgeNetwork):
         self.bond_heads = nn.ModuleList(Head(d, config.d_head) for _ in range(n_readouts))
 
     @property
+    def interaction_range(self) -> float:
+        """Å; the last messages of "feedforward" and adaptive cutoffs reach one neighbour further than the layers."""
+        config = self.config
+        further = (config.featurizer == "feedforward") + (config.adaptive_neighbors is not None)
+        return (config.n_gnn_layers + further) * config.cutoff
+
+    @property
     def width(self) -> int:
         """Numbers that the network holds for an edge."""
         return self.config.d_model

@@ -256,6 +256,10 @@ class PetNetwork(EdgeNetwork):
         return PetGradients(self) if supported(self) else super().gradient_function()
 
     @property
+    def interaction_range(self) -> float:
+        return self.config.n_gnn_layers * self.config.cutoff
+
+    @property
     def width(self) -> int:
         return self.config.d_model
 

@@ -1,0 +1,66 @@
+"""``ipi-driver export MODEL OUT.pt``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ipi_driver.errors import UserError
+
+EPILOG = """\
+examples:
+  ipi-driver export pet-water-s pet-water-s.pt
+  ipi-driver export models/my-pet my-pet-Th.pt --average Th
+  ipi-driver export pet-water-s precise.pt --average 2i --dtype float64
+  ipi-driver check my-pet-Th.pt structures.extxyz
+
+The file is a metatomic model, for LAMMPS, ASE, torch-sim, i-PI's own metatomic driver, and for this package. An average
+stays inside: every evaluation costs that many rotations, and the memory of some of them. Needs metatomic
+(pip install 'ipi-driver[metatomic]').
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.epilog = EPILOG
+    parser.add_argument("model", metavar="MODEL", help="a shipped model or a model folder")
+    parser.add_argument("output", type=Path, metavar="OUT.pt", help="file to write")
+    parser.add_argument(
+        "--average",
+        default="none",
+        metavar="NAME",
+        help="rotations to average over inside the model: T, Th, O, 2i, ... (default: none)",
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=["float32", "float64"],
+        default="float32",
+        help="precision of the exported model, which cannot be changed later (default: float32)",
+    )
+    parser.add_argument("--force", action="store_true", help="replace OUT.pt if it exists")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Export, and report what was exported."""
+    from ipi_driver.export import export_model
+    from ipi_driver.potentials import load_potential
+    from ipi_driver.potentials.network import NetworkPotential
+    from ipi_driver.rotations.quadrature import quadrature
+
+    if args.output.suffix != ".pt":
+        raise UserError(f"OUT.pt: metatomic's files end in .pt, got {args.output}")
+    if args.output.exists() and not args.force:
+        raise UserError(f"{args.output} exists already; choose another file or add --force")
+    n_rotations = len(quadrature(args.average))
+    potential = load_potential(args.model, dtype=args.dtype)
+    if not isinstance(potential, NetworkPotential):
+        raise UserError(
+            f"{args.model}: only networks of this package can be exported: a shipped model, or a model "
+            "folder of `train`, `symmetrize` or `import-pet`"
+        )
+    export_model(potential, args.output, args.average)
+    about = "raw" if args.average == "none" else f"average {args.average}, {n_rotations} rotations inside"
+    reach = potential.network.interaction_range
+    print(f"{args.output}: {potential.name}, {about}, {args.dtype}, interaction range {reach:g} Å")
+    print("energies, forces and virials equal those of the network on four test structures")
+    return 0

@@ -1,0 +1,158 @@
+"""`export_model`: a network of this package to a file of metatomic, compared with the network before it is kept."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ipi_driver import __version__
+from ipi_driver.elements import places_in
+from ipi_driver.errors import UserError
+from ipi_driver.neighbors import NeighborList
+from ipi_driver.networks.graph import build_graph
+from ipi_driver.potentials.chunks import CPU_EDGES
+from ipi_driver.potentials.metatomic import MetatomicPotential
+from ipi_driver.potentials.network import NetworkPotential
+from ipi_driver.rotations.average import RotationalAverage
+from ipi_driver.rotations.quadrature import Quadrature, quadrature
+from ipi_driver.structure import Prediction, Structure
+
+# Of the comparison, relative to the largest force, and to the energy of the network.
+_TOLERANCES = {"float32": 1e-4, "float64": 1e-9}
+
+
+def export_model(potential: NetworkPotential, path: Path, average: str = "none") -> None:
+    """Write a network as a metatomic model, with the average inside.
+
+    Parameters
+    ----------
+    potential
+        In the precision of the export, on the CPU.
+    path
+        File to write, ``.pt``.
+    average
+        A grid of rotations that does not depend on the structure.
+
+    Raises
+    ------
+    UserError
+        If metatomic is not installed, the average is random or has frames of its own, or torch cannot record the
+        network.
+    """
+    try:
+        from metatomic.torch import AtomisticModel
+    except ImportError as error:
+        raise UserError(f"export needs metatomic ({error}): pip install 'ipi-driver[metatomic]'") from None
+    grid = quadrature(average)
+    if grid.random is not None or grid.own_frames:
+        raise UserError(
+            f"--average {average}: an exported model has a fixed grid of rotations, such as T, Th or 2i; a "
+            "simulation code expects one energy for one structure"
+        )
+    examples = _examples(potential)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of TorchScript, which metatomic is built on
+        model = AtomisticModel(_module(potential, grid, examples[0]), *_descriptions(potential, grid))
+        part = path.with_name(f".{path.name}.part")
+        try:
+            model.save(str(part))
+            _compare(MetatomicPotential.load(part), RotationalAverage(potential, grid), examples)
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+def _module(potential: NetworkPotential, grid: Quadrature, example: Structure) -> torch.nn.Module:
+    from ipi_driver.export.baseline import BaselineModule
+    from ipi_driver.export.module import ExportedModule
+    from ipi_driver.export.trace import traced
+
+    assert potential.cutoff is not None
+    assert potential.species is not None
+    places = places_in(potential.species)
+    edges = NeighborList(potential.cutoff, 0.0).edges(example)
+    vectors = torch.from_numpy(edges.vectors).to(potential.dtype)
+    graph = build_graph([places[example.numbers]], [edges])
+    try:
+        energies, selection = traced(potential.network, vectors, graph)
+    except (RuntimeError, TypeError, NotImplementedError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(f"{potential.name}: torch cannot record this kind of network: {reason}") from error
+    return ExportedModule(
+        energies,
+        selection,
+        BaselineModule(potential.baseline),
+        places,
+        potential.cutoff,
+        grid.rotations,
+        grid.weights,
+        CPU_EDGES,
+    ).eval()
+
+
+def _descriptions(potential: NetworkPotential, grid: Quadrature) -> tuple[Any, Any]:
+    """Metadata and capabilities."""
+    from metatomic.torch import ModelCapabilities, ModelMetadata, ModelOutput
+
+    raw = grid.name == "none"
+    about = "raw" if raw else f"averaged over the {len(grid)} rotations of {grid.name}"
+    metadata = ModelMetadata(
+        name=potential.name if raw else f"{potential.name}, average {grid.name}",
+        description=f"{potential.network.config.kind} network, {about}; exported by ipi-driver {__version__}",
+    )
+    assert potential.species is not None
+    capabilities = ModelCapabilities(
+        outputs={"energy": ModelOutput(unit="eV", sample_kind="atom", description=f"energy, {about}")},
+        atomic_types=list(potential.species),
+        interaction_range=potential.network.interaction_range,
+        length_unit="angstrom",
+        supported_devices=["cuda", "cpu"],
+        dtype=str(potential.dtype).removeprefix("torch."),
+    )
+    return metadata, capabilities
+
+
+def _examples(potential: NetworkPotential) -> list[Structure]:
+    """Structures of several sizes with the elements of the model: isolated, an atom, a triclinic cell."""
+    assert potential.species is not None
+    assert potential.cutoff is not None
+    rng = np.random.default_rng(0)
+    found = []
+    for n in (5, 8, 1):
+        grid = np.array([(i, j, k) for i in range(2) for j in range(2) for k in range(2)], dtype=np.float64)[
+            :n
+        ]
+        positions = 0.45 * potential.cutoff * grid + rng.uniform(-0.1, 0.1, (n, 3))
+        found.append(Structure(np.resize(potential.species, n), positions))
+    cell = 0.9 * potential.cutoff * np.array([[1.0, 0.0, 0.0], [0.2, 1.1, 0.0], [-0.1, 0.3, 0.95]])
+    found.append(Structure(found[1].numbers, found[1].positions, cell, np.ones(3, dtype=bool)))
+    return found
+
+
+def _compare(exported: MetatomicPotential, expected: RotationalAverage, structures: list[Structure]) -> None:
+    """`UserError` where the exported model gives other numbers than the network."""
+    tolerance = _TOLERANCES[str(exported.dtype).removeprefix("torch.")]
+    for structure in structures:
+        wanted, got = expected.predict(structure), exported.predict(structure)
+        size = max(1.0, float(np.abs(wanted.forces).max(initial=0.0)))
+        off = max(
+            float(np.abs(got.forces - wanted.forces).max(initial=0.0)) / size,
+            abs(got.energy - wanted.energy) / max(1.0, abs(wanted.energy)),
+            _virial_error(got, wanted),
+        )
+        if not off < tolerance:
+            raise UserError(
+                f"{expected.name}: the exported model differs from the network by {off:.1e} for {structure.n_atoms} "
+                "atoms: the operations of this kind of network depend on the structure, and cannot be recorded"
+            )
+
+
+def _virial_error(got: Prediction, wanted: Prediction) -> float:
+    assert got.virial is not None
+    assert wanted.virial is not None
+    return float(np.abs(got.virial - wanted.virial).max() / max(1.0, np.abs(wanted.virial).max()))
