@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import ase
+import ase.io
 import pytest
 
-from ipi_driver.cli import main
+from ipi_driver.cli import build_parser, main
 
 MODEL = "anisotropic?l=4&amplitude=0.1"
 
@@ -61,3 +64,72 @@ def test_a_reader_that_has_seen_enough() -> None:
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
     assert done.stderr == ""
     assert int(done.stdout) == 128 + signal.SIGPIPE
+
+
+def test_results_as_json_and_in_silence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """``--json`` prints one JSON document and nothing else to standard output, ``--quiet`` prints nothing."""
+    monkeypatch.chdir(tmp_path)
+    ase.io.write("a.xyz", ase.Atoms("OH2", [[0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]]))
+    commands = {
+        "new": ["new", "gas-nve"],
+        "pes-path": ["pes-path"],
+        "check": ["check", MODEL, "a.xyz", "--average", "i", "--reference", "Th", "--max-degree", "2"],
+    }
+    for name, words in commands.items():
+        found = {}
+        for option in ("--json", "--quiet"):
+            folder = f"{name}{option}"
+            place = {"new": [folder], "check": ["--output", folder]}.get(name, [])
+            if (name, option) == ("pes-path", "--quiet"):
+                continue  # it prints nothing but its result
+            assert main([*words, *place, option]) == 0
+            found[option] = capsys.readouterr().out
+        result = json.loads(found["--json"])
+        assert found.get("--quiet", "") == ""
+        if name == "check":
+            assert result["folder"] == "check--json"
+            other = json.loads(Path("check--quiet", "check.json").read_text())
+            assert [row["force_mae"] for row in result["errors"]] == [
+                row["force_mae"] for row in other["errors"]
+            ]
+        else:
+            assert Path(result.get("pes_path", "new--json")).exists()
+    assert main(["check", MODEL, "nowhere.xyz", "--quiet"]) == 2
+    assert "nowhere.xyz" in capsys.readouterr().err
+
+
+def test_every_command_that_prints_a_result_prints_json() -> None:
+    _, commands = build_parser(everything=True)
+    without = {
+        name
+        for name, parser in commands.items()
+        if not any("--json" in a.option_strings for a in parser._actions)
+    }
+    assert without == {"serve", "completion"}  # a service, and a script for the shell
+
+
+def test_completion_of_a_shell(tmp_path: Path) -> None:
+    """bash completes commands, options, choices and file names with the script."""
+    pytest.importorskip("shtab")
+    words = [sys.executable, "-m", "ipi_driver", "completion", "bash"]
+    script = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    (tmp_path / "ipi-driver.bash").write_text(script)
+    (tmp_path / "water.xyz").touch()
+
+    def complete(*typed: str) -> set[str]:
+        before = typed[-2] if len(typed) > 1 else "ipi-driver"
+        line = f"""
+source ipi-driver.bash
+COMP_WORDS=(ipi-driver {" ".join(repr(w) for w in typed)}) COMP_CWORD={len(typed)}
+$(complete -p ipi-driver | sed 's/.*-F \\([^ ]*\\).*/\\1/') ipi-driver {typed[-1]!r} {before!r}
+printf '%s\\n' "${{COMPREPLY[@]}}"
+"""
+        done = subprocess.run(["bash", "-c", line], cwd=tmp_path, capture_output=True, text=True)
+        return {word.strip() for word in done.stdout.split()}
+
+    assert complete("stat") == {"status"}
+    assert {"--restarts", "--resume"} <= complete("run", "gas-nve", "--res")
+    assert complete("serve", "m", "--dtype", "") == {"float32", "float64"}
+    assert "water.xyz" in complete("run", "gas-nve", "--structure", "wat")

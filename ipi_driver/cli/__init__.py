@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ipi_driver import __version__
 from ipi_driver.allocator import keep_freed_memory
+from ipi_driver.cli.printing import printed
 from ipi_driver.errors import UserError
 
 # name -> (module with `add_arguments(parser)` and `main(args) -> int`, one-line help)
@@ -32,32 +33,15 @@ COMMANDS = {
     "symmetry-breaking": ("symmetry_breaking", "what a relaxed network has learned to break"),
     "analyze": ("analyze", "observables, figures and a report from runs"),
     "reproduce": ("reproduce", "the published gas, liquid and ice tests, from runs to one report"),
+    "completion": ("completion", "the script with which a shell completes commands and options"),
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of ``ipi-driver``; returns the exit status."""
     argv = list(sys.argv[1:] if argv is None else argv)
-    parser = argparse.ArgumentParser(
-        prog="ipi-driver",
-        description="Run i-PI with potentials that are not exactly rotation-equivariant.",
-        epilog="`ipi-driver COMMAND --help` shows the options and examples of a command.",
-    )
-    parser.add_argument("--version", action="version", version=f"ipi-driver {__version__}")
-    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     chosen = next((word for word in argv if not word.startswith("-")), None)
-    for name, (module, summary) in COMMANDS.items():
-        sub = subparsers.add_parser(
-            name,
-            help=summary,
-            description=summary,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            conflict_handler="resolve"
-            if name == "submit"
-            else "error",  # some options of `run` it has its own way
-        )
-        if name == chosen:  # the others' modules (torch, matplotlib) need not be imported
-            importlib.import_module(f"ipi_driver.cli.{module}").add_arguments(sub)
+    parser, _ = build_parser(chosen)
     if chosen is not None and chosen not in COMMANDS:
         near = difflib.get_close_matches(chosen, COMMANDS, n=1)
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(COMMANDS)}"
@@ -66,9 +50,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     keep_freed_memory()
     _find_modules_here(argv)
-    command = importlib.import_module(f"ipi_driver.cli.{COMMANDS[args.command][0]}")
     try:
-        status = int(command.main(args))
+        command = importlib.import_module(f"ipi_driver.cli.{COMMANDS[args.command][0]}")
+        with printed(args):
+            status = int(command.main(args))
         sys.stdout.flush()
         return status
     except UserError as error:
@@ -81,12 +66,47 @@ def main(argv: Sequence[str] | None = None) -> int:
         names = " -> ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
         print(f"error: {error.strerror or error}{': ' if names else ''}{names}", file=sys.stderr)
         return 2
+    except ImportError as error:  # a library that is broken, or too large for the memory allowed
+        print(f"error: {type(error).__name__}: {error}", file=sys.stderr)
+        return 2
     except UnicodeDecodeError as error:
         print(f"error: {_read_file(error)} is not UTF-8 text: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+
+
+def build_parser(
+    chosen: str | None = None, everything: bool = False
+) -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    """The parser of the command line, and those of its commands.
+
+    The options of the ``chosen`` command are added alone, or of all with ``everything``: the modules of the others
+    (torch, matplotlib) need not be imported.
+    """
+    parser = argparse.ArgumentParser(
+        prog="ipi-driver",
+        description="Run i-PI with potentials that are not exactly rotation-equivariant.",
+        epilog="`ipi-driver COMMAND --help` shows the options and examples of a command.",
+    )
+    parser.add_argument("--version", action="version", version=f"ipi-driver {__version__}")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    commands = {}
+    for name, (module, summary) in COMMANDS.items():
+        sub = subparsers.add_parser(
+            name,
+            help=summary,
+            description=summary,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            conflict_handler="resolve"
+            if name == "submit"
+            else "error",  # some options of `run` it has its own way
+        )
+        commands[name] = sub
+        if everything or name == chosen:
+            importlib.import_module(f"ipi_driver.cli.{module}").add_arguments(sub)
+    return parser, commands
 
 
 def _find_modules_here(argv: Sequence[str]) -> None:

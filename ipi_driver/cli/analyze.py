@@ -15,6 +15,7 @@ from rich.table import Table
 
 from ipi_driver.analysis.result import TORQUE_AVERAGES, Analysis, Options
 from ipi_driver.cli.output_folder import output_folder
+from ipi_driver.cli.printing import add_printing, set_result
 from ipi_driver.errors import UserError
 
 EPILOG = """\
@@ -121,6 +122,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"for --model (default: {' '.join(TORQUE_AVERAGES)})",
     )
     add("--no-viewer", action="store_true", help="leave the structure viewer (1.3 MB) out of the report")
+    add_printing(parser)
 
 
 def main(args: argparse.Namespace) -> int:
@@ -152,6 +154,7 @@ def main(args: argparse.Namespace) -> int:
         for note in analysis.notes:
             print(f"note: {analysis.label}: {note}", file=sys.stderr)
     print(f"report: {page}")
+    set_result(args, folder / "analysis.json", folder)
     return 0
 
 

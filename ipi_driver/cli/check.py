@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ipi_driver.cli.conditions import add_conditions
+from ipi_driver.cli.printing import add_printing, set_result
 from ipi_driver.errors import UserError
 
 if TYPE_CHECKING:
@@ -104,6 +105,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--dtype", choices=("float32", "float64"), help="precision of the model (default float32)")
     add("--rotation-batch", type=int, metavar="N", help="rotations per call of the model (default: chosen)")
     add("--seed", type=int, default=0, help="of random rotations (default 0)")
+    add_printing(parser)
 
 
 def main(args: argparse.Namespace) -> int:
@@ -152,6 +154,7 @@ def main(args: argparse.Namespace) -> int:
     written = [*write_check(result, folder), *write_figures(result, folder)]
     print_check(result, console)
     console.print(f"Written to {folder}: " + ", ".join(path.name for path in written), highlight=False)
+    set_result(args, folder / "check.json", folder)
     return 0
 
 

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ipi_driver.cli.printing import add_printing, set_result
 from ipi_driver.errors import UserError
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--dtype", choices=("float32", "float64"), help="precision of the model (default float32)")
     add("--batch", type=int, metavar="N", help="rotations per call of the model (default: chosen)")
     add("--seed", type=int, default=0, help="of random frames (default 0)")
+    add_printing(parser)
 
 
 def main(args: argparse.Namespace) -> int:
@@ -91,6 +93,7 @@ def main(args: argparse.Namespace) -> int:
     if (warning := relatives_warning(source)) is not None:
         console.print(warning, style="yellow", highlight=False)
     _warn_about_training_data(args, console)
+    set_result(args, folder / "evaluation.json", folder)
     return 0
 
 

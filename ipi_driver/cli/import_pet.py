@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ipi_driver.cli.printing import add_printing, set_result
 from ipi_driver.errors import UserError
 
 EPILOG = """\
@@ -46,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--spin", type=int, default=1, metavar="M", help="spin multiplicity 2 S + 1, likewise (default: 1)"
     )
     parser.add_argument("--force", action="store_true", help="replace OUT if it exists")
+    add_printing(parser)
 
 
 def main(args: argparse.Namespace) -> int:
@@ -80,4 +82,11 @@ def main(args: argparse.Namespace) -> int:
     print(f"{args.output}: {size} parameters, {layers} GNN layers, cutoff {network.config.cutoff} Å")
     for note in notes:
         print(note)
+    found_here = {
+        "parameters": size,
+        "n_gnn_layers": layers,
+        "cutoff": network.config.cutoff,
+        "notes": list(notes),
+    }
+    set_result(args, found_here, args.output)
     return 0

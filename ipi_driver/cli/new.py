@@ -6,6 +6,7 @@ import argparse
 import shutil
 from pathlib import Path
 
+from ipi_driver.cli.printing import add_printing, set_result
 from ipi_driver.errors import UserError
 from ipi_driver.shipped import find_shipped, shipped_names
 
@@ -21,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = f"templates: {', '.join(shipped_names('inputs'))}\n\n{EPILOG}"
     parser.add_argument("template", metavar="TEMPLATE", help="a shipped input")
     parser.add_argument("folder", type=Path, metavar="DIR", help="folder to make")
+    add_printing(parser)
 
 
 def main(args: argparse.Namespace) -> int:
@@ -38,4 +40,5 @@ def main(args: argparse.Namespace) -> int:
             (args.folder / path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source / path, args.folder / path)
     print(f"{args.folder}: edit input.xml and driver.yaml, then `ipi-driver run {args.folder}`")
+    set_result(args, {"files": [str(path) for path in found]}, args.folder)
     return 0

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ipi_driver.cli.printing import add_printing, set_result
+
 EPILOG = """\
 In the input of i-PI:
 
@@ -21,13 +23,17 @@ or in a shell:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """No options."""
+    """Add the command's arguments."""
     parser.epilog = EPILOG
+    add_printing(parser, quiet=False)
+    parser.set_defaults(quiet=False)
 
 
 def main(args: argparse.Namespace) -> int:
     """Print the path."""
     from ipi_driver import client
 
-    print(Path(client.__file__).resolve().parent / "ipi_plugin.py")
+    path = Path(client.__file__).resolve().parent / "ipi_plugin.py"
+    print(path)
+    set_result(args, {"pes_path": str(path)})
     return 0

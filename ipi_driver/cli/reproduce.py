@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ipi_driver.cli import reproduce_relaxed
+from ipi_driver.cli.printing import add_printing, set_result
 from ipi_driver.errors import UserError
 
 if TYPE_CHECKING:
@@ -110,6 +111,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--nmts; may be repeated",
     )
     add("--no-viewer", action="store_true", help="leave the structure viewer (1.3 MB) out of the report")
+    add_printing(parser)
 
 
 def main(args: argparse.Namespace) -> int:
@@ -147,6 +149,13 @@ def main(args: argparse.Namespace) -> int:
     if args.dry_run:
         open_plan(output, settings, parts, write=False)
         _print_plan(runs, parts, jobs)
+        set_result(
+            args,
+            [
+                {"run": part.name, "hours": part.seconds / 3600, "complete": runs.complete(part)}
+                for part in parts
+            ],
+        )
         return 0
     _check_model(args.model)
     open_plan(output, settings, () if args.only_report else parts, write=not args.only_report)
@@ -155,6 +164,7 @@ def main(args: argparse.Namespace) -> int:
         failures = _execute(runs, parts, jobs, console)
     try:
         folder = _report(runs, everything, _command(), args, console)
+        set_result(args, folder / "table.json", folder)
         if args.export is not None:
             shutil.copytree(folder, args.export, dirs_exist_ok=True)
             print(f"copied to {args.export}")

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+
+from ipi_driver.cli.printing import set_result
 
 STUDY = "hofgard2024"
 
@@ -40,5 +43,6 @@ def main(args: argparse.Namespace, command: str) -> int:
     if not console.is_terminal:  # a log file has no width of its own
         console = Console(width=140)
     console.print(table)
+    set_result(args, {"rows": [asdict(row) for row in rows]}, folder)
     print(f"Written to {folder}: README.md, table.csv, weights.json, signals.png, signals.pdf")
     return 0

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ipi_driver.cli import run
+from ipi_driver.cli.printing import add_printing, set_result
 from ipi_driver.errors import UserError
 
 EPILOG = """\
@@ -36,6 +37,8 @@ _OWN = (
     "resume",
     "structures",
     "help",
+    "quiet",
+    "json",
 )
 
 
@@ -59,6 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=int, help=argparse.SUPPRESS)
     add("--resume", action="store_true", help=argparse.SUPPRESS)
     add("--structures", type=Path, help=argparse.SUPPRESS)
+    add_printing(parser)
 
 
 def run_options(parser: argparse.ArgumentParser, args: argparse.Namespace) -> list[str]:
@@ -105,12 +109,15 @@ def main(args: argparse.Namespace) -> int:
     named = str(Path(args.input).resolve()) if Path(args.input).exists() else str(args.input)
     write_farm(folder, named, members, options, cluster)
     print(f"{folder}: {len(members)} members of {source.name}: {_short([member.name for member in members])}")
+    result = {"members": [member.name for member in members]}
+    set_result(args, result, folder)
     if args.dry_run:
         print(f"submit it with: cd {shlex.quote(str(folder))} && sbatch job.sh")
         return 0
     if args.local is not None:
         return run_here(folder, named, members, options, args.local)
     numbers = submit_farm(folder, cluster)
+    set_result(args, {**result, "jobs": [str(number) for number in numbers]}, folder)
     print(f"submitted as job {', '.join(numbers)}; watch it with: ipi-driver status {folder}")
     return 0
 

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ipi_driver.cli.printing import add_printing, set_result
 from ipi_driver.errors import UserError
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--learning-rate", type=float, default=2e-4, help="at its highest (default 2e-4)")
     add("--threads", type=int, help="of torch (default: all cores)")
     add("--seed", type=int, default=0, help="of everything random (default 0)")
-    add("--quiet", action="store_true", help="no progress")
+    add_printing(parser)
 
 
 def main(args: argparse.Namespace) -> int:
@@ -95,6 +96,7 @@ def main(args: argparse.Namespace) -> int:
     _show(reports, args.average)
     errors = _errors(args.data, before, after) if args.data else {}
     finish(args.output, folder.name, config, reports, errors)
+    set_result(args, {"model": str(args.output), "sets": [asdict(r) for r in reports], "errors": errors})
     print(f"The model is in {args.output}; next: ipi-driver check {args.output} {args.structures[0]}")
     return 0
 

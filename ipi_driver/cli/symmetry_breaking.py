@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ipi_driver.cli.printing import add_printing, set_result
 from ipi_driver.errors import UserError
 
 EPILOG = """\
@@ -47,6 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", type=Path, metavar="DIR", help="for JSON and PNG (default breaking-MODEL)"
     )
+    add_printing(parser)
 
 
 def main(args: argparse.Namespace) -> int:
@@ -109,6 +111,7 @@ def main(args: argparse.Namespace) -> int:
     (folder / "breaking.json").write_text(json.dumps(result, indent=1) + "\n")
     save(draw_signals(layers), folder, "signals")
     print(f"Written to {folder}: breaking.json, signals.png, signals.pdf")
+    set_result(args, folder / "breaking.json", folder)
     return 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ipi_driver.cli.printing import add_printing, set_result
 from ipi_driver.errors import UserError
 
 EPILOG = """\
@@ -41,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, help="folder of the model (overrides the configuration)")
     parser.add_argument("--device", help="cpu or cuda")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    add_printing(parser, quiet=False)
 
 
 def main(args: argparse.Namespace) -> int:
@@ -70,4 +72,5 @@ def main(args: argparse.Namespace) -> int:
         plot_training_log(config.output / "log.csv", config.output / "learning-curve.png")
         print(f"best validation force MAE {1e3 * best:.1f} meV/Å; the model is in {config.output}")
         print(f"next: ipi-driver evaluate {config.output} DATA")
+        set_result(args, {"model": str(config.output), "best_validation_force_mae": best, "units": "eV/Å"})
     return 0
