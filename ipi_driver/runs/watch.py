@@ -66,6 +66,7 @@ class PhysicsWatch:
         self._timestep, self._target = settings.timestep, settings.temperature
         self._first: float | None = None
         self._hot = 0
+        self._cool = _ROWS  # the start counts as sound
         self._good = 0
         self._window: list[tuple[float, float]] = []
         self._means: deque[tuple[float, float]] = deque(maxlen=_ROWS + 1)
@@ -96,7 +97,9 @@ class PhysicsWatch:
         reference = max(self._target or 0.0, self._first, 1.0)
         factor = max(limit, _quantile(max(3 * self._n_atoms - 3, 1)))
         self._hot = self._hot + 1 if kelvin > factor * reference else 0
-        if kelvin <= 0.5 * factor * reference:
+        # between two hot rows of a molecule that is torn apart it may be cool for a moment
+        self._cool = self._cool + 1 if kelvin <= 0.5 * factor * reference else 0
+        if self._cool >= _ROWS:
             self._good = row.step
         if self._hot < _ROWS and kelvin < 10.0 * factor * reference:
             return None
