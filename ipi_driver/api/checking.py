@@ -36,6 +36,7 @@ def check(
     device: str = "cpu",
     dtype: str | None = None,
     seed: int = 0,
+    explain: bool = False,
 ) -> CheckResult:
     """Measure the symmetry error of a model and recommend an average, as ``ipi-driver check`` does.
 
@@ -64,6 +65,8 @@ def check(
         Of a model that is loaded here; ``dtype`` is ``float32`` or ``float64``.
     seed
         Of random rotations.
+    explain
+        Whether a relaxed network is fitted to the residual forces, to tell a real field from an error (needs e3nn).
 
     Returns
     -------
@@ -94,6 +97,7 @@ def check(
         max_degree=max_degree,
         seed=seed,
         time_step=time_step,
+        explain=explain,
     )
     series = None
     if trajectory is not None:

@@ -30,6 +30,7 @@ simulation heats with each outer step.
 examples:
   ipi-driver check pet-water-s water.extxyz
   ipi-driver check pet-water-s gas.extxyz liquid.extxyz --average T Th 2i --tolerance 0.5
+  ipi-driver check my-model gas.extxyz --explain                 # is it a real field, or an error?
   ipi-driver check pet-water-s gas.xyz --no-pbc --trajectory run/simulation.pos_0.xyz --spacing 1
 """
 
@@ -99,6 +100,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="K",
         help="of the orientational free energy of isolated molecules (default 300)",
     )
+    add(
+        "--explain",
+        action="store_true",
+        help="fit a relaxed network to the residual forces: a field (vector, pseudovector, tensor) or an artefact "
+        "(needs e3nn; half a minute)",
+    )
     add("--output", type=Path, metavar="DIR", help="for CSV, JSON and PNG (default check-MODEL)")
     add_conditions(parser)
     add("--device", default="cpu", help="torch device (default cpu)")
@@ -147,6 +154,7 @@ def main(args: argparse.Namespace) -> int:
         rotation_batch=args.rotation_batch,
         time_step=args.time_step,
         temperature=args.temperature,
+        explain=args.explain,
     )
     console = Console()
     with _progress_bar() as bar:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich import box
@@ -27,6 +27,9 @@ from ipi_driver.symmetry.outer_step import StrideTable
 from ipi_driver.symmetry.recommend import Recommendation
 from ipi_driver.units import FS_PER_NS, MILLI
 
+if TYPE_CHECKING:  # it needs e3nn
+    from ipi_driver.symmetry.explain import Explanation
+
 _KEYS = {"n_rotations": "n_frames", "rotation_deviation": "frame_deviation"}
 """Names of attributes to the keys and columns that files have had from the start."""
 _SHOWN_AVERAGES = ("i", "D2", "T", "Th", "2i", "I")
@@ -42,6 +45,8 @@ def print_check(result: CheckResult, console: Console) -> None:
         console.print(consistency_text(result.consistency[data_set]) + "\n")
         if data_set in result.orientation:
             console.print(orientation_text(result.orientation[data_set]) + "\n")
+        if data_set in result.explanations:
+            console.print(result.explanations[data_set].text + "\n")
     if result.stride is not None:
         console.print(_stride_table(result))
     console.print(f"[bold]{result.recommendation.text}[/bold]")
@@ -254,6 +259,7 @@ def as_dictionary(result: CheckResult) -> dict[str, Any]:
         "consistency": {name: _public(found) for name, found in result.consistency.items()},
         "reference_errors": result.reference_errors,
         "orientation": {name: asdict(found) for name, found in result.orientation.items()},
+        "explanations": {name: _explanation(found) for name, found in result.explanations.items()},
         "recommendation": {**_public(result.recommendation), "text": result.recommendation.text},
         "stride": None
         if result.stride is None
@@ -264,6 +270,13 @@ def as_dictionary(result: CheckResult) -> dict[str, Any]:
             "table": _stride_rows(result),
         },
     }
+
+
+def _explanation(found: Explanation) -> dict[str, Any]:
+    """What a relaxed network found, with its verdict."""
+    content = asdict(found) | {"is_field": found.is_field, "text": found.text}
+    content["weights"] = {name: values.tolist() for name, values in found.weights.items()}
+    return {**content, "axis": found.axis.tolist(), "history": list(found.history)}
 
 
 def _degree_rows(result: CheckResult) -> list[dict[str, Any]]:

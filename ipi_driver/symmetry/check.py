@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -26,6 +27,9 @@ from ipi_driver.symmetry.errors import AverageError, symmetry_errors, time_avera
 from ipi_driver.symmetry.orientation import PerturbedFreeEnergy, is_molecule, orientational_free_energy
 from ipi_driver.symmetry.outer_step import StrideTable, correction_series, require_snapshots, stride_table
 from ipi_driver.symmetry.recommend import Recommendation, keep_directions, recommend
+
+if TYPE_CHECKING:  # it needs e3nn
+    from ipi_driver.symmetry.explain import Explanation
 
 DEFAULT_AVERAGES = ("none", "i", "D2", "D2h", "T", "Th", "O", "Oh", "I", "Ih", "2", "2i", "3", "3i")
 
@@ -56,6 +60,8 @@ class CheckSettings:
         Inner step of multiple time stepping, fs.
     temperature
         Of the orientational free energy of isolated molecules, K.
+    explain
+        Whether a relaxed network is fitted to the residual forces, see `ipi_driver.symmetry.explain`.
     """
 
     averages: tuple[Quadrature, ...] = field(default_factory=lambda: quadratures(DEFAULT_AVERAGES))
@@ -66,6 +72,7 @@ class CheckSettings:
     rotation_batch: int | None = None
     time_step: float = 0.5
     temperature: float = 300.0
+    explain: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,6 +99,8 @@ class CheckResult:
         Whether there is one.
     orientation
         Orientational free energy by perturbation, of data sets of one isolated molecule.
+    explanations
+        What a relaxed network finds in the residual forces, by data set, where it was asked for.
     """
 
     model: str
@@ -104,6 +113,7 @@ class CheckResult:
     stride: StrideTable | None
     has_trajectory: bool = False
     orientation: dict[str, PerturbedFreeEnergy] = field(default_factory=dict)
+    explanations: dict[str, Explanation] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return f"CheckResult({self.model}: {self.recommendation.text})"
@@ -207,6 +217,7 @@ def run_check(
             if (found := _orientation(potential, data, settings, _per_rotation(timings[name], grids), stage))
             is not None
         },
+        explanations=_explanations(potential, sets, settings, stage) if settings.explain else {},
     )
 
 
@@ -269,6 +280,26 @@ def _orientation(
     return orientational_free_energy(
         potential, chosen, settings.temperature, None, _ORIENTATIONS, settings.rotation_batch, progress
     )
+
+
+def _explanations(
+    potential: Potential, sets: dict[str, DataSet], settings: CheckSettings, stage: Stage
+) -> dict[str, Explanation]:
+    try:
+        from ipi_driver.symmetry.explain import explain
+    except ImportError as error:
+        raise UserError(f'--explain needs e3nn: pip install "ipi-driver[e3nn]" ({error})') from None
+    found = {}
+    for name, data in sets.items():
+        progress = stage(f"{name}: a relaxed network on the residual forces", 0)
+        found[name] = explain(
+            potential,
+            data.structures,
+            seed=settings.seed,
+            rotation_batch=settings.rotation_batch,
+            progress=progress,
+        )
+    return found
 
 
 def _stride(
