@@ -3,7 +3,9 @@
 A model may hold an energy in several variants, ``energy`` and ``energy/NAME``; direct forces and stress under
 ``non_conservative_force`` (older: ``non_conservative_forces``) and ``non_conservative_stress``, each in variants,
 too; and any other output. Outputs without components are scalars; those with one or two components ``xyz`` are
-vectors and tensors of the turned structure, which are turned back here.
+vectors and tensors of the turned structure, which are turned back here. So are spherical tensors, whose blocks have a
+component ``o3_mu`` and the keys ``o3_lambda`` and ``o3_sigma``, with Wigner matrices: their blocks stand one after the
+other in the last axis, each with its properties as the fastest index.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from metatomic.torch import ModelOutput
 
 from ipi_driver.errors import UserError
 from ipi_driver.structure import FloatArray, Structure
+from ipi_driver.wigner import irreps_matrices
 
 _ENERGIES = ("energy_uncertainty", "energy_ensemble")
 _DIPOLE_UNITS = {"debye": 0.20819433, "d": 0.20819433, "e*bohr": 0.529177210903, "a.u.": 0.529177210903}
@@ -103,6 +106,8 @@ class ExtraOutput:
         UserError
             If the output is not a scalar, a vector or a Cartesian tensor.
         """
+        if "o3_lambda" in tensor.keys.names:
+            return self._spherical(tensor, structures, rotations)
         if len(tensor) != 1:
             raise UserError(f"extras: the output {self.output!r} has {len(tensor)} blocks, expected one")
         block = tensor.block()
@@ -117,14 +122,46 @@ class ExtraOutput:
                 "Cartesian tensor (xyz)"
             )
         values = self.factor * block.values.detach().cpu().double().numpy()
+        parts = self._by_structure(values, structures, len(rotations))
+        return [self._turned_back(part, rotations, rank) for part in parts]
+
+    def _by_structure(
+        self, values: FloatArray, structures: Sequence[Structure], n_rotations: int
+    ) -> list[FloatArray]:
+        """(n_rotations, n_rows, ...) of each structure."""
         found, start = [], 0
         for structure in structures:
             rows = structure.n_atoms if self.per_atom else 1
-            stop = start + rows * len(rotations)
-            part = values[start:stop].reshape(len(rotations), rows, *values.shape[1:])
-            found.append(self._turned_back(part, rotations, rank))
+            stop = start + rows * n_rotations
+            found.append(values[start:stop].reshape(n_rotations, rows, *values.shape[1:]))
             start = stop
         return found
+
+    def _spherical(
+        self, tensor: Any, structures: Sequence[Structure], rotations: FloatArray
+    ) -> list[FloatArray]:
+        """Blocks of a spherical tensor in the laboratory frame, side by side in the last axis."""
+        n = len(rotations)
+        blocks: list[list[FloatArray]] = [[] for _ in structures]
+        keys, found = tensor.keys, tensor.blocks()
+        expected = sum(s.n_atoms if self.per_atom else 1 for s in structures) * n
+        for k, block in enumerate(found):
+            degree = int(keys.column("o3_lambda")[k])
+            parity = int(keys.column("o3_sigma")[k]) * (-1) ** degree if "o3_sigma" in keys.names else None
+            values = self.factor * block.values.detach().cpu().double().numpy()
+            names = [name for labels in block.components for name in labels.names]
+            if names != ["o3_mu"] or len(values) != expected:
+                raise UserError(
+                    f"extras: a block of the spherical output {self.output!r} has the components {names} and "
+                    f"{len(values)} samples; expected o3_mu and {expected} samples, all atoms or systems in each block"
+                )
+            natural = (-1) ** degree if parity is None else parity
+            matrices = irreps_matrices(rotations, f"{degree}{'e' if natural == 1 else 'o'}", "standard")
+            for s, part in enumerate(self._by_structure(values, structures, n)):
+                turned = np.einsum("kiap,kab->kibp", part, matrices)
+                blocks[s].append(turned.reshape(*turned.shape[:2], -1))
+        joined = [np.concatenate(parts, axis=2) for parts in blocks]
+        return joined if self.per_atom else [values[:, 0] for values in joined]
 
     def _turned_back(self, values: FloatArray, rotations: FloatArray, rank: int) -> FloatArray:
         """(n_rotations, n_rows, 3, ..., n_properties) to the laboratory frame, without axes of length one."""

@@ -32,7 +32,7 @@ from ipi_driver.potentials.base import Potential
 from ipi_driver.potentials.chunks import Progress, RotationChunks, no_progress
 from ipi_driver.rotations.quadrature import Quadrature, quadrature
 from ipi_driver.structure import FloatArray, Structure
-from ipi_driver.symmetry.wigner import wigner_matrices
+from ipi_driver.wigner import wigner_matrices
 
 PARITIES = (1, -1)
 

@@ -85,4 +85,25 @@ class Outputs(torch.nn.Module):
         if "mtt::dipole" in outputs:
             values = torch.stack(dipoles).unsqueeze(-1)
             result["mtt::dipole"] = one_block(values, of_systems, xyz, "dipole")
+        if "mtt::spherical" in outputs:  # y, z, x of the dipole, twice as two properties, and its square
+            vector = torch.stack(dipoles)[:, [1, 2, 0]].unsqueeze(-1)
+            scalar = (torch.stack(dipoles) ** 2).sum(dim=1).reshape(-1, 1, 1)
+            properties = Labels(["n"], torch.arange(2).reshape(-1, 1))
+            result["mtt::spherical"] = TensorMap(
+                Labels(["o3_lambda", "o3_sigma"], torch.tensor([[0, 1], [1, 1]])),
+                [
+                    TensorBlock(
+                        scalar,
+                        of_systems,
+                        [Labels(["o3_mu"], torch.tensor([[0]]))],
+                        Labels(["n"], torch.tensor([[0]])),
+                    ),
+                    TensorBlock(
+                        torch.cat([vector, 2.0 * vector], dim=2),
+                        of_systems,
+                        [Labels(["o3_mu"], torch.tensor([[-1], [0], [1]]))],
+                        properties,
+                    ),
+                ],
+            )
         return result

@@ -40,6 +40,7 @@ def export(
         "energy_ensemble": ModelOutput(unit="eV"),
         "energy_uncertainty": ModelOutput(unit="eV", sample_kind="atom"),
         "mtt::dipole": ModelOutput(unit="", sample_kind="system"),
+        "mtt::spherical": ModelOutput(unit="", sample_kind="system"),
     }
     capabilities = ModelCapabilities(
         outputs=outputs,
@@ -154,3 +155,15 @@ def test_a_checkpoint_by_another_name(tmp_path: Path) -> None:
     torch.save({"architecture_name": "pet", "model_data": {}}, tmp_path / "model.pt")
     with pytest.raises(UserError, match=r"checkpoint of a training; export it first: mtt export .*model\.pt"):
         load_potential(tmp_path / "model.pt")
+
+
+def test_spherical_outputs_are_turned_back(model: Path) -> None:
+    """The dipole in the order y, z, x, with two properties, after its square: the same under every rotation."""
+    dipole = np.arange(1.0, 4.0) @ RELATIVE
+    expected = [dipole @ dipole, *np.outer(dipole[[1, 2, 0]], [1.0, 2.0]).ravel()]
+    potential = load_potential(f"{model}?variant=soft&extras=mtt::spherical")
+    found = potential.evaluate([WATER, WATER], ROTATIONS).extras["spherical"]
+    for values in found:
+        assert values == pytest.approx(np.tile(expected, (2, 1)), abs=1e-9)
+    averaged = RotationalAverage(potential, "Th").predict(WATER).extras["spherical"]
+    assert averaged == pytest.approx(np.array(expected), abs=1e-9)

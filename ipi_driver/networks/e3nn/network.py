@@ -32,7 +32,7 @@ from ipi_driver.networks.graph import Graph
 SCALAR = o3.Irrep("0e")
 _NO_BREAKING = 1e-6
 """Norm of the non-scalar relaxed weights, relative to the scalar ones, below which there is no breaking."""
-_NOTABLE = 0.05
+_NOTABLE = 0.1
 
 
 class RadialNetwork(nn.Module):

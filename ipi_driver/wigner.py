@@ -3,16 +3,28 @@ r"""Real Wigner matrices :math:`D^l(R)`, from :math:`Y_l(R x) = D^l(R)\, Y_l(x)`
 The spherical harmonics are orthonormal and real, with the components m = -l … l and the polar axis y, so that
 :math:`Y_1` is parallel to (x, y, z) and :math:`D^1(R) = R`: the convention of e3nn. The harmonics of enough turned
 points determine the matrix by least squares, to rounding.
+
+Chemistry and `metatensor` take z as the polar axis, with :math:`Y_1` parallel to (y, z, x): the order "standard" of
+`irreps_matrices`. It is that of e3nn with the axes renamed.
 """
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
+from scipy.linalg import block_diag
 from scipy.special import sph_harm_y
 
+from ipi_driver.errors import UserError
 from ipi_driver.structure import FloatArray
+
+Order = Literal["e3nn", "standard"]
+"""Polar axis y, or z."""
+
+_AXES = np.array([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]])  # (x, y, z) to (y, z, x)
 
 
 def wigner_matrices(rotations: FloatArray, degree: int) -> FloatArray:
@@ -49,3 +61,42 @@ def real_harmonics(points: FloatArray, degree: int) -> FloatArray:
         )  # without the phase of Condon and Shortley
         columns.append(value.real if m == 0 else np.sqrt(2.0) * (value.real if m > 0 else value.imag))
     return np.stack(columns, axis=-1)
+
+
+def parse_irreps(text: str) -> list[tuple[int, int]]:
+    """Degree and parity of each irrep of ``0e+2x1o``.
+
+    >>> parse_irreps("0e+2x1o")
+    [(0, 1), (1, -1), (1, -1)]
+
+    Raises
+    ------
+    UserError
+        If the text is not like this.
+    """
+    found: list[tuple[int, int]] = []
+    for part in text.replace(" ", "").split("+"):
+        match = re.fullmatch(r"(?:(\d+)x)?(\d+)([eo])", part)
+        if match is None:
+            raise UserError(f"irreps must be like 0e+2x1o+2e, got {part!r} in {text!r}")
+        count, degree, parity = match.groups()
+        found += [(int(degree), 1 if parity == "e" else -1)] * int(count or 1)
+    return found
+
+
+def irreps_matrices(rotations: FloatArray, irreps: str, order: Order = "e3nn") -> FloatArray:
+    """(n_rotations, dim, dim) matrices of ``irreps`` for (n_rotations, 3, 3) rotations in O(3).
+
+    >>> improper = np.diag([1.0, 1.0, -1.0])[None]
+    >>> irreps_matrices(improper, "0o+1o")[0].diagonal().round(9).tolist()
+    [-1.0, 1.0, 1.0, -1.0]
+    """
+    parts = parse_irreps(irreps)
+    signs = np.sign(np.linalg.det(rotations))[:, None, None]
+    turned = rotations if order == "e3nn" else _AXES @ rotations @ _AXES.T
+    # (-1)^l of the inversion is the natural parity of a harmonic
+    blocks = {
+        (degree, parity): wigner_matrices(turned, degree) * np.where(signs < 0, float(parity), 1.0)
+        for degree, parity in set(parts)
+    }
+    return np.array([block_diag(*(blocks[part][k] for part in parts)) for k in range(len(rotations))])
