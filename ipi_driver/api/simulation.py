@@ -1,20 +1,24 @@
-"""`run`: i-PI and the client as one job, from Python."""
+"""`run`: i-PI and the client as one job, from Python; ``ipi-driver run`` calls the same functions."""
 
 from __future__ import annotations
 
-import json
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ipi_driver.errors import UserError
-from ipi_driver.ipi_files.run_folder import INPUT
+from ipi_driver.ipi_files.run_folder import INPUT, RunFolder
+from ipi_driver.runs import run_set as sets
 from ipi_driver.runs.changes import Changes
+from ipi_driver.runs.console import lenient_console
 from ipi_driver.runs.execute import Outcome, run_simulation
 from ipi_driver.runs.origin import check_origin, given_name
 from ipi_driver.runs.prepare import find_source, prepare
+from ipi_driver.runs.restarts import DEFAULT
 from ipi_driver.runs.resume import prepare_resume
+from ipi_driver.runs.sets import find_set
 from ipi_driver.runs.sockets import foreign_note
 
 if TYPE_CHECKING:
@@ -59,12 +63,34 @@ class Run:
         return analyze(self.folder, **options)[0]
 
 
+@dataclass(frozen=True)
+class SetRun:
+    """The folder of a set after its runs.
+
+    Attributes
+    ----------
+    folder
+        Where the run folders of the cells are.
+    outcome
+        How each cell ended.
+    rows
+        The content of ``summary.json``: the numbers of each cell.
+    """
+
+    folder: Path
+    outcome: sets.SetOutcome
+    rows: list[dict[str, Any]]
+
+
 def run(
     source: str | Path,
     *,
     output: str | Path | None = None,
     resume: bool = False,
     one_core: bool | None = None,
+    restarts: int = DEFAULT,
+    refresh: bool = True,
+    quiet: bool = False,
     note: Callable[[str], None] = print,
     **changes: Any,
 ) -> Run:
@@ -73,13 +99,20 @@ def run(
     Parameters
     ----------
     source
-        A shipped input, a folder with ``input.xml`` and ``driver.yaml``, or an XML file.
+        A shipped input, a folder with ``input.xml`` and ``driver.yaml``, or an XML file; to resume also a run folder.
     output
         Run folder; None: ``runs/NAME``.
     resume
         Continue from the newest checkpoint.
     one_core
         Keep i-PI and the client on one core; None: where a run is faster so.
+    restarts
+        Start again from the last checkpoint where the client dies, at most so many times without the steps of a
+        checkpoint in between; 0: never.
+    refresh
+        Write the summary also while the run goes on, at checkpoints.
+    quiet
+        Show no progress.
     note
         Called with each remark, a line of text.
     **changes
@@ -103,40 +136,123 @@ def run(
     >>> ipi_driver.run("gas-nve", output=folder, model="anisotropic", steps=20)  # doctest: +ELLIPSIS
     Run('...run': finished, 20 of 20 steps...)
     """
+    wanted = _changes(changes, one_core, restarts)
+    if resume:
+        folder, start_file = _resumed(source, output, wanted, note)
+    else:
+        found = find_source(source, wanted)
+        folder, start_file = Path(output or Path("runs") / found.name), INPUT
+        if replaced := foreign_note(found.path.read_text()):
+            note(replaced)
+        prepare(found, folder, wanted)
+    console = lenient_console(sys.stderr, quiet)
+    write = _write_summary if refresh else None
+    outcome = run_simulation(folder, start_file, console, one_core, restarts, write)
+    return Run(folder, outcome, _summary(folder, outcome, note))
+
+
+def run_set(
+    source: str | Path,
+    *,
+    structures: str | Path | None = None,
+    output: str | Path | None = None,
+    resume: bool = False,
+    one_core: bool | None = None,
+    restarts: int = DEFAULT,
+    quiet: bool = False,
+    **changes: Any,
+) -> SetRun | None:
+    """Run an input for each structure of a set, one after the other; a cell that fails does not stop the others.
+
+    Parameters
+    ----------
+    source
+        As of `run`. It is a set if it is a folder with ``cells/``, or ``structures`` are given.
+    structures
+        A folder of structures.
+    output
+        Folder of the set; None: ``runs/NAME-AVERAGE``.
+    resume, one_core, restarts, quiet, **changes
+        As of `run`.
+
+    Returns
+    -------
+    SetRun or None
+        None where ``source`` is no set, and nothing was run.
+
+    Raises
+    ------
+    UserError
+        If the set cannot be begun or continued.
+    """
+    wanted = _changes(changes, one_core, restarts)
+    if resume and output is not None and (Path(output) / INPUT).is_file():
+        return None  # the folder of one run
+    found = find_set(str(source), wanted, None if structures is None else Path(structures))
+    if found is None:
+        return None
+    from ipi_driver.report.set_summary import set_row, write_set
+
+    folder = found.folder(wanted) if output is None else Path(output)
+    console = lenient_console(sys.stderr, quiet)
+    outcome = sets.run_set(found, folder, wanted, console, resume, one_core, restarts, _write_summary)
+    rows = [set_row(name, folder / name, state) for name, state in outcome.states.items()]
+    if folder.is_dir():
+        write_set(folder, rows)
+    return SetRun(folder, outcome, rows)
+
+
+def _changes(changes: dict[str, Any], one_core: bool | None, restarts: int) -> Changes:
+    """The options of `run` as changes of an input, checked."""
     unknown = sorted(set(changes) - set(Changes.__dataclass_fields__))
     if unknown:
         known = ", ".join(Changes.__dataclass_fields__)
         raise UserError(f"`run` has no option {unknown[0]!r}; it has: {known}")
+    if one_core and (changes.get("threads") or 1) > 1:
+        raise UserError(
+            f"--one-core is for one thread, got --threads {changes['threads']}; leave out one of them"
+        )
+    if restarts < 0:
+        raise UserError(f"`restarts` must be a number, 0 or more, got {restarts}")
     if isinstance(changes.get("structure"), str):
-        changes["structure"] = Path(changes["structure"])
-    wanted = Changes(**changes)
-    if resume:
-        folder = Path(output) if output is not None else Path("runs") / given_name(Path(source))
-        if found := check_origin(folder, str(source)):
-            note(found)
-        start_file = prepare_resume(folder, wanted)
-        if start_file == INPUT:
-            note(f"{folder} has no checkpoint to go on from: it begins anew from step 0")
+        changes = changes | {"structure": Path(changes["structure"])}
+    return Changes(**changes)
+
+
+def _resumed(
+    source: str | Path, output: str | Path | None, changes: Changes, note: Callable[[str], None]
+) -> tuple[Path, str]:
+    """The run folder to go on with, and the file in it that i-PI starts from."""
+    given = Path(source)
+    if output is None and RunFolder(given).is_run:  # the run folder, not its input
+        folder = given
     else:
-        found_source = find_source(source, wanted)
-        folder, start_file = Path(output or Path("runs") / found_source.name), INPUT
-        if replaced := foreign_note(found_source.path.read_text()):
-            note(replaced)
-        prepare(found_source, folder, wanted)
-    outcome = run_simulation(folder, start_file, None, one_core)
-    return Run(folder, outcome, _summary(folder, outcome, note))
+        folder = Path("runs") / given_name(given) if output is None else Path(output)
+    if found := check_origin(folder, str(source)):
+        note(found)
+    start_file = prepare_resume(folder, changes)
+    if start_file == INPUT:
+        note(f"{folder} has no checkpoint to go on from: it begins anew from step 0")
+    return folder, start_file
+
+
+def _write_summary(folder: Path, outcome: Outcome) -> None:
+    """Write the summary of a run, which may still go on."""
+    from ipi_driver.report.run_summary import summarise, write_summary  # matplotlib
+
+    write_summary(folder, summarise(folder, outcome))
 
 
 def _summary(folder: Path, outcome: Outcome, note: Callable[[str], None]) -> dict[str, Any]:
-    from ipi_driver.ipi_files.run_folder import RunFolder
     from ipi_driver.report.run_summary import summarise, write_summary
 
-    if RunFolder(folder).input.motion == "replay":
-        return {}
     try:
-        write_summary(folder, summarise(folder, outcome))
+        if RunFolder(folder).input.motion == "replay":  # snapshots, and no time over which to average
+            note(f"replayed; the errors of energies and forces: ipi-driver analyze {folder}")
+            return {}
+        summary = summarise(folder, outcome)
+        write_summary(folder, summary)
     except (UserError, OSError) as error:  # few steps, or a full disk: the run itself is good
         note(f"no summary: {error}")
         return {}
-    content: dict[str, Any] = json.loads((folder / "summary.json").read_text())
-    return content
+    return summary

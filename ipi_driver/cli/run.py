@@ -6,6 +6,7 @@ import argparse
 import json
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,11 +15,7 @@ from ipi_driver.rotations.quadrature import known_averages
 from ipi_driver.shipped import shipped_names
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
-    from ipi_driver.runs.changes import Changes
-    from ipi_driver.runs.execute import Outcome
-    from ipi_driver.runs.sets import RunSet
+    from ipi_driver.api.simulation import SetRun
 
 EPILOG = """\
 examples:
@@ -165,129 +162,50 @@ def _restarts(text: str) -> int:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Prepare, run, summarise."""
-    from ipi_driver.errors import UserError
-    from ipi_driver.ipi_files.run_folder import INPUT
+    """Run the input, or each structure of a set; print the summary."""
+    from ipi_driver.api.simulation import run, run_set
     from ipi_driver.runs.changes import Changes
     from ipi_driver.runs.console import lenient_console
-    from ipi_driver.runs.execute import run_simulation
-    from ipi_driver.runs.sets import find_set
 
     console = lenient_console(sys.stderr, args.quiet)
-    if args.one_core and (args.threads or 1) > 1:
-        raise UserError(f"--one-core is for one thread, got --threads {args.threads}; leave out one of them")
-    changes = Changes(**{name: getattr(args, name) for name in Changes.__dataclass_fields__})
-    alone = args.resume and args.output is not None and (args.output / INPUT).is_file()
-    if not alone and (found := find_set(args.input, changes, args.structures)):
-        return _run_set(args, found, changes, console)
-    folder, start_file = _prepare(args, changes, console)
-    if args.resume and start_file == INPUT:
-        console.print(
-            f"{folder} has no checkpoint to go on from: it begins anew from step 0",
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
-        )
-    outcome = run_simulation(folder, start_file, console, args.one_core, args.restarts, _refresh)
 
-    command = shlex.join(["ipi-driver", "run", str(args.input), "--output", str(folder), "--resume"])
+    def note(text: str) -> None:
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    options = {name: getattr(args, name) for name in Changes.__dataclass_fields__}
+    options |= {name: getattr(args, name) for name in ("output", "resume", "one_core", "restarts", "quiet")}
+    if (found := run_set(args.input, structures=args.structures, **options)) is not None:
+        return _end_of_set(args, found, note)
+    result = run(args.input, note=note, **options)
+    outcome = result.outcome
     if not outcome.finished:
-        console.print(
-            f"stopped at step {outcome.steps} of {outcome.total}: {outcome.reason}; continue with: {command}",
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
-        )
-    _summarise(args, folder, outcome, console)
+        words = ["ipi-driver", "run", str(args.input), "--output", str(result.folder), "--resume"]
+        stopped = f"stopped at step {outcome.steps} of {outcome.total}: {outcome.reason}"
+        note(f"{stopped}; continue with: {shlex.join(words)}")
+    if result.summary and args.json:
+        print(json.dumps({"folder": str(result.folder), **result.summary}, indent=2))
+    elif result.summary and not args.quiet:
+        from ipi_driver.report.run_summary import print_summary  # matplotlib
+
+        print_summary(result.folder, result.summary)
     if outcome.finished:
         return 0
     return 130 if outcome.interrupted else 1
 
 
-def _run_set(args: argparse.Namespace, runs: RunSet, changes: Changes, console: Console) -> int:
-    """Run a set and print its table; returns the exit status."""
-    from ipi_driver.report.set_summary import print_set, set_row, write_set
-    from ipi_driver.runs.run_set import run_set
+def _end_of_set(args: argparse.Namespace, found: SetRun, note: Callable[[str], None]) -> int:
+    """Print the table of a set; returns the exit status."""
+    from ipi_driver.report.set_summary import print_set
 
-    def summarize(folder: Path, outcome: Outcome) -> None:
-        from ipi_driver.report.run_summary import summarise, write_summary  # matplotlib
-
-        write_summary(folder, summarise(folder, outcome))
-
-    output = args.output or runs.folder(changes)
-    outcome = run_set(runs, output, changes, console, args.resume, args.one_core, args.restarts, summarize)
-    rows = [set_row(name, output / name, state) for name, state in outcome.states.items()]
-    if output.is_dir():
-        write_set(output, rows)
     if args.json:
-        print(json.dumps(rows, indent=2))
+        print(json.dumps(found.rows, indent=2))
     elif not args.quiet:
-        print_set(output, rows)
+        print_set(found.folder, found.rows)
+    outcome = found.outcome
     if outcome.status:
         option = [] if args.structures is None else ["--structures", str(args.structures)]
-        words = ["ipi-driver", "run", str(args.input), *option, "--output", str(output), "--resume"]
-        console.print(
-            f"{outcome.n_finished} of {len(rows)} cells are finished; continue with: {shlex.join(words)}",
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
+        words = ["ipi-driver", "run", str(args.input), *option, "--output", str(found.folder), "--resume"]
+        note(
+            f"{outcome.n_finished} of {len(found.rows)} cells are finished; continue with: {shlex.join(words)}"
         )
     return outcome.status
-
-
-def _refresh(folder: Path, outcome: Outcome) -> None:
-    """Write the summary of a run that goes on."""
-    from ipi_driver.report.run_summary import summarise, write_summary
-
-    write_summary(folder, summarise(folder, outcome))
-
-
-def _summarise(args: argparse.Namespace, folder: Path, outcome: Outcome, console: Console) -> None:
-    from ipi_driver.errors import UserError
-    from ipi_driver.ipi_files.run_folder import RunFolder
-
-    try:
-        if RunFolder(folder).input.motion == "replay":  # snapshots, and no time over which to average
-            console.print(
-                f"replayed; the errors of energies and forces: ipi-driver analyze {folder}",
-                highlight=False,
-                markup=False,
-                soft_wrap=True,
-            )
-            return
-        from ipi_driver.report.run_summary import print_summary, summarise, write_summary  # matplotlib
-
-        summary = summarise(folder, outcome)
-        write_summary(folder, summary)
-        if args.json:
-            print(json.dumps({"folder": str(folder), **summary}, indent=2))
-        elif not args.quiet:
-            print_summary(folder, summary)
-    except (
-        UserError,
-        OSError,
-    ) as error:  # few steps, outputs of its own, a full disk: the run itself is good
-        console.print(f"no summary: {error}", highlight=False, markup=False, soft_wrap=True)
-
-
-def _prepare(args: argparse.Namespace, changes: Changes, console: Console) -> tuple[Path, str]:
-    """The run folder, and the file in it that i-PI starts from."""
-    from ipi_driver.ipi_files.run_folder import INPUT, RunFolder
-    from ipi_driver.runs.origin import check_origin, given_name
-    from ipi_driver.runs.prepare import find_source, prepare
-    from ipi_driver.runs.resume import prepare_resume
-    from ipi_driver.runs.sockets import foreign_note
-
-    given = Path(args.input)
-    if args.resume:
-        itself = args.output is None and RunFolder(given).is_run  # the run folder, not its input
-        folder = given if itself else args.output or Path("runs") / given_name(given)
-        if note := check_origin(folder, args.input):
-            console.print(note, highlight=False, markup=False, soft_wrap=True)
-        return folder, prepare_resume(folder, changes)
-    source = find_source(args.input, changes)
-    folder = args.output or Path("runs") / source.name
-    if note := foreign_note(source.path.read_text()):
-        console.print(note, highlight=False, markup=False, soft_wrap=True)
-    prepare(source, folder, changes)
-    return folder, INPUT

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import ipi_driver
+from ipi_driver.api.simulation import run_set
 from ipi_driver.cli import main
 
 PACKAGE = Path(ipi_driver.__file__).parent
@@ -69,11 +70,28 @@ def test_a_run_and_its_analysis(tmp_path: Path) -> None:
     assert page.is_file()
     again = ipi_driver.run("gas-nve", output=tmp_path / "run", steps=420, resume=True)
     assert (again.outcome.first_step, again.outcome.steps) == (400, 420)
+    itself = ipi_driver.run(run.folder, steps=430, resume=True, restarts=0, refresh=False, quiet=True)
+    assert (itself.folder, itself.outcome.steps) == (run.folder, 430)
+
+
+def test_a_set_of_structures(tmp_path: Path) -> None:
+    (tmp_path / "cells").mkdir()
+    ase.io.write(tmp_path / "cells" / "one.xyz", ase.build.molecule("H2O"))
+    options = {"output": tmp_path / "set", "model": "anisotropic", "steps": 20, "quiet": True}
+    found = run_set("gas-nve", structures=tmp_path / "cells", **options)
+    assert found is not None
+    assert found.outcome.states == {"one": "finished"}
+    assert found.rows == json.loads((tmp_path / "set" / "summary.json").read_text())
+    assert run_set("gas-nve", model="anisotropic") is None
 
 
 def test_unknown_options_are_named(tmp_path: Path) -> None:
     with pytest.raises(ipi_driver.UserError, match="no option 'step'"):
         ipi_driver.run("gas-nve", output=tmp_path / "run", step=3)
+    with pytest.raises(ipi_driver.UserError, match="`restarts` must be a number, 0 or more, got -1"):
+        ipi_driver.run("gas-nve", output=tmp_path / "run", restarts=-1)
+    with pytest.raises(ipi_driver.UserError, match="--one-core is for one thread, got --threads 2"):
+        ipi_driver.run("gas-nve", output=tmp_path / "run", one_core=True, threads=2)
     with pytest.raises(ipi_driver.UserError, match="no option 'skipped'"):
         ipi_driver.analyze(tmp_path, skipped=1.0)
     with pytest.raises(ipi_driver.UserError, match="is empty"):
