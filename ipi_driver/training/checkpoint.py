@@ -82,8 +82,7 @@ def load_checkpoint(trainer: Trainer) -> None:
                 f"is now {now.get(key)}; restore it, or train into another output folder"
             )
     trainer.network.load_state_dict(state["network"])
-    trainer.average.weights = state["average"]
-    trainer.average.steps = state["average_steps"]
+    trainer.average.restore(state["average"], state["average_steps"])
     trainer.optimizers.load_state_dict(state["optimizers"])
     trainer.step, trainer.epoch, trainer.stale = state["counters"]
     trainer.offsets.values = np.array(state.get("offsets", trainer.offsets.values), dtype=np.float64)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ipi_driver.errors import UserError
 from ipi_driver.training.config import TrainConfig
@@ -69,15 +70,40 @@ class Optimizers:
 
 
 class MovingAverage:
-    """Exponential moving average of the weights, with a shorter memory in the first steps."""
+    """Exponential moving average of the weights, with a shorter memory in the first steps.
+
+    Parameters
+    ----------
+    network
+        Its weights begin the average.
+    decay
+        Weight of what went before at each step, at its largest.
+    """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
-        self.decay = decay
-        self.steps = 0
-        self.weights = {k: v.detach().clone() for k, v in network.state_dict().items()}
+        def mean_of_both(averaged: list[Tensor], current: list[Tensor], n_averaged: Tensor) -> None:
+            steps = int(self._model.n_averaged)  # that on the CPU: `n_averaged` may be on a GPU
+            now = min(decay, (1.0 + steps) / (10.0 + steps))
+            get_ema_multi_avg_fn(now)(averaged, current, n_averaged)
+
+        self._model = AveragedModel(network, multi_avg_fn=mean_of_both)
+        self._model.n_averaged += 1  # the weights at the start count, else the first step would replace them
+
+    @property
+    def steps(self) -> int:
+        """Steps of the training that have been averaged."""
+        return int(self._model.n_averaged) - 1
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """As the state of the network."""
+        return dict(self._model.module.state_dict())
 
     def update(self, network: nn.Module) -> None:
-        self.steps += 1
-        decay = min(self.decay, (1.0 + self.steps) / (10.0 + self.steps))
-        for k, v in network.state_dict().items():
-            self.weights[k].lerp_(v.detach(), 1.0 - decay)
+        """Take in the weights after a step."""
+        self._model.update_parameters(network)
+
+    def restore(self, weights: dict[str, Tensor], steps: int) -> None:
+        """Go on from the average of a training that was stopped."""
+        self._model.module.load_state_dict(weights)
+        self._model.n_averaged.fill_(steps + 1)

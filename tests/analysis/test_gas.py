@@ -174,6 +174,25 @@ def test_spectrum_agrees_with_scipy():
     np.testing.assert_allclose(spectrum.density, density * SPEED_OF_LIGHT, rtol=1e-10)
 
 
+@pytest.mark.parametrize("n", [400, 403, 411, 999])
+def test_the_density_is_the_mean_of_periodograms(n: int) -> None:
+    """Against the definition, for windows of even and odd length."""
+    series = np.random.default_rng(n).normal(size=(n, 2)).cumsum(axis=0)
+    found = power_spectrum(series, 0.5, n_windows=7)
+    length = 2 * n // 8
+    window = 0.5 * (1.0 - np.cos(2.0 * np.pi * np.arange(length) / length))
+    rows = []
+    for k in range(7):
+        part = series[k * (length // 2) :][:length]
+        power = np.abs(np.fft.rfft((part - part.mean(axis=0)) * window[:, None], axis=0)) ** 2
+        row = power.sum(axis=1) * 0.5 / (window**2).sum()
+        row[1 : (length + 1) // 2] *= 2.0
+        rows.append(row)
+    assert found.density / SPEED_OF_LIGHT == pytest.approx(np.mean(rows, axis=0), rel=1e-10)
+    assert found.error / SPEED_OF_LIGHT == pytest.approx(np.std(rows, axis=0, ddof=1) / np.sqrt(7), rel=1e-10)
+    assert found.wavenumbers == pytest.approx(np.fft.rfftfreq(length, 0.5) / SPEED_OF_LIGHT, rel=1e-12)
+
+
 def test_spectrum_of_too_few_samples():
     with pytest.raises(UserError, match="needs at least 64 samples"):
         power_spectrum(np.zeros(40), 1.0)

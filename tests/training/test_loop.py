@@ -17,7 +17,7 @@ from ipi_driver.rotations.augmentation import augmentation_rotations
 from ipi_driver.structure import Structure
 from ipi_driver.training.checkpoint import load_checkpoint, save_checkpoint
 from ipi_driver.training.config import load_config
-from ipi_driver.training.schedule import learning_rate_factor
+from ipi_driver.training.schedule import MovingAverage, learning_rate_factor
 from ipi_driver.training.setup import build_trainer
 from ipi_driver.training.trainer import Trainer
 
@@ -179,6 +179,23 @@ def test_a_checkpoint_holds_the_state_of_the_training(tmp_path: Path) -> None:
     for key, value in trainer.average.weights.items():
         assert torch.equal(again.average.weights[key], value), key
         assert torch.equal(again.network.state_dict()[key], trainer.network.state_dict()[key]), key
+
+
+def test_the_average_of_the_weights_and_its_memory() -> None:
+    """As the formula gives it, from the weights at the start on, and after a restart in between."""
+    network = torch.nn.Linear(3, 2)
+    average, expected = MovingAverage(network, 0.3), network.weight.detach().clone()
+    for step in range(1, 8):
+        with torch.no_grad():
+            network.weight.normal_()
+        average.update(network)
+        decay = min(0.3, (1.0 + step) / (10.0 + step))
+        expected = expected.lerp(network.weight.detach(), 1.0 - decay)
+        assert torch.equal(average.weights["weight"], expected)
+        if step == 4:
+            before, average = average, MovingAverage(network, 0.3)
+            average.restore(before.weights, before.steps)
+        assert average.steps == step
 
 
 def test_warm_up_by_steps_or_by_a_fraction_of_the_training() -> None:
