@@ -124,8 +124,8 @@ def _table(result: Evaluation, source: Source, group: Sequence[Metrics]) -> Tabl
     table = Table(title=title, caption=caption)
     table.add_column("", no_wrap=True)
     for metrics in group:
-        frames = f"{metrics.n_frames} frame{'s' * (metrics.n_frames != 1)}"
-        table.add_column(f"{metrics.average}\n{frames}", justify="right", no_wrap=True)
+        cost = f"{metrics.n_rotations} rotation{'s' * (metrics.n_rotations != 1)}"
+        table.add_column(f"{metrics.average}\n{cost}", justify="right", no_wrap=True)
     for section in _sections(result):
         rows = [(label, [_cell(metrics, names) for metrics in group]) for label, names in section]
         shown = [row for row in rows if any(row[1])]
@@ -187,7 +187,7 @@ def write_evaluation(result: Evaluation, source: Source, folder: Path) -> list[P
     )
     rows = []
     for metrics in result.metrics:
-        row = asdict(metrics)
+        row = _as_row(metrics)
         by_element = row.pop("force_mae_by_element")
         rows.append(row | {f"force_mae_{symbol}": value for symbol, value in by_element.items()})
     return [
@@ -209,18 +209,23 @@ def as_dictionary(result: Evaluation, source: Source) -> dict[str, Any]:
         "n_train": source.n_train,
         "formula_unit": result.formula_unit,
         "reference": result.reference,
-        "averages": [asdict(metrics) for metrics in result.metrics],
+        "averages": [_as_row(metrics) for metrics in result.metrics],
         "with_relatives": None
         if source.nearest is None
         else int(np.count_nonzero(source.nearest < source.threshold)),
         "parts": {
             name: {
                 "n_structures": len(part.data),
-                "averages": [asdict(metrics) for metrics in part.metrics],
+                "averages": [_as_row(metrics) for metrics in part.metrics],
             }
             for name, part in parts(result, source).items()
         },
     }
+
+
+def _as_row(metrics: Metrics) -> dict[str, Any]:
+    """In files the rotations keep the name that they had from the start."""
+    return {"n_frames" if key == "n_rotations" else key: value for key, value in asdict(metrics).items()}
 
 
 def _structure_rows(result: Evaluation, source: Source) -> list[dict[str, Any]]:

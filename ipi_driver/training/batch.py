@@ -54,18 +54,18 @@ class Sample:
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Structures in frames, concatenated.
+    """Rotated structures, concatenated.
 
     Attributes
     ----------
     vectors
-        (n_edges, 3) edge vectors in each structure's frame, Å.
+        (n_edges, 3) rotated edge vectors, Å.
     node_structure, edge_structure
         (n_nodes,), (n_edges,) index of the structure.
     n_atoms
         (n_structures,).
     energies, forces, virials
-        Labels in each structure's frame: (n_structures,), (n_nodes, 3), (n_structures, 3, 3), or None.
+        Rotated labels: (n_structures,), (n_nodes, 3), (n_structures, 3, 3), or None.
     rotations
         (n_structures, 3, 3).
     groups

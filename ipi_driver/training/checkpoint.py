@@ -37,6 +37,8 @@ _ADDED = {
     "data.split": "random",
     "data.similarity_threshold": "1.5",
 }
+# Keys that have another name now.
+_RENAMED = {"loss.symmetry_frames": "loss.symmetry_rotations"}
 _DATA = "training and validation structures"
 
 
@@ -72,7 +74,8 @@ def load_checkpoint(trainer: Trainer) -> None:
     if not path.is_file():
         raise UserError(f"nothing to resume: {path} does not exist; start without --resume")
     state = read_state(path, trainer.device)
-    now, before = fixed_settings(trainer), _ADDED | state["config"]
+    now = fixed_settings(trainer)
+    before = _ADDED | {_RENAMED.get(key, key): value for key, value in state["config"].items()}
     for key in sorted((set(now) | set(before)) - _RESUMABLE):
         if key == _DATA and key not in before:
             continue  # an older checkpoint

@@ -1,7 +1,8 @@
-"""Everything that `ipi-driver train CONFIG.yaml` can be told, with defaults."""
+"""Every setting of `ipi-driver train CONFIG.yaml`, with defaults."""
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -16,6 +17,8 @@ from ipi_driver.shipped import shipped_names
 from ipi_driver.training.data_config import DataConfig, LocatedPath, Section, folder_of
 from ipi_driver.yaml_file import first_problem, load_yaml
 
+logger = logging.getLogger(__name__)
+
 
 class BaselineConfig(Section):
     """What is fitted linearly before the network: atomic energies always, pair terms if asked for."""
@@ -25,7 +28,7 @@ class BaselineConfig(Section):
 
 
 class LossConfig(Section):
-    """Weights of the loss ``w_F <|dF|> + w_E |dE| / n_atoms + w_V <|dV|> / n_atoms + w_S (spread over frames)``
+    """Weights of the loss ``w_F <|dF|> + w_E |dE| / n_atoms + w_V <|dV|> / n_atoms + w_S (spread over rotations)``
     and ``w_R <|dE/drotation|> / n_atoms``.
     """
 
@@ -35,10 +38,12 @@ class LossConfig(Section):
     rotation_gradient: float = Field(
         0.0,
         ge=0,
-        description="penalty on |dE/drotation| / n_atoms, eV/rad; needs no second frame",
+        description="penalty on |dE/drotation| / n_atoms, eV/rad; needs no second rotation",
     )
     symmetry: float = Field(0.0, ge=0, description="symmetry penalty; 0 switches it off")
-    symmetry_frames: int = Field(2, ge=2, description="random frames whose predictions are drawn together")
+    symmetry_rotations: int = Field(
+        2, ge=2, description="random rotations whose predictions are drawn together; earlier symmetry_frames"
+    )
     symmetry_every: int = Field(1, ge=1, description="steps between two penalties on labelled structures")
     unlabelled_every: int = Field(4, ge=1, description="steps between two penalties on unlabelled structures")
     unlabelled: float = Field(
@@ -51,6 +56,15 @@ class LossConfig(Section):
     )
     smoothing: float = Field(0.01, gt=0, description="eV/Å below which the loss is quadratic")
     symmetry_smoothing: float = Field(0.001, gt=0, description="the same of the symmetry penalty")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _renamed(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or "symmetry_frames" not in data:
+            return data
+        logger.warning("loss: `symmetry_frames` is now called `symmetry_rotations`")
+        others = {key: value for key, value in data.items() if key != "symmetry_frames"}
+        return {"symmetry_rotations": data["symmetry_frames"], **others}
 
 
 class PretrainConfig(Section):

@@ -83,7 +83,7 @@ def read_dataset(
     ------
     UserError
         If a file is missing, empty or malformed, a label is missing, has the wrong shape or is not finite, an element
-        is unknown, or the units are not plausible; the message names the file and the frame, counted from 0.
+        is unknown, or the units are not plausible; the message names the file and the structure, counted from 0.
     """
     keys = _keys(energy_key, forces_key, stress_key, virial_key, units)
     if not paths:

@@ -33,7 +33,7 @@ class Metrics:
 
     Attributes
     ----------
-    average, n_frames
+    average, n_rotations
         Name of the average, and evaluations that it costs.
     energy_mae, energy_rmse
         Per structure.
@@ -56,7 +56,7 @@ class Metrics:
     """
 
     average: str
-    n_frames: int
+    n_rotations: int
     energy_mae: float
     energy_rmse: float
     energy_mae_per_atom: float
@@ -147,7 +147,7 @@ def evaluate_model(
     rotation_batch: int | None = None,
     progress: Progress = no_progress,
 ) -> Evaluation:
-    """Compare a potential with labels; each different frame of a structure is evaluated once.
+    """Compare a potential with labels; each different rotation of a structure is evaluated once.
 
     Parameters
     ----------
@@ -259,7 +259,7 @@ def error_metrics(
         )
     return Metrics(
         average=name,
-        n_frames=predictions[0].n_rotations,
+        n_rotations=predictions[0].n_rotations,
         energy_mae=_mae(energy),
         energy_rmse=_rmse(energy),
         energy_mae_per_atom=_mae(energy / n_atoms),

@@ -92,7 +92,7 @@ def label_loss(config: LossConfig) -> LossFunction:
 
 
 def rotation_loss(config: LossConfig) -> LossFunction:
-    """Penalty on the response of the energy to a rotation, whose label is zero, per atom; it needs one frame."""
+    """Penalty on the response of the energy to a rotation, whose label is zero, per atom; it needs one rotation."""
 
     def loss(energies: torch.Tensor, gradients: torch.Tensor, batch: Batch) -> torch.Tensor:
         turn = rotation_gradients(gradients, batch) / batch.n_atoms[:, None]
@@ -102,20 +102,20 @@ def rotation_loss(config: LossConfig) -> LossFunction:
 
 
 def symmetry_loss(config: LossConfig) -> LossFunction:
-    """Spread of energies and forces over ``symmetry_frames`` frames; the batch holds each structure that many times.
+    """Spread of energies and forces over ``symmetry_rotations`` rotations; a batch holds each structure as many times.
 
-    The forces are turned back to a common frame first; each prediction is drawn towards the mean of all.
+    The forces are turned back to a common orientation first; each prediction is drawn towards the mean of all.
     """
-    n_frames = config.symmetry_frames
+    n_rotations = config.symmetry_rotations
 
     def loss(energies: torch.Tensor, gradients: torch.Tensor, batch: Batch) -> torch.Tensor:
-        n_structures = len(batch.n_atoms) // n_frames
+        n_structures = len(batch.n_atoms) // n_rotations
         turned = torch.einsum(
             "ni,nij->nj", forces_from_gradients(gradients, batch), batch.rotations[batch.node_structure]
         )
-        frames = turned.view(n_frames, -1, 3)
-        spread = _smooth_norm(frames - frames.mean(0), config.symmetry_smoothing).mean()
-        per_atom = (energies / batch.n_atoms).view(n_frames, n_structures)
+        forces = turned.view(n_rotations, -1, 3)
+        spread = _smooth_norm(forces - forces.mean(0), config.symmetry_smoothing).mean()
+        per_atom = (energies / batch.n_atoms).view(n_rotations, n_structures)
         energy_spread = _smooth_norm(
             (per_atom - per_atom.mean(0))[..., None], 0.05 * config.symmetry_smoothing
         ).mean()
@@ -125,7 +125,7 @@ def symmetry_loss(config: LossConfig) -> LossFunction:
 
 
 def joint_loss(config: LossConfig) -> LossFunction:
-    """Labels and symmetry penalty of the same labelled structures in ``symmetry_frames`` frames."""
+    """Labels and symmetry penalty of the same labelled structures in ``symmetry_rotations`` rotations."""
     labels, symmetry = label_loss(config), symmetry_loss(config)
 
     def loss(energies: torch.Tensor, gradients: torch.Tensor, batch: Batch) -> torch.Tensor:

@@ -52,7 +52,7 @@ def weights_for_a_while(network: EdgeNetwork, weights: dict[str, torch.Tensor]) 
 def predict(
     network: EdgeNetwork, sample: Sample, rotation: FloatArray
 ) -> tuple[Batch, torch.Tensor, torch.Tensor]:
-    """A sample in one frame: the batch, its energy (1,) and its forces (n_atoms, 3), both in that frame."""
+    """A sample in one rotation: the batch, its energy (1,) and its forces (n_atoms, 3), both rotated."""
     weight = next(network.parameters())
     batch = collate([sample], rotation[None], weight.device, weight.dtype)
     leaf = batch.vectors.requires_grad_(True)
@@ -94,7 +94,7 @@ def _errors(rows: list[tuple[float, ...]]) -> Errors:
 
 
 def symmetry_error(network: EdgeNetwork, samples: Sequence[Sample], seed: int) -> float:
-    """Mean absolute deviation (eV/Å) of the forces in four fixed frames of O(3) from their mean.
+    """Mean absolute deviation (eV/Å) of the forces under four fixed rotations of O(3) from their mean.
 
     Every structure counts the same, so that the molecules of a gas are seen beside a crystal.
     """
@@ -105,8 +105,8 @@ def symmetry_error(network: EdgeNetwork, samples: Sequence[Sample], seed: int) -
         for rotation in rotations:
             batch, _, forces = predict(network, sample, rotation)
             turned.append(forces @ batch.rotations[0])
-        frames = torch.stack(turned)
-        deviations.append(float((frames - frames.mean(0)).abs().mean()))
+        found = torch.stack(turned)
+        deviations.append(float((found - found.mean(0)).abs().mean()))
     return float(np.mean(deviations))
 
 

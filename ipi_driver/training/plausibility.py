@@ -80,7 +80,7 @@ def check_units(
     structures, forces
         In Å and eV/Å, (n_atoms, 3), after the conversion that was chosen.
     atomic
-        Whether each frame was converted from bohr and hartree.
+        Whether each structure was converted from bohr and hartree.
     chosen
         Whether the user has said the units: then they are only refused where the others explain the whole file.
 
@@ -96,16 +96,16 @@ def check_units(
     felt = rms[np.isfinite(rms)]
     typical = float(np.median(felt)) if len(felt) else low
     if not low <= typical <= high:
-        frame = int(np.argmax(rms > high if typical > high else rms < low))
-        otherwise = typical / FORCE if atomic[frame] else typical * FORCE
+        k = int(np.argmax(rms > high if typical > high else rms < low))
+        otherwise = typical / FORCE if atomic[k] else typical * FORCE
         explained = FORCE_RANGE[0] <= otherwise <= high
         if explained or not chosen:
-            lengths_fit = bool(np.isfinite(ratios[frame]))
-            _raise_forces(path, frame, float(rms[frame]), atomic[frame], explained, lengths_fit)
+            lengths_fit = bool(np.isfinite(ratios[k]))
+            _raise_forces(path, k, float(rms[k]), atomic[k], explained, lengths_fit)
     elif not chosen and (rms > 2.0 * high).any():
         # hard collisions are computed on purpose: the others say that the units are right
         logger.warning(
-            "%s: %d of %d structures have a force RMS above %g eV/Å, up to %.3g (frame %d); they are used",
+            "%s: %d of %d structures have a force RMS above %g eV/Å, up to %.3g (structure %d); they are used",
             path,
             np.count_nonzero(rms > 2.0 * high),
             len(rms),
@@ -124,24 +124,21 @@ def check_lengths(
     wrong = (ratios < low) | (ratios > high)
     if not wrong.any():
         return ratios
-    frame = int(np.argmax(wrong))
-    other = ratios[frame] * (1.0 / BOHR if atomic[frame] else BOHR)
+    k = int(np.argmax(wrong))
+    other = ratios[k] * (1.0 / BOHR if atomic[k] else BOHR)
     explained = low <= other <= high
     most = np.count_nonzero(wrong) > 0.5 * np.count_nonzero(np.isfinite(ratios))
     # single structures may be torn apart or squeezed on purpose: they are refused only if another unit explains them
     # and the user has not named the unit
     if not (explained and most if chosen else explained or most):
         return ratios
-    got = f"bonds are {ratios[frame]:.2f} times the sum of the covalent radii (expected {low}-{high})"
+    got = f"bonds are {ratios[k]:.2f} times the sum of the covalent radii (expected {low}-{high})"
     raise UserError(
-        f"{path}, frame {frame}: {got} with lengths in {_length(atomic[frame])}; "
-        f"{_advice(explained, atomic[frame])}"
+        f"{path}, structure {k}: {got} with lengths in {_length(atomic[k])}; {_advice(explained, atomic[k])}"
     )
 
 
-def _raise_forces(
-    path: Path, frame: int, rms: float, atomic: bool, explained: bool, lengths_fit: bool
-) -> None:
+def _raise_forces(path: Path, k: int, rms: float, atomic: bool, explained: bool, lengths_fit: bool) -> None:
     low, high = FORCE_RANGE
     advice = _advice(explained, atomic)
     units = ("hartree/bohr", "eV/Å") if atomic else ("eV/Å", "hartree/bohr")
@@ -152,7 +149,7 @@ def _raise_forces(
     if rms < low and not explained:
         advice = f"if the forces do vanish, as in a perfect crystal, set units: {_name(atomic)}"
     got = f"the force RMS is {rms:.3g} eV/Å (expected {low:g}-{high:g})"
-    raise UserError(f"{path}, frame {frame}: {got} with forces in {units[0]}; {advice}")
+    raise UserError(f"{path}, structure {k}: {got} with forces in {units[0]}; {advice}")
 
 
 def _length(atomic: bool) -> str:

@@ -11,6 +11,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from ipi_driver.errors import UserError
 from ipi_driver.training.config import TrainConfig
 
+Tensors = tuple[Tensor, ...] | list[Tensor]
+
 
 def learning_rate_factor(
     step: int, progress: float, warmup_steps: int, final: float, warmup_fraction: float | None = None
@@ -81,7 +83,7 @@ class MovingAverage:
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
-        def mean_of_both(averaged: list[Tensor], current: list[Tensor], n_averaged: Tensor) -> None:
+        def mean_of_both(averaged: Tensors, current: Tensors, n_averaged: Tensor | int) -> None:
             steps = int(self._model.n_averaged)  # that on the CPU: `n_averaged` may be on a GPU
             now = min(decay, (1.0 + steps) / (10.0 + steps))
             get_ema_multi_avg_fn(now)(averaged, current, n_averaged)

@@ -153,28 +153,28 @@ class Trainer:
             float((energies - batch.energies)[known].abs().mean()),
         )
 
-    def _in_frames(
+    def _in_rotations(
         self, samples: Sequence[Sample], generator: np.random.Generator, loss: LossFunction
     ) -> StepResult:
-        repeated = [s for _ in range(self.config.loss.symmetry_frames) for s in samples]
+        repeated = [s for _ in range(self.config.loss.symmetry_rotations) for s in samples]
         return self._gradient(repeated, augmentation_rotations("o3", len(repeated), generator), loss)
 
     def _labelled_gradient(self, samples: Sequence[Sample], generator: np.random.Generator) -> StepResult:
         config = self.config
         penalty = config.loss.symmetry > 0 and self.step % config.loss.symmetry_every == 0
         if penalty and config.augmentation == "o3":
-            # the frames of the penalty are augmented copies: they serve the labels as well
-            return self._in_frames(samples, generator, joint_loss(config.loss))
+            # the rotations of the penalty are augmented copies: they serve the labels as well
+            return self._in_rotations(samples, generator, joint_loss(config.loss))
         rotations = augmentation_rotations(config.augmentation, len(samples), generator)
         result = self._gradient(samples, rotations, label_loss(config.loss))
         if penalty:
-            self._in_frames(samples, generator, symmetry_loss(config.loss))
+            self._in_rotations(samples, generator, symmetry_loss(config.loss))
         return result
 
     def _unlabelled_gradient(self, generator: np.random.Generator) -> None:
         drawn, loss = self._draw_unlabelled(generator), self._unlabelled_loss
         if loss.symmetry:
-            self._in_frames(drawn, generator, symmetry_loss(loss))
+            self._in_rotations(drawn, generator, symmetry_loss(loss))
         if loss.rotation_gradient:
             self._gradient(drawn, augmentation_rotations("o3", len(drawn), generator), rotation_loss(loss))
 
@@ -254,7 +254,7 @@ class Trainer:
             return errors_by_group(self.network, samples, self.offsets)[0]
 
     def symmetry_error(self, samples: Sequence[Sample], weights: dict[str, torch.Tensor]) -> float:
-        """Mean deviation of the forces (eV/Å) over frames with the given weights, see `symmetry_error`."""
+        """Mean deviation of the forces (eV/Å) over rotations with the given weights, see `symmetry_error`."""
         with weights_for_a_while(self.network, weights):
             return symmetry_error(self.network, samples, self.config.seed)
 

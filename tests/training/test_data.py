@@ -140,27 +140,30 @@ def _changed(old: str, new: str, line: int | None = None) -> list[str]:
     [
         (
             _changed("energy=-10.0", "E=-10.0", 1),
-            "frame 1: no 'energy' (`energy_key`); the frame has E, forces",
+            "structure 1: no 'energy' (`energy_key`); the structure has E, forces",
         ),
-        (_changed("forces:R:3", "F:R:3", 1), "frame 1: no 'forces' (`forces_key`); the frame has F, energy"),
-        (_changed("energy=-10.0", "energy=nan", 1), "frame 1: 'energy' must be finite"),
-        (_changed("1.20000000", "nan", 2), "frame 1: 'forces' must be finite, got NaN or infinity"),
-        (_changed("3.00000000", "nan", 2), "frame 1: positions must be finite"),
-        (_changed("energy=-10.0", "energy=low", 1), "frame 1: 'energy' must be numbers, got 'low'"),
+        (
+            _changed("forces:R:3", "F:R:3", 1),
+            "structure 1: no 'forces' (`forces_key`); the structure has F, energy",
+        ),
+        (_changed("energy=-10.0", "energy=nan", 1), "structure 1: 'energy' must be finite"),
+        (_changed("1.20000000", "nan", 2), "structure 1: 'forces' must be finite, got NaN or infinity"),
+        (_changed("3.00000000", "nan", 2), "structure 1: positions must be finite"),
+        (_changed("energy=-10.0", "energy=low", 1), "structure 1: 'energy' must be numbers, got 'low'"),
         (
             _changed("energy=-10.0", 'energy="1 2 3"', 1),
-            "frame 1: 'energy' must have shape one number, got (3,)",
+            "structure 1: 'energy' must have shape one number, got (3,)",
         ),
         (
             _changed("pos:R:3:forces:R:3", "pos:R:3:forces:R:2:x:R:1", 1),
-            "frame 1: 'forces' must have shape (3, 3)",
+            "structure 1: 'forces' must have shape (3, 3)",
         ),
-        (_changed("O ", "Xx ", 2), "frame 1: unknown element 'Xx'"),
-        (_changed("O ", "X ", 2), "frame 1: unknown element 'X'"),
-        (_changed("1.20000000", "****", 2), "frame 1: not extended XYZ"),
-        (_changed("3", "three", 0), "frame 1 (line 6): expected the number of atoms, got 'three'"),
-        (_changed("3", "0", 0), "frame 1 (line 6): the structure has no atoms"),
-        (water_lines()[:-1], "frame 0 (line 1): expected 3 atoms, the file ends after 2"),
+        (_changed("O ", "Xx ", 2), "structure 1: unknown element 'Xx'"),
+        (_changed("O ", "X ", 2), "structure 1: unknown element 'X'"),
+        (_changed("1.20000000", "****", 2), "structure 1: not extended XYZ"),
+        (_changed("3", "three", 0), "structure 1 (line 6): expected the number of atoms, got 'three'"),
+        (_changed("3", "0", 0), "structure 1 (line 6): the structure has no atoms"),
+        (water_lines()[:-1], "structure 0 (line 1): expected 3 atoms, the file ends after 2"),
         ([""], "is empty"),
     ],
 )
@@ -219,7 +222,7 @@ def test_units_that_cannot_be(tmp_path: Path, scale: float, forces: float, units
     with pytest.raises(UserError) as error:
         read_dataset([path], units=units)  # type: ignore[arg-type]
     assert message in str(error.value)
-    assert f"{path}, frame 0" in str(error.value)
+    assert f"{path}, structure 0" in str(error.value)
 
 
 def test_vanishing_forces_are_accepted_where_the_units_are_said(tmp_path: Path) -> None:
@@ -227,9 +230,9 @@ def test_vanishing_forces_are_accepted_where_the_units_are_said(tmp_path: Path) 
     assert len(read_dataset([path], units="ev-angstrom")) == 3
 
 
-def test_one_frame_in_other_units(tmp_path: Path) -> None:
+def test_one_structure_in_other_units(tmp_path: Path) -> None:
     path = write(tmp_path, water_lines() * 4 + water_lines(1 / BOHR))
-    with pytest.raises(UserError, match=r"frame 4: bonds are 1\.8"):
+    with pytest.raises(UserError, match=r"structure 4: bonds are 1\.8"):
         read_dataset([path])
 
 

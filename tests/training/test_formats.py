@@ -173,11 +173,15 @@ def test_forms_together_count_in_the_order_of_the_files(tmp_path: Path) -> None:
     ("old", "new", "message"),
     [
         ("begin\n", "start\n", "expected the number of atoms"),
-        ("end\n", "", "frame 0 (line 15): unknown keyword 'begin'"),
-        ("energy", "enrgy", "frame 0 (line 13): unknown keyword 'enrgy'"),
-        (" O ", " Oo ", "frame 0 (line 7): unknown element 'Oo'"),
-        (" 0.0 0.0 ", " ", "frame 0 (line 7): `atom` needs x y z element charge n fx fy fz, got 7 values"),
-        ("lattice", "comment", "frame 0: expected three `lattice` lines or none, got 2"),
+        ("end\n", "", "structure 0 (line 15): unknown keyword 'begin'"),
+        ("energy", "enrgy", "structure 0 (line 13): unknown keyword 'enrgy'"),
+        (" O ", " Oo ", "structure 0 (line 7): unknown element 'Oo'"),
+        (
+            " 0.0 0.0 ",
+            " ",
+            "structure 0 (line 7): `atom` needs x y z element charge n fx fy fz, got 7 values",
+        ),
+        ("lattice", "comment", "structure 0: expected three `lattice` lines or none, got 2"),
     ],
 )
 def test_bad_n2p2_files_give_one_line(tmp_path: Path, old: str, new: str, message: str) -> None:

@@ -54,7 +54,7 @@ def test_a_few_hard_collisions(tmp_path: Path, caplog: pytest.LogCaptureFixture)
     with caplog.at_level(logging.WARNING):
         assert len(read_dataset([path])) == 7
     (record,) = caplog.records
-    assert "2 of 7 structures have a force RMS above 30 eV/Å, up to 196 (frame 6)" in record.getMessage()
+    assert "2 of 7 structures have a force RMS above 30 eV/Å, up to 196 (structure 6)" in record.getMessage()
     caplog.clear()
     assert len(read_dataset([path], units="ev-angstrom")) == 7
     assert not caplog.records
@@ -66,14 +66,14 @@ def test_hard_collisions_alone_need_the_units(tmp_path: Path, capsys: pytest.Cap
     command += ["--output", str(tmp_path / "out")]
     assert main(command) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
-    assert "frame 1: the force RMS is 98.1 eV/Å" in line
+    assert "structure 1: the force RMS is 98.1 eV/Å" in line
     assert line.endswith("check the units of the file; if they are right, set units: ev-angstrom")
     assert main([*command, "--units", "ev-angstrom"]) == 0
 
 
 def test_stretched_structures_among_others_where_the_units_are_said(tmp_path: Path) -> None:
     path = write(tmp_path, [water(), water(), water(), stretched()])
-    with pytest.raises(UserError, match="frame 3: bonds are"):
+    with pytest.raises(UserError, match="structure 3: bonds are"):
         read_dataset([path])
     assert len(read_dataset([path], units="ev-angstrom")) == 4
     # a whole file of them is another matter

@@ -74,7 +74,7 @@ def test_loss_on_labels_is_its_formula() -> None:
 def test_symmetry_penalty_is_its_formula() -> None:
     samples, rotations, batch = batch_of(3)
     energies, gradients, forces, _ = predictions(samples, batch)
-    config = LossConfig(forces=0.7, energy=3.0, symmetry=2.0, symmetry_frames=3, symmetry_smoothing=0.03)
+    config = LossConfig(forces=0.7, energy=3.0, symmetry=2.0, symmetry_rotations=3, symmetry_smoothing=0.03)
     turned = [force @ turn for force, turn in zip(forces, rotations, strict=True)]
     frames = np.array([np.concatenate(turned[2 * k : 2 * k + 2]) for k in range(3)])
     per_atom = (energies / [sample.n_atoms for sample in samples]).reshape(3, 2, 1)
@@ -125,3 +125,9 @@ def test_labels_without_the_baseline_are_derivatives_of_each_other() -> None:
     assert (ends[0] - ends[1]) / (2 * h) == pytest.approx(-(here.virial * strain).sum(), rel=1e-5)
     ends = [sample(np.eye(3), positions + s * h * direction).energy for s in (1, -1)]
     assert (ends[0] - ends[1]) / (2 * h) == pytest.approx(-(here.forces * direction).sum(), rel=1e-5)
+
+
+def test_the_earlier_name_of_the_number_of_rotations(caplog: pytest.LogCaptureFixture) -> None:
+    config = LossConfig.model_validate({"symmetry_frames": 4})
+    assert config.symmetry_rotations == 4
+    assert "`symmetry_frames` is now called `symmetry_rotations`" in caplog.text

@@ -75,7 +75,7 @@ def _gradient(
 def test_first_order_gradient_converges_to_double_differentiation(kind: str) -> None:
     """The error falls in proportion to the displacement, down to rounding."""
     network, samples = _samples()
-    config = LossConfig(virial=0.5, symmetry=1.0, symmetry_frames=2)
+    config = LossConfig(virial=0.5, symmetry=1.0, symmetry_rotations=2)
     loss = label_loss(config)
     if kind == "symmetry":
         loss, samples = symmetry_loss(config), samples * 2

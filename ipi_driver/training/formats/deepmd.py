@@ -88,7 +88,7 @@ def _read_set(
             forces=forces[k].reshape(-1, 3),
             virial=None if virials is None else virials[k].reshape(3, 3),
             atomic=False,
-            where=f"{folder}, frame {first + k}",
+            where=f"{folder}, structure {first + k}",
         )
         for k in range(n)
     ]

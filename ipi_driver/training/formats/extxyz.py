@@ -41,8 +41,8 @@ def read_extxyz(
         Whether a snapshot without an energy is an error.
     """
     snapshots = []
-    for frame, text in enumerate(_cut(path, lines)):
-        where = f"{path}, frame {frame}"
+    for number, text in enumerate(_cut(path, lines)):
+        where = f"{path}, structure {number}"
         snapshots.append(_snapshot(_parse(text, where), keys, need_energy, where))
     native = any(s.atomic for s in snapshots)
     names = f" with {NATIVE_ENERGY} and {NATIVE_FORCES}" if native else ""
@@ -56,12 +56,12 @@ def is_native(atoms: ase.Atoms) -> bool:
 
 def _cut(path: Path, lines: Sequence[str]) -> Iterator[str]:
     """Text of each snapshot; they are cut here so that every message can name the snapshot."""
-    start = frame = 0
+    start = number = 0
     while start < len(lines):
         header = lines[start].strip()
         if not header and not any(line.strip() for line in lines[start:]):
             return
-        where = f"{path}, frame {frame} (line {start + 1})"
+        where = f"{path}, structure {number} (line {start + 1})"
         if not header.isdigit():
             raise UserError(f"{where}: expected the number of atoms, got {header[:60]!r}")
         n_atoms = int(header)
@@ -73,7 +73,7 @@ def _cut(path: Path, lines: Sequence[str]) -> Iterator[str]:
                 f"{where}: expected {n_atoms} atoms, the file ends after {max(0, len(lines) - start - 2)}"
             )
         yield "".join(lines[start:stop])
-        start, frame = stop, frame + 1
+        start, number = stop, number + 1
 
 
 def _parse(text: str, where: str) -> ase.Atoms:
@@ -133,5 +133,5 @@ def _label(
 ) -> FloatArray:
     if key not in found:
         known = ", ".join(sorted(k for k in found if k not in ("numbers", "positions"))) or "nothing"
-        raise UserError(f"{where}: no {key!r} (`{option}`); the frame has {known}")
+        raise UserError(f"{where}: no {key!r} (`{option}`); the structure has {known}")
     return numbers_of(found[key], repr(key), shapes, where)

@@ -38,18 +38,18 @@ def read_n2p2(path: Path, lines: Sequence[str], need_energy: bool = True) -> Fil
         words = line.split()
         if not words or words[0].startswith("#"):
             continue
-        where = f"{path}, frame {len(snapshots)} (line {number})"
+        where = f"{path}, structure {len(snapshots)} (line {number})"
         if block is None:
             if words[0] != "begin":
                 raise UserError(f"{where}: expected `begin`, got {line.strip()[:60]!r}")
             block = _Block()
         elif words[0] == "end":
-            snapshots.append(block.snapshot(f"{path}, frame {len(snapshots)}", need_energy))
+            snapshots.append(block.snapshot(f"{path}, structure {len(snapshots)}", need_energy))
             block = None
         else:
             block.add(words, where)
     if block is not None:
-        raise UserError(f"{path}, frame {len(snapshots)}: the file ends before `end`; it is cut short")
+        raise UserError(f"{path}, structure {len(snapshots)}: the file ends before `end`; it is cut short")
     return FileContent("n2p2 input.data", tuple(snapshots))
 
 

@@ -102,4 +102,4 @@ def check_finite(value: FloatArray, name: str, where: str) -> None:
     bad = ~np.isfinite(value)
     if bad.any():
         atom = f" at atom {int(np.argwhere(bad)[0, 0])}" if value.ndim == 2 and len(value) != 3 else ""
-        raise UserError(f"{where}: {name} must be finite, got NaN or infinity{atom}; remove the frame")
+        raise UserError(f"{where}: {name} must be finite, got NaN or infinity{atom}; remove the structure")
