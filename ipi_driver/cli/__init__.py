@@ -31,6 +31,7 @@ COMMANDS = {
     "evaluate": ("evaluate", "errors of a model on labelled data"),
     "check": ("check", "measure the symmetry error of a model and recommend an average"),
     "symmetry-breaking": ("symmetry_breaking", "what a relaxed network has learned to break"),
+    "landscape": ("landscape", "loss surface and curvatures around a trained network"),
     "analyze": ("analyze", "observables, figures and a report from runs"),
     "reproduce": ("reproduce", "the published gas, liquid and ice tests, from runs to one report"),
     "completion": ("completion", "the script with which a shell completes commands and options"),
