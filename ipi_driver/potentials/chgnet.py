@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ase.geometry import complete_cell
 
 from ipi_driver.errors import UserError
 from ipi_driver.potentials.base import Potential
+from ipi_driver.potentials.cells import roomy_cell
 from ipi_driver.potentials.spec import PotentialSpec
 from ipi_driver.structure import FloatArray, RotatedResults, Structure, shift_sign
 from ipi_driver.units import GPA
@@ -75,7 +75,7 @@ class ChgnetPotential(Potential):
             turned = np.array([part["f"] for part in parts], dtype=np.float64)
             forces.append(turned @ rotations)
             stresses = np.array([part["s"] for part in parts], dtype=np.float64) / GPA
-            volume = abs(np.linalg.det(_cell(structure, self.cutoff or 0.0)))
+            volume = abs(np.linalg.det(roomy_cell(structure, self.cutoff or 0.0)))
             virials[s] = rotations.transpose(0, 2, 1) @ (-volume * stresses) @ rotations
         return RotatedResults(energies, tuple(forces), virials)
 
@@ -86,7 +86,7 @@ class ChgnetPotential(Potential):
         from pymatgen.core import Lattice
         from pymatgen.core import Structure as Crystal
 
-        cell = _cell(structure, self.cutoff or 0.0)
+        cell = roomy_cell(structure, self.cutoff or 0.0)
         crystal = Crystal(
             Lattice(cell), structure.numbers.tolist(), structure.positions, coords_are_cartesian=True
         )
@@ -105,13 +105,3 @@ class ChgnetPotential(Potential):
             parts["atom_frac_coord"].requires_grad_()
             graphs.append(CrystalGraph(**parts))
         return graphs
-
-
-def _cell(structure: Structure, cutoff: float) -> FloatArray:
-    """The cell, so long along directions without images that none comes within the cutoff."""
-    cell = np.where(structure.pbc[:, None], structure.cell, 0.0)
-    cell = np.array(complete_cell(cell))
-    for k in np.flatnonzero(~structure.pbc):
-        direction = cell[k] / np.linalg.norm(cell[k])
-        cell[k] = direction * (np.ptp(structure.positions @ direction) + 2.0 * cutoff + 1.0)
-    return cell

@@ -31,6 +31,7 @@ OWN = {
     "committee": f"{_ROOM}.composite:CommitteePotential",
     "chgnet": f"{_ROOM}.chgnet:ChgnetPotential",
     "pet-kokkos": f"{_ROOM}.kokkos:KokkosPotential",
+    "orb": f"{_ROOM}.orb:OrbPotential",
 }
 """The kinds of this package, found also where it runs without being installed."""
 
