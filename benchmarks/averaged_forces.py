@@ -94,7 +94,7 @@ def published_size(folder: Path) -> Path:
 
 
 def shifted(structure: Structure, rng: np.random.Generator) -> Structure:
-    """The next configuration of a trajectory: nothing of the last evaluation can be reused but the neighbour list."""
+    """The next configuration of a trajectory: nothing of the last evaluation can be reused but the neighbor list."""
     moved = structure.positions + rng.normal(scale=1e-3, size=structure.positions.shape)
     return Structure(structure.numbers, moved, structure.cell, structure.pbc)
 

@@ -4,11 +4,11 @@
     python benchmarks/engines.py --device cuda --dtype float32 --tf32 --molecules 1 64 512
 
 All engines get the published size (d 128, 4 × 2 layers, 4.0 Å cutoff) with random weights, in float32, and the same
-configurations of water, each a little displaced from the one before, so that nothing but neighbour lists is reused.
+configurations of water, each a little displaced from the one before, so that nothing but neighbor lists is reused.
 Engines take turns; the table holds the smallest CPU time of the process (all threads together) and the smallest wall
 time. On a shared machine only ratios of CPU times mean something.
 
-Peers: ``pip install metatrain metatomic-torch pet-kokkos``; what is missing is left out with a line that says so.
+Peers: ``pip install metatrain metatomic-torch pet-kokkos``; what is missing is left out, which a line reports.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ def kokkos_engine(folder: Path) -> Engine:
 
 
 def engines(folder: Path, device: str, dtype: str) -> list[Engine]:
-    """All that are installed; says which are not."""
+    """All that are installed; reports which are not."""
     found = own_engines(device, dtype)
     peers: dict[str, Callable[[], Engine]] = {
         "metatomic PET": lambda: metatomic_engine(folder, device),

@@ -3,7 +3,7 @@
     OMP_NUM_THREADS=1 python benchmarks/metatrain_pet.py --output benchmarks/metatrain_pet.json
 
 needs metatrain, metatomic-ase and, for its column, pet-kokkos. The model has the shape of UPET-XS (width 128, cutoff
-7.5 Å, 8 adaptive neighbours). Times are CPU times, the smallest of repetitions that take turns; every
+7.5 Å, 8 adaptive neighbors). Times are CPU times, the smallest of repetitions that take turns; every
 evaluation has new positions.
 """
 

@@ -38,7 +38,7 @@ def snapshots(folder: Path, n: int) -> list[Structure]:
         for k, s in enumerate(run.snapshots(["positions"], stride))
         if k * stride >= 0.1 * run.n_snapshots()
     ][:n]
-    find_molecules(found[0])  # one molecule, or an error that says what else
+    find_molecules(found[0])  # one molecule, or an error that names what else
     return found
 
 

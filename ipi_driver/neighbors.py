@@ -1,6 +1,6 @@
-"""Neighbour lists of periodic and isolated structures (vesin), reused with a skin between time steps.
+"""Neighbor lists of periodic and isolated structures (vesin), reused with a skin between time steps.
 
-An edge e goes from its centre i to the image of its neighbour j shifted by S lattice vectors:
+An edge e goes from its center i to the image of its neighbor j shifted by S lattice vectors:
 ``vector = positions[j] - positions[i] + S @ cell``. Every edge (i, j, S) has its reverse (j, i, -S) in the list.
 """
 
@@ -23,7 +23,7 @@ _MOST_CELLS = 1e9
 
 @dataclass(frozen=True, eq=False)
 class Edges:
-    """Directed edges shorter than the cutoff, sorted by centre, neighbour and image.
+    """Directed edges shorter than the cutoff, sorted by center, neighbor and image.
 
     Attributes
     ----------
@@ -32,7 +32,7 @@ class Edges:
     reverse
         (n_edges,) index of the reversed edge.
     vectors
-        (n_edges, 3) from centre to neighbour, Å.
+        (n_edges, 3) from center to neighbor, Å.
     topology
         A number that changes when the set of edges changes; equal numbers mean equal index arrays.
     """
@@ -45,7 +45,7 @@ class Edges:
 
 
 def all_pairs(structure: Structure, cutoff: float) -> tuple[IntArray, IntArray, IntArray]:
-    """Directed pairs within ``cutoff`` (Å), images included: centres, neighbours (n,), lattice shifts (n, 3).
+    """Directed pairs within ``cutoff`` (Å), images included: centers, neighbors (n,), lattice shifts (n, 3).
 
     Raises
     ------
@@ -142,7 +142,7 @@ def reverse_index(centers: IntArray, neighbors: IntArray, shifts: IntArray) -> I
 
 
 class NeighborList:
-    """Neighbour list of one evolving structure.
+    """Neighbor list of one evolving structure.
 
     The list is built for ``cutoff + skin`` and kept until an atom has moved by half the skin or the cell or the
     atoms have changed; between, only the edge vectors are computed again.
@@ -198,7 +198,7 @@ class NeighborList:
 
     def _build(self, structure: Structure) -> None:
         i, j, shifts = all_pairs(structure, self.cutoff + self.skin)
-        # by centre, neighbour and image: edges, and with them the rounding of every sum over them, are then a function
+        # by center, neighbor and image: edges, and with them the rounding of every sum over them, are then a function
         # of the structure alone, not of when the list was built
         order = np.lexsort((shifts[:, 2], shifts[:, 1], shifts[:, 0], j, i))
         self._i, self._j = i[order], j[order]

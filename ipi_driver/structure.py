@@ -56,7 +56,7 @@ class Structure:
 
     def __post_init__(self) -> None:
         numbers = np.asarray(self.numbers, dtype=np.int64).reshape(-1)
-        # copies: a neighbour list compares with the structure before, which the caller's array must not change
+        # copies: a neighbor list compares with the structure before, which the caller's array must not change
         positions = np.array(self.positions, dtype=np.float64, order="C")
         cell = np.array(self.cell, dtype=np.float64, order="C")
         pbc = np.full(3, self.pbc, dtype=bool)
@@ -311,7 +311,7 @@ class Prediction:
     net_force
         (3,), eV/Å.
     net_torque
-        (3,) about the centre of mass, eV; None for periodic structures.
+        (3,) about the center of mass, eV; None for periodic structures.
     extras
         Further quantities of the potential by name, averaged over the rotations.
     """

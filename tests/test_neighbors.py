@@ -29,7 +29,7 @@ def pairs_of_all_distances(
 @pytest.mark.parametrize("far", [30.0, 5e5, 1e9, 1e200])
 @pytest.mark.parametrize("pbc", [(False, False, False), (True, True, False), (False, True, False)])
 def test_far_atoms(far: float, pbc: tuple[bool, bool, bool]) -> None:
-    """The cells of a neighbour list in which these atoms lie cannot be counted."""
+    """The cells of a neighbor list in which these atoms lie cannot be counted."""
     if any(pbc) and far > 1e100:
         far = 1e8
     positions = np.random.default_rng(3).uniform(0.0, 6.0, size=(12, 3))

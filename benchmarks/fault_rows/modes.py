@@ -89,10 +89,10 @@ def _motion(text: str, motion: str) -> str:
     return re.sub("<motion.*</motion>", motion, text, flags=re.DOTALL)
 
 
-@row("82, 83", "a minimisation; vibrations (finite differences)", "end with a summary")
+@row("82, 83", "a minimization; vibrations (finite differences)", "end with a summary")
 def _(place: Place) -> tuple[str, bool]:
     motions = {
-        "minimisation": "<motion mode='minimize'><optimizer mode='bfgs'></optimizer></motion>",
+        "minimization": "<motion mode='minimize'><optimizer mode='bfgs'></optimizer></motion>",
         "vibrations": "<motion mode='vibrations'><vibrations mode='fd'><pos_shift> 0.01 </pos_shift></vibrations>"
         "</motion>",
     }

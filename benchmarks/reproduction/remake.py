@@ -4,7 +4,7 @@
 
 The runs themselves are not kept, but their curves, maps and numbers in `kept/`. What follows from these is computed
 anew: c_uu transverse without a factor 1/2, kernel estimates of 0.1 Å of g(r) and c_uu, the published norms of ice. What
-does not is left as it was and says so. The blocks behind the curves are not kept either: errors of kernel estimates
+does not is left as it was, with a note. The blocks behind the curves are not kept either: errors of kernel estimates
 take the points for independent, and whole curves are not compared. RUN is a gas-phase run with averaged forces for the
 orientational free energy by perturbation (`ipi-driver run gas-nvt --average 2i --steps 1200`).
 """

@@ -50,7 +50,7 @@ def lattice(repetitions: tuple[int, int, int]) -> np.ndarray:
 
 class HexagonalIce(genice2.lattices.Lattice):
     """The whole cell: in the cell of 8 molecules two molecules would be bonded through two images, which GenIce
-    does not tell apart.
+    does not distinguish.
     """
 
     def __init__(self, repetitions: tuple[int, int, int]) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from ase.data import chemical_symbols
 from numpy.typing import ArrayLike, NDArray
 
-from ipi_driver.analysis.recognition import recognise
+from ipi_driver.analysis.recognition import recognize
 from ipi_driver.analysis.result import Analysis, Curve, Options, Scalar
 from ipi_driver.errors import UserError
 from ipi_driver.ipi_files import Run, Snapshot
@@ -41,7 +41,7 @@ class System:
 
 
 def open_system(run: Run, options: Options) -> System:
-    """Read the first snapshot, find the molecules, recognise the kind.
+    """Read the first snapshot, find the molecules, recognize the kind.
 
     Raises
     ------
@@ -61,9 +61,9 @@ def open_system(run: Run, options: Options) -> System:
     n_others = structure.n_atoms - molecules.indices.size
     if n_others:
         run.note(
-            f"{n_others} atoms do not belong to the {molecules.n_molecules} {molecules.formula} analysed"
+            f"{n_others} atoms do not belong to the {molecules.n_molecules} {molecules.formula} analyzed"
         )
-    return System(run, structure, molecules, recognise(structure, molecules))
+    return System(run, structure, molecules, recognize(structure, molecules))
 
 
 def vector_text(molecules: Molecules, vector: str | None) -> str:
@@ -99,7 +99,7 @@ def new_analysis(system: System, kind: str, vector: str | None = None) -> Analys
 
 
 def _whole(system: System) -> Structure:
-    """The first snapshot with the molecules analysed in one piece, to be looked at."""
+    """The first snapshot with the molecules analyzed in one piece, to be looked at."""
     positions = system.structure.positions.copy()
     whole = system.molecules.whole(positions, system.structure.cell)
     positions[system.molecules.indices.ravel()] = whole.reshape(-1, 3)
@@ -141,7 +141,7 @@ def used_snapshots(run: Run, quantities: list[str], skip: float, progress: Progr
         if len(step_range) == 3 and step_range[2] - step_range[1] != step_range[1] - step_range[0]:
             raise UserError(
                 f"{run.path}: snapshots at steps {', '.join(map(str, step_range))} are not equally spaced: "
-                "analyse the parts with different strides on their own"
+                "analyze the parts with different strides on their own"
             )
         yield snapshot
 
@@ -183,7 +183,7 @@ def sampling_of(run: Run, quantities: list[str], skip: float) -> Sampling:
 
 @contextmanager
 def optional(analysis: Analysis, what: str) -> Iterator[None]:
-    """Leave out a quantity that cannot be had, and say so in the notes."""
+    """Leave out a quantity that cannot be had, with a note."""
     try:
         yield
     except UserError as error:

@@ -1,4 +1,4 @@
-"""Recognising what each folder is, and analysing it accordingly."""
+"""Recognizing what each folder is, and analyzing it accordingly."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from contextlib import suppress
 from pathlib import Path
 
 from ipi_driver.analysis.common import open_system
-from ipi_driver.analysis.gas import analyse_gas
+from ipi_driver.analysis.gas import analyze_gas
 from ipi_driver.analysis.ice import (
     RelaxedSet,
-    analyse_relaxations,
+    analyze_relaxations,
     compare_relaxations,
     number_cells,
 )
-from ipi_driver.analysis.liquid import analyse_liquid
-from ipi_driver.analysis.replay import analyse_replay
+from ipi_driver.analysis.liquid import analyze_liquid
+from ipi_driver.analysis.replay import analyze_replay
 from ipi_driver.analysis.result import Analysis, Options
 from ipi_driver.errors import UserError
 from ipi_driver.ipi_files import Run
@@ -50,10 +50,10 @@ def find_runs(folder: Path) -> list[Run]:
     return inside
 
 
-def analyse_folders(
+def analyze_folders(
     folders: Sequence[Path], options: Options, start: StartProgress = lambda text, total: lambda n: None
 ) -> list[Analysis]:
-    """Analyse every folder; relaxations of the same cells are compared with the first set.
+    """Analyze every folder; relaxations of the same cells are compared with the first set.
 
     A folder is one run, or holds the relaxations of several cells.
 
@@ -68,11 +68,11 @@ def analyse_folders(
         runs = find_runs(folder)
         if all(run.settings.motion == "minimize" for run in runs):
             tick = start(folder.name, sum(run.n_snapshots() for run in runs))
-            relaxed.append(analyse_relaxations(folder, runs, options, tick))
+            relaxed.append(analyze_relaxations(folder, runs, options, tick))
             analyses.append(relaxed[-1].analysis)
             continue
         for run in runs:
-            analyses.append(_analyse(run, options, start))
+            analyses.append(_analyze(run, options, start))
     _make_labels_unique(analyses)
     number_cells(relaxed)
     for other in relaxed[1:]:
@@ -81,17 +81,17 @@ def analyse_folders(
     return analyses
 
 
-def _analyse(run: Run, options: Options, start: StartProgress) -> Analysis:
+def _analyze(run: Run, options: Options, start: StartProgress) -> Analysis:
     system = open_system(run, options)
     if run.settings.motion == "replay":
-        return analyse_replay(system, options, start(run.name, run.n_snapshots()))
+        return analyze_replay(system, options, start(run.name, run.n_snapshots()))
     total = 0
     for name in ("positions", "velocities", "forces"):
         with suppress(UserError):  # no file, or no complete snapshot in it: what needs it is left out
             total += run.n_snapshots("momenta" if _only_momenta(run, name) else name)
     tick = start(run.name, total)
     return (
-        analyse_gas(system, options, tick) if system.kind == "gas" else analyse_liquid(system, options, tick)
+        analyze_gas(system, options, tick) if system.kind == "gas" else analyze_liquid(system, options, tick)
     )
 
 
@@ -112,7 +112,7 @@ def _check_same_systems(analyses: Sequence[Analysis]) -> None:
         if _composition(known) != _composition(analysis):
             raise UserError(
                 f"runs of different systems cannot be overlaid: {known.source} is {known.system}, "
-                f"{analysis.source} is {analysis.system}; analyse them one by one"
+                f"{analysis.source} is {analysis.system}; analyze them one by one"
             )
 
 

@@ -49,7 +49,7 @@ _POINTS = 4000
 """Most points of a time series in the report."""
 
 
-def analyse_gas(system: System, options: Options, progress: Progress = lambda n: None) -> Analysis:
+def analyze_gas(system: System, options: Options, progress: Progress = lambda n: None) -> Analysis:
     """All observables of a run of one molecule that its files allow.
 
     Angular momentum and precession of a run without thermostat, orientational free energy of one with; torque,

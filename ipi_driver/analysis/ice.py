@@ -48,7 +48,7 @@ class RelaxedCell:
     relaxed
         Last geometry.
     n_steps
-        Steps of the optimiser.
+        Steps of the optimizer.
     """
 
     name: str
@@ -68,7 +68,7 @@ class RelaxedSet:
     cells: tuple[RelaxedCell, ...]
 
 
-def analyse_relaxations(
+def analyze_relaxations(
     folder: Path, runs: Sequence[Run], options: Options, progress: Progress = lambda n: None
 ) -> RelaxedSet:
     """Energies of every cell relative to their mean, before and after the relaxation.
@@ -116,7 +116,7 @@ def analyse_relaxations(
         "energy of relaxation, mean", float(np.mean(gain)), _NAN, "meV/molecule"
     )
     steps = float(np.mean([cell.n_steps for cell in cells]))
-    analysis.scalars["ice_steps"] = Scalar("steps of the optimiser, mean", steps, _NAN, "")
+    analysis.scalars["ice_steps"] = Scalar("steps of the optimizer, mean", steps, _NAN, "")
     return RelaxedSet(analysis, tuple(cells))
 
 
@@ -128,8 +128,8 @@ def number_cells(sets: Sequence[RelaxedSet]) -> None:
         curves = relaxed.analysis.curves
         for key in ("ice_initial", "ice_relaxed"):
             curves[key] = replace(curves[key], x=numbers)
-        said = (f"{number:.0f}: {cell.name}" for number, cell in zip(numbers, relaxed.cells, strict=True))
-        relaxed.analysis.settings["cells"] = ", ".join(said)
+        names = (f"{number:.0f}: {cell.name}" for number, cell in zip(numbers, relaxed.cells, strict=True))
+        relaxed.analysis.settings["cells"] = ", ".join(names)
 
 
 def compare_relaxations(reference: RelaxedSet, other: RelaxedSet) -> None:

@@ -79,35 +79,35 @@ class _Pass:
         self.lags = np.asarray(np.arange(n_lags + 1) * (spacing * self.lag_stride), dtype=np.float64)
         self.n_seen = 0
         self._last: FloatArray | None = None
-        self._centre = np.zeros(3)
+        self._center = np.zeros(3)
 
-    def _centre_of_mass(self, positions: FloatArray, cell: FloatArray) -> FloatArray:
-        """How far the centre of mass has moved, (3,) Å, of coordinates that may be wrapped into the cell."""
+    def _center_of_mass(self, positions: FloatArray, cell: FloatArray) -> FloatArray:
+        """How far the center of mass has moved, (3,) Å, of coordinates that may be wrapped into the cell."""
         if self._last is not None:
-            self._centre = self._centre + self.fractions @ minimum_image(positions - self._last, cell)
+            self._center = self._center + self.fractions @ minimum_image(positions - self._last, cell)
         self._last = positions
-        return self._centre
+        return self._center
 
     def add(self, positions: FloatArray, cell: FloatArray) -> None:
         molecules = self.system.molecules
-        centres = positions[molecules.indices[:, 0]]
+        centers = positions[molecules.indices[:, 0]]
         with_pairs = self.n_seen % self.pair_stride == 0
         if self.oriented:
             orientations = molecules.orientations(positions, cell, self.weights)
             self.histogram.add(orientations)
             if with_pairs:
-                self.dipoles.add(centres, orientations, cell)
+                self.dipoles.add(centers, orientations, cell)
         if with_pairs:
             self.pairs.add(positions, cell)
             self.internal.add(molecules.whole(positions, cell))
         if self.n_seen % self.lag_stride == 0:
-            self.msd.add(centres, cell, self._centre_of_mass(positions, cell))
+            self.msd.add(centers, cell, self._center_of_mass(positions, cell))
             if self.oriented:
                 self.correlation.add(orientations)
         self.n_seen += 1
 
 
-def analyse_liquid(system: System, options: Options, progress: Progress = lambda n: None) -> Analysis:
+def analyze_liquid(system: System, options: Options, progress: Progress = lambda n: None) -> Analysis:
     """All observables of a run of many molecules that its files allow.
 
     Raises

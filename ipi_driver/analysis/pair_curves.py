@@ -18,7 +18,7 @@ _VIBRATION, _PEAK_WIDTH = 1.1, 0.3
 
 
 def add_pairs(analysis: Analysis, pairs: PairDistances, structure: Structure, spacing: float) -> None:
-    """g(r) of every pair of elements, its first maximum between molecules and the neighbours up to the minimum after.
+    """g(r) of every pair of elements, its first maximum between molecules and the neighbors up to the minimum after.
 
     Raises
     ------
@@ -61,7 +61,7 @@ def _radial(curve: RadialCurve, label: str) -> Curve:
 
 
 def add_first_maximum(analysis: Analysis, curve: Curve, key: str, name: str) -> int | None:
-    """Height and place of the maximum between molecules, from a parabola through the highest bin and its neighbours.
+    """Height and place of the maximum between molecules, from a parabola through the highest bin and its neighbors.
 
     Returns
     -------
@@ -89,7 +89,7 @@ def add_first_maximum(analysis: Analysis, curve: Curve, key: str, name: str) -> 
 def _add_coordination(
     analysis: Analysis, curve: Curve, key: str, pair: Sequence[str], structure: Structure, top: int
 ) -> None:
-    """Neighbours between molecules up to the first minimum, ``n = rho int 4 pi r² g(r) dr``."""
+    """Neighbors between molecules up to the first minimum, ``n = rho int 4 pi r² g(r) dr``."""
     end = _first_minimum(curve.y, top)
     if end is None or curve.blocks is None:
         return
@@ -105,7 +105,7 @@ def _add_coordination(
 
     values = np.array([number(block) for block in curve.blocks])
     error = curve.correction * values.std(ddof=1) / np.sqrt(len(values))
-    label = f"neighbours {second} of {first} in other molecules (up to the first minimum of g, {edges[end + 1]:.2f} Å)"
+    label = f"neighbors {second} of {first} in other molecules (up to the first minimum of g, {edges[end + 1]:.2f} Å)"
     details = (curve.correlation_time, curve.block_length, len(values))
     analysis.scalars[f"{key}_coordination"] = Scalar(label, number(curve.y), float(error), "", *details)
 

@@ -1,7 +1,7 @@
 """What a system is, from its structure: one molecule (gas), a disordered liquid, or ice.
 
 The tetrahedral order of a molecule, ``q = 1 - 3/8 sum_{j<k} (cos psi_jk + 1/3)²`` over the angles between its
-four nearest neighbours (Errington and Debenedetti, Nature 409, 318 (2001)), is 1 in perfect ice, above 0.85
+four nearest neighbors (Errington and Debenedetti, Nature 409, 318 (2001)), is 1 in perfect ice, above 0.85
 in ice at its melting point and about 0.65 in liquid water; it is 0 on average in an ideal gas.
 """
 
@@ -17,15 +17,15 @@ ICE_THRESHOLD = 0.80
 KINDS = ("gas", "liquid", "ice")
 
 
-def tetrahedral_order(centres: FloatArray, cell: FloatArray) -> FloatArray:
-    """Order parameter q of each centre; (n, 3) in Å and the cell to (n,). At least 5 centres are needed."""
-    if len(centres) < 5:
+def tetrahedral_order(centers: FloatArray, cell: FloatArray) -> FloatArray:
+    """Order parameter q of each center; (n, 3) in Å and the cell to (n,). At least 5 centers are needed."""
+    if len(centers) < 5:
         raise UserError(
-            f"the tetrahedral order needs four neighbours of each molecule, got {len(centres)} molecules"
+            f"the tetrahedral order needs four neighbors of each molecule, got {len(centers)} molecules"
         )
-    order = np.empty(len(centres))
-    for i, centre in enumerate(centres):
-        vectors = minimum_image(centres - centre, cell)
+    order = np.empty(len(centers))
+    for i, center in enumerate(centers):
+        vectors = minimum_image(centers - center, cell)
         distances = np.linalg.norm(vectors, axis=1)
         distances[i] = np.inf
         nearest = np.argsort(distances)[:4]
@@ -35,7 +35,7 @@ def tetrahedral_order(centres: FloatArray, cell: FloatArray) -> FloatArray:
     return order
 
 
-def recognise(structure: Structure, molecules: Molecules) -> str:
+def recognize(structure: Structure, molecules: Molecules) -> str:
     """``gas`` for one molecule alone, else ``ice`` or ``liquid`` by the mean tetrahedral order of the first sites."""
     if molecules.n_sites == structure.n_atoms:
         return "gas"

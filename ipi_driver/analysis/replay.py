@@ -16,7 +16,7 @@ from ipi_driver.observables.statistics import block_average
 COMPONENTS = ("component_raw(0)", "component_raw(1)")
 
 
-def analyse_replay(system: System, options: Options, progress: Progress = lambda n: None) -> Analysis:
+def analyze_replay(system: System, options: Options, progress: Progress = lambda n: None) -> Analysis:
     """Errors of the first force component against the second.
 
     Raises

@@ -1,5 +1,5 @@
-"""Numbers that say whether a run went as it should: temperature, drift, spread of the averaged forces; of a
-minimisation, which has no time, the energy and the largest force instead.
+"""Numbers that show whether a run went as it should: temperature, drift, spread of the averaged forces; of a
+minimization, which has no time, the energy and the largest force instead.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def _pair(estimate: Estimate) -> dict[str, float]:
 def client_counts(folder: Path, notes: list[str]) -> dict[str, Any]:
     """``endpoints`` and ``model_seconds`` that the client counted, summed over the parts of a resumed run.
 
-    A part that cannot be read, as after a full disk, is left out and said in ``notes``.
+    A part that cannot be read, as after a full disk, is left out and named in ``notes``.
     """
     endpoints: dict[str, dict[str, Any]] = {}
     seconds, n_parts = 0.0, 0
@@ -97,13 +97,13 @@ def _client_part(path: Path) -> dict[str, Any] | None:
 
 
 def run_statistics(folder: Path) -> dict[str, Any]:
-    """Summary of a run folder; what a short run cannot tell is left out and said under ``notes``.
+    """Summary of a run folder; what a short run cannot give is left out and named in ``notes``.
 
     Returns
     -------
     dict
         ``temperature`` (K), ``drift`` (meV per molecule and ns), each with ``value`` and ``error``, of dynamics;
-        what `energies_and_forces` gives of a minimisation; ``mean_force_spread`` (meV/Å); ``endpoints`` and
+        what `energies_and_forces` gives of a minimization; ``mean_force_spread`` (meV/Å); ``endpoints`` and
         ``model_seconds`` as counted by the client.
     """
     run = Run(folder)
@@ -123,12 +123,12 @@ def run_statistics(folder: Path) -> dict[str, Any]:
 
 
 def has_time(run: Run) -> bool:
-    """Whether the steps of a run are those of a time; an optimiser, vibrations, a string of beads have none."""
-    return run.settings.timestep is not None and not is_minimisation(run)
+    """Whether the steps of a run are those of a time; an optimizer, vibrations, a string of beads have none."""
+    return run.settings.timestep is not None and not is_minimization(run)
 
 
-def is_minimisation(run: Run) -> bool:
-    """Whether the steps of a run are those of an optimiser."""
+def is_minimization(run: Run) -> bool:
+    """Whether the steps of a run are those of an optimizer."""
     return run.settings.motion == "minimize"
 
 

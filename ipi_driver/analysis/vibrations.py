@@ -32,7 +32,7 @@ def add_internal_coordinates(analysis: Analysis, internal: InternalCoordinates, 
             key = f"{kind}_{name.replace('–', '')}"
             seen = np.flatnonzero(density.value > 0.0)
             part = slice(max(0, int(seen[0]) - 2), int(seen[-1]) + 3)
-            curve = Curve.of(distribution.centres, density, f"{name} / {unit}", f"p({name}) / {unit}⁻¹")
+            curve = Curve.of(distribution.centers, density, f"{name} / {unit}", f"p({name}) / {unit}⁻¹")
             blocks = None if curve.blocks is None else curve.blocks[:, part]
             analysis.curves[key] = Curve(
                 curve.x[part], curve.y[part], curve.error[part], curve.x_label, curve.y_label,
@@ -44,7 +44,7 @@ def add_internal_coordinates(analysis: Analysis, internal: InternalCoordinates, 
 def add_vibrations(analysis: Analysis, system: System, options: Options) -> None:
     """Vibrational density of states from the velocities, where they are written often enough to resolve it.
 
-    ``D(nu) = sum_i m_i S_i(nu)`` with S the power spectral density of the velocities, normalised to 1: the part of the
+    ``D(nu) = sum_i m_i S_i(nu)`` with S the power spectral density of the velocities, normalized to 1: the part of the
     kinetic energy per wavenumber.
     """
     run = system.run

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ipi_driver.analysis.dispatch import analyse_folders
+from ipi_driver.analysis.dispatch import analyze_folders
 from ipi_driver.analysis.result import Analysis, Options
 from ipi_driver.errors import UserError
 from ipi_driver.potentials import load_potential
@@ -81,7 +81,7 @@ def analyze(runs: str | Path | Sequence[str | Path], **options: Any) -> Analyses
         options["model"] = load_potential(options["model"])
     if "averages" in options:
         options["averages"] = quadratures(options["averages"])
-    found = analyse_folders(
+    found = analyze_folders(
         [Path(folder) for folder in folders], Options(**options), lambda *_: lambda n: None
     )
     return Analyses(tuple(found))

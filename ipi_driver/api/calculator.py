@@ -1,4 +1,4 @@
-"""`Calculator`: any model and average as an ASE calculator, for optimisers, phonons and dynamics of ASE.
+"""`Calculator`: any model and average as an ASE calculator, for optimizers, phonons and dynamics of ASE.
 
 >>> import ase
 >>> from ipi_driver import Calculator

@@ -238,19 +238,19 @@ def _resumed(
 
 def _write_summary(folder: Path, outcome: Outcome) -> None:
     """Write the summary of a run, which may still go on."""
-    from ipi_driver.report.run_summary import summarise, write_summary  # matplotlib
+    from ipi_driver.report.run_summary import summarize, write_summary  # matplotlib
 
-    write_summary(folder, summarise(folder, outcome))
+    write_summary(folder, summarize(folder, outcome))
 
 
 def _summary(folder: Path, outcome: Outcome, note: Callable[[str], None]) -> dict[str, Any]:
-    from ipi_driver.report.run_summary import summarise, write_summary
+    from ipi_driver.report.run_summary import summarize, write_summary
 
     try:
         if RunFolder(folder).input.motion == "replay":  # snapshots, and no time over which to average
             note(f"replayed; the errors of energies and forces: ipi-driver analyze {folder}")
             return {}
-        summary = summarise(folder, outcome)
+        summary = summarize(folder, outcome)
         write_summary(folder, summary)
     except (UserError, OSError) as error:  # few steps, or a full disk: the run itself is good
         note(f"no summary: {error}")

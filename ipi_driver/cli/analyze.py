@@ -20,7 +20,7 @@ from ipi_driver.errors import UserError
 
 EPILOG = """\
 RUN is a folder in which i-PI ran (its input .xml and what <output> names), or a folder of relaxations.
-What the run is - one molecule, a liquid, ice - is recognised from its structure. Runs of one kind are drawn
+What the run is - one molecule, a liquid, ice - is recognized from its structure. Runs of one kind are drawn
 over each other: give the raw and the averaged runs together. Needed in the output: positions; for angular momentum
 and temperatures velocities or momenta; for torques forces; for the drift the properties step and conserved.
 
@@ -126,8 +126,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Analyse, write, print the table."""
-    from ipi_driver.analysis.dispatch import analyse_folders
+    """Analyze, write, print the table."""
+    from ipi_driver.analysis.dispatch import analyze_folders
     from ipi_driver.analysis.ensembles import join
     from ipi_driver.report.writer import write_report
     from ipi_driver.runs.farm import ensembles_of, is_farm
@@ -143,10 +143,10 @@ def main(args: argparse.Namespace) -> int:
             return lambda n: progress.advance(task, n)
 
         alone = [folder for folder in args.runs if not is_farm(folder)]
-        analyses = analyse_folders(alone, options, start) if alone else []
+        analyses = analyze_folders(alone, options, start) if alone else []
         for farm in (folder for folder in args.runs if is_farm(folder)):
             groups = ensembles_of(farm)
-            analyses += join({name: analyse_folders(runs, options, start) for name, runs in groups.items()})
+            analyses += join({name: analyze_folders(runs, options, start) for name, runs in groups.items()})
     command = shlex.join(["ipi-driver", *sys.argv[1:]]) if sys.argv[1:] else "ipi-driver analyze"
     page = write_report(analyses, folder, command, with_viewer=not args.no_viewer)
     _print(analyses)

@@ -39,7 +39,7 @@ def set_result(args: argparse.Namespace, result: Any, folder: Path | None = None
 
 @contextmanager
 def printed(args: argparse.Namespace) -> Iterator[None]:
-    """What a command prints goes where ``--quiet`` and ``--json`` say; the result is printed at the end."""
+    """What a command prints goes where ``--quiet`` and ``--json`` direct it; the result is printed at the end."""
     if not getattr(args, "prints_result", False):
         yield
         return

@@ -37,7 +37,7 @@ examples:
   ipi-driver reproduce --scale full liquid --jobs 3 --threads 16
   ipi-driver reproduce --scale full liquid --jobs 1 --device cuda
   ipi-driver reproduce --nmts 8 --seed 2 --output 4fs   # corrected every 4 instead of 5 fs, other random numbers
-  ipi-driver reproduce --nmts 8 --seed 2 --output 4fs --only-report   # analyse again what has been run
+  ipi-driver reproduce --nmts 8 --seed 2 --output 4fs --only-report   # analyze again what has been run
   ipi-driver run liquid-nvt --nmts 6 --steps 5000 --output runs/3fs   # a run of yours: another step, another average
   ipi-driver reproduce --only-report --with runs/3fs      # beside those of the liquid
   ipi-driver reproduce --export my-report                 # copy the report (a few MB) to a folder of your own
@@ -50,7 +50,7 @@ takes minutes, and writes a table, the weights and their signals on the sphere t
 
 The report holds every complete run of OUTPUT, whichever systems are named. An OUTPUT keeps its --model, --scale,
 --fraction, --seed and --nmts: a later call, also with --only-report, gives the same. A run may be continued beyond
-its length: --only-report analyses the whole of it and says so. An example, which goes on where the plan ends (16 ps):
+its length: --only-report analyzes the whole of it and notes it. An example, which goes on where the plan ends (16 ps):
 
   ipi-driver run liquid-nvt --output reproduction-small/runs/liquid-2i --resume --steps 8000
 
@@ -93,7 +93,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "of outer steps stays (default 10, as published; small with less than 8 is too short for the drift)",
     )
     add("--dry-run", action="store_true", help="print the runs and their estimated time, run nothing")
-    add("--only-report", action="store_true", help="run nothing, analyse what is complete")
+    add("--only-report", action="store_true", help="run nothing, analyze what is complete")
     add(
         "--export",
         type=Path,
@@ -115,7 +115,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Run what is not complete, analyse, print the table; 2 if a run failed."""
+    """Run what is not complete, analyze, print the table; 2 if a run failed."""
     from rich.console import Console
 
     from ipi_driver.analysis.dispatch import find_runs

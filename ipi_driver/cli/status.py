@@ -20,8 +20,8 @@ examples:
   ipi-driver status farms/liquid-nvt --watch # again every 10 seconds, until interrupted
   ipi-driver status runs --json | jq '.[].step'
 
-Nothing is written: the files are read that the runs write themselves, also of runs on other machines. A run that does
-not say that it has ended and gives no sign of life for a minute is "silent": it was killed, or its machine is gone.
+Nothing is written: the files are read that the runs write themselves, also of runs on other machines. A run
+that has not ended and has written nothing for a minute is "silent": it was killed, or its machine is gone.
 """
 
 _EVERY = 10.0

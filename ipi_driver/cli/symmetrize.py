@@ -115,7 +115,7 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _names(paths: list[Path]) -> list[str]:
-    """A name for each file; files of the same name are told apart by their folders."""
+    """A name for each file; files of the same name are distinguished by their folders."""
     names = [path.name.split(".")[0] for path in paths]
     return [
         name if names.count(name) == 1 else f"{path.parent.name}-{name}-{k}"

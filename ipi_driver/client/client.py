@@ -88,7 +88,7 @@ class Client:
     def __init__(self, settings: ServeSettings) -> None:
         self.settings = settings
         for endpoint in settings.endpoints:
-            endpoint.unix_path(settings.sockets_prefix)  # a wrong path is said before the model is loaded
+            endpoint.unix_path(settings.sockets_prefix)  # a wrong path is reported before the model is loaded
         self.template = _template(settings)
         if settings.modules is not None and str(settings.modules) not in sys.path:
             sys.path.append(str(settings.modules))  # last, so that none of its files hides another module

@@ -142,7 +142,7 @@ class Endpoint:
         try:
             session.run()
             self.state = State.EXIT
-            logger.info("%s: i-PI said EXIT", self.settings.label)
+            logger.info("%s: i-PI sent EXIT", self.settings.label)
         except Disconnected as lost:
             # at the end of a run i-PI closes new connections without a message: the state before stays valid
             self.state = before if before is State.EXIT and not session.spoken_to else State.LOST

@@ -35,11 +35,11 @@ class EvaluationError(UserError):
 
 
 def _one_line(error: BaseException) -> str:
-    """What a model raised; TorchScript says the cause in the last of many lines."""
+    """What a model raised; TorchScript gives the cause in the last of many lines."""
     if isinstance(error, SystemExit):
         return f"the model failed: it called sys.exit({'' if error.code is None else error.code!r})"
-    said = " ".join(str(error).split())
-    return f"the model failed: {type(error).__name__}{': ' if said else ''}{said}"
+    message = " ".join(str(error).split())
+    return f"the model failed: {type(error).__name__}{': ' if message else ''}{message}"
 
 
 @contextmanager

@@ -68,7 +68,7 @@ class Reply(NamedTuple):
 _MOST_TEXT = 1 << 20
 """Bytes of the text of ``INIT``."""
 _MOST_ATOMS = 1_000_000
-"""Atoms of a message that is read whatever the structure has, for the message that says how they differ."""
+"""Atoms of a message that is read whatever the structure has, for the message that names the difference."""
 _MOST_BATCH = 100_000
 """Structures per message."""
 
@@ -121,7 +121,7 @@ class Connection:
         return int(_INT.unpack(self.read(4))[0])
 
     def read_size(self) -> int:
-        """One int32 that says how much follows."""
+        """One int32 with the number of what follows."""
         value = self.read_int()
         if value < 0:
             raise UserError(
@@ -152,7 +152,7 @@ class Connection:
             self._sock.shutdown(socket.SHUT_RDWR)
 
     def close(self, patience: float = 2.0) -> None:
-        """Say the end, read what i-PI still has to say for ``patience`` seconds, and close."""
+        """End the sending, read what i-PI still sends for ``patience`` seconds, and close."""
         deadline = time.monotonic() + patience
         try:
             self._sock.shutdown(socket.SHUT_WR)
@@ -176,7 +176,7 @@ class Session:
     evaluate
         From requests (as many as i-PI's ``batch_size``) to as many replies, all finite.
     shared_memory
-        Whether i-PI's ``<ffsocket mode='shm'>`` is on the other side; the wire does not tell.
+        Whether i-PI's ``<ffsocket mode='shm'>`` is on the other side; the messages do not show it.
 
     n_atoms
         Of the structure given: before memory is taken for it, the size that a message announces must be like it.
@@ -209,7 +209,7 @@ class Session:
         self._replies: Sequence[Reply] | None = None
 
     def run(self) -> None:
-        """Answer until i-PI says ``EXIT``.
+        """Answer until i-PI sends ``EXIT``.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""Index arrays of `ipi_driver.networks.graph.Graph` from the neighbour lists of metatomic, compiled by TorchScript."""
+"""Index arrays of `ipi_driver.networks.graph.Graph` from the neighbor lists of metatomic, compiled by TorchScript."""
 
 from typing import NamedTuple
 
@@ -20,7 +20,7 @@ def _shift_numbers(shifts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, in
     """Small numbers for the cell shifts (n_edges, 3) and for their negatives, and how many numbers there are."""
     half = 1 << 19  # 20 bits for each component, in one integer
     if shifts.numel() > 0 and int(shifts.abs().max()) >= half:
-        raise ValueError("an atom lies too many cells away from its neighbour; wrap the atoms into the cell")
+        raise ValueError("an atom lies too many cells away from its neighbor; wrap the atoms into the cell")
     both = torch.cat([shifts, -shifts]) + half
     packed = (both[:, 0] * (1 << 40)) + (both[:, 1] * (1 << 20)) + both[:, 2]
     distinct, numbers = torch._unique2(packed, sorted=True, return_inverse=True)[:2]
@@ -30,7 +30,7 @@ def _shift_numbers(shifts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, in
 def sorted_edges(
     centers: torch.Tensor, neighbors: torch.Tensor, shifts: torch.Tensor, n_nodes: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Order of the edges by centre, neighbour and image, and the place of each one's reverse in that order.
+    """Order of the edges by center, neighbor and image, and the place of each one's reverse in that order.
 
     Parameters
     ----------
@@ -49,14 +49,14 @@ def sorted_edges(
     if sorted_keys.shape[0] > 0:
         reverse = reverse.clamp_max(sorted_keys.shape[0] - 1)
         if not torch.equal(sorted_keys[reverse], backward):
-            raise ValueError("the neighbour list has a pair (i, j) without its reverse (j, i)")
+            raise ValueError("the neighbor list has a pair (i, j) without its reverse (j, i)")
     return order, reverse
 
 
 def select(
     kept: torch.Tensor, centers: torch.Tensor, reverse: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Centres and reverses (n_kept,) of the edges ``kept``, in ascending order; with an edge its reverse is kept."""
+    """Centers and reverses (n_kept,) of the edges ``kept``, in ascending order; with an edge its reverse is kept."""
     renumbered = torch.zeros_like(centers)
     renumbered[kept] = torch.arange(kept.shape[0], device=kept.device)
     return centers[kept], renumbered[reverse[kept]]
@@ -71,7 +71,7 @@ def repeated(index: torch.Tensor, offset: int, copies: int) -> torch.Tensor:
 
 
 def rows(centers: torch.Tensor, n_nodes: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """`to_rows` as (n_nodes, row_length), `to_tokens` and `empty_slots` of a `Graph`, from sorted centres."""
+    """`to_rows` as (n_nodes, row_length), `to_tokens` and `empty_slots` of a `Graph`, from sorted centers."""
     counts = torch.bincount(centers, minlength=n_nodes)
     length = 1 + int(counts.max())
     first = counts.cumsum(0) - counts

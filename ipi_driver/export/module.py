@@ -151,7 +151,7 @@ class ExportedModule(nn.Module):
     def graph(
         self, systems: list[System]
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Edge vectors (n_edges, 3), their centres, neighbours and reverses, and the atomic numbers (n_atoms,)."""
+        """Edge vectors (n_edges, 3), their centers, neighbors and reverses, and the atomic numbers (n_atoms,)."""
         vectors: list[torch.Tensor] = []
         edges: list[torch.Tensor] = []
         n_nodes = 0

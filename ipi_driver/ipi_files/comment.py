@@ -114,7 +114,7 @@ def parse_comment(text: str, source: Path) -> Comment:
     quantity, unit = next(iter(units.items()), ("positions", default))
     if quantity not in DIMENSIONS:
         known = ", ".join(DIMENSIONS)
-        raise UserError(f"{source}: quantity {quantity!r} is not one that can be analysed ({known})")
+        raise UserError(f"{source}: quantity {quantity!r} is not one that can be analyzed ({known})")
     try:
         factor = ipi_factor(DIMENSIONS[quantity], unit)
         rows = _cell_rows(text, cell, source) * ipi_factor("length", cell_unit)

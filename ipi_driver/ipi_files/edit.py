@@ -127,8 +127,8 @@ def with_nmts(text: str, count: int, source: Path) -> str:
     text = with_value(text, "timestep", f"{outer:.12g}") or text
     place = masked(text).index("<timestep")
     # a comment of XML holds no two dashes
-    said = f"<!-- nmts {count} on the command line: other comments may speak of another outer step -->"
-    return f"{text[:place]}{said} {text[place:]}"
+    comment = f"<!-- nmts {count} on the command line: other comments may name another outer step -->"
+    return f"{text[:place]}{comment} {text[place:]}"
 
 
 def sockets(text: str) -> list[Socket]:

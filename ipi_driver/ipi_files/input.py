@@ -71,7 +71,7 @@ class InputSettings:
     outputs
         Property files and trajectories, in the order of the file, each for every system.
     timestep
-        fs, or None where the input has none (a minimisation).
+        fs, or None where the input has none (a minimization).
     temperature
         K, or None.
     total_steps

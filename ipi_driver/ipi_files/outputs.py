@@ -94,7 +94,7 @@ class Run:
             names = ", ".join(name or "without prefix" for name in self.settings.systems)
             raise UserError(
                 f"{self.input_path} has {len(self.settings.systems)} systems ({names}), and only runs of one "
-                "system are analysed; run each in a folder of its own for that"
+                "system are analyzed; run each in a folder of its own for that"
             )
         if self.settings.n_beads > 1:
             n_beads = self.settings.n_beads

@@ -169,7 +169,7 @@ def row_spacing(steps: FloatArray) -> float:
     if np.abs(others).sum() > _LOST * np.abs(intervals).sum():
         found = ", ".join(f"{n:g}" for n in np.unique(others)[:3])
         raise UserError(
-            f"rows {usual:g} steps apart in one part and {found} in another: analyse parts with different strides on "
+            f"rows {usual:g} steps apart in one part and {found} in another: analyze parts with different strides on "
             "their own"
         )
     return usual

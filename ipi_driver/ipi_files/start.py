@@ -40,28 +40,28 @@ def read_start(path: Path, periodic: bool, whatever: bool = False) -> ase.Atoms:
     Returns
     -------
     ase.Atoms
-        Periodic in the directions of the file where that says which (a slab stays one), else in all or none.
+        Periodic in the directions of the file where that states them (a slab stays one), else in all or none.
 
     Raises
     ------
     UserError
-        If the file cannot be read, says that it is periodic where the input is not, or the other way round, or has no
+        If the file cannot be read, states that it is periodic where the input is not, or the other way round, or has no
         cell where one is needed.
     """
     from_ipi = bool(ipi_comment(path))  # files of i-PI hold no pbc
     atoms = _from_ipi(path) if from_ipi else _from_ase(path)
-    said = " ".join("FT"[int(direction)] for direction in atoms.pbc)
+    directions = " ".join("FT"[int(direction)] for direction in atoms.pbc)
     if from_ipi or whatever:
         atoms.pbc = periodic
     elif atoms.pbc.any() and not periodic:
         raise UserError(
-            f"{path} is periodic (pbc {said}), and the input is for an isolated structure: take a periodic input "
-            "(liquid-nvt-raw, ...), or say --no-pbc where its cell is only a box around a molecule"
+            f"{path} is periodic (pbc {directions}), and the input is for an isolated structure: take a periodic input "
+            "(liquid-nvt-raw, ...), or give --no-pbc where its cell is only a box around a molecule"
         )
     elif periodic and not atoms.pbc.any() and atoms.cell.rank == 3:
         raise UserError(
-            f"{path} is isolated (pbc {said}), and the input is periodic: take an input for isolated structures "
-            "(gas-nve, gas-nvt), or say --pbc where the cell of the file is to be repeated"
+            f"{path} is isolated (pbc {directions}), and the input is periodic: take an input for isolated structures "
+            "(gas-nve, gas-nvt), or give --pbc where the cell of the file is to be repeated"
         )
     if not periodic:
         atoms.cell = [VACUUM] * 3

@@ -124,7 +124,7 @@ def _end_of_frames(stream: BinaryIO, step: int, begins: re.Pattern[bytes], first
 
 
 def last_step(path: Path) -> int | None:
-    """Step of the last row or frame of an output of i-PI; -1 where it has none, None where it does not tell."""
+    """Step of the last row or frame of an output of i-PI; -1 where it has none, None where it holds no steps."""
     with path.open("rb") as stream:
         head = stream.read(_TAIL)
         size = stream.seek(0, 2)

@@ -1,6 +1,6 @@
 """Species and ``pbc`` from a file, as i-PI sends neither.
 
-Read: anything that ASE reads; the xyz files of i-PI, as `ipi_driver.ipi_files.comment` recognises them; the input XML
+Read: anything that ASE reads; the xyz files of i-PI, as `ipi_driver.ipi_files.comment` recognizes them; the input XML
 of i-PI (through the ``<file>`` of its ``<initialize>``) and its RESTART checkpoints. i-PI always has a cell: what an
 input or a checkpoint starts from is periodic, unless the comment of an xyz has ``pbc="F F F"``.
 """

@@ -103,7 +103,7 @@ class Baseline:
         return list(combinations_with_replacement(sorted(self.species), 2))
 
     def grid(self, n_gaussians: int) -> tuple[FloatArray, float]:
-        """Centres (n_gaussians,) and width of the Gaussians, Å."""
+        """Centers (n_gaussians,) and width of the Gaussians, Å."""
         centers = np.linspace(0.5, self.cutoff, n_gaussians)
         return centers, float(centers[1] - centers[0])
 

@@ -27,7 +27,7 @@ class Block:
     n_nodes, n_tokens
         Their number, and with the edges.
     row_length
-        1 + largest number of neighbours in the block.
+        1 + largest number of neighbors in the block.
     gather_qkv
         (3 * n_heads * n_nodes * row_length,) from tokens cut in 3 * n_heads parts to the rows of each part; empty slots
         take token 0.

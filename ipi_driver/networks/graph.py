@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Graph:
-    """A batch of n_nodes atoms and n_edges directed edges, sorted by centre.
+    """A batch of n_nodes atoms and n_edges directed edges, sorted by center.
 
     Attributes
     ----------
     species
         (n_nodes,) index into the model's species.
     neighbor_species
-        (n_edges,) index of the neighbour's species.
+        (n_edges,) index of the neighbor's species.
     centers
         (n_edges,) node index.
     reverse
@@ -44,7 +44,7 @@ class Graph:
     none
         An empty index.
     row_length
-        1 + largest number of neighbours.
+        1 + largest number of neighbors.
     blocks
         See `ipi_driver.networks.blocks.blocks_of`.
     """
@@ -75,7 +75,7 @@ class Graph:
 
     @property
     def neighbors(self) -> torch.Tensor:
-        """(n_edges,) node index of each edge's neighbour."""
+        """(n_edges,) node index of each edge's neighbor."""
         return self.centers[self.reverse]
 
     def select(self, kept: torch.Tensor) -> Graph:

@@ -3,7 +3,7 @@
 Distances do not depend on the rotation. A network with a smooth weight w_e on every edge, that depends on its length
 and on cutoffs r_i of its two atoms, which depend on all lengths around them, is therefore asked for them once:
 
-    dE/dd_e = sum_k (dE/dw_k) dw_k/dd_e,     w_k = w(d_k, (r_i + r_j) / 2),     r_i = r_i({d_e: centre i}).
+    dE/dd_e = sum_k (dE/dw_k) dw_k/dd_e,     w_k = w(d_k, (r_i + r_j) / 2),     r_i = r_i({d_e: center i}).
 
 The forces that follow act along the edges, in the laboratory frame.
 """
@@ -34,11 +34,11 @@ class EdgeSelection:
     by_length, by_cutoff
         (n_kept,) derivatives of the weights by the edge's length and by its cutoff, 1/Å.
     moving_centers, moving_neighbors
-        (n_moving,) atoms of the edges whose lengths change the cutoff of their centre.
+        (n_moving,) atoms of the edges whose lengths change the cutoff of their center.
     moving_vectors
-        (n_moving, 3) from centre to neighbour, Å.
+        (n_moving, 3) from center to neighbor, Å.
     moving_slopes
-        (n_moving, 3) derivative of the centre's cutoff by the edge vector.
+        (n_moving, 3) derivative of the center's cutoff by the edge vector.
     """
 
     kept: IntArray

@@ -1,6 +1,6 @@
 """Angular momentum, torque and precession of an isolated molecule.
 
-About the centre of mass, ``L = sum_i m_i (r_i - R) x (v_i - V)`` and ``T = sum_i (r_i - R) x F_i = dL/dt``.
+About the center of mass, ``L = sum_i m_i (r_i - R) x (v_i - V)`` and ``T = sum_i (r_i - R) x F_i = dL/dt``.
 An equivariant potential has T = 0 and conserves L. A potential that is not turns L: the precession rate Omega
 is the rotation that explains the motion of L best in the least-squares sense, ``min sum_k |Delta L_k - Omega
 x Lbar_k Delta t|²`` with ``Delta L_k = L_{k+1} - L_k`` and ``Lbar_k`` their mean, which is the linear system
@@ -23,7 +23,7 @@ _KEEPS_ITS_DIRECTION = 1e-3
 
 
 def angular_momentum(masses: ArrayLike, positions: FloatArray, velocities: FloatArray) -> FloatArray:
-    """Angular momentum about the centre of mass.
+    """Angular momentum about the center of mass.
 
     Parameters
     ----------
@@ -44,10 +44,10 @@ def angular_momentum(masses: ArrayLike, positions: FloatArray, velocities: Float
 
 
 def torque(masses: ArrayLike, positions: FloatArray, forces: FloatArray) -> FloatArray:
-    """Net torque about the centre of mass; (..., n_atoms, 3) Å and eV/Å to (..., 3) eV."""
+    """Net torque about the center of mass; (..., n_atoms, 3) Å and eV/Å to (..., 3) eV."""
     weights = np.asarray(masses, dtype=np.float64)
-    centre = np.einsum("i,...ix->...x", weights / weights.sum(), positions)
-    return np.asarray(np.cross(positions - centre[..., None, :], forces).sum(axis=-2))
+    center = np.einsum("i,...ix->...x", weights / weights.sum(), positions)
+    return np.asarray(np.cross(positions - center[..., None, :], forces).sum(axis=-2))
 
 
 def torque_of_rounding(masses: ArrayLike, positions: FloatArray, forces: FloatArray) -> FloatArray:
@@ -65,8 +65,8 @@ def torque_of_rounding(masses: ArrayLike, positions: FloatArray, forces: FloatAr
     (...) in eV.
     """
     weights = np.asarray(masses, dtype=np.float64)
-    centre = np.einsum("i,...ix->...x", weights / weights.sum(), positions)
-    arms = (positions - centre[..., None, :]) ** 2
+    center = np.einsum("i,...ix->...x", weights / weights.sum(), positions)
+    arms = (positions - center[..., None, :]) ** 2
     variance = _turned(arms, _rounding(forces)) + _turned(_rounding(positions), forces**2)
     return np.asarray(np.sqrt(variance.sum(axis=(-2, -1))))
 
@@ -164,7 +164,7 @@ def dominant_frequency(momenta: FloatArray, spacing: float) -> tuple[float, floa
     -------
     frequency, resolution
         rad/fs: the highest peak of the power spectrum of L less its mean, summed over components (Hann window), and
-        half the distance ``2 pi / T`` of frequencies that a run of length T tells apart.
+        half the distance ``2 pi / T`` of frequencies that a run of length T resolves.
     """
     if len(momenta) < 16:
         raise UserError(

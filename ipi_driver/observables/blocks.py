@@ -17,7 +17,7 @@ FEWEST_LAGS = 12
 
 
 def _merged(pieces: list[FloatArray]) -> list[FloatArray]:
-    """Sums of neighbouring pairs."""
+    """Sums of neighboring pairs."""
     return [a + b for a, b in zip(pieces[::2], pieces[1::2], strict=True)]
 
 

@@ -67,7 +67,7 @@ def compare_blocks(
     runs
         (n_blocks, n_points) each, at least two; points that are not finite in all blocks are left out.
     corrections
-        Factors by which the errors of the runs are larger than their blocks say, for correlation left between them.
+        Factors by which the errors of the runs are larger than their blocks give, for correlation left between them.
     draws, seed
         Assignments of blocks to runs drawn, and the seed of their random numbers.
     """

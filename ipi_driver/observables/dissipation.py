@@ -112,7 +112,7 @@ def heating_spectrum(
         np.mean(np.abs(np.fft.rfft(tapers * increments)) ** 2, axis=0) * 2.0 / ((n + 1) * step)
     )
     frequencies: FloatArray = np.fft.rfftfreq(n, step).astype(np.float64)
-    # of a walk, differences of means over m rows have a variance lower by (2 m² + 1) / 3 m², and neighbours share some
+    # of a walk, differences of means over m rows have a variance lower by (2 m² + 1) / 3 m², and neighbors share some
     third = 1.0 / (3.0 * per_sample**2)
     density /= 2.0 / 3.0 + third + (1.0 / 3.0 - third) * np.cos(2.0 * np.pi * frequencies * step)
     scale = FS_PER_NS / (2.0 * KB * temperature * n_molecules)

@@ -1,6 +1,6 @@
 """Diffusion and reorientation.
 
-Mean-square displacement ``MSD(t) = <|r_i(t0 + t) - r_i(t0)|²>``, relative to the centre of mass of the
+Mean-square displacement ``MSD(t) = <|r_i(t0 + t) - r_i(t0)|²>``, relative to the center of mass of the
 system, over molecules and time origins; ``D = lim MSD / 6t`` from the slope of a straight line over a window.
 In a periodic box D is too small by ``2.837297 kT / (6 pi eta L)`` for a cubic cell of length L (Yeh and
 Hummer, J. Phys. Chem. B 108, 15873 (2004)).
@@ -73,7 +73,7 @@ class MeanSquareDisplacement:
         self._last: FloatArray | None = None
         self._unwrapped: FloatArray | None = None
 
-    def add(self, positions: FloatArray, cell: FloatArray, centre: FloatArray) -> None:
+    def add(self, positions: FloatArray, cell: FloatArray, center: FloatArray) -> None:
         """Add one snapshot.
 
         Parameters
@@ -82,15 +82,15 @@ class MeanSquareDisplacement:
             (n_sites, 3) in Å; wrapped or not (a site must move by less than half the cell between snapshots).
         cell
             (3, 3) Å.
-        centre
-            (3,) centre of mass of the system, Å, of unwrapped coordinates and from any origin.
+        center
+            (3,) center of mass of the system, Å, of unwrapped coordinates and from any origin.
         """
         if self._last is None or self._unwrapped is None:
             self._unwrapped = positions.copy()
         else:
             self._unwrapped = self._unwrapped + minimum_image(positions - self._last, cell)
         self._last = positions.copy()
-        snapshots = self._window.push(self._unwrapped - centre)
+        snapshots = self._window.push(self._unwrapped - center)
         if snapshots is not None:
             displacement = snapshots - snapshots[0]
             self._blocks.add(np.einsum("tix,tix->t", displacement, displacement) / displacement.shape[1])

@@ -26,7 +26,7 @@ class Distribution:
 
     def __init__(self, lowest: float, highest: float, n_bins: int) -> None:
         self.edges = np.linspace(lowest, highest, n_bins + 1)
-        self.centres = np.asarray(0.5 * (self.edges[1:] + self.edges[:-1]))
+        self.centers = np.asarray(0.5 * (self.edges[1:] + self.edges[:-1]))
         self._density, self._mean = Blocks(), Blocks()
 
     def add(self, values: FloatArray) -> None:
@@ -36,7 +36,7 @@ class Distribution:
         self._mean.add(values.mean())
 
     def result(self, spacing: float) -> tuple[Estimate, Estimate]:
-        """Density at `centres` and mean; ``spacing`` is the time between snapshots in fs.
+        """Density at `centers` and mean; ``spacing`` is the time between snapshots in fs.
 
         Raises
         ------
@@ -66,7 +66,7 @@ class InternalCoordinates:
             around.setdefault(first, []).append(second)
             around.setdefault(second, []).append(first)
         triples = [
-            (a, centre, b) for centre, ends in around.items() for a, b in combinations(sorted(ends), 2)
+            (a, center, b) for center, ends in around.items() for a, b in combinations(sorted(ends), 2)
         ]
         self._angles = _by_name({triple: _angle_name(triple, symbols) for triple in triples})
         self.bonds = {name: Distribution(0.0, LONGEST, 300) for name in self._bonds}

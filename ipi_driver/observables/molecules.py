@@ -1,4 +1,4 @@
-"""Molecules recognised from a structure, made whole across the boundary, and their orientation.
+"""Molecules recognized from a structure, made whole across the boundary, and their orientation.
 
 Two atoms are bonded where their distance is below 1.25 times the sum of their covalent radii (1.21 Å for O-H,
 well below the 1.5 Å of the shortest hydrogen bonds); molecules are the connected components. The minimum
@@ -136,7 +136,7 @@ class Molecules:
         return weights
 
     def vectors(self, positions: FloatArray, cell: FloatArray, weights: FloatArray) -> FloatArray:
-        """(n_molecules, 3) vectors ``sum_k w_k r_k`` in Å (not normalised)."""
+        """(n_molecules, 3) vectors ``sum_k w_k r_k`` in Å (not normalized)."""
         return np.einsum("k,mkx->mx", weights, self.whole(positions, cell))
 
     def have_orientation(self, structure: Structure, weights: FloatArray) -> bool:
@@ -177,7 +177,7 @@ def find_molecules(structure: Structure, formula: str | None = None) -> Molecule
     kinds: dict[str, list[IntArray]] = {}
     for atoms in members:
         kinds.setdefault(_formula(structure.numbers[atoms]), []).append(atoms)
-    wanted = max(kinds, key=lambda kind: len(kinds[kind])) if formula is None else _normalised(formula)
+    wanted = max(kinds, key=lambda kind: len(kinds[kind])) if formula is None else _normalized(formula)
     if wanted not in kinds:
         found = ", ".join(f"{len(found)} {kind}" for kind, found in list(kinds.items())[:5])
         raise UserError(
@@ -188,10 +188,10 @@ def find_molecules(structure: Structure, formula: str | None = None) -> Molecule
         raise UserError(
             f"the bonds of {wanted} go on from cell to cell: it is a framework, and the observables are of molecules"
         )
-    neighbours: list[set[int]] = [set() for _ in range(n)]
+    neighbors: list[set[int]] = [set() for _ in range(n)]
     for i, j in bonds:
-        neighbours[i].add(int(j))
-    ordered, parents = zip(*(_walk(atoms, neighbours) for atoms in chosen), strict=True)
+        neighbors[i].add(int(j))
+    ordered, parents = zip(*(_walk(atoms, neighbors) for atoms in chosen), strict=True)
     indices = np.array(ordered)
     if (structure.numbers[indices] != structure.numbers[indices[0]]).any():
         raise UserError(
@@ -201,7 +201,7 @@ def find_molecules(structure: Structure, formula: str | None = None) -> Molecule
 
 
 def vanishing(molecules: Molecules) -> str:
-    """What to say of molecules that have no orientation."""
+    """The note on molecules that have no orientation."""
     return (
         f"the orientation vector of {molecules.formula} vanishes by symmetry; choose another (--vector A->B)"
     )
@@ -254,7 +254,7 @@ def _is_framework(structure: Structure, atoms: IntArray) -> bool:
     return False
 
 
-def _walk(atoms: IntArray, neighbours: list[set[int]]) -> tuple[list[int], list[int]]:
+def _walk(atoms: IntArray, neighbors: list[set[int]]) -> tuple[list[int], list[int]]:
     """Atoms of a molecule by decreasing mass, and for each the column of a bonded atom before it.
 
     Where no bond leads to an atom yet, it waits; in water none has to.
@@ -262,7 +262,7 @@ def _walk(atoms: IntArray, neighbours: list[set[int]]) -> tuple[list[int], list[
     order, parents, waiting = [int(atoms[0])], [0], [int(a) for a in atoms[1:]]
     while waiting:
         for atom in waiting:
-            touching = [k for k, placed in enumerate(order) if placed in neighbours[atom]]
+            touching = [k for k, placed in enumerate(order) if placed in neighbors[atom]]
             if touching:
                 order.append(atom)
                 parents.append(touching[0])
@@ -282,7 +282,7 @@ def _formula(numbers: IntArray) -> str:
     )
 
 
-def _normalised(formula: str) -> str:
+def _normalized(formula: str) -> str:
     """A user's formula in the order used here; isotopes count as their element."""
     from ase.formula import Formula
 

@@ -37,7 +37,7 @@ class OrientationalFreeEnergy:
     Attributes
     ----------
     cos_theta, phi
-        (n_cos,), (n_phi,) centres of the cells; phi in rad from -pi.
+        (n_cos,), (n_phi,) centers of the cells; phi in rad from -pi.
     free_energy, error
         (n_cos, n_phi) in kT; NaN in cells never visited.
     density
@@ -143,7 +143,7 @@ class OrientationHistogram:
         weight = p[visited].sum()
         roughness = float(np.sqrt((p * free_energy**2)[visited].sum() / weight))
         noise = float(np.sqrt((p * free_error**2)[visited].sum() / weight))
-        cos_theta, phi = _centres(self.shape[0], 2.0), _centres(self.shape[1], 2.0 * np.pi)
+        cos_theta, phi = _centers(self.shape[0], 2.0), _centers(self.shape[1], 2.0 * np.pi)
         dipole = self._mean.estimate(
             spacing, short_blocks=True, least_correlation_time=least_correlation_time
         )
@@ -152,7 +152,7 @@ class OrientationHistogram:
         )
 
     def _transform(self) -> Callable[[FloatArray], FloatArray] | None:
-        """From the fine cells to the kernel density at the centres of the cells of the map."""
+        """From the fine cells to the kernel density at the centers of the cells of the map."""
         if not self.bandwidth:
             return None
         along = _folded_kernel(self.shape[0], self.n_cos, self.bandwidth)
@@ -169,7 +169,7 @@ class Alignment:
     mean_cosine
         Estimate of <cos theta>.
     cos_theta
-        (n,) centres of cells.
+        (n,) centers of cells.
     free_energy, error
         (n,) -ln 2 p in kT, and its standard error; NaN in cells never visited.
     """
@@ -203,7 +203,7 @@ def alignment(
     with np.errstate(divide="ignore", invalid="ignore"):
         free_energy = np.where(visited, -np.log(density.value), np.nan)
         error = np.where(visited, density.error / density.value, np.nan)
-    return Alignment(mean_cosine, _centres(n_cells, 2.0), free_energy, error)
+    return Alignment(mean_cosine, _centers(n_cells, 2.0), free_energy, error)
 
 
 def langevin(a: ArrayLike) -> FloatArray:
@@ -230,8 +230,8 @@ def inverse_langevin(mean_cosine: float) -> float:
     return float(brentq(lambda a: float(langevin(a)) - mean_cosine, -most, most))
 
 
-def _centres(n: int, length: float) -> FloatArray:
-    """Centres of n cells of an interval about zero."""
+def _centers(n: int, length: float) -> FloatArray:
+    """Centers of n cells of an interval about zero."""
     return np.asarray((np.arange(n) + 0.5) * length / n - 0.5 * length)
 
 
@@ -241,13 +241,13 @@ def _gaussian(distances: FloatArray, bandwidth: float) -> FloatArray:
 
 def _folded_kernel(n_points: int, n_cells: int, bandwidth: float) -> FloatArray:
     """(n_points, n_cells) weights in [-1, 1], what lies beyond an end folded back; rows sum to 1."""
-    at, of = _centres(n_points, 2.0)[:, None], _centres(n_cells, 2.0)[None, :]
+    at, of = _centers(n_points, 2.0)[:, None], _centers(n_cells, 2.0)[None, :]
     weights = sum(_gaussian(at - image, bandwidth) for image in (of, 2.0 - of, -2.0 - of))
     return np.asarray(weights / np.sum(weights, axis=1, keepdims=True))
 
 
 def _periodic_kernel(n_points: int, n_cells: int, bandwidth: float) -> FloatArray:
     """(n_points, n_cells) weights on the circle; rows sum to 1."""
-    at, of = _centres(n_points, 2.0 * np.pi)[:, None], _centres(n_cells, 2.0 * np.pi)[None, :]
+    at, of = _centers(n_points, 2.0 * np.pi)[:, None], _centers(n_cells, 2.0 * np.pi)[None, :]
     weights = sum(_gaussian(at - of + shift, bandwidth) for shift in (-2.0 * np.pi, 0.0, 2.0 * np.pi))
     return np.asarray(weights / np.sum(weights, axis=1, keepdims=True))

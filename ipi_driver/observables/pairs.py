@@ -3,8 +3,8 @@
 ``g_ab(r) = <n_ab(r)> / (N_pairs v(r) / V)``: pairs found in a shell against pairs of an ideal gas, ``v(r) =
 4/3 pi (r+³ - r-³)``.
 
-``c_uu(r)`` is an average over pairs of molecules whose centres are r apart, with r^ the unit vector between
-the centres and u the unit orientation vectors: longitudinal ``<(u_i . r^)(u_j . r^)>``, transverse ``<u_i .
+``c_uu(r)`` is an average over pairs of molecules whose centers are r apart, with r^ the unit vector between
+the centers and u the unit orientation vectors: longitudinal ``<(u_i . r^)(u_j . r^)>``, transverse ``<u_i .
 u_j - (u_i . r^)(u_j . r^)>`` (the sum of the two directions normal to r^), so that ``<u_i . u_j> =
 longitudinal + transverse``.
 
@@ -39,7 +39,7 @@ class RadialCurve:
     Attributes
     ----------
     r
-        (n_bins,) centres of the shells, Å.
+        (n_bins,) centers of the shells, Å.
     estimate
         Value (n_bins,) and error; NaN where no pair was found and the function is not defined.
     """
@@ -140,7 +140,7 @@ class DipoleCorrelation:
     Parameters
     ----------
     r_max
-        Largest distance between centres, Å; see `PairDistances`.
+        Largest distance between centers, Å; see `PairDistances`.
     n_bins
         Shells between 0 and r_max.
     bandwidth
@@ -153,15 +153,15 @@ class DipoleCorrelation:
         self._longitudinal, self._transverse = Blocks(), Blocks()
         self._complete = _CompleteShells(r_max, n_bins, bandwidth)
 
-    def add(self, centres: FloatArray, orientations: FloatArray, cell: FloatArray) -> None:
-        """Add one snapshot: (n_molecules, 3) centres in Å, unit vectors, and the cell."""
+    def add(self, centers: FloatArray, orientations: FloatArray, cell: FloatArray) -> None:
+        """Add one snapshot: (n_molecules, 3) centers in Å, unit vectors, and the cell."""
         self._complete.see(cell)
         sums = np.zeros((3, self.n_bins))
-        n = len(centres)
+        n = len(centers)
         rows = max(1, _CHUNK // n)
         for start in range(0, n, rows):
             i, j = slice(start, start + rows), slice(start, n)
-            vectors = minimum_image(centres[j][None] - centres[i][:, None], cell)
+            vectors = minimum_image(centers[j][None] - centers[i][:, None], cell)
             distances = np.sqrt(np.einsum("ijx,ijx->ij", vectors, vectors))
             later = np.arange(distances.shape[1])[None, :] > np.arange(distances.shape[0])[:, None]
             a, b = np.nonzero((distances < self.r_max) & later)
@@ -193,11 +193,11 @@ class DipoleCorrelation:
         return longitudinal, transverse
 
 
-def kernel(centres: FloatArray, bandwidth: float) -> FloatArray:
+def kernel(centers: FloatArray, bandwidth: float) -> FloatArray:
     """(n, n) Gaussian weights ``exp(-(x_i - x_j)² / 2 h²)`` between points, the identity for a bandwidth of 0."""
     if bandwidth == 0.0:
-        return np.eye(len(centres))
-    distances = (centres[:, None] - centres[None, :]) / bandwidth
+        return np.eye(len(centers))
+    distances = (centers[:, None] - centers[None, :]) / bandwidth
     return np.asarray(np.exp(-0.5 * distances**2))
 
 

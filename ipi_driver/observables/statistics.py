@@ -15,8 +15,8 @@ are off. A component counts as shared where its part of the variance is beyond w
 correlation left between them is known no better than that.
 
 A slow tail under fast noise, as in the kinetic temperature of one element, is not seen either: the window closes
-before it. So the blocks are doubled until the means of neighbours are uncorrelated within two standard errors, as
-long as there are enough of them to tell (a stopping rule for the blocking of Flyvbjerg and Petersen); tau and the
+before it. So the blocks are doubled until the means of neighbors are uncorrelated within two standard errors, as
+long as there are enough of them for that test (a stopping rule for the blocking of Flyvbjerg and Petersen); tau and the
 correction are then those that the blocks give.
 
 The window closes early in a short series, as the subtracted mean lowers every lag by ``2 s² tau / T``; tau of
@@ -58,7 +58,7 @@ MINIMUM_BLOCKS = 4
 
 MOST_BLOCKS = 6
 """Of a number or a vector: longer blocks hold more of a slow tail that nothing else shows, and Student's t of 5 degrees
-of freedom is a third wider than a normal distribution. Curves have more points than that to tell."""
+of freedom is a third wider than a normal distribution. Curves have more points than that."""
 
 _FEW_COMPONENTS = 3
 
@@ -66,7 +66,7 @@ _WINDOW = 6.0
 _SAMPLES_TO_TELL = 50
 """Fewest samples whose correlation time is taken for known where the blocks are short."""
 _BLOCKS_TO_TELL = 32
-"""Fewest blocks whose neighbours are tested for correlation."""
+"""Fewest blocks whose neighbors are tested for correlation."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,7 +119,7 @@ class Estimate:
 
 
 def autocorrelation(series: ArrayLike) -> FloatArray:
-    """Autocorrelation of a series, pooled over its components, normalised to 1 at lag 0.
+    """Autocorrelation of a series, pooled over its components, normalized to 1 at lag 0.
 
     Parameters
     ----------
@@ -245,9 +245,9 @@ def blocked_ratio(
     doubled = _doubled_until_uncorrelated(residuals, per_block)
     if doubled > per_block:
         n_blocks = n // doubled
-        neighbours, from_blocks = _of_blocks(residuals, doubled, spacing)
+        neighbors, from_blocks = _of_blocks(residuals, doubled, spacing)
         tau = max(tau, from_blocks)
-        left = 1.0 - 1.0 / (1.0 + 2.0 * max(neighbours, 0.0))
+        left = 1.0 - 1.0 / (1.0 + 2.0 * max(neighbors, 0.0))
     if n_blocks > MOST_BLOCKS and few:
         n_blocks = MOST_BLOCKS
         left = min(tau * n_blocks / (n * spacing), 0.5)
@@ -290,12 +290,12 @@ def _means(residuals: FloatArray, per_block: int) -> FloatArray:
 
 
 def _doubled_until_uncorrelated(residuals: FloatArray, per_block: int) -> int:
-    """Length of the blocks, in samples, beyond which neighbours show no correlation."""
+    """Length of the blocks, in samples, beyond which neighbors show no correlation."""
     result = per_block
     means = _means(residuals, per_block)
     while len(means) >= _BLOCKS_TO_TELL and means.size:
         per_block *= 2
-        if _neighbours(means) > 2.0 / np.sqrt(len(means)):
+        if _neighbors(means) > 2.0 / np.sqrt(len(means)):
             result = per_block
         # of an odd number the last block is left out
         means = means[: len(means) // 2 * 2].reshape(-1, 2, means.shape[1]).mean(axis=1)
@@ -303,14 +303,14 @@ def _doubled_until_uncorrelated(residuals: FloatArray, per_block: int) -> int:
 
 
 def _of_blocks(residuals: FloatArray, per_block: int, spacing: float) -> tuple[float, float]:
-    """Correlation of neighbouring block means, and tau from their variance ``2 s² tau / L``."""
+    """Correlation of neighboring block means, and tau from their variance ``2 s² tau / L``."""
     means = _means(residuals, per_block)
-    neighbours = _neighbours(means)
+    neighbors = _neighbors(means)
     variance = (means**2).sum() / ((len(means) - 1) * means.shape[1])
-    return neighbours, float(0.5 * variance * (1.0 + 2.0 * max(neighbours, 0.0)) * per_block * spacing)
+    return neighbors, float(0.5 * variance * (1.0 + 2.0 * max(neighbors, 0.0)) * per_block * spacing)
 
 
-def _neighbours(means: FloatArray) -> float:
-    """Correlation coefficient of neighbouring rows, pooled over the columns."""
+def _neighbors(means: FloatArray) -> float:
+    """Correlation coefficient of neighboring rows, pooled over the columns."""
     n = len(means)
     return float((means[1:] * means[:-1]).sum() / (n - 1) / ((means**2).sum() / n))

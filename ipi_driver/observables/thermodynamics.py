@@ -1,6 +1,6 @@
 """Kinetic temperature by element and drift of the conserved quantity.
 
-``T_a = sum_{i in a} m_i |v_i - V|² / (3 kB (N_a - M_a / M))`` with V the velocity of the centre of mass, N_a
+``T_a = sum_{i in a} m_i |v_i - V|² / (3 kB (N_a - M_a / M))`` with V the velocity of the center of mass, N_a
 and M_a the number and the mass of the atoms of element a and M the total mass: removing V takes ``3 M_a / M``
 degrees of freedom from element a.
 
@@ -43,15 +43,15 @@ class KineticTemperature:
         self._freedom = 3.0 * (members.sum(axis=1) - fractions)
         if len(numbers) < 2:
             raise UserError(
-                "a kinetic temperature relative to the centre of mass needs at least 2 atoms, got 1"
+                "a kinetic temperature relative to the center of mass needs at least 2 atoms, got 1"
             )
         self._members = members.astype(np.float64)
         self._series: list[FloatArray] = []
 
     def add(self, velocities: FloatArray) -> None:
         """Add the (n_atoms, 3) velocities of one snapshot, Å/fs."""
-        centre = self.masses @ velocities / self.masses.sum()
-        relative = velocities - centre
+        center = self.masses @ velocities / self.masses.sum()
+        relative = velocities - center
         twice_kinetic = DALTON * self.masses * np.einsum("ix,ix->i", relative, relative)
         self._series.append(self._members @ twice_kinetic / (self._freedom * KB))
 

@@ -168,9 +168,9 @@ def _right_handed(atoms: ase.Atoms) -> ase.Atoms:
 
 
 def _check_kind(path: str, factory: Any) -> None:
-    """`UserError` unless ``factory`` is a calculator class, or a function that says it returns one.
+    """`UserError` unless ``factory`` is a calculator class, or a function annotated to return one.
 
-    Anything else of any module, ``subprocess.getoutput``, would be called with what a ``driver.yaml`` says.
+    Anything else of any module, ``subprocess.getoutput``, would be called with the arguments of a ``driver.yaml``.
     """
     if isinstance(factory, type):
         good = issubclass(factory, BaseCalculator) or hasattr(factory, "get_property")

@@ -70,7 +70,7 @@ class Potential(ABC):
     name
         For logs and reports.
     cutoff
-        Range of the neighbour list in Å, or None.
+        Range of the neighbor list in Å, or None.
     species
         Atomic numbers that the potential knows, or None for any.
     device
@@ -111,7 +111,7 @@ class Potential(ABC):
         spec
             Its ``name`` and ``options``, of which `options` are allowed.
         device
-            "cpu" where the class does not say `takes_device`.
+            "cpu" where the class does not set `takes_device`.
         dtype
             "float32", "float64" or None; None where `precision` is "none".
         """

@@ -95,7 +95,7 @@ class RotationChunks:
     def evaluate_all(self, structures: Sequence[Structure], rotations: FloatArray) -> list[RotatedResults]:
         """`evaluate` of each structure, small ones together in one call."""
         found: list[RotatedResults] = []
-        # an estimate, because the potential's own count would make neighbour lists that the call makes again
+        # an estimate, because the potential's own count would make neighbor lists that the call makes again
         sizes = [len(rotations) * Potential.edges_hint(self.potential, s) for s in structures]
         limit = edges_per_call(self.potential.device)
         for group in groups(sizes, limit if self._limit is None else min(limit, self._limit)):

@@ -124,7 +124,7 @@ class KokkosPotential(Potential):
 
 
 def _conditioned(described: Any) -> bool:
-    """Whether the description of a model, or a part of it, says that it was trained with charge and spin."""
+    """Whether the description of a model, or a part of it, states that it was trained with charge and spin."""
     if isinstance(described, dict):
         return bool(described.get("system_conditioning")) or any(map(_conditioned, described.values()))
     return False

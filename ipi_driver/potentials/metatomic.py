@@ -13,9 +13,9 @@ option                        meaning
 ============================  ====================================================================================
 
 All rotations of a call are one list of systems, evaluated and differentiated together. The pairs of every
-neighbour list the model asks for are found once per structure; only their vectors are turned. Forces and
+neighbor list the model asks for are found once per structure; only their vectors are turned. Forces and
 virials are the derivatives of the energy with respect to positions and to a strain of each system. Direct forces
-have their mean over the atoms removed, so that they do not move the centre of mass. Direct forces are no
+have their mean over the atoms removed, so that they do not move the center of mass. Direct forces are no
 derivatives of the energy: use them in the inner step of multiple time stepping.
 
 Needs the optional packages of ``pip install ipi-driver[metatomic]``.

@@ -1,4 +1,4 @@
-"""Structures as systems of metatomic: neighbour lists, charge and spin, and the leaves of the derivatives."""
+"""Structures as systems of metatomic: neighbor lists, charge and spin, and the leaves of the derivatives."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Systems:
     Parameters
     ----------
     lists
-        Options of the neighbour lists that the model asks for.
+        Options of the neighbor lists that the model asks for.
     conditions
         Which of "charge" and "spin" it asks for.
     dtype, device
@@ -39,7 +39,7 @@ class Systems:
         self._device = device
 
     def pairs(self, structure: Structure) -> list[Pairs]:
-        """Centres, neighbours and cell shifts of every neighbour list, the same for all rotations."""
+        """Centers, neighbors and cell shifts of every neighbor list, the same for all rotations."""
         found = []
         for options in self.lists:
             i, j, shifts = all_pairs(structure, options.engine_cutoff("angstrom"))

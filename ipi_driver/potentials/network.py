@@ -1,9 +1,9 @@
 """A network behind the contract of `Potential`: structures and rotations in one batch, one pass forward and back.
 
-The neighbour list, species and index arrays are made once per structure; a rotation only turns the edge vectors
+The neighbor list, species and index arrays are made once per structure; a rotation only turns the edge vectors
 d_e. With G_e = dE/dd_e from one pass back over all rotations, in each rotation
 
-    F_i = sum_{e: centre i} (G_e - G_reverse(e)),      virial = -sum_e G_e (x) d_e,
+    F_i = sum_{e: center i} (G_e - G_reverse(e)),      virial = -sum_e G_e (x) d_e,
 
 both turned back to the laboratory frame in float64.
 """
@@ -34,7 +34,7 @@ from ipi_driver.structure import FloatArray, RotatedResults, Structure
 
 # Threads pay only above this many numbers (tokens × width): below, starting them costs more than the work.
 _WIDTH_FOR_THREADS = 25_000
-# Distinct structures (by their atoms) whose neighbour lists are kept, unless a call has more.
+# Distinct structures (by their atoms) whose neighbor lists are kept, unless a call has more.
 _MAX_LISTS = 8
 # Sets of structures, each for one number of rotations, whose index arrays are kept.
 _MAX_ASSEMBLIES = 8
@@ -71,7 +71,7 @@ class NetworkPotential(Potential):
     device, dtype
         Where and in which precision the network runs.
     skin
-        Å, of the neighbour list.
+        Å, of the neighbor list.
     """
 
     takes_device = True
@@ -138,7 +138,7 @@ class NetworkPotential(Potential):
         return len((edges if selection is None else selection.edges).centers)
 
     def _lists_of(self, structures: Sequence[Structure]) -> list[NeighborList]:
-        """A neighbour list for each structure: for the k-th with the same atoms always the same."""
+        """A neighbor list for each structure: for the k-th with the same atoms always the same."""
         seen: dict[bytes, int] = {}
         found = []
         for structure in structures:

@@ -20,7 +20,7 @@ class PotentialSpec:
     body
         What a user writes for it, without the kind: ``NAME?OPTION=VALUE&...``.
     prefix
-        The kind as it is written before the body: ``"ase:"``, or empty where the body says it (``model.pt``).
+        The kind as it is written before the body: ``"ase:"``, or empty where the body implies it (``model.pt``).
     """
 
     kind: str

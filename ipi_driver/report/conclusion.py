@@ -37,13 +37,13 @@ def number(scalar: Scalar | None) -> str:
     return "–" if scalar is None else f"{formatted(scalar.value, scalar.error)} {scalar.unit}".rstrip()
 
 
-def _said(analyses: Sequence[Analysis], *pairs: tuple[str, str]) -> list[str]:
+def _sentences(analyses: Sequence[Analysis], *pairs: tuple[str, str]) -> list[str]:
     """Sentences from (beginning, key), without those that no run has."""
     return [f"{text}: {values}." for text, key in pairs if (values := each(analyses, key))]
 
 
 def _gas(analyses: Sequence[Analysis]) -> list[str]:
-    return _said(
+    return _sentences(
         analyses,
         ("The root mean square torque on the molecule, zero for an equivariant potential, is", "torque"),
         ("The angular momentum changes by up to this part of itself", "L_change"),
@@ -59,7 +59,7 @@ def _liquid(analyses: Sequence[Analysis]) -> list[str]:
         (k for a in analyses for k in a.scalars if k.startswith("g_") and k.endswith("_height")),
         "g_OO_height",
     )
-    return _said(
+    return _sentences(
         analyses,
         (f"The first maximum of {heaviest[2:-7][:1]}–{heaviest[2:-7][1:]} pairs is", heaviest),
         ("The diffusion coefficient is", "diffusion"),
@@ -70,7 +70,7 @@ def _liquid(analyses: Sequence[Analysis]) -> list[str]:
 
 
 def _ice(analyses: Sequence[Analysis]) -> list[str]:
-    return _said(
+    return _sentences(
         analyses,
         ("The relaxed energies spread over the cells by", "ice_relaxed_spread"),
         (

@@ -107,7 +107,7 @@ def _sets_table(sets: Mapping[str, Evaluation]) -> Table:
 
 
 def relatives_warning(source: Source) -> str | None:
-    """What the errors do not say where evaluated structures have relatives among the training structures."""
+    """A warning where evaluated structures have relatives among the training structures."""
     if source.nearest is None or not (near := source.nearest < source.threshold).any():
         return None
     return (

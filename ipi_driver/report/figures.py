@@ -21,7 +21,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from ipi_driver.analysis.result import Analysis, Curve, Map
 from ipi_driver.report.layouts import Layout
 
-# Okabe and Ito's colours: told apart by everybody, and in print
+# Okabe and Ito's colors: distinct for everybody, and in print
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
 _LONG_LABEL = 34
@@ -213,7 +213,7 @@ def _legend(grid: np.ndarray) -> tuple[list[Any], list[str]]:
 def draw_maps(
     key: str, analyses: Sequence[Analysis], references: Sequence[tuple[str, Map]] = ()
 ) -> Figure | None:
-    """One panel per run that has the map, and per map from elsewhere, on one colour scale; None where no run has it.
+    """One panel per run that has the map, and per map from elsewhere, on one color scale; None where no run has it.
 
     Under the name stands the root mean square, and that of the noise; a dot marks a cell within two standard errors of
     zero, where there is nothing but noise.
@@ -261,8 +261,8 @@ def _draw_map(axes: Axes, label: str, drawn: Map, limit: float) -> Any:
     return image
 
 
-def _edges(centres: Map | np.ndarray) -> np.ndarray:
-    values = np.asarray(centres)
+def _edges(centers: Map | np.ndarray) -> np.ndarray:
+    values = np.asarray(centers)
     half = (values[1] - values[0]) / 2
     return np.concatenate([values - half, values[-1:] + half])
 

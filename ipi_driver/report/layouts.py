@@ -55,7 +55,7 @@ LAYOUTS = {
         Layout(
             "angular-momentum",
             "Angular momentum at constant energy",
-            "Components and modulus of the angular momentum about the centre of mass, and the angle by which it has "
+            "Components and modulus of the angular momentum about the center of mass, and the angle by which it has "
             "turned, up to the end of the shortest run. An equivariant potential conserves all of them.",
             ("L_x", "L_y", "L_z", "L", "L_angle"),
             common=True,
@@ -110,7 +110,7 @@ LAYOUTS = {
             difference=True,
         ),
         Layout(
-            "msd", "Mean-square displacement", "Relative to the centre of mass, all time origins.", ("msd",)
+            "msd", "Mean-square displacement", "Relative to the center of mass, all time origins.", ("msd",)
         ),
         Layout(
             "dipole-relaxation",
@@ -168,7 +168,7 @@ INTERNAL = Layout(
 VIBRATIONS = Layout(
     "vibrations",
     "Vibrational density of states",
-    "Mass-weighted power spectrum of the velocities, normalised to 1.",
+    "Mass-weighted power spectrum of the velocities, normalized to 1.",
     ("vdos",),
 )
 

@@ -155,8 +155,8 @@ def settings_section(analyses: Sequence[Analysis]) -> Section:
     lines = "".join(f"<li>{html.escape(key)}: {html.escape(value)}</li>" for key, value in common.items())
     own = [key for key in keys if key not in common]
     rows = [[a.label, *(a.settings.get(key, "–") for key in own)] for a in analyses]
-    said = f"<p>All runs:</p><ul>{lines}</ul>" if common else ""
-    return Section("Settings", said + table_html(["run", *own], rows))
+    shared = f"<p>All runs:</p><ul>{lines}</ul>" if common else ""
+    return Section("Settings", shared + table_html(["run", *own], rows))
 
 
 def table_html(

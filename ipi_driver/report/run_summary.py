@@ -19,7 +19,7 @@ from rich.table import Table
 from ipi_driver.analysis.run_statistics import (
     force_std,
     has_time,
-    is_minimisation,
+    is_minimization,
     largest_forces,
     monitored_std,
     run_statistics,
@@ -41,10 +41,10 @@ _RELAXATION = (
 )
 
 
-def summarise(folder: Path, outcome: Outcome) -> dict[str, Any]:
+def summarize(folder: Path, outcome: Outcome) -> dict[str, Any]:
     """`run_statistics` with how the run ended and how fast it was."""
     summary = run_statistics(folder)
-    if is_minimisation(Run(folder)):
+    if is_minimization(Run(folder)):
         summary["converged"] = has_converged(folder)
     events = read_events(folder)
     summary["restarts"] = sum(event.get("kind") == "restart" for event in events)
@@ -111,7 +111,7 @@ def print_summary(folder: Path, summary: dict[str, Any], console: Console | None
 
 def plot_run(folder: Path) -> Path:
     """Draw ``summary.png``: temperature, conserved quantity and spread of the forces against time; of a
-    minimisation the potential and the largest force against the step.
+    minimization the potential and the largest force against the step.
 
     Panels of what the run did not write are left out.
     """
@@ -155,7 +155,7 @@ def _plot_relaxation(run: Run) -> Path:
             _decay(grid[0], table["step"], above, "potential above\nits minimum / meV", COLORS[1])
         if len(forces):
             _decay(grid[-1], force_steps, MILLI * forces, "largest force\ncomponent / meV Å⁻¹", COLORS[2])
-        return _save(run, figure, grid, "step of the optimiser" if is_minimisation(run) else "step")
+        return _save(run, figure, grid, "step of the optimizer" if is_minimization(run) else "step")
 
 
 def _stack(n_panels: int) -> tuple[Figure, Any]:

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ipi_driver.analysis.run_statistics import energies_and_forces, is_minimisation
+from ipi_driver.analysis.run_statistics import energies_and_forces, is_minimization
 from ipi_driver.errors import UserError
 from ipi_driver.ipi_files.outputs import Run
 from ipi_driver.ipi_files.run_folder import RunFolder
@@ -36,7 +36,7 @@ def set_row(name: str, folder: Path, state: str) -> dict[str, Any]:
     -------
     dict
         ``cell``, ``state``; where the run has a step also ``steps`` and what `energies_and_forces` gives; of a
-        minimisation that is finished the state is converged or not converged.
+        minimization that is finished the state is converged or not converged.
     """
     row: dict[str, Any] = {"cell": name, "state": state}
     if not folder.is_dir() or RunFolder(folder).is_starting:
@@ -45,9 +45,9 @@ def set_row(name: str, folder: Path, state: str) -> dict[str, Any]:
         run = Run(folder)
         row["steps"] = int(run.properties.steps[-1])
         row |= energies_and_forces(run, [])
-    except UserError:  # what is missing stands as a dash; why was said when the cell was run
+    except UserError:  # what is missing stands as a dash; the reason was reported when the cell was run
         return row
-    if state == "finished" and is_minimisation(run):
+    if state == "finished" and is_minimization(run):
         row["state"] = "converged" if has_converged(folder) else "not converged"
     return row
 

@@ -1,4 +1,4 @@
-"""Signals on the sphere, as surfaces and as coloured spheres: what relaxed weights break, layer by layer."""
+"""Signals on the sphere, as surfaces and as colored spheres: what relaxed weights break, layer by layer."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ First snapshots, molecules made whole, numbered as the viewer does: {labels}.</p
 
 
 def viewer_html(analyses: Sequence[Analysis]) -> str:
-    """HTML of the viewer with the first snapshot of every run, or one line that says why there is none."""
+    """HTML of the viewer with the first snapshot of every run, or one line with the reason why there is none."""
     program = _program()
     shown = [analysis for analysis in analyses if analysis.structure is not None]
     if program is None or not shown:

@@ -59,7 +59,7 @@ def write_report(
     sections
         Parts of the page before the runs.
     remarks
-        By kind, said once under the figures of that kind.
+        By kind, printed once under the figures of that kind.
     conclusion
         Sentences of the first screen; None makes them from the numbers.
     curves, maps
@@ -80,8 +80,8 @@ def write_report(
         parts.append(Section("Structures", viewer_html(analyses)))
     lead = next((figures[name] for name in _LEADS if name in figures), next(iter(figures.values()), None))
     title = title or f"Analysis of {len(analyses)} run{'s' * (len(analyses) > 1)}"
-    said = conclusion_of(analyses) if conclusion is None else conclusion
-    return write_page(folder / "report.html", title, said, lead, parts, command)
+    sentences = conclusion_of(analyses) if conclusion is None else conclusion
+    return write_page(folder / "report.html", title, sentences, lead, parts, command)
 
 
 def _figures(

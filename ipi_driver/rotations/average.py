@@ -27,7 +27,7 @@ from ipi_driver.structure import FloatArray, Prediction, RotatedResults, Structu
 
 
 def net_force_and_torque(structure: Structure, forces: FloatArray) -> tuple[FloatArray, FloatArray | None]:
-    """Net force (3,) in eV/Å; torque (3,) about the centre of mass in eV, None for periodic structures."""
+    """Net force (3,) in eV/Å; torque (3,) about the center of mass in eV, None for periodic structures."""
     net_force = forces.sum(axis=0)
     if structure.pbc.any():
         return net_force, None

@@ -150,7 +150,7 @@ def check_structure(structure: Structure) -> None:
 
 
 def _pairs(structure: Structure) -> IntArray:
-    """(n_pairs, 3) centre, first and second neighbour of every ordered pair of edges within the cutoff."""
+    """(n_pairs, 3) center, first and second neighbor of every ordered pair of edges within the cutoff."""
     distances = np.linalg.norm(structure.positions[:, None] - structure.positions, axis=2)
     near = (distances < CUTOFF) & ~np.eye(structure.n_atoms, dtype=bool)
     found = [
@@ -177,12 +177,12 @@ def frames_of(positions: torch.Tensor, pairs: IntArray) -> tuple[torch.Tensor, t
     positions
         (n_atoms, 3), Å, float64.
     pairs
-        (n_pairs, 3) atoms: centre, end of the first edge, end of the second edge.
+        (n_pairs, 3) atoms: center, end of the first edge, end of the second edge.
 
     Returns
     -------
     tuple
-        Weights (n_pairs,), not normalised, and frames (n_pairs, 2, 3, 3) in O(3), whose rows are the axes; those of
+        Weights (n_pairs,), not normalized, and frames (n_pairs, 2, 3, 3) in O(3), whose rows are the axes; those of
         weight zero are arbitrary.
 
     Raises

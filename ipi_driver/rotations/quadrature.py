@@ -1,6 +1,6 @@
 r"""Quadratures over the rotation group: which rotations to evaluate, and with which weights.
 
-An average over orientations, with the normalised Haar measure dR, becomes a finite sum:
+An average over orientations, with the normalized Haar measure dR, becomes a finite sum:
 
 .. math::  \int f(R)\,dR \approx \sum_k w_k f(R_k), \qquad \sum_k w_k = 1 .
 

@@ -113,7 +113,7 @@ def representation(irrep: str, matrices: FloatArray) -> FloatArray:
 
 
 def _harmonics(degree: int, points: FloatArray) -> FloatArray:
-    """(n, 2l + 1) spherical harmonics of e3nn in the component normalisation."""
+    """(n, 2l + 1) spherical harmonics of e3nn in the component normalization."""
     tensor = torch.from_numpy(np.array(points, dtype=np.float64))
     found = o3.spherical_harmonics(degree, tensor, normalize=True, normalization="component")
     return np.asarray(found.numpy())
@@ -207,7 +207,7 @@ def symmetric_tensor(components: FloatArray) -> FloatArray:
 
 
 def signal(weights: Weights, directions: FloatArray) -> FloatArray:
-    """(n,) sum of the weights times spherical harmonics (component normalisation) at ``directions`` (n, 3)."""
+    """(n,) sum of the weights times spherical harmonics (component normalization) at ``directions`` (n, 3)."""
     total = np.zeros(len(directions))
     for name, values in weights.items():
         total += _harmonics(o3.Irrep(name).l, directions) @ np.asarray(values, dtype=np.float64)

@@ -50,7 +50,7 @@ REAL, MOST = 0.8, 0.9
 NOTHING = 1e-6
 """Root mean square of residual forces that are rounding, eV/Å."""
 
-_TELLING = 0.05
+_RELEVANT = 0.05
 """Share of what all explain, below which the weights of an irrep are taken for noise."""
 
 _GRID = "Ih"
@@ -158,7 +158,7 @@ def explain(
     structures
         Some; of as many as ``most_atoms`` allow the residual forces are used.
     steps
-        Of the optimiser.
+        Of the optimizer.
     seed
         Of the frame of the rotations, the split and the weights.
     rotation_batch
@@ -177,7 +177,7 @@ def explain(
         by_irrep[name] = _explained(_with_one(network, name), data)
     found = {name: values.double().numpy().copy() for name, values in weights.by_irrep().items()}
     explained = _explained(network, data)
-    telling = {name: found[name] for name in found if by_irrep.get(name, 1.0) > _TELLING * explained}
+    relevant = {name: found[name] for name in found if by_irrep.get(name, 1.0) > _RELEVANT * explained}
     return Explanation(
         residual=float(data.forces.square().mean().sqrt()),
         explained=explained,
@@ -186,7 +186,7 @@ def explain(
         axis=axis,
         aligned=aligned,
         weights=found,
-        group=largest_point_group(telling, tolerance=0.1),
+        group=largest_point_group(relevant, tolerance=0.1),
         n_structures=data.n_structures,
         n_rotations=data.n_rotations,
         history=history,

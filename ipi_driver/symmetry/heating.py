@@ -76,7 +76,7 @@ def power_of_correction(
     temperature = float(twice_kinetic.mean() / (3 * len(masses) * KB))
     atoms = np.einsum("tix,tix->ti", corrections[2:-2], velocities)
     groups = bonded_groups(structures[0])
-    # neighbours do not know each other's phase: the spectra of molecules add up, with less noise than that of the sum
+    # neighbors do not know each other's phase: the spectra of molecules add up, with less noise than that of the sum
     members = np.eye(int(groups.max()) + 1)[groups]
     return np.asarray(atoms @ members), temperature
 

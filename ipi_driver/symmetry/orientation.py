@@ -35,7 +35,7 @@ class PerturbedFreeEnergy:
     Attributes
     ----------
     cos_theta, phi
-        (n_cos,), (n_phi,) centres of cells of equal solid angle; phi in rad from -pi.
+        (n_cos,), (n_phi,) centers of cells of equal solid angle; phi in rad from -pi.
     free_energy, error
         (n_cos, n_phi) in kT, and the standard error over the snapshots (jackknife).
     rms, rms_error

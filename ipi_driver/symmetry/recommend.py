@@ -54,17 +54,17 @@ class Recommendation:
         if self.directions:
             return self._on_purpose
         if not self.sufficient:
-            larger = "a larger reference (--reference 4i) and " if self._said else ""
+            larger = "a larger reference (--reference 4i) and " if self._shared_note else ""
             return (
                 f"No average is below {tolerance:g} meV/Å: the best is {self.average} with {error:.3g} meV/Å"
-                f"{self._said}. Add {larger}larger ones (--average 4i) or raise --tolerance."
+                f"{self._shared_note}. Add {larger}larger ones (--average 4i) or raise --tolerance."
             )
         if self.average == "none":
             return (
                 f"No average is needed: the raw force error, {error:.3g} meV/Å, is below {tolerance:g} meV/Å."
             )
         return (
-            f"Use {self.average} ({self.n_rotations} evaluations): force error {error:.3g} meV/Å{self._said}, "
+            f"Use {self.average} ({self.n_rotations} evaluations): force error {error:.3g} meV/Å{self._shared_note}, "
             f"below {tolerance:g} meV/Å."
         )
 
@@ -78,8 +78,8 @@ class Recommendation:
         )
 
     @property
-    def _said(self) -> str:
-        """The error that the table does not show, if it is most of the error."""
+    def _shared_note(self) -> str:
+        """A note on the error that the reference shares, where it is most of the error."""
         if self.shared <= 0.5 * self.force_mae or self.average == "none":
             return ""
         return f" ({1000 * self.shared:.2g} of it estimated: the reference has it too)"

@@ -91,7 +91,7 @@ class Batch:
 def make_sample(
     item: LabelledStructure | Structure, species: tuple[int, ...], cutoff: float, baseline: Baseline
 ) -> Sample:
-    """Neighbour list and labels without the baseline of one structure."""
+    """Neighbor list and labels without the baseline of one structure."""
     structure = item.structure if isinstance(item, LabelledStructure) else item
     edges = NeighborList(cutoff, skin=0.0).edges(structure)
     index = places_in(species)[structure.numbers]

@@ -1,7 +1,7 @@
 """Least-squares fit of the baseline: atomic energies and pair terms, jointly to energies and forces.
 
 With the forces ``D_s c`` and the energies ``b_s c`` that the pair coefficients c give to structure s, and with F_s, E_s
-the labels without the fixed screened nuclear repulsion, c and the atomic energies e minimise
+the labels without the fixed screened nuclear repulsion, c and the atomic energies e minimize
 
     sum_s |F_s - D_s c|^2  +  w^2 sum_s (E_s - n_s e - b_s c)^2 / n_atoms  +  ridge |c|^2
 
@@ -201,7 +201,7 @@ def _design(
         chosen = np.flatnonzero(pair == p)
         energy[p] = 0.5 * basis[chosen].sum(0)
         for axis in range(3):
-            # an atom is pulled towards its neighbour where the energy rises with the distance
+            # an atom is pulled towards its neighbor where the energy rises with the distance
             pull = (directions[chosen, axis], (edges.centers[chosen], np.arange(len(chosen))))
             forces[:, axis, p] = csr_array(pull, shape=(n_atoms, len(chosen))) @ slope[chosen]
     return forces.reshape(3 * n_atoms, -1), energy.ravel()

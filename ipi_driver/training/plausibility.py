@@ -1,7 +1,7 @@
 """Do the units of labelled structures make sense?
 
 Two numbers of a structure depend on its units and little on its chemistry: the median over atoms of the distance to
-the nearest neighbour divided by the sum of the covalent radii, which is about 1 for molecules, liquids, metals and
+the nearest neighbor divided by the sum of the covalent radii, which is about 1 for molecules, liquids, metals and
 salts alike (1.9 where bohr are taken for Å, 0.5 the other way round), and the root mean square of the forces.
 """
 
@@ -22,22 +22,22 @@ from ipi_driver.units import BOHR, FORCE
 logger = logging.getLogger(__name__)
 
 BOND_RANGE = (0.7, 1.6)
-"""Plausible nearest-neighbour distances in units of the sum of the covalent radii."""
+"""Plausible nearest-neighbor distances in units of the sum of the covalent radii."""
 
 FORCE_RANGE = (1e-4, 15.0)
-"""Plausible force RMS of a file's median structure, eV/Å; of single ones beyond twice the upper end is told."""
+"""Plausible force RMS of a file's median structure, eV/Å; single ones beyond twice the upper end are reported."""
 
 _NOBLE_GASES = (2, 10, 18, 36, 54, 86)
 _LOOKED_AT = 50  # structures whose distances choose between units
-_LONGEST = 8.0  # Å: an atom without a neighbour up to here tells nothing
+_LONGEST = 8.0  # Å: an atom without a neighbor up to here gives no ratio
 
 
 def bond_ratio(structure: Structure) -> float:
-    """Median over atoms of nearest-neighbour distance / sum of covalent radii; NaN where atoms are not bonded."""
+    """Median over atoms of nearest-neighbor distance / sum of covalent radii; NaN where atoms are not bonded."""
     if structure.n_atoms < 3 or np.isin(structure.numbers, _NOBLE_GASES).any():
         return float("nan")  # a pair of atoms may be drawn apart on purpose
     cutoff = _LONGEST
-    if structure.volume > 0.0:  # in a close packing the nearest neighbours are at 1.12 of this length
+    if structure.volume > 0.0:  # in a close packing the nearest neighbors are at 1.12 of this length
         cutoff = min(cutoff, 1.5 * (structure.volume / structure.n_atoms) ** (1.0 / 3.0))
     i, j, shifts = all_pairs(structure, cutoff)
     vectors = structure.positions[j] - structure.positions[i] + shifts @ structure.cell
@@ -82,12 +82,12 @@ def check_units(
     atomic
         Whether each structure was converted from bohr and hartree.
     chosen
-        Whether the user has said the units: then they are only refused where the others explain the whole file.
+        Whether the user has chosen the units: then they are only refused where the others explain the whole file.
 
     Raises
     ------
     UserError
-        If they are not plausible; the message says whether the other choice of units explains them.
+        If they are not plausible; the message states whether the other choice of units explains them.
     """
     ratios = check_lengths(path, structures, atomic, chosen)
     low, high = 0.0 if chosen else FORCE_RANGE[0], FORCE_RANGE[1]
@@ -103,7 +103,7 @@ def check_units(
             lengths_fit = bool(np.isfinite(ratios[k]))
             _raise_forces(path, k, float(rms[k]), atomic[k], explained, lengths_fit)
     elif not chosen and (rms > 2.0 * high).any():
-        # hard collisions are computed on purpose: the others say that the units are right
+        # hard collisions are computed on purpose: the others show that the units are right
         logger.warning(
             "%s: %d of %d structures have a force RMS above %g eV/Å, up to %.3g (structure %d); they are used",
             path,
@@ -157,7 +157,7 @@ def _length(atomic: bool) -> str:
 
 
 def _name(atomic: bool) -> str:
-    """What the user says to choose the units."""
+    """How the user chooses the units."""
     return "atomic" if atomic else "ev-angstrom"
 
 

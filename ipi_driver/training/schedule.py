@@ -1,4 +1,4 @@
-"""Learning rate over the training, optimisers, and the moving average of the weights."""
+"""Learning rate over the training, optimizers, and the moving average of the weights."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def learning_rate_factor(
 class Optimizers:
     """AdamW, or Muon for the hidden matrices and AdamW for everything else; one interface for both.
 
-    Muon (K. Jordan et al., 2024) orthogonalises the momentum of each matrix; its step is scaled to the size of an
+    Muon (K. Jordan et al., 2024) orthogonalizes the momentum of each matrix; its step is scaled to the size of an
     AdamW step, so that one learning rate serves both.
     """
 

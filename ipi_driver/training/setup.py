@@ -142,7 +142,7 @@ def build_trainer(config: TrainConfig, resume: bool = False, quiet: bool = True)
     config, rank, world_size = start_processes(config)
     if config.threads:
         torch.set_num_threads(config.threads)
-    torch_device(config.device)  # said before the data are read
+    torch_device(config.device)  # checked before the data are read
     config.output.mkdir(parents=True, exist_ok=True)
     if not resume:
         _check_free(config.output)

@@ -64,6 +64,6 @@ def _with_tensors(node: Any, tensors: dict[str, torch.Tensor]) -> Any:
         return node
     if set(node) == {"tensor"}:
         return tensors[node["tensor"]]
-    # the optimisers of torch number their parameters; JSON has no keys but texts
+    # the optimizers of torch number their parameters; JSON has no keys but texts
     numbered = bool(node) and all(k.isdigit() for k in node)
     return {(int(k) if numbered else k): _with_tensors(v, tensors) for k, v in node.items()}

@@ -179,7 +179,7 @@ class Trainer:
             self._gradient(drawn, augmentation_rotations("o3", len(drawn), generator), rotation_loss(loss))
 
     def train_step(self, indices: np.ndarray) -> StepResult:
-        """One optimiser step on the training samples ``indices`` of this process."""
+        """One optimizer step on the training samples ``indices`` of this process."""
         config = self.config
         # the step number seeds everything random, so that a resumed training repeats itself
         generator = np.random.default_rng([config.seed, self.step, self.rank])

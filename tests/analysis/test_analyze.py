@@ -13,7 +13,7 @@ import pytest
 import synthetic
 from ase.build import molecule
 
-from ipi_driver.analysis.dispatch import analyse_folders
+from ipi_driver.analysis.dispatch import analyze_folders
 from ipi_driver.analysis.result import Analysis, Options, Scalar
 from ipi_driver.cli import main
 from ipi_driver.errors import UserError
@@ -35,7 +35,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def analyses(runs: Path) -> list[Analysis]:
-    return analyse_folders(
+    return analyze_folders(
         [runs / "raw", runs / "averaged", runs / "gas"], Options(longest_lag=2.0, pair_snapshots=200)
     )
 
@@ -45,7 +45,7 @@ def near(scalar, expected: float, sigmas: float = 4.5) -> bool:
     return abs(scalar.value - expected) < sigmas * scalar.error
 
 
-def test_kinds_are_recognised(analyses):
+def test_kinds_are_recognized(analyses):
     assert [a.kind for a in analyses] == ["liquid", "liquid", "gas"]
     assert [a.system for a in analyses] == ["32 H2O", "32 H2O", "1 H2O"]
     assert [a.label for a in analyses] == ["raw", "averaged", "gas"]
@@ -56,7 +56,7 @@ def test_liquid_numbers(analyses):
     factor = np.exp(-(0.25**2))  # to first order; the rest is far below the errors here
     for analysis in analyses[:2]:
         scalars = analysis.scalars
-        # a random walk of the oxygens relative to the centre of mass of 32 molecules: D (1 - 1/32)
+        # a random walk of the oxygens relative to the center of mass of 32 molecules: D (1 - 1/32)
         assert near(scalars["diffusion"], 0.3 * 31 / 32)
         correction = 2.837297 * 8.617333262e-5 * 300 / (6 * np.pi * 0.854 * MILLIPASCAL_SECOND * 14.0) * 1e3
         assert scalars["diffusion_corrected"].value - scalars["diffusion"].value == pytest.approx(
@@ -90,7 +90,7 @@ def test_gas_numbers(analyses):
 def test_precession_at_constant_energy(tmp_path):
     synthetic.precessing(tmp_path / "turning", rate=2.0)
     synthetic.precessing(tmp_path / "still", rate=0.0)
-    turning, still = analyse_folders([tmp_path / "turning", tmp_path / "still"], Options())
+    turning, still = analyze_folders([tmp_path / "turning", tmp_path / "still"], Options())
     assert turning.scalars["precession"].value == pytest.approx(2.0, rel=0.02)
     frequency = turning.scalars["L_frequency"]
     assert frequency.value == pytest.approx(2.0, abs=frequency.error)
@@ -117,7 +117,7 @@ def test_spectrum_of_what_the_average_removes(tmp_path):
     for step, first, second in zip(steps, raw, removed, strict=True):
         text += f"{step:.8e} {first:.8e} {first:.8e} {first - second:.8e}\n"
     (folder / "simulation.out").write_text(text)
-    (analysis,) = analyse_folders([folder], Options())
+    (analysis,) = analyze_folders([folder], Options())
     curve = analysis.curves["spectrum_non_equivariant"]
     assert curve.x[curve.y.argmax()] == pytest.approx(1000.0, abs=curve.x[1] - curve.x[0])
     assert np.trapezoid(curve.y, curve.x) == pytest.approx(0.003**2 / 2, rel=0.05)
@@ -125,7 +125,7 @@ def test_spectrum_of_what_the_average_removes(tmp_path):
 
 
 def test_skip_leaves_out_the_start(runs):
-    (late,) = analyse_folders([runs / "gas"], Options(skip=7.5))
+    (late,) = analyze_folders([runs / "gas"], Options(skip=7.5))
     times = late.curves["conserved"].x
     assert times[0] == pytest.approx(7.5)
 
@@ -172,7 +172,7 @@ def test_what_is_left_out_may_have_another_stride(runs, analyses, tmp_path):
     steps = [*range(0, 200, 10), *range(200, 200 + 200 * len(snapshots), 200)]
     write_positions(tmp_path / "run", [snapshots[0]] * 20 + snapshots, steps)
     options = Options(longest_lag=2.0, pair_snapshots=200, skip=0.1)
-    (found,) = analyse_folders([tmp_path / "run"], options)
+    (found,) = analyze_folders([tmp_path / "run"], options)
     expected = analyses[0]
     for name in ("msd", "dipole_single", "g_OO"):
         assert found.curves[name].x == pytest.approx(expected.curves[name].x)
@@ -180,17 +180,17 @@ def test_what_is_left_out_may_have_another_stride(runs, analyses, tmp_path):
     for name in ("diffusion", "relaxation"):
         assert found.scalars[name].value == pytest.approx(expected.scalars[name].value)
     with pytest.raises(UserError, match="no snapshot of positions after the first 1000 ps"):
-        analyse_folders([tmp_path / "run"], Options(skip=1000.0))
+        analyze_folders([tmp_path / "run"], Options(skip=1000.0))
 
 
 def test_positions_may_be_wrapped_into_the_cell(runs, analyses, tmp_path):
-    """Diffusion relative to the centre of mass, which does not jump where an atom crosses the boundary."""
+    """Diffusion relative to the center of mass, which does not jump where an atom crosses the boundary."""
     shutil.copytree(runs / "raw", tmp_path / "run")
     snapshots = positions_of(tmp_path / "run")
     wrapped = [values % synthetic.LENGTH for values in snapshots]
     assert np.abs(wrapped[-1] - snapshots[-1]).max() > 10.0
     write_positions(tmp_path / "run", wrapped, range(0, 200 * len(snapshots), 200))
-    (found,) = analyse_folders([tmp_path / "run"], Options(longest_lag=2.0, pair_snapshots=200))
+    (found,) = analyze_folders([tmp_path / "run"], Options(longest_lag=2.0, pair_snapshots=200))
     for name in ("msd", "dipole_single"):
         # printed with six digits
         assert found.curves[name].y == pytest.approx(analyses[0].curves[name].y, abs=2e-3, nan_ok=True)
@@ -205,7 +205,7 @@ def test_a_cell_that_breathes(runs, analyses, tmp_path):
     assert length in snapshots[50]
     snapshots[50] = snapshots[50].replace(length, f"{13.0:10.5f}", 3)
     path.write_text(" CELL".join(snapshots))
-    (found,) = analyse_folders([tmp_path / "run"], Options(longest_lag=2.0, pair_snapshots=1000))
+    (found,) = analyze_folders([tmp_path / "run"], Options(longest_lag=2.0, pair_snapshots=1000))
     assert found.curves["g_OO"].x[-1] < 6.5 < analyses[0].curves["g_OO"].x[-1]
     assert found.curves["cuu_longitudinal"].x[-1] < 6.5
     assert any("half the smallest height of the cell" in note for note in found.notes)
@@ -222,11 +222,11 @@ def test_columns_of_a_second_property_file_with_another_stride(runs, analyses, t
     np.savetxt(second, rows[::2, [0, 2]], header=header.format(2, "conserved"), comments="")
     more = "<properties filename='energy' stride='400'> [ step, conserved{electronvolt} ] </properties>"
     xml.write_text(xml.read_text().replace("<trajectory filename='pos'", f"{more}<trajectory filename='pos'"))
-    (found,) = analyse_folders([tmp_path / "run"], Options(longest_lag=2.0))
+    (found,) = analyze_folders([tmp_path / "run"], Options(longest_lag=2.0))
     drift = found.scalars["drift"]
     assert drift.value == pytest.approx(analyses[0].scalars["drift"].value, rel=1e-2)
     second.unlink()
-    (without,) = analyse_folders([tmp_path / "run"], Options(longest_lag=2.0))
+    (without,) = analyze_folders([tmp_path / "run"], Options(longest_lag=2.0))
     assert "drift" not in without.scalars
     assert any(
         "no column `conserved` beside a column `step` in simulation.out" in note for note in without.notes
@@ -238,14 +238,14 @@ def test_velocities_of_beads_are_no_temperature(runs, tmp_path):
     shutil.copytree(runs / "raw", tmp_path / "run")
     path = tmp_path / "run" / "input.xml"
     path.write_text(path.read_text().replace("nbeads='1'", "nbeads='8'"))
-    (beads,) = analyse_folders([tmp_path / "run"], Options(longest_lag=2.0))
+    (beads,) = analyze_folders([tmp_path / "run"], Options(longest_lag=2.0))
     assert "temperature_O" not in beads.scalars
     assert "diffusion" in beads.scalars
     assert any("add <trajectory filename='v_centroid'" in note for note in beads.notes)
     path.write_text(path.read_text().replace("> velocities <", "> v_centroid{atomic_unit} <"))
     velocities = tmp_path / "run" / "simulation.vel_0.xyz"
     velocities.write_text(velocities.read_text().replace("velocities{", "v_centroid{"))
-    (centroids,) = analyse_folders([tmp_path / "run"], Options(longest_lag=2.0))
+    (centroids,) = analyze_folders([tmp_path / "run"], Options(longest_lag=2.0))
     assert near(centroids.scalars["temperature_O"], 300.0)
 
 
@@ -264,11 +264,11 @@ def test_the_torque_of_beads_is_that_of_one(tmp_path):
     centroids = folder / "simulation.frc_mean.xyz"
     turned = re.sub(r"(?m)^( +[OH] )(.{13})(.{13})", r"\1\3\2", centroids.read_text())
     centroids.write_text(turned)
-    (found,) = analyse_folders([folder], Options())
+    (found,) = analyze_folders([folder], Options())
     assert found.scalars["torque_vector"].value == pytest.approx(10.0, rel=1e-3)
     assert "the torque is that of one bead" in found.notes
     path.write_text(text.replace("'nvt'", "'nve'"))
-    (found,) = analyse_folders([folder], Options())
+    (found,) = analyze_folders([folder], Options())
     assert "precession" not in found.scalars
     assert any("no symmetry conserves that of the centroids" in note for note in found.notes)
 
@@ -280,7 +280,7 @@ def test_the_drift_of_a_mixture_is_that_of_all_its_molecules(runs, analyses, tmp
     lines = path.read_text().splitlines()
     lines = [f"{'He':>8}{line[8:]}" if k % 98 in (2, 3, 4) else line for k, line in enumerate(lines)]
     path.write_text("\n".join(lines) + "\n")
-    (mixture,) = analyse_folders([folder], Options(longest_lag=2.0))
+    (mixture,) = analyze_folders([folder], Options(longest_lag=2.0))
     assert mixture.system == "31 H2O"
     assert mixture.scalars["drift"].value == pytest.approx(
         analyses[0].scalars["drift"].value * 32 / 34, rel=1e-6
@@ -292,9 +292,9 @@ def test_labels_tell_the_runs_apart(runs, tmp_path):
     for name in "AB":
         shutil.copytree(runs / "gas", tmp_path / name / "runs" / "gas-nvt")
     folders = [tmp_path / name / "runs" / "gas-nvt" for name in "AB"]
-    labels = [analysis.label for analysis in analyse_folders([*folders, runs / "gas"], Options())]
+    labels = [analysis.label for analysis in analyze_folders([*folders, runs / "gas"], Options())]
     assert labels == ["A/runs/gas-nvt", "B/runs/gas-nvt", "gas"]
-    labels = [analysis.label for analysis in analyse_folders([folders[0], folders[0]], Options())]
+    labels = [analysis.label for analysis in analyze_folders([folders[0], folders[0]], Options())]
     assert [label.rpartition("/")[2] for label in labels] == ["gas-nvt #1", "gas-nvt #2"]
 
 
@@ -316,7 +316,7 @@ def test_cells_have_one_number_in_all_sets(tmp_path):
     """Also where one of them failed in a set."""
     raw = ice_set(tmp_path / "none", 0.0, {"a": (-80.0, -81.0), "c": (-80.2, -81.1)})
     averaged = ice_set(tmp_path / "2i", 0.02, {"a": (-80.0, -81.0), "b": (-80.1, -81.0), "c": (-80.2, -81.3)})
-    first, second = analyse_folders([raw, averaged], Options())
+    first, second = analyze_folders([raw, averaged], Options())
     assert first.curves["ice_relaxed"].x.tolist() == [1.0, 3.0]
     assert first.settings["cells"] == "1: a, 3: c"
     assert second.curves["ice_relaxed"].x.tolist() == [1.0, 2.0, 3.0]
@@ -394,7 +394,7 @@ def ice_set(folder: Path, shift: float, energies: dict[str, tuple[float, float]]
 def test_numbers_of_relaxations(tmp_path):
     raw = ice_set(tmp_path / "none", 0.0, {"a": (-80.0, -81.0), "b": (-80.2, -81.1)})
     averaged = ice_set(tmp_path / "2i", 0.02, {"a": (-80.0, -81.0), "b": (-80.2, -81.3)})
-    first, second = analyse_folders([raw, averaged], Options())
+    first, second = analyze_folders([raw, averaged], Options())
     # cells of 8 molecules: 1 and 0.9 eV won, and 0.1 eV between the two
     assert first.scalars["ice_gain"].value == pytest.approx(-1e3 * 0.95 / 8, rel=1e-6)
     assert first.scalars["ice_relaxed_spread"].value == pytest.approx(6.25, rel=1e-6)
@@ -407,14 +407,14 @@ def test_numbers_of_relaxations(tmp_path):
         xml.write_text(
             re.sub(r"<simulation>(<total_steps>.*</total_steps>)?", asked.format(steps), xml.read_text())
         )
-        (again,) = analyse_folders([raw], Options())
+        (again,) = analyze_folders([raw], Options())
         assert any("may not have converged" in note for note in again.notes) == warned
 
 
 def test_relaxations_are_compared_cell_by_cell(tmp_path):
     raw = ice_set(tmp_path / "none", 0.0, {"a": (-80.0, -81.0), "b": (-80.2, -81.1)})
     averaged = ice_set(tmp_path / "2i", 0.02, {"a": (-80.0, -81.0), "b": (-80.2, -81.3)})
-    first, second = analyse_folders([raw, averaged], Options())
+    first, second = analyze_folders([raw, averaged], Options())
     assert (first.kind, first.system, first.label, second.label) == (
         "ice",
         "2 cells of 8 H2O",
@@ -437,22 +437,22 @@ def test_relaxations_are_compared_cell_by_cell(tmp_path):
     assert main(["analyze", str(raw), str(averaged), "-o", str(tmp_path / "out"), "--no-viewer"]) == 0
     assert (tmp_path / "out" / "figures" / "ice-energies.png").is_file()
     shutil.rmtree(averaged / "b")  # a set that is not complete yet
-    _, part = analyse_folders([raw, averaged], Options())
+    _, part = analyze_folders([raw, averaged], Options())
     assert part.scalars["ice_rmsd"].value == pytest.approx(20.0, rel=1e-3)
     # of one cell alone the relative energy is zero: what is compared is the energy
     lower = ice_set(tmp_path / "lower", 0.0, {"a": (-80.0, -81.4)})
-    _, one = analyse_folders([raw, lower], Options())
+    _, one = analyze_folders([raw, lower], Options())
     assert "ice_relaxed_rmse" not in one.scalars
     assert one.scalars["ice_relaxed_difference"].value == pytest.approx(-50.0, rel=1e-6)
     assert one.scalars["ice_initial_difference"].value == pytest.approx(0.0, abs=1e-6)
     strided = lower / "a" / "simulation.out"
     strided.write_text(re.sub(r"(?m)^ +1\.0+e\+00", "  5.00000000e+00", strided.read_text()))
-    (one,) = analyse_folders([lower], Options())
+    (one,) = analyze_folders([lower], Options())
     assert one.scalars["ice_steps"].value == 5.0
     assert any("relaxed geometry is that of step 1, the energy that of step 5" in note for note in one.notes)
     other = ice_set(tmp_path / "other", 0.0, {"c": (-80.0, -81.0), "d": (-80.2, -81.1)})
     with pytest.raises(UserError, match="no cell in common"):
-        analyse_folders([raw, other], Options())
+        analyze_folders([raw, other], Options())
 
 
 REPLAY = """<simulation><output prefix='simulation'>
@@ -486,7 +486,7 @@ def test_replay_gives_the_errors_of_the_raw_model(tmp_path):
     (tmp_path / "simulation.pos_0.xyz").write_text(text["pos"])
     for name in ("raw", "ave"):
         (tmp_path / f"simulation.{name}.xyz").write_text(text[name])
-    (analysis,) = analyse_folders([tmp_path], Options())
+    (analysis,) = analyze_folders([tmp_path], Options())
     expected = 1e3 * np.abs(error[1:]).mean()
     assert analysis.scalars["replay_energy"].value == pytest.approx(expected, rel=1e-4)
     assert analysis.scalars["replay_forces"].value == pytest.approx(expected, rel=1e-3)
@@ -535,7 +535,7 @@ def test_short_and_truncated_runs_say_so(runs, tmp_path):
     path = folder / "simulation.pos_0.xyz"
     path.write_bytes(path.read_bytes()[:-100])
     (folder / "simulation.vel_0.xyz").unlink()
-    (analysis,) = analyse_folders([folder], Options())
+    (analysis,) = analyze_folders([folder], Options())
     notes = "\n".join(analysis.notes)
     assert "mean-square displacement left out: too short for a block average" in notes
     assert "kinetic temperature left out: " in notes
@@ -561,7 +561,7 @@ def test_formatted_numbers(value, error, text):
 def test_no_long_time_quantity_from_short_lags(tmp_path: Path) -> None:
     """Of a run that resolves displacements up to 1.9 ps and orientations up to 2.4 ps, with fits from 2 ps on."""
     synthetic.liquid(tmp_path / "short", 1, n_snapshots=160)
-    (analysis,) = analyse_folders(
+    (analysis,) = analyze_folders(
         [tmp_path / "short"], Options(longest_lag=10.0, pair_snapshots=20, fit_start=2.0)
     )
     assert analysis.curves["msd"].x[-1] == pytest.approx(1.9)

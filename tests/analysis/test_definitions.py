@@ -13,7 +13,7 @@ from ase.build import molecule
 from scipy.spatial.transform import Rotation
 
 from ipi_driver.analysis.common import add_modulus, vector_text
-from ipi_driver.analysis.dispatch import analyse_folders
+from ipi_driver.analysis.dispatch import analyze_folders
 from ipi_driver.analysis.orientation import add_orientation_result, reorientation_time
 from ipi_driver.analysis.pair_curves import add_pairs
 from ipi_driver.analysis.result import Analysis, Options
@@ -41,13 +41,13 @@ def test_aliased_spectra_are_said(gas: Path) -> None:
     """Rows every 5 fs end at 3336 cm-1, below the O-H stretch and twice that; rows every 1 fs do not."""
     assert nyquist(5.0) == pytest.approx(1e15 / (2 * 5.0 * 2.99792458e10))
     assert highest_wavenumber([8, 1, 1]) > 3700 > highest_wavenumber([8, 6])
-    (found,) = analyse_folders([gas], Options())
+    (found,) = analyze_folders([gas], Options())
     (note,) = [note for note in found.notes if "aliased" in note]
     assert "up to 3336 cm⁻¹" in note
     text = (gas / "input.xml").read_text()
     try:
         (gas / "input.xml").write_text(text.replace("> 0.5 <", "> 0.1 <"))
-        (found,) = analyse_folders([gas], Options())
+        (found,) = analyze_folders([gas], Options())
     finally:
         (gas / "input.xml").write_text(text)
     assert not [note for note in found.notes if "aliased" in note]
@@ -59,14 +59,14 @@ def test_aliased_spectra_are_said(gas: Path) -> None:
 def test_spectra_of_a_run_with_lost_rows(gas: Path, tmp_path: Path) -> None:
     """The second row and one in the middle are gone: the spacing is that of the others, the longest part is used."""
     folder = Path(shutil.copytree(gas, tmp_path / "gas"))
-    (whole,) = analyse_folders([folder], Options())
+    (whole,) = analyze_folders([folder], Options())
     path = folder / "simulation.out"
     lines = path.read_text().splitlines(keepends=True)
     header = sum(line.startswith("#") for line in lines)
     n = len(lines) - header
     del lines[header + n // 4], lines[header + 1]
     path.write_text("".join(lines))
-    (found,) = analyse_folders([folder], Options())
+    (found,) = analyze_folders([folder], Options())
     curve = found.curves["spectrum_potential"]
     assert curve.x[-1] == pytest.approx(
         whole.curves["spectrum_potential"].x[-1], rel=0.05
@@ -75,7 +75,7 @@ def test_spectra_of_a_run_with_lost_rows(gas: Path, tmp_path: Path) -> None:
 
 
 def test_orientation_vector_bonds_and_noise_are_said(gas: Path) -> None:
-    (found,) = analyse_folders([gas], Options(vector="O->H"))
+    (found,) = analyze_folders([gas], Options(vector="O->H"))
     assert found.settings["orientation vector"] == "from the mean of the O to that of the H of H2O"
     assert found.scalars["bond_OH"].value == pytest.approx(0.9572, abs=1e-4)
     assert found.scalars["angle_HOH"].value == pytest.approx(104.52, abs=0.02)
@@ -121,8 +121,8 @@ def test_a_map_needs_ten_reorientation_times() -> None:
     assert analysis.maps["orientation"].blocks is not None
 
 
-def test_neighbours_are_counted() -> None:
-    """Simple cubic lattices of O, each with six neighbours, jittered: the integral of g up to its first minimum."""
+def test_neighbors_are_counted() -> None:
+    """Simple cubic lattices of O, each with six neighbors, jittered: the integral of g up to its first minimum."""
     rng = np.random.default_rng(1)
     grid = np.array(np.unravel_index(np.arange(64), (4, 4, 4))).T * 3.0
     structure = Structure(np.full(64, 8), grid, np.eye(3) * 12.0, np.full(3, True))

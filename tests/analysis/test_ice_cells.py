@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ipi_driver.analysis.recognition import recognise, tetrahedral_order
+from ipi_driver.analysis.recognition import recognize, tetrahedral_order
 from ipi_driver.ipi_files import TrajectoryFile
 from ipi_driver.ipi_files.input import read_input
 from ipi_driver.observables.molecules import find_molecules, minimum_image
@@ -38,7 +38,7 @@ def test_cell(path):
     assert structure.volume / water.n_molecules == pytest.approx(32.37, abs=0.01)
     oxygens = structure.positions[water.indices[:, 0]]
     assert tetrahedral_order(oxygens, structure.cell).min() > 0.9999
-    assert recognise(structure, water) == "ice"
+    assert recognize(structure, water) == "ice"
     dipole = water.vectors(structure.positions, structure.cell, water.weights()).sum(axis=0)
     assert np.abs(dipole).max() < 1e-3
     # ice rules: each oxygen has two hydrogens at 1 Å and two at 1.76 Å

@@ -85,7 +85,7 @@ def test_a_part_of_the_client_that_cannot_be_read(text: str, tmp_path: Path) -> 
 
 
 def test_rows_of_a_stride_that_changes(tmp_path: Path) -> None:
-    """Averages of them are left out and it is said; a row that is lost changes nothing."""
+    """Averages of them are left out with a note; a row that is lost changes nothing."""
     steps = np.concatenate([200 * np.arange(100), 20000 + 50 * np.arange(100)])
     found = run_statistics(write_run(tmp_path / "changed", steps, temperatures(200)))
     assert "temperature" not in found

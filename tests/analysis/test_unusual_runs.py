@@ -10,7 +10,7 @@ import synthetic
 from ase.build import molecule
 from scipy.spatial.transform import Rotation
 
-from ipi_driver.analysis.dispatch import analyse_folders
+from ipi_driver.analysis.dispatch import analyze_folders
 from ipi_driver.analysis.pair_curves import add_first_maximum
 from ipi_driver.analysis.result import Analysis, Curve, Options
 from ipi_driver.units import DALTON, KB
@@ -21,8 +21,8 @@ def liquid(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return synthetic.liquid(tmp_path_factory.mktemp("runs") / "liquid", 0)
 
 
-def analyse(folder: Path, **options: object) -> Analysis:
-    (analysis,) = analyse_folders([folder], Options(**({"longest_lag": 2.0, "pair_snapshots": 50} | options)))
+def analyze(folder: Path, **options: object) -> Analysis:
+    (analysis,) = analyze_folders([folder], Options(**({"longest_lag": 2.0, "pair_snapshots": 50} | options)))
     return analysis
 
 
@@ -59,14 +59,14 @@ def test_temperature_of_the_atoms_that_move(tmp_path: Path, held: str) -> None:
     indices = list(range(12)) if held == "fixatoms" else list(range(36))
     xml = folder / "input.xml"
     xml.write_text(xml.read_text().replace("<dynamics mode", f"<{held}> {indices} </{held}> <dynamics mode"))
-    analysis = analyse(folder)
+    analysis = analyze(folder)
     for element in "OH":
         scalar = analysis.scalars[f"temperature_{element}"]
         assert abs(scalar.value - 300.0) < 4.5 * scalar.error
         assert scalar.error < 15.0
     assert said(analysis, "12 atoms that are free to move")
     xml.write_text(xml.read_text().replace(str(indices), "[ 0, 1 ]").replace("fixatoms>", "fixatoms_dof>"))
-    assert said(analyse(folder), "kinetic temperature left out", "single coordinates")
+    assert said(analyze(folder), "kinetic temperature left out", "single coordinates")
 
 
 def test_relaxation_energy_of_a_mixture_is_that_of_all_its_molecules(tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_relaxation_energy_of_a_mixture_is_that_of_all_its_molecules(tmp_path: P
             symbols=symbols,
             motion="minimize",
         )
-    assert analyse(tmp_path / "set").scalars["ice_gain"].value == pytest.approx(-1e3 / 4)
+    assert analyze(tmp_path / "set").scalars["ice_gain"].value == pytest.approx(-1e3 / 4)
 
 
 def test_rows_that_change_their_stride_are_no_series(liquid: Path, tmp_path: Path) -> None:
@@ -94,36 +94,36 @@ def test_rows_that_change_their_stride_are_no_series(liquid: Path, tmp_path: Pat
     lines = path.read_text().splitlines(keepends=True)
     header, rows = lines[:4], lines[4:]
     path.write_text("".join(header + rows[:400] + rows[400::20]))
-    analysis = analyse(folder)
+    analysis = analyze(folder)
     assert "drift" not in analysis.scalars
     assert said(analysis, "drift left out", "200 steps apart in one part and 4000 in another")
     # rows that a crash tore out here and there are no other stride
     path.write_text("".join(header + rows[:300] + rows[301:]))
-    assert analyse(folder).scalars["drift"].value == pytest.approx(5.0, rel=1e-3)
+    assert analyze(folder).scalars["drift"].value == pytest.approx(5.0, rel=1e-3)
 
 
 def test_a_run_that_goes_on_from_a_checkpoint_writes_no_header(liquid: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(liquid, tmp_path / "continued"))
     path = folder / "simulation.out"
-    whole = analyse(liquid).scalars["drift"]
+    whole = analyze(liquid).scalars["drift"]
     path.write_text("".join(path.read_text().splitlines(keepends=True)[4:]))
-    assert analyse(folder).scalars["drift"].value == pytest.approx(whole.value, rel=1e-9)
+    assert analyze(folder).scalars["drift"].value == pytest.approx(whole.value, rel=1e-9)
     xml = folder / "input.xml"
     xml.write_text(xml.read_text().replace("[ step,", "[ step, volume,"))
-    assert said(analyse(folder), "drift left out", "not the 5 columns that the input names")
+    assert said(analyze(folder), "drift left out", "not the 5 columns that the input names")
 
 
 def test_no_relaxation_time_of_what_has_relaxed(tmp_path: Path) -> None:
     fast = synthetic.liquid(tmp_path / "fast", 5, n_snapshots=400, spread=1.2)
-    analysis = analyse(fast, fit_start=1.0)
+    analysis = analyze(fast, fit_start=1.0)
     assert "relaxation" not in analysis.scalars
     assert said(analysis, "dipole autocorrelation left out", "it has decayed before")
     assert analysis.curves["dipole_single"].y[0] == pytest.approx(1.0)
 
 
 def test_maximum_of_a_pair_correlation_is_that_between_molecules(tmp_path: Path) -> None:
-    analysis = analyse(many("CO2", tmp_path / "dioxide", noise=0.02))
-    # neighbours are 5 Å apart, O=C=O 2.34 Å
+    analysis = analyze(many("CO2", tmp_path / "dioxide", noise=0.02))
+    # neighbors are 5 Å apart, O=C=O 2.34 Å
     within = analysis.curves["g_OO"]
     assert within.y[np.abs(within.x - 2.34).argmin()] > 5.0
     assert analysis.scalars["g_OO_place"].value > 3.0
@@ -139,7 +139,7 @@ def test_maximum_of_a_pair_correlation_is_that_between_molecules(tmp_path: Path)
 
 def test_no_orientation_where_symmetry_leaves_none(tmp_path: Path) -> None:
     liquid = many("CH4", tmp_path / "methane", noise=0.02)
-    analysis = analyse(liquid)
+    analysis = analyze(liquid)
     assert said(analysis, "no orientations", "vector of CH4 vanishes by symmetry", "--vector")
     assert "roughness" not in analysis.scalars
     assert "cuu_longitudinal" not in analysis.curves
@@ -154,13 +154,13 @@ def test_no_orientation_where_symmetry_leaves_none(tmp_path: Path) -> None:
         length=20.0,
         symbols=symbols,
     )
-    assert said(analyse(alone), "orientational free energy left out", "vanishes by symmetry")
+    assert said(analyze(alone), "orientational free energy left out", "vanishes by symmetry")
 
 
 def test_a_velocity_file_without_a_snapshot_costs_its_quantities_alone(liquid: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(liquid, tmp_path / "empty"))
     (folder / "simulation.vel_0.xyz").write_text("")
-    analysis = analyse(folder)
+    analysis = analyze(folder)
     assert "temperature_O" not in analysis.scalars
     assert said(analysis, "kinetic temperature left out", "no complete snapshot")
     assert "diffusion" in analysis.scalars
@@ -168,7 +168,7 @@ def test_a_velocity_file_without_a_snapshot_costs_its_quantities_alone(liquid: P
 
 def test_angular_momentum_in_hbar_at_the_times_of_the_run(tmp_path: Path) -> None:
     folder = synthetic.precessing(tmp_path / "still", rate=0.0, n_snapshots=300)
-    analysis = analyse(folder, skip=0.5)
+    analysis = analyze(folder, skip=0.5)
     arms = synthetic.WATER - synthetic.MASSES @ synthetic.WATER / synthetic.MASSES.sum()
     # about the normal of the plane, in SI units
     inertia = float((synthetic.MASSES * (arms**2).sum(axis=1)).sum()) * 1.66053906660e-27 * 1e-20
@@ -179,7 +179,7 @@ def test_angular_momentum_in_hbar_at_the_times_of_the_run(tmp_path: Path) -> Non
         path = folder / f"simulation.{name}_0.xyz"
         text = path.read_text()
         path.write_text(re.sub(r"Step: +(\d+)", lambda step: f"Step: {int(step[1]) + 4000}", text))
-    assert analyse(folder).curves["L"].x[0] == pytest.approx(2.0)
+    assert analyze(folder).curves["L"].x[0] == pytest.approx(2.0)
 
 
 def test_heating_and_conserved_quantity_per_molecule(liquid: Path, tmp_path: Path) -> None:
@@ -191,7 +191,7 @@ def test_heating_and_conserved_quantity_per_molecule(liquid: Path, tmp_path: Pat
     header = folder.joinpath("simulation.out").read_text().splitlines()[:4]
     rows = [f"{10 * k:.8e} {5e-3 * k:.8e} {e:.12e} {0.0:.8e}" for k, e in enumerate(energies)]
     folder.joinpath("simulation.out").write_text("\n".join(header + rows) + "\n")
-    analysis = analyse(folder)
+    analysis = analyze(folder)
     implied = analysis.scalars["dissipation"]
     assert abs(implied.value - 62.5) < 4.5 * implied.error
     assert implied.error < 12.0
@@ -205,6 +205,6 @@ def test_heating_and_conserved_quantity_per_molecule(liquid: Path, tmp_path: Pat
 
 def test_block_lengths_are_times_of_the_run(liquid: Path) -> None:
     """100 ps of snapshots every 0.1 ps, of which pairs use every 16th: blocks and what they cover are in ps."""
-    curve = analyse(liquid).curves["g_OO"]
+    curve = analyze(liquid).curves["g_OO"]
     assert curve.blocks is not None
     assert curve.block_length * len(curve.blocks) == pytest.approx(80.0, rel=0.1)

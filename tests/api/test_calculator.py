@@ -36,7 +36,7 @@ def test_results_are_those_of_the_average() -> None:
     assert atoms.calc.results["n_rotations"] == 4
 
 
-def test_optimisation_of_atoms_and_cell() -> None:
+def test_optimization_of_atoms_and_cell() -> None:
     """The averaged crystal relaxes to the cube that it was strained from; the raw one is left distorted."""
     cells = {}
     for average in ("none", "I"):

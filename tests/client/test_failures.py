@@ -159,7 +159,7 @@ def test_model_that_fails_in_the_process_of_ipi(sick, threaded, capsys):
 
 
 def test_a_socket_that_is_never_opened_ends_no_run(place):
-    """A weight of zero or a wrong address: said once, while the others go on."""
+    """A weight of zero or a wrong address: reported once, while the others go on."""
     place.input([ffsocket("a")], water(), steps=2000)
     ipi = place.ipi()
     words = ["--input", "input.xml", "--unix", "a", "--unix", "b", "--deadline", "1"]

@@ -51,7 +51,7 @@ STRUCTURES = {
     "small-cell": random_structure(n=3, box=2.6),
     "atom": Structure([8], [[0.0, 0.0, 0.0]]),
 }
-"""The second cell is smaller than the cutoff: an atom is a neighbour of its own images."""
+"""The second cell is smaller than the cutoff: an atom is a neighbor of its own images."""
 RELATIVE = {"float32": 1e-5, "float64": 1e-10}
 
 
@@ -236,7 +236,7 @@ def test_interaction_range(kind: str) -> None:
     still = first_energy(np.zeros(12, dtype=bool))
     assert first_energy(chain[:, 0] > reach) == pytest.approx(still, abs=1e-12)
     inside = (chain[:, 0] < reach) & (chain[:, 0] > reach - 3.4)
-    if kind != "adaptive":  # whose cutoffs are shorter where there are neighbours
+    if kind != "adaptive":  # whose cutoffs are shorter where there are neighbors
         assert abs(first_energy(inside) - still) > 1e-10
 
 

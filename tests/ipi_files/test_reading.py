@@ -244,7 +244,7 @@ def test_malformed_files_are_one_clear_line(tmp_path):
             "snapshot 1 is malformed",
         ),
         (good + good.replace("1.00000e+00", "        nan").replace("Step: 0", "Step: 1"), "not finite"),
-        (good.replace("positions{", "isotope_zetatd{"), "not one that can be analysed"),
+        (good.replace("positions{", "isotope_zetatd{"), "not one that can be analyzed"),
     ]:
         path.write_text(text)
         with pytest.raises(UserError, match=message) as caught:

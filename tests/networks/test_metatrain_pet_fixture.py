@@ -75,7 +75,7 @@ def test_derivative_is_followed_where_edges_come_and_go() -> None:
 
 @pytest.mark.parametrize("method", [solved_cutoffs, averaged_cutoffs])
 def test_adaptive_cutoffs(method: object) -> None:
-    """About the wanted number of neighbours; an atom alone has the largest cutoff of the solver."""
+    """About the wanted number of neighbors; an atom alone has the largest cutoff of the solver."""
     structure = random_structure(n=40, box=8.0)
     edges = NeighborList(5.0, skin=0.0).edges(structure)
     lengths = torch.from_numpy(np.linalg.norm(edges.vectors, axis=1)).requires_grad_(True)

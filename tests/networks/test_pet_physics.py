@@ -203,7 +203,7 @@ def test_isolated_atoms() -> None:
 
 @pytest.mark.parametrize("kind", CONFIGS)
 def test_continuous_at_the_cutoff(kind: str) -> None:
-    """Energy and forces do not jump where a neighbour enters."""
+    """Energy and forces do not jump where a neighbor enters."""
     potential = make_potential(kind)
     base = np.array([[0.0, 0.0, 0.0], [0.96, 0.0, 0.0], [-0.24, 0.93, 0.0]])
 
@@ -216,7 +216,7 @@ def test_continuous_at_the_cutoff(kind: str) -> None:
     inside, outside = at(3.0 - 1e-6), at(3.0 + 1e-6)
     assert inside[0] == pytest.approx(outside[0], abs=1e-8)
     np.testing.assert_allclose(inside[1], outside[1], atol=2e-4)
-    assert abs(at(2.5)[0] - outside[0]) > 1e-6  # the neighbour matters once it is inside
+    assert abs(at(2.5)[0] - outside[0]) > 1e-6  # the neighbor matters once it is inside
 
 
 def test_frames_are_rotated_structures() -> None:

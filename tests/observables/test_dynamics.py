@@ -43,8 +43,8 @@ def test_ballistic_motion_and_common_drift():
     drift = np.array([0.05, 0.0, -0.02])
     msd = MeanSquareDisplacement(n_lags=10)
     for k in range(60):
-        centre = drift * k * 2.0
-        msd.add(velocities * k * 2.0 + centre, np.zeros((3, 3)), centre)
+        center = drift * k * 2.0
+        msd.add(velocities * k * 2.0 + center, np.zeros((3, 3)), center)
     curve = msd.result(2.0)
     np.testing.assert_allclose(curve.value, (velocities**2).sum(axis=1).mean() * (np.arange(11) * 2.0) ** 2)
     assert curve.error.max() < 1e-12

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from ase.build import bulk, molecule
 
-from ipi_driver.analysis.recognition import recognise
+from ipi_driver.analysis.recognition import recognize
 from ipi_driver.errors import UserError
 from ipi_driver.observables.molecules import find_molecules, largest_radius, minimum_image
 from ipi_driver.structure import Structure
@@ -17,10 +17,10 @@ def water_box(cell: np.ndarray, n: int, seed: int) -> tuple[Structure, np.ndarra
     from scipy.spatial.transform import Rotation
 
     shape = np.array(np.unravel_index(np.arange(27), (3, 3, 3))).T[rng.permutation(27)[:n]]
-    centres = (shape + 0.5) / 3 @ cell
+    centers = (shape + 0.5) / 3 @ cell
     turned = np.einsum("mxy,ky->mkx", Rotation.random(n, rng=seed).as_matrix(), WATER)
     dipoles = turned[:, 1:].mean(axis=1) - turned[:, 0]
-    positions = (centres[:, None] + turned).reshape(-1, 3)
+    positions = (centers[:, None] + turned).reshape(-1, 3)
     fractional = positions @ np.linalg.inv(cell) + rng.uniform(size=3)
     positions = (fractional % 1.0) @ cell
     numbers, label = np.tile([8, 1, 1], n), np.repeat(np.arange(n), 3)
@@ -131,10 +131,10 @@ def test_a_molecule_among_others_is_no_gas():
     structure = Structure(
         numbers, np.concatenate([methanol.positions, *positions]), np.eye(3) * 8, np.full(3, True)
     )
-    assert recognise(structure, find_molecules(structure, "CH4O")) == "liquid"
-    assert recognise(structure, find_molecules(structure)) == "liquid"
+    assert recognize(structure, find_molecules(structure, "CH4O")) == "liquid"
+    assert recognize(structure, find_molecules(structure)) == "liquid"
     alone = Structure(methanol.numbers, methanol.positions, np.eye(3) * 8, np.full(3, True))
-    assert recognise(alone, find_molecules(alone)) == "gas"
+    assert recognize(alone, find_molecules(alone)) == "gas"
 
 
 def test_atoms_have_no_orientation():

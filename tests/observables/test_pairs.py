@@ -32,7 +32,7 @@ def test_ideal_gas_is_one(cell):
         assert np.sqrt((ratio**2).mean()) == pytest.approx(1.0, abs=0.2)
 
 
-def test_number_of_neighbours_in_a_crystal():
+def test_number_of_neighbors_in_a_crystal():
     crystal = bulk("Cu", "fcc", a=3.6, cubic=True).repeat(4)
     pairs = PairDistances(crystal.numbers, [("Cu", "Cu")], 7.0, n_bins=350)
     for shift in range(20):
@@ -64,16 +64,16 @@ def test_agrees_with_ase(cell):
             theirs[pair].append(get_rdf(atoms, r_max, 30, elements=z, no_dists=True))
     for pair, curve in pairs.result(1.0).items():
         n = {"O": 25, "H": 50}[pair[1]]
-        # ASE counts an atom among its own neighbours of the same element: N instead of N - 1
+        # ASE counts an atom among its own neighbors of the same element: N instead of N - 1
         factor = n / (n - 1) if pair[0] == pair[1] else 1.0
         np.testing.assert_allclose(curve.estimate.value, np.mean(theirs[pair], axis=0) * factor, rtol=1e-9)
 
 
 def test_pairs_within_a_molecule_can_be_left_out():
     rng = np.random.default_rng(1)
-    centres = rng.uniform(size=(30, 3)) @ CUBIC
+    centers = rng.uniform(size=(30, 3)) @ CUBIC
     numbers, labels = np.tile([8, 1], 30), np.repeat(np.arange(30), 2)
-    positions = np.stack([centres, centres + np.array([0.96, 0, 0])], axis=1).reshape(-1, 3)
+    positions = np.stack([centers, centers + np.array([0.96, 0, 0])], axis=1).reshape(-1, 3)
     with_bond = PairDistances(numbers, [("O", "H")], 6.0, 60)
     without = PairDistances(numbers, [("O", "H")], 6.0, 60, labels)
     for _ in range(12):
@@ -123,10 +123,10 @@ def test_dipoles_all_parallel():
 
 def test_dipoles_of_one_pair():
     u = np.array([[0.6, 0.8, 0.0], [0.28, 0.0, 0.96]])
-    centres = np.array([[11.5, 1.0, 1.0], [1.5, 1.0, 1.0]])  # 2 Å apart along x, across the boundary
+    centers = np.array([[11.5, 1.0, 1.0], [1.5, 1.0, 1.0]])  # 2 Å apart along x, across the boundary
     dipoles = DipoleCorrelation(6.0, n_bins=24)
     for _ in range(12):
-        dipoles.add(centres, u, CUBIC)
+        dipoles.add(centers, u, CUBIC)
     longitudinal, transverse = dipoles.result(1.0)
     place = int(2.0 / 0.25)
     assert longitudinal.estimate.value[place] == pytest.approx(0.6 * 0.28)
@@ -167,16 +167,16 @@ def test_what_has_no_pairs_is_refused():
 def test_dipole_correlations_are_sums_over_pairs():
     """Both curves of random dipoles, by a loop over all pairs and their 27 images."""
     rng = np.random.default_rng(11)
-    centres, u = rng.uniform(size=(20, 3)) @ TRICLINIC, rng.normal(size=(20, 3))
+    centers, u = rng.uniform(size=(20, 3)) @ TRICLINIC, rng.normal(size=(20, 3))
     u /= np.linalg.norm(u, axis=1, keepdims=True)
     dipoles = DipoleCorrelation(5.0, n_bins=5)
     for _ in range(12):
-        dipoles.add(centres, u, TRICLINIC)
+        dipoles.add(centers, u, TRICLINIC)
     sums = np.zeros((3, 5))
     images = np.array(np.meshgrid(*[[-1, 0, 1]] * 3)).reshape(3, -1).T @ TRICLINIC
     for i in range(20):
         for j in range(i):
-            vectors = centres[j] - centres[i] + images
+            vectors = centers[j] - centers[i] + images
             vector = vectors[np.linalg.norm(vectors, axis=1).argmin()]
             r = np.linalg.norm(vector)
             if r < 5.0:
@@ -187,7 +187,7 @@ def test_dipole_correlations_are_sums_over_pairs():
 
 
 def test_kernel_estimates_are_sums_of_gaussians():
-    """g(r) = sum over pairs of a normalised Gaussian over 4 pi r² times the density of pairs (published definition)."""
+    """g(r) = sum over pairs of a normalized Gaussian over 4 pi r² times the density of pairs (published definition)."""
     rng = np.random.default_rng(12)
     bandwidth, n_bins, r_max = 0.1, 600, 6.0
     pairs = PairDistances(np.full(40, 8), [("O", "O")], r_max, n_bins, bandwidth=bandwidth)

@@ -7,7 +7,7 @@ from ipi_driver.units import DALTON, KB
 
 
 @pytest.mark.parametrize("n_molecules", [1, 20])
-def test_kinetic_temperature_without_centre_of_mass_motion(n_molecules):
+def test_kinetic_temperature_without_center_of_mass_motion(n_molecules):
     rng = np.random.default_rng(0)
     numbers = np.tile([8, 1, 1], n_molecules)
     masses = np.where(numbers == 8, 15.999, 1.008)

@@ -1,4 +1,4 @@
-"""A network kind that another package could add: densities of the neighbours by element, and an MLP for each atom.
+"""A network kind that another package could add: densities of the neighbors by element, and an MLP for each atom.
 
 rho_ikZ = sum_{j of Z} g_k(r_ij) f_c(r_ij),      v_ikZ = sum_{j of Z} g_k(r_ij) f_c(r_ij) r_ij / |r_ij|
 e_i = MLP([rho_i, |v_i|^2, element of i])
@@ -50,7 +50,7 @@ class BehlerNetwork(EdgeNetwork):
         cutoff = (1.0 - (lengths / config.cutoff).clamp(max=1.0) ** 2) ** 3
         offsets = (lengths[:, None] - self.centers) * (config.n_radial / config.cutoff)
         radial = torch.exp(-0.5 * offsets**2) * cutoff[:, None]
-        # a row for each atom and element of the neighbours
+        # a row for each atom and element of the neighbors
         row = graph.centers * n_species + graph.neighbor_species
         direction = vectors / lengths[:, None]
         shape = (graph.n_nodes * n_species, config.n_radial)

@@ -8,7 +8,7 @@ from metatomic.torch import ModelOutput, NeighborListOptions, System
 
 
 class Charged(torch.nn.Module):
-    """E = sum_i r_i^2 + 3 q + 5 (2S+1), of atoms around their centre."""
+    """E = sum_i r_i^2 + 3 q + 5 (2S+1), of atoms around their center."""
 
     def __init__(self, asked: str = "charge") -> None:
         super().__init__()

@@ -17,7 +17,7 @@ def one_block(values: torch.Tensor, samples: Labels, components: List[Labels], n
 
 
 class Outputs(torch.nn.Module):
-    """Springs to the centre along z: E = sum z²/2 (``energy/soft``), twice that (``energy/hard``).
+    """Springs to the center along z: E = sum z²/2 (``energy/soft``), twice that (``energy/hard``).
 
     Direct forces are -z along z and a constant along x, the direct stress is diag(1, 2, 3) in the turned structure's
     axes. Ensemble: E, E + 1, E + 2. Dipole: sum_i (i + 1) r_i. Uncertainty: z² of each atom.

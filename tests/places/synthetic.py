@@ -79,15 +79,15 @@ def liquid(
     rng = np.random.default_rng(seed)
     n, stride = 32, 200
     grid = np.array(np.unravel_index(np.arange(64), (4, 4, 4))).T[rng.permutation(64)[:n]] * LENGTH / 4
-    centres, turns = grid.astype(float), Rotation.random(n, rng=seed).as_matrix()
+    centers, turns = grid.astype(float), Rotation.random(n, rng=seed).as_matrix()
     step = np.sqrt(2 * diffusion * 0.1)
     masses = np.tile(MASSES, n)
     positions, velocities = [], []
     for _ in range(n_snapshots):
-        positions.append((centres[:, None] + np.einsum("mxy,ky->mkx", turns, WATER)).reshape(-1, 3))
+        positions.append((centers[:, None] + np.einsum("mxy,ky->mkx", turns, WATER)).reshape(-1, 3))
         velocity = rng.normal(size=(3 * n, 3)) * np.sqrt(KB * 300.0 / (DALTON * masses))[:, None]
         velocities.append(velocity - masses @ velocity / masses.sum())
-        centres = centres + rng.normal(size=(n, 3)) * step
+        centers = centers + rng.normal(size=(n, 3)) * step
         turns = Rotation.from_rotvec(rng.normal(size=(n, 3)) * spread).as_matrix() @ turns
     nanoseconds = np.arange(n_snapshots) * 1e-4
     energies = np.stack([-1000 + 0.005 * n * nanoseconds, rng.normal(size=n_snapshots)], axis=1)
@@ -114,12 +114,12 @@ def gas(folder: Path, seed: int, n_snapshots: int = 3000) -> Path:
 
 def precessing(folder: Path, rate: float, n_snapshots: int = 2000) -> Path:
     """One water spinning fast about a principal axis that goes round z at ``rate`` (rad/ps); constant energy."""
-    centred = WATER - MASSES @ WATER / MASSES.sum()
+    centerd = WATER - MASSES @ WATER / MASSES.sum()
     normal = np.cross(WATER[1], WATER[2])
     normal /= np.linalg.norm(normal)
     # the normal of the molecule tilted by 1 rad from z
     tilt = Rotation.align_vectors([[np.sin(1.0), 0.0, np.cos(1.0)]], [normal])[0]
-    body, axis, stride = tilt.apply(centred), np.array([np.sin(1.0), 0.0, np.cos(1.0)]), 10
+    body, axis, stride = tilt.apply(centerd), np.array([np.sin(1.0), 0.0, np.cos(1.0)]), 10
 
     def positions(times: np.ndarray) -> np.ndarray:
         spin = Rotation.from_rotvec(0.05 * times[:, None] * axis).as_matrix()

@@ -72,7 +72,7 @@ def test_terms_average_to_zero() -> None:
     assert quadrature("3").weights @ results.energies[0] == pytest.approx(exact.energy, abs=1e-12)
 
 
-def test_smooth_at_the_cutoff_and_without_neighbours() -> None:
+def test_smooth_at_the_cutoff_and_without_neighbors() -> None:
     potential = AnisotropicPotential([Term.parse("2", 0.1), Term.parse("2o", 0.1)], cutoff=2.0)
     distances = [1.9999, 2.0001]
     energies = [

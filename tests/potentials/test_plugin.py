@@ -73,7 +73,7 @@ def test_run_and_the_client_that_it_starts(folder: Path) -> None:
     ("model", "message"),
     [
         ("springs:medium", "springs: expected soft or hard, got 'medium'"),
-        ("springs:soft?colour=red", "unknown option 'colour', expected one of anisotropy"),
+        ("springs:soft?color=red", "unknown option 'color', expected one of anisotropy"),
         ("broken:x", "the kind of potential 'broken' (springs_potential:NotThere) cannot be imported"),
     ],
 )

@@ -294,7 +294,7 @@ def every_format(text: str) -> str:
 
 
 def test_trajectories_of_every_format_are_resumed(place) -> None:
-    """What cannot be cut is left, and said."""
+    """What cannot be cut is left, and reported."""
     place.copy("gas-nve", every_format)
     assert place.run("my-gas-nve", "--model", ANISOTROPIC, "--steps", 30, "--output", "run")[0] == 0
     folder = place.folder / "run"

@@ -76,7 +76,7 @@ def test_a_restart_falls_on_a_step_with_output(name: str) -> None:
     assert int(root.get("safe_stride", "1")) == min(strides)
 
 
-def test_coloured_noise_samples_evenly_from_0_4_to_4000_per_cm() -> None:
+def test_colored_noise_samples_evenly_from_0_4_to_4000_per_cm() -> None:
     """The energy of an oscillator of frequency ω decorrelates in about 2.7/ω over the whole range, and not outside.
 
     Efficiency κ = 1 / (ω τ), τ the integral of the squared autocorrelation of the position, from the

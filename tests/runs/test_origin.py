@@ -65,7 +65,7 @@ def test_another_input_is_refused(case: str, tmp_path: Path) -> None:
             f"{run} was begun from {mine}/input.xml, got {other}/input.xml; give another --output for another run, or "
             f"continue this one with: ipi-driver run {run} --resume"
         )
-    # at its own place it is what the run was begun from: said, and gone on with
+    # at its own place it is what the run was begun from: a note, and it goes on
     DIFFERENT[case](mine)
     note = check_origin(run, mine)
     assert note is not None

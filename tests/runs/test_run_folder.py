@@ -429,7 +429,7 @@ DAMAGES = {
 
 @pytest.mark.parametrize("case", DAMAGES)
 def test_a_damaged_checkpoint_is_left_out_and_none_is_lost(case: str, tmp_path: Path, capsys) -> None:
-    """The older one is taken, which is said with the reason, and stays until i-PI has made a step."""
+    """The older one is taken, which is reported with the reason, and stays until i-PI has made a step."""
     folder = tmp_path / "run"
     prepare(find_source("gas-nvt", Changes()), folder, Changes(model=MODEL, steps=50))
     damage, problem = DAMAGES[case]

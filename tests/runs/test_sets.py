@@ -20,7 +20,7 @@ from ipi_driver.cli import main
 from ipi_driver.ipi_files import Run
 from ipi_driver.ipi_files import edit as xml
 from ipi_driver.ipi_files.run_folder import STARTING
-from ipi_driver.report.run_summary import summarise
+from ipi_driver.report.run_summary import summarize
 from ipi_driver.runs.changes import Changes
 from ipi_driver.runs.execute import Outcome
 from ipi_driver.runs.sets import find_set, open_set, prepare_cell
@@ -266,14 +266,14 @@ def test_a_copy_of_the_shipped_set_is_a_set(tmp_path: Path) -> None:
         assert not (copy / "inside").exists()
 
 
-def test_summary_of_a_minimisation_that_wrote_no_forces(tmp_path: Path) -> None:
+def test_summary_of_a_minimization_that_wrote_no_forces(tmp_path: Path) -> None:
     (tmp_path / "input.xml").write_text(
         "<simulation><output prefix='x'><properties stride='1'> [ step, potential{electronvolt} ] </properties>"
         "</output><system><motion mode='minimize'/></system></simulation>"
     )
     header = "# column 1 --> step : steps.\n# column 2 --> potential{electronvolt} : potential.\n"
     (tmp_path / "x.out").write_text(header + "0 -1.0\n1 -2.0\n")
-    summary = summarise(tmp_path, Outcome(1, 0, 1, 1.0, True))
+    summary = summarize(tmp_path, Outcome(1, 0, 1, 1.0, True))
     assert (summary["steps"], summary["converged"]) == (1, False)
     assert "largest_force" not in summary
     assert "simulated_ps" not in summary

@@ -299,7 +299,7 @@ def test_longest_bond_is_found(tmp_path: Path) -> None:
     assert not found.whole
 
 
-def test_cells_that_never_began_are_not_analysed(tmp_path: Path) -> None:
+def test_cells_that_never_began_are_not_analyzed(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "input.xml").write_text(

@@ -269,7 +269,7 @@ def test_ipi_trajectory_with_its_units_and_steps(folder: Path) -> None:
 
 @pytest.mark.parametrize("name", ["ice/cells/096-a.xyz", "liquid-nvt/init.xyz"])
 def test_shipped_structures_are_read_with_their_cells(name: str) -> None:
-    """i-PI's xyz without a step; a molecule in ice or water needs its neighbours."""
+    """i-PI's xyz without a step; a molecule in ice or water needs its neighbors."""
     path = shipped_folder("inputs") / name
     (structure,) = read_data_set(path).structures
     assert structure.periodic

@@ -150,7 +150,7 @@ def test_pairs_repel_where_there_are_no_data(n_gaussians: int) -> None:
             assert forces[1, 2] > 0.5, (a, b, r)
 
 
-def test_conditions_against_a_general_minimiser() -> None:
+def test_conditions_against_a_general_minimizer() -> None:
     rng = np.random.default_rng(0)
     root = rng.normal(size=(8, 6))
     normal, right = root.T @ root + 0.1 * np.eye(6), rng.normal(size=6)

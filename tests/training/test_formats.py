@@ -1,4 +1,4 @@
-"""Forms of labelled data, recognised by content; the files are written here by hand, from arrays."""
+"""Forms of labelled data, recognized by content; the files are written here by hand, from arrays."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Structures computed on purpose far from equilibrium, beside others and alone, and units that the user has said."""
+"""Structures computed on purpose far from equilibrium, beside others and alone, and units that the user has chosen."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from ipi_driver.errors import UserError
 from ipi_driver.training.state_file import read_state, write_state
 
 
-def test_states_of_optimisers_come_back(tmp_path: Path) -> None:
+def test_states_of_optimizers_come_back(tmp_path: Path) -> None:
     weights = [torch.nn.Parameter(torch.randn(3, 2)), torch.nn.Parameter(torch.randn(4, dtype=torch.float64))]
     optimizer = torch.optim.AdamW(weights, lr=0.1)
     sum(w.square().sum() for w in weights).backward()

@@ -48,7 +48,7 @@ class E3nnConfig(NetworkConfig):
     correlation: int = Field(3, ge=1, le=3, description="factors in the products of the densities of an atom")
     product_channels: int = Field(16, gt=0, description="channels of these products")
     d_head: int = Field(32, gt=0, description="hidden width of the output heads")
-    average_neighbors: float = Field(30.0, gt=0, description="scale of the sums over neighbours")
+    average_neighbors: float = Field(30.0, gt=0, description="scale of the sums over neighbors")
     relaxed: RelaxedConfig | None = Field(None, description="relaxed weights: {l_max: 2, parities: both}")
 
     @model_validator(mode="after")

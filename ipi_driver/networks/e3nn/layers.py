@@ -52,7 +52,7 @@ class Linear(nn.Module):
 
 
 class Convolution(nn.Module):
-    """Sum over the neighbours of products of their features and the filter of the edge.
+    """Sum over the neighbors of products of their features and the filter of the edge.
 
         A_i^{path} = 1 / sqrt(n) sum_j R^{path}(r_ij) [h_j^{l_1} x f^{l_2}(r_ij)]^{l_3}
 

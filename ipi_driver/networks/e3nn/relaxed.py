@@ -7,7 +7,7 @@ The filter of a convolution is the spherical harmonics of an edge. Relaxed, it i
 
 With a scalar :math:`\theta^{0e} = 1` alone this is :math:`Y^l`, and the network is equivariant. Otherwise rotating the
 input equals rotating the weights back, :math:`E(R x; \theta) = E(x; D(R)^{-1} \theta)`, for all R in O(3), so that a
-non-scalar component that a training finds says which symmetry the data break, and along which direction.
+non-scalar component that a training finds shows which symmetry the data break, and along which direction.
 
 Source: Hofgard, Wang, Walters, Smidt, "Relaxed Equivariant Graph Neural Networks", arXiv 2407.20471 (2024).
 """

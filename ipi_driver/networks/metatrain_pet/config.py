@@ -18,10 +18,10 @@ class MetatrainPetConfig(NetworkConfig):
     cutoff_function: Literal["bump", "cosine"] = "bump"
     cutoff_width: float = Field(0.5, gt=0, description="Å over which an edge's weight falls from 1 to 0")
     adaptive_neighbors: float | None = Field(
-        None, gt=0, description="each atom has the cutoff within which it has about this many neighbours"
+        None, gt=0, description="each atom has the cutoff within which it has about this many neighbors"
     )
     adaptive_method: Literal["solver", "grid"] = "solver"
-    adaptive_width: float = Field(1.0, gt=0, description="Å over which a neighbour ceases to be counted")
+    adaptive_width: float = Field(1.0, gt=0, description="Å over which a neighbor ceases to be counted")
     d_model: int = Field(128, gt=0, description="width of the edge tokens")
     d_node: int = Field(256, gt=0, description="width of the central tokens between attentions")
     d_head: int = Field(128, gt=0, description="hidden width of the output heads")

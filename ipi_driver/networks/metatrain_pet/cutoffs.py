@@ -1,10 +1,10 @@
 """Cutoff functions and per-atom cutoffs: what depends on the distances alone, and is the same in every rotation.
 
-An atom i with the distances d_ij to its neighbours has the cutoff r_i that solves
+An atom i with the distances d_ij to its neighbors has the cutoff r_i that solves
 
     n_i(r) = sum_j b(d_ij; r, w) + N (r / r_max)^3 = N,          b: bump function, w: its width,
 
-so that about N neighbours count ("solver"), or an average over a grid of trial cutoffs ("grid", older checkpoints). An
+so that about N neighbors count ("solver"), or an average over a grid of trial cutoffs ("grid", older checkpoints). An
 edge exists where d_ij <= (r_i + r_j) / 2, and this mean is the cutoff of its weight.
 
 References
@@ -80,7 +80,7 @@ def solved_cutoffs(
     Parameters
     ----------
     lengths, centers
-        (n_edges,) Å and index of the centre, of all edges within ``cutoff``.
+        (n_edges,) Å and index of the center, of all edges within ``cutoff``.
     neighbors
         N.
     cutoff, width

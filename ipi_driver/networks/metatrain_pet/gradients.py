@@ -120,7 +120,7 @@ class _Evaluation:
         self.kept: dict[tuple[int, int], tuple[torch.Tensor, list[list[Tensors]]]] = {}
 
     def _bias(self, log_weights: torch.Tensor, block: Block) -> torch.Tensor:
-        """(n_heads * n_nodes, 1, row_length): 0 for centres, -inf for empty slots."""
+        """(n_heads * n_nodes, 1, row_length): 0 for centers, -inf for empty slots."""
         bias = log_weights.new_full((block.n_nodes * block.row_length,), -math.inf)
         bias[:: block.row_length] = 0.0
         bias.index_copy_(0, block.edge_slots, log_weights[block.edges])
@@ -224,7 +224,7 @@ class _Evaluation:
     def _readout(
         self, k: int, block: Block, centers: torch.Tensor, tokens: torch.Tensor, out: torch.Tensor
     ) -> torch.Tensor:
-        """Add the energies of a block; returns the derivatives by the centres, writes those by the edge tokens."""
+        """Add the energies of a block; returns the derivatives by the centers, writes those by the edge tokens."""
         g_centers = torch.empty_like(centers)
         self.atomic[block.nodes] += self.parts.center_heads[k].evaluate(centers, g_centers)
         weights = self.weights[block.edges]

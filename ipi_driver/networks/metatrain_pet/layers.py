@@ -80,7 +80,7 @@ class TransformerLayer(nn.Module):
 
 
 class GnnLayer(nn.Module):
-    """Edge tokens from geometry, neighbour species and messages; then the transformer layers."""
+    """Edge tokens from geometry, neighbor species and messages; then the transformer layers."""
 
     def __init__(self, config: MetatrainPetConfig, first: bool) -> None:
         super().__init__()
@@ -93,10 +93,10 @@ class GnnLayer(nn.Module):
     def edge_tokens(
         self, features: torch.Tensor, messages: torch.Tensor, of_species: bool, graph: Graph
     ) -> torch.Tensor:
-        """compress([edge_embedding(features), (neighbour species), messages]), (n_edges, d).
+        """compress([edge_embedding(features), (neighbor species), messages]), (n_edges, d).
 
         ``features`` (n_edges, 4); ``messages`` (n_edges, d), or with ``of_species`` (n_species, d), one message for all
-        neighbours of a species. The first linear layer acts on the parts before they are put together: on four
+        neighbors of a species. The first linear layer acts on the parts before they are put together: on four
         features and on the species, not on every edge.
         """
         first, activation, last = self.compress

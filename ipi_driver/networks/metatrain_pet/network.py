@@ -67,7 +67,7 @@ class MetatrainPetNetwork(EdgeNetwork):
 
     @property
     def interaction_range(self) -> float:
-        """Å; the last messages of "feedforward" and adaptive cutoffs reach one neighbour further than the layers."""
+        """Å; the last messages of "feedforward" and adaptive cutoffs reach one neighbor further than the layers."""
         config = self.config
         further = (config.featurizer == "feedforward") + (config.adaptive_neighbors is not None)
         return (config.n_gnn_layers + further) * config.cutoff
@@ -112,7 +112,7 @@ class MetatrainPetNetwork(EdgeNetwork):
         centers, neighbors = torch.from_numpy(edges.centers), torch.from_numpy(edges.neighbors)
         with torch.enable_grad():
             of_atoms = self.atomic_cutoffs(lengths, centers, n_atoms)
-            # each length belongs to one centre, so that the derivative of the sum is that of each cutoff
+            # each length belongs to one center, so that the derivative of the sum is that of each cutoff
             slopes = torch.zeros_like(lengths)
             if len(lengths):
                 (slopes,) = torch.autograd.grad(of_atoms.sum(), lengths)
@@ -217,7 +217,7 @@ class MetatrainPetNetwork(EdgeNetwork):
 
     @staticmethod
     def _attention_bias(weights: torch.Tensor, graph: Graph) -> torch.Tensor:
-        """Logarithm of the weight of every slot (n_nodes, 1, row_length): 0 for centres, -inf for empty slots."""
+        """Logarithm of the weight of every slot (n_nodes, 1, row_length): 0 for centers, -inf for empty slots."""
         n_slots = graph.n_nodes * graph.row_length
         bias = weights.new_full((n_slots,), -math.inf)
         bias[:: graph.row_length] = 0.0

@@ -22,7 +22,7 @@ _ONLY_INPUT = [True, False, False]
 
 
 class Norm:
-    """RMS or layer normalisation; ``folded`` leaves its factors to the linear layer that follows."""
+    """RMS or layer normalization; ``folded`` leaves its factors to the linear layer that follows."""
 
     def __init__(self, module: nn.Module, folded: bool) -> None:
         assert isinstance(module, nn.RMSNorm | nn.LayerNorm)
@@ -35,7 +35,7 @@ class Norm:
         self.bias = None if folded or bias is None else bias.detach()
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, Tensors]:
-        """Normalised ``x`` (n, width), and what `backward` needs."""
+        """Normalized ``x`` (n, width), and what `backward` needs."""
         if self.rms:
             squares = torch.linalg.vector_norm(x, dim=1, keepdim=True).square_()
             inverse = squares.mul_(1.0 / self.width).add_(self.eps).rsqrt_()

@@ -202,7 +202,7 @@ class _Evaluation:
         self.left = gradients.memory
 
     def _bias(self, log_weights: torch.Tensor, block: Block) -> torch.Tensor:
-        """(n_heads * n_nodes, 1, row_length): 0 for centres, -inf for empty slots."""
+        """(n_heads * n_nodes, 1, row_length): 0 for centers, -inf for empty slots."""
         bias = log_weights.new_full((block.n_nodes * block.row_length,), -math.inf)
         bias[:: block.row_length] = 0.0
         bias.index_copy_(0, block.edge_slots, log_weights[block.edges])

@@ -1,6 +1,6 @@
 """The PET network: edge vectors of a batch in, atomic and bond energies out.
 
-Per atom, one token for each neighbour within the cutoff and a central token enter a transformer:
+Per atom, one token for each neighbor within the cutoff and a central token enter a transformer:
 
     edge token  t_ij = compress([linear(x, y, z, |r|), m_ij])          m_ij: message from j to i
     attention   a_ij = f_c(r_ij) exp(s_ij) / sum_k f_c(r_ik) exp(s_ik)  f_c: cutoff function, 1 for the central token
@@ -196,7 +196,7 @@ class GnnLayer(nn.Module):
     def forward(
         self, features: torch.Tensor, messages: torch.Tensor, bias: torch.Tensor, graph: Graph
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Output tokens of the centres (n_nodes, d) and of the edges (n_edges, d)."""
+        """Output tokens of the centers (n_nodes, d) and of the edges (n_edges, d)."""
         edge_tokens = self._edge_tokens(features, messages, graph)
         tokens = torch.cat([self.center_embedding(graph.species), edge_tokens])
         for layer in self.layers:
@@ -206,7 +206,7 @@ class GnnLayer(nn.Module):
         return tokens[: graph.n_nodes], tokens[graph.n_nodes :]
 
     def _edge_tokens(self, features: torch.Tensor, messages: torch.Tensor, graph: Graph) -> torch.Tensor:
-        """compress([edge_embedding(features), (neighbour species), messages]), (n_edges, d)."""
+        """compress([edge_embedding(features), (neighbor species), messages]), (n_edges, d)."""
         first, *rest = self.compress
         linear = self.edge_embedding[0]
         assert isinstance(first, nn.Linear)
@@ -301,7 +301,7 @@ class PetNetwork(EdgeNetwork):
 
     @staticmethod
     def _attention_bias(weights: torch.Tensor, graph: Graph) -> torch.Tensor:
-        """Logarithm of the weight of every slot (n_nodes, 1, row_length): 0 for centres, -inf for empty slots."""
+        """Logarithm of the weight of every slot (n_nodes, 1, row_length): 0 for centers, -inf for empty slots."""
         n_slots = graph.n_nodes * graph.row_length
         bias = weights.new_full((n_slots,), -math.inf)
         bias[:: graph.row_length] = 0.0

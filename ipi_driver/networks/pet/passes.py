@@ -60,7 +60,7 @@ ACTIVATIONS = {
 
 
 class Norm:
-    """Layer normalisation; keeps its argument, the means and the inverse standard deviations."""
+    """Layer normalization; keeps its argument, the means and the inverse standard deviations."""
 
     def __init__(self, module: nn.LayerNorm) -> None:
         self.shape = list(module.normalized_shape)

@@ -110,7 +110,7 @@ def write_study(
         "# Relaxed equivariant networks: the tests of Hofgard et al. (2024)",
         "",
         f"Made by `{command}`. Published: arXiv 2407.20471. A published 0 is exact by symmetry; values without a",
-        "published one are for orientation. The sizes of 2e depend on the optimiser and the random numbers, their",
+        "published one are for orientation. The sizes of 2e depend on the optimizer and the random numbers, their",
         "ratio and what is zero do not. The force on the particle is q (E + v x B), its error in units of force².",
         "",
         "| quantity | published | here |",

@@ -3,7 +3,7 @@
 Whole curves and maps are judged by dealing the blocks of the runs anew (`observables.comparison`): one p over all runs.
 Numbers are judged by ``sum_i (v_i - v)² / e_i² / (k - 1)``, which for k runs of the same thing follows Fisher's F with
 k - 1 degrees of freedom and as many as the errors have (Student's t for two runs of few blocks). Beside each verdict
-stands the smallest difference that would have been found in four of five cases: where that is large, agreement says
+stands the smallest difference that would have been found in four of five cases: where that is large, agreement proves
 little.
 Runs of one liquid have one correlation time: where the blocks of a run are shorter than those of the other, as in a run
 too short to show a slow mode, they are merged until they are as long, or four are left.
@@ -80,7 +80,7 @@ def compare_runs(analyses: Mapping[str, Analysis]) -> list[Comparison]:
 
 
 def _ranks(analyses: Mapping[str, Analysis]) -> dict[str, int]:
-    """Place of every run in the order raw, averaged, random; that in which they come where one does not say."""
+    """Place of every run in the order raw, averaged, random; that in which they come where one has no such name."""
     averages = {name: a.settings.get("average", "").split(" + ")[-1] for name, a in analyses.items()}
     if not all(averages.values()):
         return {name: k for k, name in enumerate(analyses)}
@@ -98,8 +98,8 @@ def _compare_scalar(key: str, analyses: Mapping[str, Analysis]) -> Comparison | 
     values = {n: (s.value, s.error) for n, s in known.items()}
     if len({s.label for s in known.values()}) > 1:
         # the label of a fit holds its window: another window is another quantity
-        label, said = first.label.partition(" (")[0], "taken over different ranges: see the curves"
-        return Comparison(label, first.unit, values, said)
+        label, verdict = first.label.partition(" (")[0], "taken over different ranges: see the curves"
+        return Comparison(label, first.unit, values, verdict)
     sure = {name: s for name, s in known.items() if math.isfinite(s.value) and 0.0 < s.error < math.inf}
     if len(sure) < 2:
         return Comparison(first.label, first.unit, values, "not resolved: no uncertainty")
@@ -207,7 +207,7 @@ def _with_blocks_of(curve: Curve, length: float) -> Curve:
 
 
 def merged_blocks(blocks: FloatArray, own: float, length: float) -> tuple[FloatArray, int]:
-    """Means of neighbouring blocks, of so many that they are as long as ``length`` (four are left), and how many."""
+    """Means of neighboring blocks, of so many that they are as long as ``length`` (four are left), and how many."""
     n = len(blocks)
     merged = max(1, min(math.ceil(length / own - 1e-9), n // MINIMUM_BLOCKS)) if length > own else 1
     kept = n // merged

@@ -17,14 +17,14 @@ def conclude(
     analyses: Mapping[str, Analysis], rows: Sequence[Row], comparisons: Sequence[Comparison], model: str
 ) -> list[str]:
     """About five sentences, of what has been measured."""
-    said = [
+    sentences = [
         _symmetry(analyses, model),
         _averages(comparisons),
         _structure({row.label: row for row in rows}),
         _drifts(analyses),
         _ice(analyses),
     ]
-    return [sentence for sentence in said if sentence]
+    return [sentence for sentence in sentences if sentence]
 
 
 def _scalar(analyses: Mapping[str, Analysis], run: str, key: str) -> Scalar | None:

@@ -1,7 +1,7 @@
 """The published curves and maps, digitised, beside those of a run.
 
 Digitised from the figures of Langer, Pozdnyakov, Ceriotti, Mach. Learn.: Sci. Technol. 5, 04LT01 (2024), as the
-notebook of their data archive holds them (CC BY 4.0; `curves/README.md`), by colour at 511 pixels of width.
+notebook of their data archive holds them (CC BY 4.0; `curves/README.md`), by color at 511 pixels of width.
 Uncertainties are about one pixel. The curves of the liquid are those of 512 molecules with raw forces; the averaged
 ones lie on them.
 """

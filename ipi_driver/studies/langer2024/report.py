@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ipi_driver.analysis.dispatch import analyse_folders
+from ipi_driver.analysis.dispatch import analyze_folders
 from ipi_driver.analysis.result import Analysis, Options
 from ipi_driver.errors import UserError
 from ipi_driver.potentials import load_potential
@@ -54,10 +54,10 @@ _ORDER = (
     "ice-2i",
 )
 _TORQUE_AVERAGES = ("none", "i", "D2", "T", "Th", "O", "Oh", "I", "Ih", "2", "2i", "3", "3i")
-_COMPARISON_SAID = (
+_COMPARISON_NOTE = (
     "p: how often runs of the same liquid would differ as much, over all runs and the whole curve at once (the blocks "
     "of the runs are dealt anew); below 0.05 they differ. Beside it stands the smallest difference of one run from the "
-    "others that would have been found in four of five cases: a verdict says nothing about smaller ones. The slope of "
+    "others that would have been found in four of five cases: a verdict does not cover smaller ones. The slope of "
     "the conserved quantity is lost in its random walk for long; what its fluctuations imply follows from the "
     "fluctuation theorem and needs shorter runs."
 )
@@ -76,7 +76,7 @@ def write_reproduction(
     start: Start,
     others: Sequence[Path] = (),
 ) -> Reproduction:
-    """Analyse complete runs and write ``OUTPUT/report``.
+    """Analyze complete runs and write ``OUTPUT/report``.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ def write_reproduction(
     command
         The command that repeats the report.
     start
-        Opens a bar of progress, as for `analyse_folders`.
+        Opens a bar of progress, as for `analyze_folders`.
     others
         Run folders of the same liquid that are shown beside those of the plan.
 
@@ -95,8 +95,8 @@ def write_reproduction(
         If one of ``others`` is no such run.
     """
     folder = runs.output / "report"
-    analyses = _analyse(runs, parts, start)
-    beside = _analyse_others(runs, analyses, others, start)
+    analyses = _analyze(runs, parts, start)
+    beside = _analyze_others(runs, analyses, others, start)
     analyses |= beside
     check: dict[str, float] = {}
     try:
@@ -129,7 +129,7 @@ def write_reproduction(
 
 
 def longer_than_planned(runs: Runs, parts: Sequence[Part]) -> list[str]:
-    """What was run by hand beyond the plan: it is analysed as well, and the report says so."""
+    """What was run by hand beyond the plan: it is analyzed as well, and the report notes it."""
     found = []
     for part in parts:
         if part.is_set:
@@ -175,7 +175,7 @@ def _options(runs: Runs, system: str) -> Options:
     return replace(options, skip=_LIQUID_SKIP * runs.settings.fraction) if system == "liquid" else options
 
 
-def _analyse(runs: Runs, parts: Sequence[Part], start: Start) -> dict[str, Analysis]:
+def _analyze(runs: Runs, parts: Sequence[Part], start: Start) -> dict[str, Analysis]:
     found: dict[str, Analysis] = {}
     for part in parts:
         if part.is_set:
@@ -188,19 +188,19 @@ def _analyse(runs: Runs, parts: Sequence[Part], start: Start) -> dict[str, Analy
         if part.name == "gas-nvt-2i":  # the orientational free energy by perturbation
             chosen = replace(chosen, model=load_potential(runs.settings.model), averages=())
         try:
-            (found[part.name],) = analyse_folders([runs.folder(part)], chosen, start)
+            (found[part.name],) = analyze_folders([runs.folder(part)], chosen, start)
         except UserError as error:  # too short with a small --fraction: the others are reported
             runs.notes.append(f"{part.name} left out: {error}")
     sets = sorted((part for part in parts if part.is_set), key=lambda part: part.name != "ice-raw")
     if sets:
-        results = analyse_folders([runs.folder(part) for part in sets], _options(runs, "ice"), start)
+        results = analyze_folders([runs.folder(part) for part in sets], _options(runs, "ice"), start)
         found |= {part.name: analysis for part, analysis in zip(sets, results, strict=True)}
     for analysis in found.values():
         _without_place(analysis, f"{runs.output.parent}{os.sep}")
     return found
 
 
-def _analyse_others(
+def _analyze_others(
     runs: Runs, known: Mapping[str, Analysis], folders: Sequence[Path], start: Start
 ) -> dict[str, Analysis]:
     """Runs of the user beside those of the plan, by the names of their folders."""
@@ -212,7 +212,7 @@ def _analyse_others(
         path = folder.resolve()
         if path.name in (*_ORDER, *found):
             raise UserError(f"--with {folder}: there is a run {path.name} already; rename the folder")
-        analyses = analyse_folders([path], _options(runs, "liquid"), start)
+        analyses = analyze_folders([path], _options(runs, "liquid"), start)
         if len(analyses) > 1 or analyses[0].kind != "liquid" or analyses[0].system != liquids[0].system:
             got = ", ".join(sorted({f"{a.kind} of {a.system}" for a in analyses}))
             raise UserError(f"--with {folder}: expected one run of liquid {liquids[0].system}, got {got}")
@@ -227,9 +227,9 @@ def _notes(runs: Runs) -> list[str]:
     return [text.replace(f"{runs.output.parent}{os.sep}", "") for text in runs.notes]
 
 
-def _sections(result: Reproduction, said: Sequence[str]) -> list[Section]:
+def _sections(result: Reproduction, conclusions: Sequence[str]) -> list[Section]:
     header, rows = published_table(result.rows)
-    body = "<ul>" + "".join(f"<li>{html.escape(text)}</li>" for text in said) + "</ul>"
+    body = "<ul>" + "".join(f"<li>{html.escape(text)}</li>" for text in conclusions) + "</ul>"
     body += table_html(
         [header[0], *header[1:3], *header[4:]], [[*row[:3], *row[4:]] for row in rows], _column(rows, 3)
     )
@@ -240,7 +240,7 @@ def _sections(result: Reproduction, said: Sequence[str]) -> list[Section]:
         header, rows = comparison_table(result.comparisons)
         at = header.index("unit")
         body = table_html(_without(header, at), [_without(row, at) for row in rows], _column(rows, at))
-        body += f"<p>{html.escape(_COMPARISON_SAID)}</p>"
+        body += f"<p>{html.escape(_COMPARISON_NOTE)}</p>"
         parts.append(Section("The liquid with raw, averaged and random forces", body))
     if result.stability:
         parts.append(Section("Stability", table_html(*stability_table(result.stability))))

@@ -1,1 +1,1 @@
-"""Forms of labelled data, one module each; a form is recognised by the content of a file, not by its name."""
+"""Forms of labelled data, one module each; a form is recognized by the content of a file, not by its name."""

@@ -1,6 +1,6 @@
 """Folders of DeePMD-kit: ``type.raw``, ``type_map.raw`` and ``set.*/{coord,energy,force,box,virial}.npy``, in eV and Å.
 
-The arrays may stand as text in the folder itself, ``coord.raw``, ``energy.raw``, ...; a file ``nopbc`` says that the
+The arrays may stand as text in the folder itself, ``coord.raw``, ``energy.raw``, ...; a file ``nopbc`` means that the
 system is not periodic. In the mixed form each set holds ``real_atom_types.npy``. The virial is -dE/dstrain in eV.
 """
 

@@ -86,7 +86,7 @@ class _Block:
             )
 
     def snapshot(self, where: str, need_energy: bool) -> RawSnapshot:
-        """What the lines say."""
+        """The structure of the lines."""
         if not self.atoms:
             raise UserError(f"{where}: the structure has no atoms")
         if len(self.lattice) not in (0, 3):

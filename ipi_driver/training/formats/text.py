@@ -1,4 +1,4 @@
-"""Text of a file that may be compressed: gzip and xz are recognised by their first bytes."""
+"""Text of a file that may be compressed: gzip and xz are recognized by their first bytes."""
 
 from __future__ import annotations
 
