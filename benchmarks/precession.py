@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 
 from ipi_driver.ipi_files.outputs import Run
 from ipi_driver.observables.angular import angular_momentum
-from ipi_driver.report.figures import COLORS, STYLE
+from ipi_driver.report.style import COLORS, STYLE
 from ipi_driver.structure import FloatArray
 from ipi_driver.units import FS_PER_PS, HBAR
 

@@ -17,7 +17,7 @@ from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from ipi_driver.report.figures import COLORS, STYLE
+from ipi_driver.report.style import COLORS, STYLE
 from ipi_driver.units import FS_PER_NS
 
 MODELS = ("pet-water-s", "pet-water-noaug")

@@ -66,7 +66,7 @@ def check(
     seed
         Of random rotations.
     explain
-        Whether a relaxed network is fitted to the residual forces, to distinguish a real field from an error (needs e3nn).
+        Whether a relaxed network is fitted to the residual forces: it shows a real field beside an error (needs e3nn).
 
     Returns
     -------

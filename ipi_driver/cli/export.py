@@ -51,15 +51,15 @@ def main(args: argparse.Namespace) -> int:
         raise UserError(f"OUT.pt: metatomic's files end in .pt, got {args.output}")
     if args.output.exists() and not args.force:
         raise UserError(f"{args.output} exists already; choose another file or add --force")
-    n_rotations = len(quadrature(args.average))
+    average = quadrature(args.average)
     potential = load_potential(args.model, dtype=args.dtype)
     if not isinstance(potential, NetworkPotential):
         raise UserError(
             f"{args.model}: only networks of this package can be exported: a shipped model, or a model "
             "folder of `train`, `symmetrize` or `import-pet`"
         )
-    export_model(potential, args.output, args.average)
-    about = "raw" if args.average == "none" else f"average {args.average}, {n_rotations} rotations inside"
+    export_model(potential, args.output, average)
+    about = "raw" if args.average == "none" else f"average {average.name}, {len(average)} rotations inside"
     reach = potential.network.interaction_range
     print(f"{args.output}: {potential.name}, {about}, {args.dtype}, interaction range {reach:g} Å")
     print("energies, forces and virials equal those of the network on four test structures")

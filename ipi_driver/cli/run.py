@@ -102,7 +102,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--pbc",
         action=argparse.BooleanOptionalAction,
         default=None,
-        help="periodic or isolated, whatever the file of the structure states (default: as it states, and an input for the "
+        help="periodic or isolated, whatever the file of the structure states (default: as the file; an input for the "
         "other kind is refused)",
     )
     add("--seed", type=int, help="of i-PI and of random rotations")

@@ -19,14 +19,14 @@ from ipi_driver.potentials.chunks import CPU_EDGES
 from ipi_driver.potentials.metatomic import MetatomicPotential
 from ipi_driver.potentials.network import NetworkPotential
 from ipi_driver.rotations.average import RotationalAverage
-from ipi_driver.rotations.quadrature import Quadrature, quadrature
+from ipi_driver.rotations.quadrature import Quadrature
 from ipi_driver.structure import Prediction, Structure
 
 # Of the comparison, relative to the largest force, and to the energy of the network.
 _TOLERANCES = {"float32": 1e-4, "float64": 1e-9}
 
 
-def export_model(potential: NetworkPotential, path: Path, average: str = "none") -> None:
+def export_model(potential: NetworkPotential, path: Path, grid: Quadrature) -> None:
     """Write a network as a metatomic model, with the average inside.
 
     Parameters
@@ -35,8 +35,8 @@ def export_model(potential: NetworkPotential, path: Path, average: str = "none")
         In the precision of the export, on the CPU.
     path
         File to write, ``.pt``.
-    average
-        A grid of rotations that does not depend on the structure.
+    grid
+        The average: rotations that do not depend on the structure.
 
     Raises
     ------
@@ -48,10 +48,9 @@ def export_model(potential: NetworkPotential, path: Path, average: str = "none")
         from metatomic.torch import AtomisticModel
     except ImportError as error:
         raise UserError(f"export needs metatomic ({error}): pip install 'ipi-driver[metatomic]'") from None
-    grid = quadrature(average)
     if grid.random is not None or grid.own_frames:
         raise UserError(
-            f"--average {average}: an exported model has a fixed grid of rotations, such as T, Th or 2i; a "
+            f"--average {grid.name}: an exported model has a fixed grid of rotations, such as T, Th or 2i; a "
             "simulation code expects one energy for one structure"
         )
     examples = _examples(potential)

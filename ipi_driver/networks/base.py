@@ -125,7 +125,7 @@ class EdgeNetwork(nn.Module, ABC):
 
     @property
     def interaction_range(self) -> float:
-        """Å, within which other atoms change the energy of an atom; infinite where a kind of network does not set it."""
+        """Å, within which other atoms change the energy of an atom; infinite where the kind does not set it."""
         return math.inf
 
     @property

@@ -57,6 +57,10 @@ class Blocks:
             self._numerators, self._denominators = _merged(self._numerators), _merged(self._denominators)
             self.per_piece *= 2
 
+    def __len__(self) -> int:
+        """Pieces that are kept, fewer than twice `n_pieces`."""
+        return len(self._numerators)
+
     def weight(self) -> FloatArray:
         """Sum of the denominators of everything added so far."""
         return np.asarray(sum(self._denominators), dtype=np.float64)

@@ -5,24 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")  # before pyplot: no display is needed
-import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib import rc_context
+from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from ipi_driver.report.figures import COLORS, shown
-from ipi_driver.report.figures import STYLE as COMMON_STYLE
+from ipi_driver.report.style import COLORS, STYLE, new_figure, shown
 from ipi_driver.symmetry.check import CheckResult
 from ipi_driver.symmetry.outer_step import StrideTable
 from ipi_driver.units import FS_PER_NS, MILLI, SPEED_OF_LIGHT
 
-STYLE: dict[Any, Any] = COMMON_STYLE | {
-    "lines.markersize": 3.5,
-    "savefig.dpi": 300,
-    "figure.constrained_layout.use": True,
-}
+_STYLE = STYLE | {"lines.markersize": 3.5, "savefig.dpi": 300}
 FLOOR = 1e-9
 """eV or eV/Å: errors below are drawn here, as a logarithmic axis has no zero."""
 
@@ -31,7 +24,7 @@ def write_figures(result: CheckResult, folder: Path) -> list[Path]:
     """Write the PNG files into ``folder``; what was written."""
     folder.mkdir(parents=True, exist_ok=True)
     written = []
-    with plt.rc_context(STYLE):
+    with rc_context(_STYLE):
         for name, draw in (
             ("convergence.png", _convergence),
             ("degrees.png", _degrees),
@@ -39,19 +32,18 @@ def write_figures(result: CheckResult, folder: Path) -> list[Path]:
         ):
             figure = draw(result)
             figure.savefig(folder / name)
-            plt.close(figure)
             written.append(folder / name)
         if result.stride is not None:
             figure = _spectrum(result.stride)
             figure.savefig(folder / "stride.png")
-            plt.close(figure)
             written.append(folder / "stride.png")
     return written
 
 
-def _convergence(result: CheckResult) -> Any:
+def _convergence(result: CheckResult) -> Figure:
     """Error against evaluations; a line joins, per data set, the averages that no cheaper one beats."""
-    figure, axes = plt.subplots(1, 2, figsize=(7.0, 2.9))
+    figure = new_figure(7.0, 2.9)
+    axes = figure.subplots(1, 2)
     for axis, quantity, label in (
         (axes[0], "energy_mae", "energy error / meV per structure"),
         (axes[1], "force_mae", "force error / meV/Å"),
@@ -108,10 +100,11 @@ def _label_points(axis: Any, names: list[str], x: Any, y: Any) -> None:
         )
 
 
-def _degrees(result: CheckResult) -> Any:
+def _degrees(result: CheckResult) -> Figure:
     """Amplitude by degree and parity, one row of panels per data set."""
     count = len(result.decompositions)
-    figure, axes = plt.subplots(count, 2, figsize=(7.0, 0.5 + 2.0 * count), squeeze=False)
+    figure = new_figure(7.0, 0.5 + 2.0 * count)
+    axes = figure.subplots(count, 2, squeeze=False)
     for row, (data_set, d) in zip(axes, result.decompositions.items(), strict=True):
         degrees = np.arange(d.max_degree + 1)
         for axis, values, rest, label in (
@@ -135,9 +128,10 @@ def _degrees(result: CheckResult) -> Any:
     return figure
 
 
-def _angles(result: CheckResult) -> Any:
+def _angles(result: CheckResult) -> Figure:
     """Root-mean-square difference between two orientations against the angle between them."""
-    figure, axes = plt.subplots(1, 2, figsize=(7.0, 2.6))
+    figure = new_figure(7.0, 2.6)
+    axes = figure.subplots(1, 2)
     for color, (data_set, d) in zip(_colors(), result.decompositions.items(), strict=False):
         for axis, values in ((axes[0], d.energy_by_angle), (axes[1], d.forces_by_angle)):
             seen = np.isfinite(values)  # not every grid has pairs at every angle
@@ -155,10 +149,11 @@ def _angles(result: CheckResult) -> Any:
     return figure
 
 
-def _spectrum(stride: StrideTable) -> Any:
+def _spectrum(stride: StrideTable) -> Figure:
     """Spectra of raw forces and correction with the recommended outer step's limit; the table beside it."""
     ratios = (1.5, 1) if stride.heating is None else (1.5, 1, 1)
-    figure, axes = plt.subplots(1, len(ratios), figsize=(2.8 * sum(ratios), 2.6), width_ratios=ratios)
+    figure = new_figure(2.8 * sum(ratios), 2.6)
+    axes = figure.subplots(1, len(ratios), width_ratios=ratios)
     left, right = axes[:2]
     wavenumbers = stride.correction.wavenumbers
     left.plot(wavenumbers, MILLI**2 * stride.raw.density, color="0.5", label="raw forces")

@@ -14,38 +14,15 @@ from typing import Any
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from ipi_driver.analysis.result import Analysis, Curve, Map
 from ipi_driver.report.layouts import Layout
-
-# Okabe and Ito's colors: distinct for everybody, and in print
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+from ipi_driver.report.style import COLORS, STYLE, new_figure, shown
 
 _LONG_LABEL = 34
 """Characters of a label that is set in two lines."""
-
-STYLE: dict[Any, Any] = {
-    "font.size": 8,
-    "axes.linewidth": 0.6,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "lines.linewidth": 1.1,
-    "legend.frameon": False,
-    "legend.fontsize": 7,
-    "xtick.direction": "in",
-    "ytick.direction": "in",
-    "savefig.bbox": "tight",
-    "pdf.fonttype": 42,
-}
-
-
-def shown(name: str) -> str:
-    """A name as matplotlib prints it: no mathematics between dollars, and in the legend also where it begins with _."""
-    name = name.replace("$", r"\$")
-    return f" {name}" if name.startswith("_") else name
 
 
 def pretty(label: str) -> str:
@@ -72,8 +49,7 @@ def draw_curves(layout: Layout, analyses: Sequence[Analysis], references: Refere
             3.3 * max(1.0, 0.85 * layout.columns),
             ((1.25 if shared else 2.4) + (1.1 if below else 0.0)) * rows + 0.3,
         )
-        figure = Figure(figsize=size, layout="constrained")
-        FigureCanvasAgg(figure)
+        figure = new_figure(*size)
         # rows of differences alternate with those of the curves
         ratios = [2.4, 1.1] * rows if below else [1.0] * rows
         grid = figure.subplots(
@@ -227,8 +203,7 @@ def draw_maps(
     columns = min(4, len(chosen))
     rows = -(-len(chosen) // columns)
     with rc_context(STYLE):
-        figure = Figure(figsize=(2.4 * columns + 0.9, 2.5 * rows), layout="constrained")
-        FigureCanvasAgg(figure)
+        figure = new_figure(2.4 * columns + 0.9, 2.5 * rows)
         grid = figure.subplots(rows, columns, squeeze=False, sharey=True, sharex=True)
         for axes, (label, drawn) in zip(grid.flat, chosen, strict=False):
             image = _draw_map(axes, label, drawn, limit)

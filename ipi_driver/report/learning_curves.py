@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter, ScalarFormatter
 
 from ipi_driver.errors import UserError
-from ipi_driver.report.figures import COLORS, STYLE
+from ipi_driver.report.style import COLORS, STYLE, new_figure
 from ipi_driver.structure import FloatArray
 
 COLUMNS = (
@@ -76,8 +75,7 @@ def plot_training_log(log: Path, output: Path, title: str | None = None) -> Path
     """
     data = read_log(log)
     with rc_context(STYLE):
-        figure = Figure(figsize=(7.2, 4.6), layout="constrained")
-        FigureCanvasAgg(figure)
+        figure = new_figure(7.2, 4.6)
         axes = figure.subplots(2, 2, sharex=True)
         _error_panel(axes[0, 0], data, "force", "force MAE (meV/Å)")
         axes[0, 0].plot(data["step"], data["best_val_force_mae"], ":", color=COLORS[2], label="best so far")

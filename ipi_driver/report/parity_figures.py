@@ -9,10 +9,8 @@ import numpy as np
 from ase.data import atomic_numbers
 from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
-from ipi_driver.report.figures import COLORS, STYLE
+from ipi_driver.report.style import COLORS, STYLE, new_figure
 from ipi_driver.structure import FloatArray
 from ipi_driver.training.evaluation import Evaluation
 from ipi_driver.units import MILLI
@@ -34,8 +32,7 @@ def plot_parity(result: Evaluation, output: Path, average: int = 0) -> Path:
     """
     metrics = result.metrics[average]
     with rc_context(STYLE):
-        figure = Figure(figsize=(7.2, 2.6), layout="constrained")
-        FigureCanvasAgg(figure)
+        figure = new_figure(7.2, 2.6)
         axes = figure.subplots(1, 3)
         _energies(axes[0], result, average)
         _forces(axes[1], result, average)

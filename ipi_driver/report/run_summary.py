@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.markup import escape
@@ -25,7 +24,7 @@ from ipi_driver.analysis.run_statistics import (
     run_statistics,
 )
 from ipi_driver.ipi_files.outputs import Run
-from ipi_driver.report.figures import COLORS, STYLE, shown
+from ipi_driver.report.style import COLORS, STYLE, new_figure, shown
 from ipi_driver.report.tables import formatted
 from ipi_driver.runs.console import lenient_console
 from ipi_driver.runs.ending import has_converged
@@ -161,8 +160,7 @@ def _plot_relaxation(run: Run) -> Path:
 def _stack(n_panels: int) -> tuple[Figure, Any]:
     """A figure of panels above each other, at least one."""
     rows = max(n_panels, 1)
-    figure = Figure(figsize=(4.2, 0.5 + 1.35 * rows), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(4.2, 0.5 + 1.35 * rows)
     return figure, figure.subplots(rows, 1, sharex=True, squeeze=False)[:, 0]
 
 

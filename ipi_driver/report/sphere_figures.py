@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from ipi_driver.report.figures import STYLE
+from ipi_driver.report.style import STYLE, new_figure
 from ipi_driver.structure import FloatArray
 from ipi_driver.symmetry.breaking import Weights, norm, signal, split_parities
 
@@ -29,8 +28,7 @@ def draw_signals(layers: Mapping[str, Weights]) -> Figure:
         By title: weights (2l + 1,) by irrep.
     """
     with rc_context(STYLE):
-        figure = Figure(figsize=(2.3 * len(layers), 4.8))
-        FigureCanvasAgg(figure)
+        figure = new_figure(2.3 * len(layers), 4.8, constrained=False)
         for column, (title, weights) in enumerate(layers.items()):
             for row, (name, part) in enumerate(
                 zip(("scalar", "pseudoscalar"), split_parities(weights), strict=True)

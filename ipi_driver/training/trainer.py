@@ -282,7 +282,7 @@ class Trainer:
                 self.epoch += 1
                 over = self.progress() >= 1.0 or self.step >= total
                 if self.epoch % self.config.evaluate_every == 0 or over:
-                    self._end_of_interval(results, rate)
+                    self.end_of_interval(results, rate)
         return self.best_force_mae
 
     def _agree_on_time(self) -> None:
@@ -300,7 +300,7 @@ class Trainer:
         energy = errors.energy_mae_per_atom
         return errors.force_mae + (self.config.score_energy * energy if math.isfinite(energy) else 0.0)
 
-    def _end_of_interval(self, results: list[StepResult], rate: float) -> None:
+    def end_of_interval(self, results: list[StepResult], rate: float) -> None:
         with weights_for_a_while(self.network, self.average.weights):
             errors, by_group = errors_by_group(self.network, self.validation_samples, self.offsets)
         force_mae, force_rmse, energy_mae, _ = errors

@@ -26,6 +26,7 @@ from ipi_driver.potentials import load_potential
 from ipi_driver.potentials.network import NetworkPotential
 from ipi_driver.potentials.testing import check_potential
 from ipi_driver.rotations.average import RotationalAverage
+from ipi_driver.rotations.quadrature import quadrature
 from ipi_driver.structure import Prediction, Structure
 
 pytest.importorskip("metatomic.torch")
@@ -103,7 +104,7 @@ def assert_equal(
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_every_kind_of_network_averaged(kind: str, tmp_path: Path) -> None:
     potential = random_potential(kind, baseline="covalent" if kind == "adaptive" else "fitted")
-    export_model(potential, tmp_path / "model.pt", "T")
+    export_model(potential, tmp_path / "model.pt", quadrature("T"))
     again = load_potential(str(tmp_path / "model.pt"))
     for structure in STRUCTURES.values():
         got, expected = again.predict(structure), RotationalAverage(potential, "T").predict(structure)
@@ -119,7 +120,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for (average, dtype), file in files.items():
-            export_model(random_potential(dtype=dtype, baseline="fitted"), file, average)
+            export_model(random_potential(dtype=dtype, baseline="fitted"), file, quadrature(average))
     return files
 
 
@@ -243,7 +244,7 @@ def test_interaction_range(kind: str) -> None:
 def test_what_cannot_be_exported_is_refused(tmp_path: Path) -> None:
     for average in ("random", "random-T", "ecse"):
         with pytest.raises(UserError, match="fixed grid of rotations"):
-            export_model(random_potential(), tmp_path / "model.pt", average)
+            export_model(random_potential(), tmp_path / "model.pt", quadrature(average))
     assert not list(tmp_path.iterdir())
 
 

@@ -183,7 +183,7 @@ def test_streamed_blocks_equal_all_at_once(n):
     whole = block_average(series, 1.0)
     np.testing.assert_allclose(streamed.value, whole.value, atol=1e-12)
     np.testing.assert_allclose(blocks.mean(), whole.value, atol=1e-12)
-    assert len(blocks._numerators) <= 64
+    assert len(blocks) <= 64
     assert np.sqrt((streamed.error**2).mean()) == pytest.approx(np.sqrt(2 * 2.0 / n), rel=0.2)
 
 

@@ -53,7 +53,7 @@ def test_patience_stops_the_training(tmp_path: Path) -> None:
     trainer.run(quiet=True)
     assert (trainer.epoch, trainer.stale) == (2, 2)
     trainer.best, trainer.stale = float("inf"), 1
-    trainer._end_of_interval([trainer.train_step(np.arange(4))], 1.0)
+    trainer.end_of_interval([trainer.train_step(np.arange(4))], 1.0)
     assert trainer.stale == 0
 
 

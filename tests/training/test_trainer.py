@@ -155,7 +155,7 @@ def test_resume_continues_exactly(tmp_path: Path, optimizer: str) -> None:
     part = write_config(tmp_path / "part", optimizer=optimizer, loss={"symmetry": 0.1})
     config = load_config(part)
     trainer = build_trainer(config)
-    evaluate = trainer._end_of_interval
+    evaluate = trainer.end_of_interval
 
     class Stop(Exception):
         pass
@@ -164,7 +164,7 @@ def test_resume_continues_exactly(tmp_path: Path, optimizer: str) -> None:
         evaluate(*args)  # type: ignore[arg-type]
         raise Stop
 
-    trainer._end_of_interval = stop_after_first  # type: ignore[method-assign]
+    trainer.end_of_interval = stop_after_first  # type: ignore[method-assign]
     with pytest.raises(Stop):
         trainer.run(quiet=True)
     assert main(["train", str(part), "--quiet", "--resume"]) == 0
