@@ -10,10 +10,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from ipi_driver.networks.attention import Attention, Tensors
 from ipi_driver.networks.blocks import Block
 from ipi_driver.networks.metatrain_pet.layers import FeedForward, GnnLayer, TransformerLayer
-
-Tensors = tuple[torch.Tensor, ...]
 
 _layer_norm_backward = torch.ops.aten.native_layer_norm_backward.default
 _silu_backward = torch.ops.aten.silu_backward.default
@@ -94,46 +93,11 @@ class Perceptron:
         return result
 
 
-class Attention:
-    """Attention among the tokens of each atom; the queries come out scaled."""
-
-    def __init__(self, layer: TransformerLayer, norm: nn.Module | None) -> None:
-        weight, bias = folded_weights(layer.qkv, norm)
-        d = layer.out.weight.shape[0]
-        scale = torch.ones_like(bias)
-        scale[:d] = layer.scale
-        self.qkv, self.qkv_bias = weight * scale[:, None], bias * scale
-        self.out, self.out_bias = folded_weights(layer.out, None)
-        self.n_heads, self.d_head = layer.n_heads, d // layer.n_heads
-
-    def forward(self, tokens: torch.Tensor, bias: torch.Tensor, block: Block) -> tuple[torch.Tensor, Tensors]:
-        """As `TransformerLayer.attend`; bias (n_heads * n_nodes, 1, row_length)."""
-        qkv = torch.addmm(self.qkv_bias, tokens, self.qkv.t())
-        rows = qkv.view(-1, self.d_head).index_select(0, block.gather_qkv)
-        rows = rows.view(3, self.n_heads * block.n_nodes, block.row_length, self.d_head)
-        queries, keys, values = rows.unbind(0)
-        weights = torch.softmax(torch.baddbmm(bias, queries, keys.transpose(1, 2)), -1)
-        mixed = torch.bmm(weights, values).view(-1, self.d_head).index_select(0, block.scatter)
-        return torch.addmm(self.out_bias, mixed.view(block.n_tokens, -1), self.out.t()), (rows, weights)
-
-    def backward(
-        self, gradient: torch.Tensor, kept: Tensors, block: Block
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Derivatives by the tokens and by the scores (n_heads * n_nodes, row_length, row_length)."""
-        rows, weights = kept
-        queries, keys, values = rows.unbind(0)
-        g_mixed = (gradient @ self.out).view(-1, self.d_head).index_select(0, block.gather)
-        if block.empty is not None:
-            g_mixed.index_fill_(0, block.empty, 0.0)
-        g_mixed = g_mixed.view(values.shape)
-        g_rows = torch.empty_like(rows)
-        torch.bmm(weights.transpose(1, 2), g_mixed, out=g_rows[2])
-        g_weights = torch.bmm(g_mixed, values.transpose(1, 2))
-        g_scores = torch._softmax_backward_data(g_weights, weights, -1, weights.dtype)
-        torch.bmm(g_scores, keys, out=g_rows[0])
-        torch.bmm(g_scores.transpose(1, 2), queries, out=g_rows[1])
-        g_qkv = g_rows.view(-1, self.d_head).index_select(0, block.scatter_qkv)
-        return g_qkv.view(block.n_tokens, -1) @ self.qkv, g_scores
+def attention_of(layer: TransformerLayer, norm: nn.Module | None) -> Attention:
+    """The attention of a layer, with the factors of the norm before it."""
+    return Attention(
+        *folded_weights(layer.qkv, norm), *folded_weights(layer.out, None), layer.scale, layer.n_heads
+    )
 
 
 class Transformer:
@@ -142,7 +106,7 @@ class Transformer:
     def __init__(self, layer: TransformerLayer) -> None:
         self.pre, self.wide = layer.pre_norm, layer.wide_center
         before = layer.norm_attention, layer.norm_feedforward
-        self.attention = Attention(layer, before[0] if self.pre else None)
+        self.attention = attention_of(layer, before[0] if self.pre else None)
         self.perceptron = Perceptron(layer.feedforward, before[1] if self.pre else None)
         self.norm_attention, self.norm_feedforward = (Norm(norm, self.pre) for norm in before)
         if self.wide:

@@ -16,10 +16,9 @@ import torch
 from torch import nn
 from torch.nn.functional import linear
 
+from ipi_driver.networks.attention import Attention, Tensors
 from ipi_driver.networks.blocks import Block
 from ipi_driver.networks.pet.network import GnnLayer, TransformerLayer
-
-Tensors = tuple[torch.Tensor, ...]
 
 _norm_backward = torch.ops.aten.native_layer_norm_backward.default
 _ONLY_INPUT = [True, False, False]
@@ -86,15 +85,10 @@ class Transformer:
     """One `TransformerLayer` on the tokens (n_tokens, d) of a block."""
 
     def __init__(self, layer: TransformerLayer, activation: Activation) -> None:
-        self.n_heads, self.pre_norm, self.activation = layer.n_heads, layer.pre_norm, activation
-        d = layer.out.weight.shape[0]
-        self.d_head = d // layer.n_heads
-        # the queries come out scaled
-        scale = torch.ones_like(layer.qkv.bias)
-        scale[:d] = layer.scale
-        self.qkv = (layer.qkv.weight * scale[:, None]).detach()
-        self.qkv_bias = (layer.qkv.bias * scale).detach()
-        self.out, self.out_bias = layer.out.weight.detach(), layer.out.bias.detach()
+        self.pre_norm, self.activation = layer.pre_norm, activation
+        self.attention = Attention(
+            layer.qkv.weight, layer.qkv.bias, layer.out.weight, layer.out.bias, layer.scale, layer.n_heads
+        )
         first, _, second = layer.feedforward
         assert isinstance(first, nn.Linear)
         assert isinstance(second, nn.Linear)
@@ -102,46 +96,17 @@ class Transformer:
         self.down, self.down_bias = second.weight.detach(), second.bias.detach()
         self.norm_attention, self.norm_feedforward = Norm(layer.norm_attention), Norm(layer.norm_feedforward)
 
-    def attend(self, tokens: torch.Tensor, bias: torch.Tensor, block: Block) -> tuple[torch.Tensor, Tensors]:
-        """As `TransformerLayer.attend`; bias (n_heads * n_nodes, 1, row_length)."""
-        qkv = linear(tokens, self.qkv, self.qkv_bias)
-        rows = qkv.view(-1, self.d_head).index_select(0, block.gather_qkv)
-        rows = rows.view(3, self.n_heads * block.n_nodes, block.row_length, self.d_head)
-        queries, keys, values = rows.unbind(0)
-        weights = torch.softmax(torch.baddbmm(bias, queries, keys.transpose(1, 2)), -1)
-        mixed = torch.bmm(weights, values).view(-1, self.d_head).index_select(0, block.scatter)
-        return linear(mixed.view(block.n_tokens, -1), self.out, self.out_bias), (rows, weights)
-
-    def attend_backward(
-        self, gradient: torch.Tensor, kept: Tensors, block: Block
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Derivatives by queries, keys and values (n_tokens, 3 d) and by the scores."""
-        rows, weights = kept
-        queries, keys, values = rows.unbind(0)
-        g_mixed = (gradient @ self.out).view(-1, self.d_head).index_select(0, block.gather)
-        if block.empty is not None:
-            g_mixed.index_fill_(0, block.empty, 0.0)
-        g_mixed = g_mixed.view(values.shape)
-        g_rows = torch.empty_like(rows)
-        torch.bmm(weights.transpose(1, 2), g_mixed, out=g_rows[2])
-        g_weights = torch.bmm(g_mixed, values.transpose(1, 2))
-        g_scores = torch._softmax_backward_data(g_weights, weights, -1, weights.dtype)
-        torch.bmm(g_scores, keys, out=g_rows[0])
-        torch.bmm(g_scores.transpose(1, 2), queries, out=g_rows[1])
-        g_qkv = g_rows.view(-1, self.d_head).index_select(0, block.scatter_qkv)
-        return g_qkv.view(block.n_tokens, -1), g_scores
-
     def forward(self, tokens: torch.Tensor, bias: torch.Tensor, block: Block) -> tuple[torch.Tensor, Tensors]:
         """Output tokens, and what `backward` needs."""
         if self.pre_norm:
             normed, kept_first = self.norm_attention.forward(tokens)
-            attended, kept = self.attend(normed, bias, block)
+            attended, kept = self.attention.forward(normed, bias, block)
             middle = attended.add_(tokens)
             normed, kept_second = self.norm_feedforward.forward(middle)
             hidden = linear(normed, self.up, self.up_bias)
             result = linear(self.activation.value(hidden), self.down, self.down_bias).add_(middle)
             return result, (*kept, *kept_first, *kept_second, hidden)
-        attended, kept = self.attend(tokens, bias, block)
+        attended, kept = self.attention.forward(tokens, bias, block)
         middle, kept_first = self.norm_attention.forward(attended.add_(tokens))
         hidden = linear(middle, self.up, self.up_bias)
         added = linear(self.activation.value(hidden), self.down, self.down_bias).add_(middle)
@@ -160,10 +125,10 @@ class Transformer:
             g_middle = self.norm_feedforward.backward(g_hidden @ self.up, of_second).add_(gradient)
         else:
             g_middle = self.norm_attention.backward((g_hidden @ self.up).add_(gradient), of_first)
-        g_qkv, g_scores = self.attend_backward(g_middle, of_attention, block)
+        g_tokens, g_scores = self.attention.backward(g_middle, of_attention, block)
         if self.pre_norm:
-            return self.norm_attention.backward(g_qkv @ self.qkv, of_first).add_(g_middle), g_scores
-        return (g_qkv @ self.qkv).add_(g_middle), g_scores
+            return self.norm_attention.backward(g_tokens, of_first).add_(g_middle), g_scores
+        return g_tokens.add_(g_middle), g_scores
 
 
 class Head:
