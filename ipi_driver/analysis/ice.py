@@ -128,8 +128,8 @@ def number_cells(sets: Sequence[RelaxedSet]) -> None:
         curves = relaxed.analysis.curves
         for key in ("ice_initial", "ice_relaxed"):
             curves[key] = replace(curves[key], x=numbers)
-        names = (f"{number:.0f}: {cell.name}" for number, cell in zip(numbers, relaxed.cells, strict=True))
-        relaxed.analysis.settings["cells"] = ", ".join(names)
+        numbered = (f"{number:.0f}: {cell.name}" for number, cell in zip(numbers, relaxed.cells, strict=True))
+        relaxed.analysis.settings["cells"] = ", ".join(numbered)
 
 
 def compare_relaxations(reference: RelaxedSet, other: RelaxedSet) -> None:
