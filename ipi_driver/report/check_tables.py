@@ -25,6 +25,7 @@ from ipi_driver.symmetry.errors import AverageError
 from ipi_driver.symmetry.orientation import PerturbedFreeEnergy
 from ipi_driver.symmetry.outer_step import StrideTable
 from ipi_driver.symmetry.recommend import Recommendation
+from ipi_driver.symmetry.walk import RotationWalk
 from ipi_driver.units import FS_PER_NS, MILLI
 
 if TYPE_CHECKING:  # it needs e3nn
@@ -43,6 +44,8 @@ def print_check(result: CheckResult, console: Console) -> None:
         console.print(f"{reference_text(result, data_set)} {heating_text(result, data_set)}\n")
         console.print(_degree_table(data_set, decomposition))
         console.print(consistency_text(result.consistency[data_set]) + "\n")
+        if data_set in result.walks:
+            console.print(walk_text(result.walks[data_set]) + "\n")
         if data_set in result.orientation:
             console.print(orientation_text(result.orientation[data_set]) + "\n")
         if data_set in result.explanations:
@@ -74,6 +77,16 @@ def consistency_text(found: Consistency) -> str:
     verdict = "turns" if found.rotations_turn_everything else "does NOT turn"
     parts.append(f"a rotation {verdict} atoms and cell together")
     return "; ".join(parts) + "."
+
+
+def walk_text(found: RotationWalk) -> str:
+    """One sentence with the numbers of ML-PEG's rotational benchmark."""
+    energies, forces = MILLI * found.energies, MILLI * found.forces
+    return (
+        f"From one to the next of {found.energies.shape[1] + 1} orientations (ML-PEG's rotational benchmark): energy "
+        f"{_number(energies.mean())} meV per atom, largest {_number(energies.max())}; forces "
+        f"{_number(forces.mean())} meV/Å, largest {_number(forces.max())}."
+    )
 
 
 def orientation_text(found: PerturbedFreeEnergy) -> str:
@@ -257,6 +270,7 @@ def as_dictionary(result: CheckResult) -> dict[str, Any]:
         "degrees": _degree_rows(result),
         "angles": _angle_rows(result),
         "consistency": {name: _public(found) for name, found in result.consistency.items()},
+        "rotation_walks": {name: _walk(found) for name, found in result.walks.items()},
         "reference_errors": result.reference_errors,
         "orientation": {name: asdict(found) for name, found in result.orientation.items()},
         "explanations": {name: _explanation(found) for name, found in result.explanations.items()},
@@ -269,6 +283,23 @@ def as_dictionary(result: CheckResult) -> dict[str, Any]:
             "text": stride_text(result),
             "table": _stride_rows(result),
         },
+    }
+
+
+def _walk(found: RotationWalk) -> dict[str, Any]:
+    """Mean and largest over steps and structures, eV per atom and eV/Å, and means over structures by step."""
+    return {
+        "energy_mean": found.energies.mean(),
+        "energy_max": found.energies.max(),
+        "force_mean": found.forces.mean(),
+        "force_max": found.forces.max(),
+        "n_structures": len(found.energies),
+        "steps": [
+            {"angle_degrees": angle, "energy": energy, "force": force}
+            for angle, energy, force in zip(
+                found.angles, found.energies.mean(axis=0), found.forces.mean(axis=0), strict=True
+            )
+        ],
     }
 
 

@@ -27,6 +27,7 @@ from ipi_driver.symmetry.errors import AverageError, symmetry_errors, time_avera
 from ipi_driver.symmetry.orientation import PerturbedFreeEnergy, is_molecule, orientational_free_energy
 from ipi_driver.symmetry.outer_step import StrideTable, correction_series, require_snapshots, stride_table
 from ipi_driver.symmetry.recommend import Recommendation, keep_directions, recommend
+from ipi_driver.symmetry.walk import N_ORIENTATIONS, RotationWalk, rotation_walk
 
 if TYPE_CHECKING:  # it needs e3nn
     from ipi_driver.symmetry.explain import Explanation
@@ -101,6 +102,8 @@ class CheckResult:
         Orientational free energy by perturbation, of data sets of one isolated molecule.
     explanations
         What a relaxed network finds in the residual forces, by data set, where it was asked for.
+    walks
+        The raw result along the walk of ML-PEG's rotational benchmark, by data set.
     """
 
     model: str
@@ -114,6 +117,7 @@ class CheckResult:
     has_trajectory: bool = False
     orientation: dict[str, PerturbedFreeEnergy] = field(default_factory=dict)
     explanations: dict[str, Explanation] = field(default_factory=dict)
+    walks: dict[str, RotationWalk] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return f"CheckResult({self.model}: {self.recommendation.text})"
@@ -218,6 +222,7 @@ def run_check(
             is not None
         },
         explanations=_explanations(potential, sets, settings, stage) if settings.explain else {},
+        walks={name: _walk(potential, data, settings, stage) for name, data in sets.items()},
     )
 
 
@@ -265,6 +270,12 @@ def _decompose(
     return mean_decomposition(
         [decompose(potential, s, degree, settings.rotation_batch, progress) for s in chosen]
     )
+
+
+def _walk(potential: Potential, data: DataSet, settings: CheckSettings, stage: Stage) -> RotationWalk:
+    chosen = data.sample(_DEGREE_STRUCTURES).structures
+    progress = stage(f"{data.name}: {N_ORIENTATIONS} orientations", N_ORIENTATIONS * len(chosen))
+    return rotation_walk(potential, chosen, settings.rotation_batch, progress)
 
 
 def _orientation(

@@ -124,6 +124,10 @@ def test_everything_in_json(checked: Path) -> None:
     assert amplitudes["gas", "3", "odd"] < 1e-9
     assert content["stride"]["recommended"] >= 1
     assert content["consistency"]["ice"]["force_deviation"] < 1e-5
+    walk = content["rotation_walks"]["gas"]
+    assert 0.0 < walk["energy_mean"] < walk["energy_max"]
+    assert 0.0 < walk["force_mean"] < walk["force_max"]
+    assert len(walk["steps"]) == 114
     assert len(content["angles"]) > 10
 
 
