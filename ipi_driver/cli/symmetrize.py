@@ -27,6 +27,10 @@ examples:
 """
 
 
+_ROUNDING = 1e-5
+"""Spread of the forces over rotations, eV/Å, below which there is nothing to learn."""
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
     parser.epilog = EPILOG
@@ -87,7 +91,18 @@ def main(args: argparse.Namespace) -> int:
     names = _names(args.structures)
     network, baseline = load_model(folder)
     before = NetworkPotential(network, baseline, name=folder.name)
+    if before.directions:
+        raise UserError(
+            f"{args.model} depends on the orientation on purpose (relaxed weights {', '.join(before.directions)}), "
+            "which its average would unlearn; expected a model whose dependence is an error"
+        )
     sets = _teach(before, names, files, config, args.quiet)
+    spread = max(prediction.forces_std for part in sets for prediction in part.taught)
+    if spread < _ROUNDING:
+        raise UserError(
+            f"{args.model} is equivariant already: its forces differ by {1000 * spread:.1g} meV/Å between rotations; "
+            "expected a model with a symmetry error"
+        )
     args.output.mkdir(parents=True, exist_ok=True)
     student, baseline = load_model(folder)
     Distiller(config, student, baseline, sets, args.output).run(quiet=args.quiet)

@@ -143,6 +143,8 @@ def build_trainer(config: TrainConfig, resume: bool = False, quiet: bool = True)
     if config.threads:
         torch.set_num_threads(config.threads)
     torch_device(config.device)  # checked before the data are read
+    if config.start_from is None:
+        config.network_config(config.species_numbers() or (1,))  # so are wrong keys of the architecture
     config.output.mkdir(parents=True, exist_ok=True)
     if not resume:
         _check_free(config.output)

@@ -192,3 +192,44 @@ def test_the_check_finds_the_degrees_of_the_dial(irrep: str, place: tuple[int, i
     others[place] = 0.0
     assert others.max() < 0.01 * found.energy[place]
     assert found.energy_rest < 0.01 * found.energy[place]
+
+
+@pytest.mark.parametrize(
+    ("architecture", "message"),
+    [
+        ({"kind": "e3nn", "d_model": 8}, "d_model: not a key of kind: e3nn"),
+        ({"kind": "pet", "l_max": 2}, "it is a key of kind: e3nn"),
+        ({"kind": "e3nn", "l_max": 1, "relaxed": {"l_max": 3}}, "hold no higher degree than 2, got 3"),
+        ({"kind": "e3nn", "relaxed": {"parities": "odd"}}, "relaxed.parities"),
+        ({"kind": "mace"}, "no network kind 'mace'"),
+    ],
+)
+def test_bad_architectures_are_one_line_before_the_data_are_read(
+    architecture: dict[str, object], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_config(tmp_path, architecture=architecture, augmentation="none")
+    (tmp_path / "data.extxyz").write_text("no structures\n")
+    assert main(["train", str(path), "--quiet"]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert len(error.strip().splitlines()) == 1
+
+
+def test_what_is_equivariant_or_broken_on_purpose_is_not_symmetrized(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    network = network_of(**RELAXED)
+    set_theta(network, {"1o": torch.tensor([0.0, 0.3, 0.4], dtype=torch.float64)})
+    save_model(tmp_path / "field", network, Baseline((1, 8), np.zeros(2), 3.5), double=True)
+    save_model(tmp_path / "plain", network_of(), Baseline((1, 8), np.zeros(2), 3.5))
+    ase.io.write(tmp_path / "water.extxyz", [molecule("H2O") for _ in range(5)])
+    for model, message in (("plain", "is equivariant already"), ("field", "on purpose (relaxed weights 1o)")):
+        words = [
+            "symmetrize",
+            str(tmp_path / model),
+            str(tmp_path / "water.extxyz"),
+            "--output",
+            str(tmp_path / "new"),
+        ]
+        assert main(words) == 2
+        assert message in capsys.readouterr().err
