@@ -31,7 +31,7 @@ from ipi_driver.networks.e3nn.config import E3nnConfig
 from ipi_driver.networks.e3nn.layers import Linear
 from ipi_driver.networks.e3nn.network import E3nnNetwork
 from ipi_driver.networks.graph import build_graph
-from ipi_driver.report.figures import STYLE
+from ipi_driver.report.style import STYLE
 from ipi_driver.rotations import TensorAverage
 from ipi_driver.structure import FloatArray, Structure
 from ipi_driver.wigner import irreps_matrices

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ipi_driver.training.landscape import Landscape
 
 EPILOG = """\
-The loss is the mean squared error of the forces. It is drawn over two random, filter-normalised directions (each row of
+The loss is the mean squared error of the forces. It is drawn over two random, filter-normalized directions (each row of
 each weight matrix as long as that of the model), which makes networks of other kinds comparable, and the largest
 eigenvalues of its Hessian in the same scale follow from Lanczos' method. Errors are from other random directions and
 start vectors (--seeds). Writes landscape.json and landscape.png.

@@ -2,7 +2,7 @@
 
 ``orb:orb-v3-conservative-inf-omat`` and the other names of orb-models' `ORB_PRETRAINED_MODELS` download their weights
 at the first use; ``orb:weights.ckpt?model=orb-v3-direct-20-omat`` takes weights of a file (a fine-tuned model) with the
-architecture of that name. The graph of a structure is made once: neighbours depend on distances alone; positions, edge
+architecture of that name. The graph of a structure is made once: neighbors depend on distances alone; positions, edge
 vectors and cell are turned, and all rotations are one batch.
 
 "conservative" models give derivatives of their energy; "direct" ones predict forces and stress, which are no
@@ -141,7 +141,7 @@ class OrbPotential(Potential):
         return graphs
 
     def _graph(self, structure: Structure) -> Any:
-        """The graph of a structure, with the neighbours found here: orb-models misses pairs in skewed cells."""
+        """The graph of a structure, with the neighbors found here: orb-models misses pairs in skewed cells."""
         import torch
         from ase import Atoms
         from orb_models.forcefield.atomic_system import SystemConfig, ase_atoms_to_atom_graphs

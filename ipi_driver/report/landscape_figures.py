@@ -6,11 +6,10 @@ from collections.abc import Mapping
 
 import numpy as np
 from matplotlib import rc_context
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from ipi_driver.report.figures import COLORS, STYLE
+from ipi_driver.report.style import COLORS, STYLE, new_figure
 from ipi_driver.training.landscape import Landscape
 
 
@@ -25,8 +24,7 @@ def draw_landscapes(found: Mapping[str, Landscape]) -> Figure:
     with_curvature = any(item.eigenvalues.size for item in found.values())
     count = len(found) + with_curvature
     with rc_context(STYLE):
-        figure = Figure(figsize=(1.9 * count + 0.6, 2.5), layout="constrained")
-        FigureCanvasAgg(figure)
+        figure = new_figure(1.9 * count + 0.6, 2.5)
         panels = figure.subplots(1, count, squeeze=False)[0]
         errors = {name: 1e3 * np.sqrt(item.surface) for name, item in found.items()}
         lowest = min(float(np.nanmin(e)) for e in errors.values())

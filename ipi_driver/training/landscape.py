@@ -1,7 +1,7 @@
 r"""The loss around a trained minimum: a surface along two random directions, and the largest curvatures.
 
 The loss is the mean squared error of the forces, in (eV/Å)², as a function of the weights w. Directions are
-filter-normalised: random, with the norm of each row of each weight matrix set to that of the weights there, biases left
+filter-normalized: random, with the norm of each row of each weight matrix set to that of the weights there, biases left
 alone, so that networks whose layers have other scales can be compared (Li et al., NeurIPS 2018),
 
 .. math:: L(a, b) = L(w + a\, d_1 + b\, d_2) .
@@ -94,7 +94,7 @@ class ForceLoss:
         self._weights = [p.detach().clone() for p in self.parameters]
 
     def direction(self, generator: torch.Generator) -> torch.Tensor:
-        """A filter-normalised direction, (n_weights,): each row as long as that of the weights."""
+        """A filter-normalized direction, (n_weights,): each row as long as that of the weights."""
         parts = []
         for p in self.parameters:
             drawn = torch.randn(p.shape, dtype=p.dtype, generator=generator)

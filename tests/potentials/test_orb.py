@@ -52,7 +52,7 @@ def test_the_contract(kind: str, structure: Structure) -> None:
 @pytest.mark.parametrize("neighbors", [6, 120])
 @pytest.mark.parametrize("kind", ["conservative", "direct"])
 def test_against_its_own_calculator(kind: str, neighbors: int) -> None:
-    """Raw, and averaged over rotations one after the other, in a cell whose neighbours orb-models finds."""
+    """Raw, and averaged over rotations one after the other, in a cell whose neighbors orb-models finds."""
     structure = replace(ISOLATED, cell=np.diag([5.0, 5.5, 6.0]), pbc=np.ones(3, dtype=bool))
     found = OrbPotential(small_model(kind, neighbors), dtype="float32")
     calculator = ORBCalculator(small_model(kind, neighbors), device="cpu")

@@ -52,7 +52,7 @@ def test_gradients_and_products_are_derivatives_of_the_loss(kind: str) -> None:
     before = [p.detach().clone() for p in loss.parameters]
     direction = loss.direction(torch.Generator().manual_seed(1))
     for p, d in zip(loss.parameters, direction.split([p.numel() for p in loss.parameters]), strict=True):
-        if p.ndim >= 2:  # filter-normalised: each row as long as that of the weights
+        if p.ndim >= 2:  # filter-normalized: each row as long as that of the weights
             rows = d.reshape(p.shape[0], -1).norm(dim=1)
             assert torch.allclose(rows, p.detach().reshape(p.shape[0], -1).norm(dim=1))
         else:
