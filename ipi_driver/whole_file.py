@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Files that are written completely or not at all."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a file that is there whole or not at all: on a full disk what it held before stays."""
+    """Write a file completely or not at all: on a full disk its earlier content stays."""
     part = path.with_name(f"{path.name}.part")
     try:
         part.write_text(text)

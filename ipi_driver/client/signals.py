@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 
 OF_QUEUES = (signal.SIGUSR1, signal.SIGUSR2)
-"""What queues send before the time of a job is over; a process that does not know them dies of them."""
+"""What queues send before the time of a job is over; without a handler they end a process."""
 
 
 def handled_signals() -> tuple[signal.Signals, ...]:

@@ -39,11 +39,11 @@ class Interruption:
 
 @contextmanager
 def caught_signals() -> Iterator[Interruption]:
-    """Remember the signals that ask to end instead of dying of them."""
+    """Record the signals that ask a process to end, in place of their default action."""
     interruption = Interruption()
     try:
         before = {number: signal.signal(number, interruption) for number in handled_signals()}
-    except ValueError:  # not the main thread: whoever called has the signals
+    except ValueError:  # not the main thread: signals belong to that one
         yield interruption
         return
     try:

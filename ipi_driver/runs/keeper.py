@@ -1,7 +1,7 @@
-"""Copies of the checkpoints that i-PI overwrites, so that one complete state is there at any time.
+"""Copies of the checkpoints that i-PI overwrites, so that one complete state exists at any time.
 
 i-PI writes a checkpoint over the one before: a power cut in that moment leaves neither. And a run that goes wrong
-writes states that are of no use; the ones before are.
+writes useless states over good ones.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from ipi_driver.errors import UserError
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold ``folder``, so that no second run writes to the same files; the lock goes with the process.
+    """Hold ``folder``, so that no second run writes to the same files; the lock ends with the process.
 
     Raises
     ------

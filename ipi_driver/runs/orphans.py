@@ -33,7 +33,7 @@ def _become(parent: int, command: Sequence[str]) -> None:
         signal.signal(number, signal.SIG_IGN)
     if parent and sys.platform.startswith("linux"):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
-    if parent in (0, os.getppid()):  # else it died before the kernel knew
+    if parent in (0, os.getppid()):  # else it died before the request to the kernel
         os.execvp(command[0], list(command))
 
 

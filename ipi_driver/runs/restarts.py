@@ -1,8 +1,8 @@
 """What the launcher does when a run breaks: starts it again from its last checkpoint, or ends it with the reason.
 
-A client that was killed, ran out of memory or met an error that a new process heals is worth a new start. One that
-fails on the configuration on which the one before has failed is not: the run would break there again. A checkpoint from
-which i-PI makes no step gives way to the one before.
+A client that was killed, ran out of memory or met an error that a new process heals is started again. One that
+fails on the configuration on which the one before has failed is not: it would fail there again. A checkpoint from
+which i-PI makes no step is replaced by the one before.
 """
 
 from __future__ import annotations

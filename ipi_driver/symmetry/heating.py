@@ -1,4 +1,4 @@
-r"""How fast a simulation heats that applies the correction (averaged minus raw forces) every outer step τ.
+r"""Heating of a simulation that applies the correction (averaged minus raw forces) at every outer step τ.
 
 The impulses do the work :math:`\tau \sum_n p(n\tau)`, with the power :math:`p = F_c \cdot v`, where the correction
 itself would do :math:`\int p\, dt`. The difference, the error of that quadrature, diffuses at the rate
@@ -9,8 +9,8 @@ itself would do :math:`\int p\, dt`. The difference, the error of that quadratur
 
 to second order in the correction. p of a vibration has twice its frequency: an outer step of half a period of the O–H
 stretch, 4.5 to 5 fs, is in resonance. Random rotations are the limit of a white p, where this becomes the heating of
-`ipi_driver.symmetry.errors`. The lines of an isolated molecule are sharp and it does not forget its
-phase: this holds for liquids and solids.
+`ipi_driver.symmetry.errors`. The lines of an isolated molecule are sharp and its phase does not
+decay: the formula holds for liquids and solids.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from ipi_driver.structure import FloatArray, IntArray, Structure
 from ipi_driver.units import DALTON, KB, SPEED_OF_LIGHT
 
 COARSEST_SPACING = 1.5
-"""fs: with snapshots further apart an O–H stretch has fewer than 6 of them, and its velocities cannot be had."""
+"""fs: with snapshots further apart an O–H stretch has fewer than 6 of them, too few for velocities by differences."""
 
 _MANY_GROUPS = 32
 _N_WINDOWS, _FEW_WINDOWS = 7, 3
@@ -50,7 +50,7 @@ def power_of_correction(
     spacing: float,
     masses: FloatArray | None = None,
 ) -> tuple[FloatArray, float]:
-    """Power of the correction forces in each molecule along a trajectory, and the temperature of that.
+    """Power of the correction forces in each molecule along a trajectory, and the temperature of the trajectory.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ def power_of_correction(
     temperature = float(twice_kinetic.mean() / (3 * len(masses) * KB))
     atoms = np.einsum("tix,tix->ti", corrections[2:-2], velocities)
     groups = bonded_groups(structures[0])
-    # neighbors do not know each other's phase: the spectra of molecules add up, with less noise than that of the sum
+    # the phases of neighbors are independent: the spectra of molecules add up, with less noise than that of the sum
     members = np.eye(int(groups.max()) + 1)[groups]
     return np.asarray(atoms @ members), temperature
 

@@ -10,7 +10,7 @@ this part, as a root-mean-square force, be below the tolerance at which force er
 with :math:`S_c` the power spectrum of the correction along a trajectory, per force component. The
 trajectory must be saved often enough to hold the fastest vibration: its own limit is 1/(2 spacing).
 
-Beside it stands what that part does to a simulation, see `ipi_driver.symmetry.heating`.
+The heating that this part causes is computed in `ipi_driver.symmetry.heating`.
 """
 
 from __future__ import annotations

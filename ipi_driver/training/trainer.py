@@ -53,7 +53,8 @@ _UNLABELLED_LOOKED_AT = 25
 class LogRow:
     """One line of ``log.csv``; errors in meV/Å and meV per structure.
 
-    A step is compared with a forward evaluation of as many structures that records the graph for derivatives.
+    ``forward_evaluations_per_step`` is the time of a step divided by that of a forward evaluation of as many structures
+    that records the graph for derivatives.
     The symmetry errors of the validation and of some unlabelled structures, meV/Å, are NaN without a penalty.
     """
 
