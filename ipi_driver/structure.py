@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ipi_driver.errors import UserError
+from ipi_driver.units import MILLI
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -332,7 +333,7 @@ class Prediction:
         largest = float(np.abs(self.forces).max(initial=0.0))
         text = f"Prediction(energy {self.energy:.6f} eV, largest force {largest:.4f} eV/Å"
         if self.n_rotations > 1:
-            text += f", {self.n_rotations} rotations, force std {1e3 * self.forces_std:.3g} meV/Å"
+            text += f", {self.n_rotations} rotations, force std {MILLI * self.forces_std:.3g} meV/Å"
         return text + ")"
 
     @property

@@ -21,7 +21,7 @@ from ipi_driver.observables.molecules import Molecules, find_molecules
 from ipi_driver.observables.statistics import Estimate
 from ipi_driver.observables.thermodynamics import drift
 from ipi_driver.structure import FloatArray, Structure
-from ipi_driver.units import FS_PER_PS, SPEED_OF_LIGHT
+from ipi_driver.units import FS_PER_PS, MILLI, SPEED_OF_LIGHT
 
 _JUST_BELOW = 1.0 - 1e-6
 """i-PI's own constants put a step of 0.5 fs 1e-8 below: the snapshot at exactly ``skip`` is used."""
@@ -225,7 +225,7 @@ def add_drift(analysis: Analysis, system: System, options: Options) -> None:
     n = system.molecules.n_all
     estimate = drift(conserved, times, n)
     analysis.scalars["drift"] = Scalar.of("drift of the conserved quantity", estimate, "meV/molecule/ns", 1e3)
-    per_molecule = 1e3 * (conserved - conserved[0]) / n
+    per_molecule = MILLI * (conserved - conserved[0]) / n
     thin = max(1, len(times) // 2000)
     analysis.curves["conserved"] = Curve(
         times[::thin] / FS_PER_PS,
@@ -252,8 +252,8 @@ def add_dissipation(analysis: Analysis, system: System, options: Options) -> Non
     frequencies, density, error = spectrum.bands()
     analysis.curves["heating_spectrum"] = Curve(
         frequencies / SPEED_OF_LIGHT,
-        1e3 * density,
-        1e3 * error,
+        MILLI * density,
+        MILLI * error,
         "wavenumber / cm⁻¹",
         "spectrum of the heating\n/ meV per molecule and ns",
     )

@@ -40,7 +40,7 @@ from ipi_driver.observables.thermodynamics import KineticTemperature
 from ipi_driver.potentials.base import Potential
 from ipi_driver.structure import FloatArray, Structure
 from ipi_driver.symmetry.torques import torque_against_average
-from ipi_driver.units import FS_PER_PS, HBAR
+from ipi_driver.units import FS_PER_PS, HBAR, MILLI
 
 _CONSERVED = 1e-3
 """Relative change of L below which its motion is integration error and printed digits."""
@@ -154,7 +154,7 @@ def _add_torque(analysis: Analysis, system: System, options: Options, progress: 
     analysis.scalars["torque"] = Scalar.of(
         "torque |T|, root mean square", rms_torque(torques, spacing), "meV", 1e3
     )
-    floor = 1e3 * float(np.sqrt(np.mean(np.square(digits))))
+    floor = MILLI * float(np.sqrt(np.mean(np.square(digits))))
     analysis.scalars["torque_digits"] = Scalar(
         "... that the digits of the files explain", floor, float("nan"), "meV"
     )
@@ -179,14 +179,14 @@ def _add_torque_against_average(
     for result in results:
         how = f"average {result.average} ({result.n_rotations} evaluations)"
         label = f"torque, root mean square, {potential.name}, {how}"
-        scalar = Scalar(label, 1e3 * result.rms, 1e3 * result.rms_error, "meV")
+        scalar = Scalar(label, MILLI * result.rms, MILLI * result.rms_error, "meV")
         analysis.scalars[f"torque_{result.average}"] = scalar
     counts = np.array([float(result.n_rotations) for result in results])
     order = np.argsort(counts, kind="stable")
     analysis.curves["torque_average"] = Curve(
         counts[order],
-        np.array([1e3 * results[k].rms for k in order]),
-        np.array([1e3 * results[k].rms_error for k in order]),
+        np.array([MILLI * results[k].rms for k in order]),
+        np.array([MILLI * results[k].rms_error for k in order]),
         "evaluations per step",
         "root mean square torque / meV",
     )

@@ -27,6 +27,7 @@ from ipi_driver.observables.crystals import (
     root_sum_square,
 )
 from ipi_driver.structure import FloatArray, Structure
+from ipi_driver.units import MILLI
 
 _NAN = float("nan")
 
@@ -105,13 +106,13 @@ def analyze_relaxations(
         ("ice_initial", "initial", [cell.initial_energy for cell in cells]),
         ("ice_relaxed", "relaxed", [cell.relaxed_energy for cell in cells]),
     ):
-        relative = 1e3 * relative_energies(energies, counts)
+        relative = MILLI * relative_energies(energies, counts)
         y_label = f"{label}: ΔE / meV per molecule"
         analysis.curves[key] = Curve(numbers, relative, nothing, "cell", y_label)
         spread = float(relative.std()) if len(cells) > 1 else _NAN
         label = f"{label} relative energies, standard deviation over cells"
         analysis.scalars[f"{key}_spread"] = Scalar(label, spread, _NAN, "meV/molecule")
-    gain = [1e3 * (cell.relaxed_energy - cell.initial_energy) / cell.n_molecules for cell in cells]
+    gain = [MILLI * (cell.relaxed_energy - cell.initial_energy) / cell.n_molecules for cell in cells]
     analysis.scalars["ice_gain"] = Scalar(
         "energy of relaxation, mean", float(np.mean(gain)), _NAN, "meV/molecule"
     )
@@ -155,11 +156,11 @@ def compare_relaxations(reference: RelaxedSet, other: RelaxedSet) -> None:
             first, second = (getattr(cell, attribute) for cell in pairs[0])
             label = f"{key} energy, difference {against}"
             analysis.scalars[f"ice_{key}_difference"] = Scalar(
-                label, 1e3 * (second - first) / counts[0], _NAN, "meV/molecule"
+                label, MILLI * (second - first) / counts[0], _NAN, "meV/molecule"
             )
             continue
         ours, theirs = (
-            1e3 * relative_energies([getattr(pair[side], attribute) for pair in pairs], counts)
+            MILLI * relative_energies([getattr(pair[side], attribute) for pair in pairs], counts)
             for side in (0, 1)
         )
         label = f"{key} relative energies, RMSE over cells {against}"
@@ -167,7 +168,7 @@ def compare_relaxations(reference: RelaxedSet, other: RelaxedSet) -> None:
         label = f"{key} relative energies, √Σ over cells {against}"
         norm = root_sum_square(ours, theirs)
         analysis.scalars[f"ice_{key}_norm"] = Scalar(label, norm, _NAN, "meV/molecule")
-    distances = np.array([1e3 * rmsd(first.relaxed, second.relaxed) for first, second in pairs])
+    distances = np.array([MILLI * rmsd(first.relaxed, second.relaxed) for first, second in pairs])
     number_of = dict(zip((cell.name for cell in other.cells), analysis.curves["ice_relaxed"].x, strict=True))
     numbers = np.array([number_of[second.name] for _, second in pairs])
     if len(pairs) < max(len(reference.cells), len(other.cells)):
@@ -198,11 +199,11 @@ def compare_relaxations(reference: RelaxedSet, other: RelaxedSet) -> None:
                 [f.maximum for f in forces],
             ),
         ):
-            value = 1e3 * float(np.max(values) if key == "maximum" else np.mean(values))
+            value = MILLI * float(np.max(values) if key == "maximum" else np.mean(values))
             analysis.scalars[f"ice_forces_{key}"] = Scalar(label, value, _NAN, "meV/Å")
         if len(forces) == len(pairs):
             label = f"initial forces, √(3Σ|ΔF|²/Σ atoms) {against}"
-            norm = 1e3 * pooled_norm(
+            norm = MILLI * pooled_norm(
                 [3.0 * n * f.rmse**2 for n, f in zip(n_atoms, forces, strict=True)], n_atoms
             )
             analysis.scalars["ice_forces_norm"] = Scalar(label, norm, _NAN, "meV/Å")

@@ -12,6 +12,7 @@ from ipi_driver.analysis.common import Progress, System, new_analysis, optional
 from ipi_driver.analysis.result import Analysis, Curve, Options, Scalar
 from ipi_driver.errors import UserError
 from ipi_driver.observables.statistics import block_average
+from ipi_driver.units import MILLI
 
 COMPONENTS = ("component_raw(0)", "component_raw(1)")
 
@@ -44,7 +45,7 @@ def _add_energies(analysis: Analysis, system: System) -> None:
     table = system.run.properties
     first, second = (table[f"pot_{component}"] for component in COMPONENTS)
     snapshots = table["step"] > 0  # step 0 is where i-PI starts from, not a snapshot
-    difference = 1e3 * (first - second)[snapshots]
+    difference = MILLI * (first - second)[snapshots]
     _add_error(analysis, "energy", "energy, MAE", np.abs(difference), "meV/structure")
     steps = np.arange(1.0, len(difference) + 1)
     nothing = np.full(len(difference), np.nan)
@@ -60,7 +61,7 @@ def _add_forces(analysis: Analysis, system: System, progress: Progress) -> None:
         progress(1)
         if snapshot.step == 0:
             continue
-        difference = 1e3 * np.abs(snapshot.values[names[0]] - snapshot.values[names[1]])
+        difference = MILLI * np.abs(snapshot.values[names[0]] - snapshot.values[names[1]])
         mean.append(difference.mean())
         largest = max(largest, float(difference.max()))
     _add_error(analysis, "forces", "forces, MAE", np.array(mean), "meV/Å")

@@ -18,6 +18,7 @@ from ipi_driver.observables.molecules import find_molecules
 from ipi_driver.observables.statistics import Estimate, block_average
 from ipi_driver.observables.thermodynamics import drift
 from ipi_driver.structure import FloatArray, Structure
+from ipi_driver.units import MILLI
 
 # A molecule is whole while every hydrogen is this close to its oxygen, Å.
 BROKEN_BOND = 1.4
@@ -113,10 +114,13 @@ def run_statistics(folder: Path) -> dict[str, Any]:
     )
     _, spread = force_std(run)
     if len(spread):
-        summary["mean_force_spread"] = 1e3 * float(spread.mean())
+        summary["mean_force_spread"] = MILLI * float(spread.mean())
     _, monitored = monitored_std(run)
     if len(monitored):
-        summary["monitor"] = {"mean": 1e3 * float(monitored.mean()), "largest": 1e3 * float(monitored.max())}
+        summary["monitor"] = {
+            "mean": MILLI * float(monitored.mean()),
+            "largest": MILLI * float(monitored.max()),
+        }
     summary |= client_counts(folder, summary["notes"])
     summary["notes"] += run.notes
     return summary
@@ -149,7 +153,7 @@ def _dynamics(run: Run, notes: list[str]) -> dict[str, Any]:
     if "conserved" in table and run.has("positions"):
         try:
             estimate = drift(table["conserved"], times, n_molecules(run))
-            summary["drift"] = {k: 1e3 * v for k, v in _pair(estimate).items()}
+            summary["drift"] = {k: MILLI * v for k, v in _pair(estimate).items()}
         except UserError as error:
             notes.append(f"drift: {error}")
     return summary
@@ -168,8 +172,8 @@ def energies_and_forces(run: Run, notes: list[str]) -> dict[str, Any]:
     if "potential" in run.properties and "n_molecules" in summary:
         energies = run.properties["potential"] / summary["n_molecules"]
         summary["energy_per_molecule"] = float(energies[-1])
-        summary["relaxation_energy"] = 1e3 * float(energies[-1] - energies[0])
+        summary["relaxation_energy"] = MILLI * float(energies[-1] - energies[0])
     _, forces = largest_forces(run)
     if len(forces):
-        summary["largest_force"] = 1e3 * float(forces[-1])
+        summary["largest_force"] = MILLI * float(forces[-1])
     return summary

@@ -13,9 +13,10 @@ from ipi_driver.ipi_files import Run
 from ipi_driver.observables.intramolecular import InternalCoordinates
 from ipi_driver.observables.spectra import highest_wavenumber, nyquist, power_spectrum, regular_part
 from ipi_driver.structure import FloatArray
+from ipi_driver.units import MILLI
 
 _MOST_NUMBERS = 20_000_000
-"""Velocity components kept for the density of states: of larger runs every so-manieth molecule is taken."""
+"""Velocity components kept for the density of states: of larger runs every n-th molecule is taken."""
 
 
 def add_internal_coordinates(analysis: Analysis, internal: InternalCoordinates, spacing: float) -> None:
@@ -63,8 +64,8 @@ def add_vibrations(analysis: Analysis, system: System, options: Options) -> None
         if total > 0.0:
             analysis.curves["vdos"] = Curve(
                 spectrum.wavenumbers,
-                1e3 * spectrum.density / total,
-                1e3 * spectrum.error / total,
+                MILLI * spectrum.density / total,
+                MILLI * spectrum.error / total,
                 "wavenumber / cm⁻¹",
                 "density of states / 10⁻³ cm",
             )

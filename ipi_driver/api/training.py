@@ -14,6 +14,7 @@ from ipi_driver.potentials import load_potential
 from ipi_driver.potentials.base import Potential
 from ipi_driver.training.config import load_config
 from ipi_driver.training.setup import build_trainer
+from ipi_driver.units import MILLI
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class TrainedModel:
     force_mae: float
 
     def __repr__(self) -> str:
-        return f"TrainedModel({str(self.folder)!r}: validation force MAE {1e3 * self.force_mae:.1f} meV/Å)"
+        return f"TrainedModel({str(self.folder)!r}: validation force MAE {MILLI * self.force_mae:.1f} meV/Å)"
 
     def load(self, device: str = "cpu") -> Potential:
         """The potential."""

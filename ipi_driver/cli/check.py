@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ipi_driver.cli.conditions import add_conditions
 from ipi_driver.cli.printing import add_printing, set_result
 from ipi_driver.errors import UserError
+from ipi_driver.units import MILLI
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -148,7 +149,7 @@ def main(args: argparse.Namespace) -> int:
     settings = CheckSettings(
         averages=quadratures(args.average or DEFAULT_AVERAGES),
         reference=quadrature(args.reference),
-        tolerance=args.tolerance / 1000.0,
+        tolerance=args.tolerance / MILLI,
         max_degree=args.max_degree,
         seed=args.seed,
         rotation_batch=args.rotation_batch,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ipi_driver.cli.printing import add_printing, set_result
 from ipi_driver.errors import UserError
+from ipi_driver.units import MILLI
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -143,7 +144,7 @@ def _table(found: dict[str, Landscape]) -> Any:
         rise = 1e6 * item.rise
         table.add_row(
             name,
-            f"{1e3 * np.sqrt(item.minimum):.1f}",
+            f"{MILLI * np.sqrt(item.minimum):.1f}",
             formatted(float(rise.mean()), _error(rise, 0.0)),
             shown or "–",
         )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ipi_driver.cli.printing import add_printing, set_result
 from ipi_driver.errors import UserError
+from ipi_driver.units import MILLI
 
 if TYPE_CHECKING:
     from ipi_driver.structure import Structure
@@ -207,7 +208,7 @@ def _errors(paths: list[Path], before: object, after: object) -> dict[str, dict[
         (metrics,) = evaluate_model(potential, data, quadratures(["none"])).metrics
         found[name] = asdict(metrics)
         print(
-            f"{name}: force MAE {1e3 * metrics.force_mae:.1f} / RMSE {1e3 * metrics.force_rmse:.1f} meV/Å, "
-            f"energy − offset {1e3 * metrics.shifted_energy_mae_per_atom:.2f} meV/atom, {len(data)} structures"
+            f"{name}: force MAE {MILLI * metrics.force_mae:.1f} / RMSE {MILLI * metrics.force_rmse:.1f} meV/Å, "
+            f"energy − offset {MILLI * metrics.shifted_energy_mae_per_atom:.2f} meV/atom, {len(data)} structures"
         )
     return found

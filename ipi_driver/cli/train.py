@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ipi_driver.cli.printing import add_printing, set_result
 from ipi_driver.errors import UserError
+from ipi_driver.units import MILLI
 
 EPILOG = """\
 examples:
@@ -70,7 +71,7 @@ def main(args: argparse.Namespace) -> int:
     best = trainer.run(quiet=args.quiet)
     if trainer.rank == 0:
         plot_training_log(config.output / "log.csv", config.output / "learning-curve.png")
-        print(f"best validation force MAE {1e3 * best:.1f} meV/Å; the model is in {config.output}")
+        print(f"best validation force MAE {MILLI * best:.1f} meV/Å; the model is in {config.output}")
         print(f"next: ipi-driver evaluate {config.output} DATA")
         set_result(args, {"model": str(config.output), "best_validation_force_mae": best, "units": "eV/Å"})
     return 0

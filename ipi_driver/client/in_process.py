@@ -24,7 +24,7 @@ from ipi_driver.structure import FloatArray
 class InProcessSettings(BaseModel):
     """As in `ipi_driver.client.settings.ServeSettings`, for one average."""
 
-    model_config = ConfigDict(extra="forbid", coerce_numbers_to_str=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
 
     model: str
     structure: Path

@@ -39,7 +39,7 @@ class EndpointSettings(BaseModel):
     ``{non_conservative: forces}`` is ``model.pt?non_conservative=forces``.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     unix: str | None = Field(None, description="name of a local socket, as in <address>")
     inet: str | None = Field(None, description="HOST:PORT of a network socket")
@@ -127,7 +127,7 @@ class WatchSettings(BaseModel):
         Of an atom of an isolated structure from all others, Å.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     temperature: float | None = Field(default=10.0, gt=1.0, description="times that of the thermostat")
     conserved: float | None = Field(default=0.1, gt=0.0, description="drift, eV per atom and ps")
@@ -152,7 +152,7 @@ class MonitorSettings(BaseModel):
         Of the standard deviation of the forces, meV/Å, above which there is a warning.
     """
 
-    model_config = ConfigDict(extra="forbid", coerce_numbers_to_str=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
 
     average: str = Field(description="average that is evaluated beside the run")
     stride: int = Field(default=200, gt=0, description="steps between two evaluations")
@@ -173,7 +173,7 @@ class MonitorSettings(BaseModel):
 class ServeSettings(BaseModel):
     """Everything that `ipi_driver.client.client.serve` needs; ``ipi-driver serve --help`` explains each."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: str = Field(description="shipped model, model folder, exported .pt, or KIND:NAME")
     endpoints: list[EndpointSettings] = Field(min_length=1, description="sockets to answer")

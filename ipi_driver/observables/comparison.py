@@ -2,11 +2,12 @@
 
 If k runs are of the same system, their blocks of equal length are exchangeable: which block belongs to which run is
 chance. Of every point of the function ``F = [sum_i n_i (y_i - y)² / (k - 1)] / s²`` compares the differences of the
-means y_i of the runs with the variance s² of the blocks within runs. Two statistics are looked at, the mean of F over
-the points, which sees that a curve lies elsewhere as a whole, and its maximum, which sees a local difference. The
+means y_i of the runs with the variance s² of the blocks within runs. Two statistics are used: the mean of F over the
+points is sensitive to a shift of the whole curve, its maximum to a local difference. The
 blocks are dealt anew to the runs many times; the share of these in which the less likely of the two statistics is as
 unlikely as measured is p (Westfall and Young, Resampling-Based Multiple Testing, Wiley 1993). It needs no model of how
-the points are correlated, and holds for one pair as for many runs: nothing is multiplied.
+the points are correlated, and holds for a pair as for many runs: no correction
+for multiple comparisons is needed.
 
 The smallest difference that could have been detected is the one of one run from all others, at one point, that the
 maximum statistic finds in four of five cases at p < 0.05: ``(sqrt(F_95 (k - 1)) + 0.84) s / sqrt(n_i (1 - n_i / N))``.

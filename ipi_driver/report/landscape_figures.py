@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from ipi_driver.report.style import COLORS, STYLE, new_figure
 from ipi_driver.training.landscape import Landscape
+from ipi_driver.units import MILLI
 
 
 def draw_landscapes(found: Mapping[str, Landscape]) -> Figure:
@@ -26,7 +27,7 @@ def draw_landscapes(found: Mapping[str, Landscape]) -> Figure:
     with rc_context(STYLE):
         figure = new_figure(1.9 * count + 0.6, 2.5)
         panels = figure.subplots(1, count, squeeze=False)[0]
-        errors = {name: 1e3 * np.sqrt(item.surface) for name, item in found.items()}
+        errors = {name: MILLI * np.sqrt(item.surface) for name, item in found.items()}
         lowest = min(float(np.nanmin(e)) for e in errors.values())
         highest = max(float(np.nanmax(e)) for e in errors.values())
         scale = LogNorm(lowest, max(highest, 1.001 * lowest))

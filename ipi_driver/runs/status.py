@@ -17,6 +17,7 @@ from ipi_driver.runs.ending import last_message
 from ipi_driver.runs.events import read_events
 from ipi_driver.runs.live import EVERY, read_status
 from ipi_driver.runs.monitor import PropertyMonitor
+from ipi_driver.units import MILLI
 
 _SILENT = 12 * EVERY
 """Seconds without an update after which a run whose status is running is not: it was killed, or its node has died."""
@@ -165,7 +166,7 @@ def _symmetry_std(run: RunFolder) -> float | None:
                     stream.seek(max(0, path.stat().st_size - _TAIL))
                     found = _STD.findall(stream.read())
                 if found and (value := float(found[-1][0] or found[-1][1])) > 0.0:
-                    return 1e3 * value
+                    return MILLI * value
     return None
 
 

@@ -16,6 +16,7 @@ from ipi_driver.errors import UserError
 from ipi_driver.ipi_files import edit as xml
 from ipi_driver.ipi_files.input import read_input
 from ipi_driver.ipi_files.run_folder import RunFolder
+from ipi_driver.units import MILLI
 
 NAME = "monitor"
 """Of the force field, the endpoint (after the name of the first) and the file."""
@@ -122,7 +123,7 @@ def last_std(folder: Path) -> float | None:
                 lines = [line for line in stream.read().splitlines(keepends=True) if line.endswith(b"\n")]
             for line in reversed(lines):
                 try:
-                    return 1e3 * float(line.strip(b" []\n"))
+                    return MILLI * float(line.strip(b" []\n"))
                 except ValueError:
                     continue
     return None

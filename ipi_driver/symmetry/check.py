@@ -28,6 +28,7 @@ from ipi_driver.symmetry.orientation import PerturbedFreeEnergy, is_molecule, or
 from ipi_driver.symmetry.outer_step import StrideTable, correction_series, require_snapshots, stride_table
 from ipi_driver.symmetry.recommend import Recommendation, keep_directions, recommend
 from ipi_driver.symmetry.walk import N_ORIENTATIONS, RotationWalk, rotation_walk
+from ipi_driver.units import MILLI
 
 if TYPE_CHECKING:  # it needs e3nn
     from ipi_driver.symmetry.explain import Explanation
@@ -229,7 +230,7 @@ def run_check(
 def _checked(settings: CheckSettings) -> list[Quadrature]:
     """All averages, the raw result first; wrong ones raise before any work is done."""
     if settings.tolerance <= 0:
-        raise UserError(f"--tolerance must be positive, got {1000 * settings.tolerance:g} meV/Å")
+        raise UserError(f"--tolerance must be positive, got {MILLI * settings.tolerance:g} meV/Å")
     if settings.max_degree is not None and not 1 <= settings.max_degree <= 10:
         raise UserError(f"--max-degree must be 1 to 10, got {settings.max_degree}")
     reference = settings.reference

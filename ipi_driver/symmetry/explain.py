@@ -34,6 +34,7 @@ from ipi_driver.potentials.chunks import Progress, RotationChunks, no_progress
 from ipi_driver.rotations.quadrature import quadrature
 from ipi_driver.structure import FloatArray, Structure
 from ipi_driver.symmetry.breaking import PointGroup, Weights, largest_point_group
+from ipi_driver.units import MILLI
 
 IN_WORDS = {
     "0o": "pseudoscalar",
@@ -114,15 +115,13 @@ class Explanation:
     def text(self) -> str:
         """Two sentences for people."""
         if self.residual <= NOTHING:
-            return (
-                f"No residual forces to explain ({1000 * self.residual:.1g} meV/Å): the model is equivariant."
-            )
+            return f"No residual forces to explain ({MILLI * self.residual:.1g} meV/Å): the model is equivariant."
         shares = ", ".join(
             f"{IN_WORDS[name]} ({name}) {100 * max(share, 0.0):.0f} %"
             for name, share in self.by_irrep.items()
         )
         found = (
-            f"Of the residual forces ({1000 * self.residual:.3g} meV/Å) a relaxed network explains "
+            f"Of the residual forces ({MILLI * self.residual:.3g} meV/Å) a relaxed network explains "
             f"{100 * max(self.explained, 0.0):.0f} %; alone: {shares}. One vector for each element explains "
             f"{100 * max(self.uniform, 0.0):.0f} %."
         )

@@ -10,6 +10,7 @@ import numpy as np
 from ipi_driver.errors import UserError
 from ipi_driver.symmetry.degrees import Decomposition
 from ipi_driver.symmetry.errors import AverageError
+from ipi_driver.units import MILLI
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Recommendation:
     @property
     def text(self) -> str:
         """One sentence for people."""
-        error, tolerance = 1000 * self.force_mae, 1000 * self.tolerance
+        error, tolerance = MILLI * self.force_mae, MILLI * self.tolerance
         if self.directions:
             return self._on_purpose
         if not self.sufficient:
@@ -73,8 +74,8 @@ class Recommendation:
         """Of a model that depends on the orientation on purpose."""
         where = ", ".join(_in_words(name) for name in self.directions)
         return (
-            f"Use no average: this model depends on the orientation on purpose ({where}; {1000 * self.kept:.3g} meV/Å "
-            f"of its forces there, {1000 * self.force_mae:.3g} elsewhere). An average would remove physics, not error."
+            f"Use no average: this model depends on the orientation on purpose ({where}; {MILLI * self.kept:.3g} meV/Å "
+            f"of its forces there, {MILLI * self.force_mae:.3g} elsewhere). An average would remove physics, not error."
         )
 
     @property
@@ -82,7 +83,7 @@ class Recommendation:
         """A note on the error that the reference shares, where it is most of the error."""
         if self.shared <= 0.5 * self.force_mae or self.average == "none":
             return ""
-        return f" ({1000 * self.shared:.2g} of it estimated: the reference has it too)"
+        return f" ({MILLI * self.shared:.2g} of it estimated: the reference has it too)"
 
 
 def recommend(

@@ -30,6 +30,7 @@ from ipi_driver.training.config import LossConfig, TrainConfig
 from ipi_driver.training.data import LabelledStructure
 from ipi_driver.training.data_config import DataConfig
 from ipi_driver.training.trainer import Trainer
+from ipi_driver.units import MILLI
 
 _STEPS = 100
 """Steps between two looks at the validation structures."""
@@ -198,7 +199,7 @@ class Distiller(Trainer):
         if not self.best < before:
             raise UserError(
                 f"after {self.step} steps the model is no nearer to its average (force MAE "
-                f"{1e3 * errors.force_mae:.3g} meV/Å); give more --minutes, or lower --learning-rate "
+                f"{MILLI * errors.force_mae:.3g} meV/Å); give more --minutes, or lower --learning-rate "
                 f"(got {self.config.learning_rate:g})"
             )
         return self.best_force_mae
@@ -263,7 +264,7 @@ def report_set(student: Potential, part: TeachingSet, average: Quadrature) -> Se
                 abs(mean.raw.energy - teacher.energy),
             ]
         )
-    return SetReport(part.name, len(rows), *(1e3 * np.array(rows).mean(0)).tolist())
+    return SetReport(part.name, len(rows), *(MILLI * np.array(rows).mean(0)).tolist())
 
 
 def finish(

@@ -44,6 +44,7 @@ from ipi_driver.training.metrics import (
 )
 from ipi_driver.training.offsets import EnergyOffsets
 from ipi_driver.training.schedule import MovingAverage, Optimizers, learning_rate_factor
+from ipi_driver.units import MILLI
 
 _UNLABELLED_LOOKED_AT = 25
 """Most unlabelled structures whose symmetry error is logged."""
@@ -332,19 +333,19 @@ class Trainer:
             hours=round(self.hours, 5),
             learning_rate=self.optimizers.parts[0].param_groups[0]["lr"],
             train_loss=float(np.mean([r.loss for r in results])),
-            train_force_mae=1e3 * float(np.mean([r.force_mae for r in results])),
-            train_energy_mae=1e3 * _mean([r.energy_mae for r in results]),
-            val_force_mae=1e3 * force_mae,
-            val_force_rmse=1e3 * force_rmse,
-            val_energy_mae=1e3 * energy_mae,
-            best_val_force_mae=1e3 * self.best_force_mae,
+            train_force_mae=MILLI * float(np.mean([r.force_mae for r in results])),
+            train_energy_mae=MILLI * _mean([r.energy_mae for r in results]),
+            val_force_mae=MILLI * force_mae,
+            val_force_rmse=MILLI * force_rmse,
+            val_energy_mae=MILLI * energy_mae,
+            best_val_force_mae=MILLI * self.best_force_mae,
             steps_per_second=rate,
             forward_evaluations_per_step=1.0 / (rate * forward),
-            val_symmetry_mae=1e3 * spread,
-            unlabelled_symmetry_mae=1e3 * unlabelled,
+            val_symmetry_mae=MILLI * spread,
+            unlabelled_symmetry_mae=MILLI * unlabelled,
         )
         parts = {
-            f"val_force_mae.{self.sets[k]}": 1e3 * part.force_mae for k, part in sorted(by_group.items())
+            f"val_force_mae.{self.sets[k]}": MILLI * part.force_mae for k, part in sorted(by_group.items())
         }
         values = asdict(row) | (parts if len(self.sets) > 1 else {})
         self._append_log(values)

@@ -23,6 +23,7 @@ from ipi_driver.structure import Structure
 from ipi_driver.studies.langer2024.plan import Part
 from ipi_driver.studies.langer2024.runner import Runs
 from ipi_driver.symmetry.check import CheckSettings, run_check
+from ipi_driver.units import MILLI
 
 Start = Callable[[str, int], Callable[[int], None]]
 _SNAPSHOTS = {"gas": 200, "liquid": 3, "ice": 2}
@@ -50,7 +51,7 @@ def symmetry_errors(runs: Runs, parts: Sequence[Part], folder: Path, start: Star
         write_check(result, folder)  # last: its existence marks a complete check
     errors = json.loads(path.read_text())["errors"]
     return {
-        f"{row['data_set']}:{row['average']}:{key}": 1e3 * row[key]
+        f"{row['data_set']}:{row['average']}:{key}": MILLI * row[key]
         for row in errors
         for key in ("energy_mae", "energy_mae_centred", "force_mae")
         if row.get(key) is not None
@@ -78,7 +79,7 @@ def card_errors(model: str) -> dict[str, float]:
         "symmetry_energy_mae": "symmetry_energy_mae",
         "symmetry_force_mae": "symmetry_force_mae",
     }
-    return {name: 1e3 * raw[key] for key, name in names.items() if isinstance(raw.get(key), float)}
+    return {name: MILLI * raw[key] for key, name in names.items() if isinstance(raw.get(key), float)}
 
 
 def data_sets(runs: Runs, parts: Sequence[Part]) -> list[DataSet]:
@@ -134,4 +135,4 @@ def symmetry_section(folder: Path) -> list[Section]:
 
 
 def _short(value: float | None) -> str:
-    return "–" if value is None or not math.isfinite(value) else f"{1e3 * value:.3g}"
+    return "–" if value is None or not math.isfinite(value) else f"{MILLI * value:.3g}"
