@@ -45,7 +45,9 @@ def parse_potential(text: str | Path | PotentialSpec) -> PotentialSpec:
     written = str(text)
     kind, colon, body = written.partition(":")
     bare = written.partition("?")[0]
-    if not Path(bare).exists():
+    # a folder that happens to be called like a kind is a model only if it holds one
+    of_kind = bare in potential_kinds() and not (Path(bare) / "model.yaml").exists()
+    if of_kind or not Path(bare).exists():
         if colon and re.fullmatch(r"[a-z][a-z0-9_-]*", kind):
             if kind not in potential_kinds():
                 potential_class(kind)  # raises: no such kind

@@ -25,11 +25,15 @@ import torch
 
 from ipi_driver.errors import UserError
 from ipi_driver.networks.base import EdgeNetwork
+from ipi_driver.potentials.chunks import groups
 from ipi_driver.structure import FloatArray
 from ipi_driver.training.batch import Batch, Sample, collate
 from ipi_driver.training.losses import accumulate_gradients, forces_from_gradients, structure_energies
 
 Progress = Callable[[int], object]
+
+_EDGES = 8000
+"""Most edges of small structures that are evaluated together."""
 
 _STEP = 1e-4
 """Length of the displacement in a product with the Hessian, in units of the scaled weights."""
@@ -140,8 +144,11 @@ class ForceLoss:
 
     def _batches(self) -> Iterator[Batch]:
         weight = self.parameters[0]
-        for sample in self.samples:
-            yield collate([sample], np.eye(3)[None], weight.device, weight.dtype)
+        sizes = [len(sample.edges.centers) for sample in self.samples]
+        for part in groups(sizes, _EDGES):
+            samples = self.samples[part]
+            rotations = np.tile(np.eye(3), (len(samples), 1, 1))
+            yield collate(samples, rotations, weight.device, weight.dtype)
 
     @contextmanager
     def _displaced(self, displacement: torch.Tensor) -> Iterator[None]:

@@ -24,6 +24,7 @@ from ipi_driver.observables.pairs import PairDistances
 from ipi_driver.observables.spectra import highest_wavenumber, nyquist
 from ipi_driver.observables.statistics import block_average
 from ipi_driver.shipped import shipped_folder
+from ipi_driver.report.layouts import layouts_of
 from ipi_driver.structure import Structure
 from ipi_driver.studies.langer2024.symmetry import card_errors
 
@@ -143,3 +144,15 @@ def test_errors_of_the_card_are_those_of_the_evaluation() -> None:
     assert found["force_mae"] == pytest.approx(1e3 * raw["force_mae"])
     assert found["energy_mae"] == pytest.approx(1e3 * raw["shifted_energy_mae"])
     assert card_errors("anisotropic?l=2") == {}
+
+
+def test_orientations_against_an_axis(gas: Path) -> None:
+    """Without a field cos θ has the mean 0 and every a is 0, within the errors; in the report they have a figure."""
+    (found,) = analyze_folders([gas], Options(axis=(0.0, 3.0, 4.0)))
+    for key in ("mean_cosine", "alignment"):
+        scalar = found.scalars[key]
+        assert abs(scalar.value) < 4.0 * scalar.error
+        assert 0.0 < scalar.error < 0.3
+    assert len(found.curves["alignment"].x) == 12
+    assert "alignment" in [layout.name for layout in layouts_of([found])]
+    assert "alignment" not in analyze_folders([gas], Options())[0].curves

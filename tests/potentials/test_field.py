@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import ase.build
 import numpy as np
 import pytest
 
 import ipi_driver
 from ipi_driver.errors import UserError
-from ipi_driver.potentials import load_potential
+from ipi_driver.potentials import load_potential, parse_potential
 from ipi_driver.potentials.field import FieldPotential
 from ipi_driver.potentials.testing import check_potential
 from ipi_driver.structure import Structure
@@ -72,3 +74,11 @@ def test_check_keeps_a_field_and_averages_an_error() -> None:
     assert "remove physics, not error" in kept.text
     error = ipi_driver.check("anisotropic?l=1&amplitude=0.05", water, averages=["T"], max_degree=4)
     assert error.recommendation.average == "T"
+
+
+def test_a_folder_of_the_same_name_is_no_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "field").mkdir()
+    assert isinstance(load_potential(FIELD), FieldPotential)
+    (tmp_path / "field" / "model.yaml").touch()
+    assert parse_potential("field?theta_scale=1").kind == "network"
