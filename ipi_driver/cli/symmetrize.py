@@ -118,7 +118,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> None:
-    """What would be noticed after the work otherwise."""
+    """Raise what would otherwise be found only after the training."""
     if args.output.exists() and (not args.output.is_dir() or any(args.output.iterdir())):
         raise UserError(f"--output {args.output} exists already; choose a new folder, nothing is overwritten")
     for name in ("minutes", "steps", "learning_rate", "max_structures", "threads"):

@@ -89,7 +89,7 @@ class Endpoint:
 
     @property
     def address(self) -> str:
-        """What it connects to, for messages."""
+        """Path or HOST:PORT of the socket, for messages."""
         return self._path or str(self.settings.inet)
 
     def stop(self) -> None:

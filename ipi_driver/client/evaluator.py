@@ -35,7 +35,7 @@ class EvaluationError(UserError):
 
 
 def _one_line(error: BaseException) -> str:
-    """What a model raised; TorchScript gives the cause in the last of many lines."""
+    """The error of a model in one line; TorchScript gives the cause in the last of many."""
     if isinstance(error, SystemExit):
         return f"the model failed: it called sys.exit({'' if error.code is None else error.code!r})"
     message = " ".join(str(error).split())
@@ -44,7 +44,7 @@ def _one_line(error: BaseException) -> str:
 
 @contextmanager
 def model_failures(structure: Structure) -> Iterator[None]:
-    """What a model does inside becomes an `EvaluationError`, also where it asks the process to end.
+    """Errors of a model become an `EvaluationError`, also where it asks the process to end.
 
     A model that forks and comes back in both processes leaves two clients on one socket: the copy is ended.
     """
@@ -73,7 +73,7 @@ class Ending(Exception):
 
 @dataclass
 class Counts:
-    """What has been computed for one endpoint."""
+    """Numbers of evaluations for one endpoint."""
 
     average: str
     """Name of its average."""
@@ -198,7 +198,7 @@ class SharedEvaluator:
         ]
 
     def _remember(self, structure: Structure) -> _Known:
-        """What is known of this configuration; the one not used for longest is forgotten."""
+        """The results known of this configuration; those not used for longest are removed."""
         parts = (structure.numbers, structure.positions, structure.cell, structure.pbc)
         key = b"".join(part.tobytes() for part in parts) + f"{structure.charge} {structure.spin}".encode()
         if key in self._known:

@@ -209,7 +209,7 @@ class ExportedModule(nn.Module):
         return energies
 
     def differentiated_average(self, batch: Batch, chosen: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The same without derivatives, and zeros (n_edges,) with those of the sum over the atoms ``chosen``."""
+        """Averaged energies without derivatives; zeros (n_edges,) carry those of the sum over the atoms ``chosen``."""
         n_rotations, chunk = self.weights.shape[0], self.chunk(batch)
         energies = torch.zeros(batch.species.shape[0], dtype=torch.float64, device=batch.vectors.device)
         by_vectors = torch.zeros_like(batch.vectors, dtype=torch.float64)

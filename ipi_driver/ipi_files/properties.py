@@ -228,7 +228,7 @@ def _split_name(text: str) -> tuple[str, str]:
 
 
 def _factor(column: Column, path: Path) -> float:
-    """What its numbers are multiplied with to be in the package's units."""
+    """Factor from the unit of a column to that of the package."""
     dimension = _DIMENSIONS.get(column.name.partition("(")[0])
     try:
         return 1.0 if dimension is None else ipi_factor(dimension, column.unit)

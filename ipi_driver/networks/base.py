@@ -113,7 +113,7 @@ class EdgeNetwork(nn.Module, ABC):
         return atomic.detach(), bonds.detach(), gradient
 
     def select_edges(self, edges: Edges, n_atoms: int, topologies: Topologies) -> EdgeSelection | None:
-        """What the network takes from the distances alone, once for all rotations; None where it takes nothing so.
+        """Edges and weights from the distances alone, once for all rotations; None where a network has none.
 
         A network that returns a selection defines `selected_gradient_function`.
         """
@@ -143,7 +143,7 @@ class EdgeNetwork(nn.Module, ABC):
         return ()
 
     def penalty(self) -> torch.Tensor | None:
-        """What the training adds to its loss for the weights alone, or None."""
+        """Term of the training loss that depends on the weights alone, or None."""
         return None
 
     def configure(self, options: Mapping[str, str]) -> None:

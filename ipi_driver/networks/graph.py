@@ -111,7 +111,7 @@ class Graph:
         return self.to_tokens[self.n_nodes :]
 
     def head_slots(self, n_parts: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Where the parts (heads) of the tokens stand, when every token is cut in ``n_parts``; kept.
+        """Slots of the parts (heads) of the tokens, when every token is cut in ``n_parts``; kept.
 
         Returns
         -------

@@ -140,7 +140,7 @@ class AsePotential(Potential):
         return numbers.reshape(shape)
 
     def _property(self, name: str, atoms: ase.Atoms) -> Any:
-        """What the calculator gives; what it raises, in one line."""
+        """A property of the calculator; its errors are raised again in one line."""
         try:
             return self.calculator.get_property(name, atoms)
         except PropertyNotImplementedError:

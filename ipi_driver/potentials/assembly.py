@@ -56,7 +56,7 @@ class Assembly:
         copies: int,
         device: torch.device | str,
     ) -> Assembly:
-        """Of structures with their edges, for ``copies`` rotations; ``species_index`` by atomic number."""
+        """The assembly of structures with their edges, for ``copies`` rotations; ``species_index`` by atomic number."""
         atoms = _slices([structure.n_atoms for structure in structures])
         places = _slices([len(e.centers) for e in edges])
         numbers = np.concatenate([structure.numbers for structure in structures])
@@ -80,7 +80,7 @@ class Assembly:
         bonds: FloatArray,
         gradients: FloatArray,
     ) -> RotatedResults:
-        """What the potential returns, from the results of the network.
+        """The results of the potential from those of the network.
 
         Parameters
         ----------

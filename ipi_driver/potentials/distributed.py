@@ -115,7 +115,7 @@ class DistributedPotential(Potential):
         return box[0]
 
     def _part(self, structures: list[Structure], rotations: FloatArray) -> list[Any]:
-        """What every process found, in their order, on rank 0; nothing elsewhere."""
+        """Results of every process, in their order, on rank 0; empty elsewhere."""
         import torch.distributed as dist
 
         mine = np.array_split(rotations, self.size)[self.rank]

@@ -225,7 +225,7 @@ class MetatomicPotential(Potential):
         return outputs
 
     def _direct_forces(self, outputs: Any, structures: list[Structure], n_rotations: int) -> list[FloatArray]:
-        """Of each system, without their mean over the atoms."""
+        """Direct forces of each system, without their mean over the atoms."""
         values = outputs[self._forces].block().values.detach().cpu().double().numpy().reshape(-1, 3)
         counts = np.repeat([structure.n_atoms for structure in structures], n_rotations)
         parts = np.split(values, np.cumsum(counts)[:-1])
@@ -234,7 +234,7 @@ class MetatomicPotential(Potential):
     def _direct_virials(
         self, outputs: Any, structures: list[Structure], rotations: FloatArray, forces: list[FloatArray]
     ) -> FloatArray | None:
-        """Of the direct stress, of isolated structures of the forces; None where neither is there."""
+        """Virials from the direct stress, of isolated structures from the forces; None without both."""
         n = len(rotations)
         found = np.zeros((len(structures), n, 3, 3))
         for s, structure in enumerate(structures):

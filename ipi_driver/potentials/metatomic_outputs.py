@@ -99,7 +99,7 @@ class ExtraOutput:
         self.request = ModelOutput(unit=unit, sample_kind="atom" if self.per_atom else "system")
 
     def values(self, tensor: Any, structures: Sequence[Structure], rotations: FloatArray) -> list[FloatArray]:
-        """Of each structure, (n_rotations, ...), in the laboratory frame.
+        """Values of each structure, (n_rotations, ...), in the laboratory frame.
 
         Raises
         ------

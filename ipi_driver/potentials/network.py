@@ -190,7 +190,7 @@ class NetworkPotential(Potential):
         return RotatedResults.joined(parts)
 
     def _selection(self, structure: Structure, neighbors: NeighborList, edges: Edges) -> EdgeSelection | None:
-        """What the network takes from the distances alone, computed once for equal edges."""
+        """The network's selection of edges, which depends on the distances alone; computed once for equal edges."""
         if self.baseline.has_pairs:  # the baseline needs all edges
             return None
         last, selection, topologies = self._selections.get(id(neighbors), (None, None, Topologies()))

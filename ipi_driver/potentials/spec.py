@@ -32,7 +32,7 @@ class PotentialSpec:
 
     @property
     def name(self) -> str:
-        """What stands before the question mark."""
+        """The body up to the question mark."""
         return self.body.partition("?")[0]
 
     @cached_property

@@ -198,7 +198,7 @@ def _conserved(axes: Axes, times: FloatArray, conserved: FloatArray) -> None:
 
 
 def _tolerance(run: Run) -> float | None:
-    """Of the monitor, meV/Å."""
+    """Tolerance of the monitor, meV/Å."""
     monitor = run.driver.get("monitor")
     return monitor.get("tolerance") if isinstance(monitor, dict) else None
 

@@ -282,7 +282,7 @@ def _walk(potential: Potential, data: DataSet, settings: CheckSettings, stage: S
 def _orientation(
     potential: Potential, data: DataSet, settings: CheckSettings, per_rotation: float, stage: Stage
 ) -> PerturbedFreeEnergy | None:
-    """Of as many snapshots of an isolated molecule as the time allows; None of other structures."""
+    """Free energy from as many snapshots of an isolated molecule as the time allows; None of other structures."""
     n_rotations = int(np.prod(_ORIENTATIONS))
     most = int(_DEGREE_SECONDS / max(per_rotation * n_rotations, 1e-9))
     chosen = data.sample(max(2, min(most, len(data.structures)))).structures

@@ -61,7 +61,7 @@ _CUTOFF = 4.0
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """What was found.
+    """A relaxed network fitted to the residual forces.
 
     Attributes
     ----------

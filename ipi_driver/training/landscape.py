@@ -41,7 +41,7 @@ _STEP = 1e-4
 
 @dataclass(frozen=True, eq=False)
 class Landscape:
-    """What was found of one network.
+    """Loss and curvature around the minimum of one network.
 
     Attributes
     ----------

@@ -109,7 +109,7 @@ def _check_elements(part: str, structures: Sequence[Structure], species: tuple[i
 
 
 def _digest(structures: Sequence[LabelledStructure]) -> str:
-    """Of the labelled structures in their order: a resumed training goes on with the same ones."""
+    """Digest of the labelled structures in their order: a resumed training goes on with the same ones."""
     digest = hashlib.sha256()
     for item in structures:
         s = item.structure

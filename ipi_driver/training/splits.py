@@ -41,14 +41,14 @@ class DataOrder:
     def of(
         cls, paths: Sequence[Path], structures: Sequence[Sequence[Structure]], forms: tuple[str, ...] = ()
     ) -> DataOrder:
-        """Of the structures read from each file."""
+        """The order of the structures read from each file."""
         digest = _digest([s for part in structures for s in part])
         names, counts = tuple(path.name for path in paths), tuple(map(len, structures))
         return cls(names, counts, digest, forms)
 
     @staticmethod
     def joined(parts: Sequence[DataOrder], structures: Sequence[Structure]) -> DataOrder:
-        """Of several orders one after the other, with all their structures."""
+        """Several orders one after the other, with all their structures."""
         if len(parts) == 1:
             return parts[0]
         return DataOrder(

@@ -298,7 +298,7 @@ class Trainer:
         return self.config.patience is not None and self.stale >= self.config.patience
 
     def score(self, errors: Errors) -> float:
-        """What the best model has least of, without symmetry errors: force MAE + score_energy x energy MAE per atom."""
+        """The best model has the lowest, without symmetry errors: force MAE + score_energy x energy MAE per atom."""
         energy = errors.energy_mae_per_atom
         return errors.force_mae + (self.config.score_energy * energy if math.isfinite(energy) else 0.0)
 
@@ -373,6 +373,6 @@ class Trainer:
 
 
 def _mean(values: Sequence[float]) -> float:
-    """Of the numbers that are not NaN; NaN where there is none."""
+    """Mean of the numbers that are not NaN; NaN where there is none."""
     known = [value for value in values if math.isfinite(value)]
     return float(np.mean(known)) if known else float("nan")

@@ -189,7 +189,7 @@ class E3nnNetwork(EdgeNetwork):
 
     @property
     def relaxed_weights(self) -> list[RelaxedWeights]:
-        """Of each layer; empty for an equivariant network."""
+        """Relaxed weights of each layer; empty for an equivariant network."""
         filters = [layer.relaxed for layer in self.layers if isinstance(layer, InteractionLayer)]
         return [f.weights for f in filters if f is not None]
 

@@ -28,7 +28,7 @@ _NO_METATRAIN = (
 
 @dataclass(frozen=True)
 class ImportedPet:
-    """What a checkpoint holds.
+    """Content of a checkpoint.
 
     Attributes
     ----------

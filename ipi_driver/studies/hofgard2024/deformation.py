@@ -70,7 +70,7 @@ class DeformationNetwork(nn.Module):
 
 @dataclass(frozen=True)
 class Deformation:
-    """What a training found.
+    """Result of a training.
 
     Attributes
     ----------

@@ -87,7 +87,7 @@ class ParticleNetwork(nn.Module):
 
 @dataclass(frozen=True)
 class ParticleResult:
-    """What a training found.
+    """Result of a training.
 
     Attributes
     ----------

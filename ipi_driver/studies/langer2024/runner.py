@@ -59,7 +59,7 @@ class Runs:
         self._monitors: dict[str, PropertyMonitor] = {}
 
     def folder(self, part: Part) -> Path:
-        """Where a run is."""
+        """The folder of a run."""
         return self.output / "runs" / part.name
 
     def log(self, part: Part) -> Path:
