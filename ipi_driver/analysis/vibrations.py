@@ -106,7 +106,7 @@ def add_spectrum(analysis: Analysis, key: str, series: FloatArray, times: FloatA
 
 
 def _warn_of_aliasing(analysis: Analysis, run: Run, spacing: float) -> None:
-    """Say that a spectrum ends below the vibrations: an energy moves at their frequency and at twice that."""
+    """Add a note that a spectrum ends below the vibrations: an energy moves at their frequency and at twice that."""
     end, highest = nyquist(spacing), 2.0 * highest_wavenumber(run.numbers)
     if end < highest:
         analysis.note(

@@ -54,7 +54,7 @@ class Endpoint:
     n_atoms
         Of the structure given.
     others_live, others_begun
-        Say whether any other endpoint is connected, and whether any has been.
+        Return whether any other endpoint is connected, and whether any has been.
 
     Attributes
     ----------
@@ -145,7 +145,7 @@ class Endpoint:
             logger.info("%s: i-PI sent EXIT", self.settings.label)
         except Disconnected as lost:
             # at the end of a run i-PI closes new connections without a message: the state before stays valid
-            self.state = before if before is State.EXIT and not session.spoken_to else State.LOST
+            self.state = before if before is State.EXIT and not session.got_message else State.LOST
             if session.ends_silently and not session.working and self._answered:
                 self.state = State.EXIT
             if not self._stop.is_set():

@@ -185,7 +185,7 @@ class Session:
     ----------
     ends_silently
         Whether the server is ASE's, which closes its connection without ``EXIT``.
-    spoken_to
+    got_message
         Whether anything has arrived.
     working
         Whether a request has been received and not yet been answered.
@@ -198,7 +198,7 @@ class Session:
         shared_memory: bool = False,
         n_atoms: int | None = None,
     ) -> None:
-        self.spoken_to = False
+        self.got_message = False
         self.ends_silently = False
         self.working = False
         self._connection = connection
@@ -228,7 +228,7 @@ class Session:
     def _answer(self) -> bool:
         """Handle one message; False after ``EXIT``."""
         header = bytes(self._connection.read(HEADER))
-        self.spoken_to = True
+        self.got_message = True
         word = header.rstrip()
         if word == b"STATUS":
             ready = _READY if self._batch_size else _NEEDINIT

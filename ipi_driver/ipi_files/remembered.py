@@ -32,7 +32,7 @@ def remembered(read: Callable[[Path], Content]) -> Callable[[Path], Content]:
         try:
             state = path.stat()
         except OSError:
-            return read(path)  # which knows what to do about it
+            return read(path)  # which reports it
         name, key = os.path.abspath(path), (state.st_mtime_ns, state.st_size, state.st_ino)
         found = known.get(name)
         if found is not None and found[0] == key:

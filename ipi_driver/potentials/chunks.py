@@ -51,7 +51,7 @@ class RotationChunks:
             raise UserError(f"`rotation_batch` must be at least 1, got {rotation_batch}")
         self.potential = potential
         self.rotation_batch = rotation_batch
-        self._limit: int | None = None  # edges × rotations, learnt from running out of memory
+        self._limit: int | None = None  # edges × rotations, lowered where memory ran out
 
     def evaluate(
         self, structure: Structure, rotations: FloatArray, progress: Progress = no_progress

@@ -41,7 +41,7 @@ class ProgressDisplay:
     ) -> None:
         self._name, self._total, self._console, self._relaxation = name, total, console, relaxation
         self._seen: deque[tuple[float, int]] = deque()
-        self._said = time.monotonic()
+        self._last_line = time.monotonic()
         self._step, self._parts = first, ["starting"]
         self._live = Live(self, console=console, refresh_per_second=4, transient=True)
 
@@ -101,9 +101,9 @@ class ProgressDisplay:
             *now.parts,
             "– steps/s" if speed is None else f"{speed:.3g} steps/s",
         ]
-        due = moment - self._said > _LINE_EVERY
+        due = moment - self._last_line > _LINE_EVERY
         if not self._console.is_terminal and (due or final):
-            self._said = moment
+            self._last_line = moment
             self.report("  ".join([f"step {now.step}/{self._total}", *self._parts]))
 
     def report(self, text: str) -> None:

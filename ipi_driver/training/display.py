@@ -29,7 +29,7 @@ class TrainingDisplay:
 
     def __init__(self, console: Console, quiet: bool = False) -> None:
         self._console, self._quiet = console, quiet
-        self._began, self._said = time.monotonic(), time.monotonic()
+        self._began, self._last_line = time.monotonic(), time.monotonic()
         self._first: float | None = None
         columns = (
             TextColumn("epoch {task.fields[epoch]}"),
@@ -60,7 +60,7 @@ class TrainingDisplay:
             f"  {_best(best)}"
         )
         self._bar.update(self._task, completed=done, epoch=epoch, state=state)
-        if not self._console.is_terminal and time.monotonic() - self._said > _LINE_EVERY:
+        if not self._console.is_terminal and time.monotonic() - self._last_line > _LINE_EVERY:
             self._line(f"epoch {epoch}  step {step}  {100 * done:.1f} %  {state}{self._left(done)}")
 
     def evaluated(
@@ -76,7 +76,7 @@ class TrainingDisplay:
 
     def _line(self, text: str) -> None:
         if not self._quiet:
-            self._said = time.monotonic()
+            self._last_line = time.monotonic()
             self._console.print(text, highlight=False, markup=False, soft_wrap=True)
             self._console.file.flush()
 
