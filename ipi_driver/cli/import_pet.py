@@ -13,6 +13,7 @@ examples:
   ipi-driver import-pet my-checkpoint models/my-pet
   ipi-driver import-pet pet-mad.ckpt models/pet-mad
   ipi-driver import-pet pet-omat.ckpt models/r2scan --target energy/r2scan
+  ipi-driver import-pet pet-mad.ckpt models/pet-mad --kokkos   # for pet-kokkos:models/pet-mad
   ipi-driver check models/pet-mad structures.extxyz
 
 A checkpoint of metatrain (.ckpt) is a pickle, which can run code when it is read: import only what you trust. Reading
@@ -46,6 +47,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--spin", type=int, default=1, metavar="M", help="spin multiplicity 2 S + 1, likewise (default: 1)"
     )
+    parser.add_argument(
+        "--kokkos",
+        action="store_true",
+        help="write OUT.json and OUT.safetensors for pet-kokkos (pet-kokkos:OUT) in place of a model folder",
+    )
     parser.add_argument("--force", action="store_true", help="replace OUT if it exists")
     add_printing(parser)
 
@@ -55,6 +61,8 @@ def main(args: argparse.Namespace) -> int:
     from ipi_driver.networks.base import EdgeNetwork
     from ipi_driver.networks.storage import save_model
 
+    if args.kokkos:
+        return _write_kokkos(args)
     if (args.output / "model.yaml").exists() and not args.force:
         raise UserError(f"{args.output} holds a model already; choose another folder or add --force")
     network: EdgeNetwork
@@ -89,4 +97,18 @@ def main(args: argparse.Namespace) -> int:
         "notes": list(notes),
     }
     set_result(args, found_here, args.output)
+    return 0
+
+
+def _write_kokkos(args: argparse.Namespace) -> int:
+    from ipi_driver.networks.metatrain_pet.kokkos_files import write_kokkos_files
+
+    if args.checkpoint.is_dir():
+        raise UserError("--kokkos is for checkpoints of metatrain")
+    if (args.charge, args.spin) != (0, 1):
+        raise UserError("pet-kokkos takes charge and spin of each structure: leave out --charge and --spin")
+    if args.output.with_name(f"{args.output.name}.json").exists() and not args.force:
+        raise UserError(f"{args.output}.json exists already; choose another name or add --force")
+    target = write_kokkos_files(args.checkpoint, args.output, args.target)
+    print(f"{args.output}.json, {args.output}.safetensors: {target}; use them as pet-kokkos:{args.output}")
     return 0

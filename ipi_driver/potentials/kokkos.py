@@ -1,7 +1,7 @@
 """PET on Kokkos, ``pet-kokkos:PREFIX``: a model of metatrain in C++, on CPUs and GPUs, without torch.
 
-``PREFIX`` is the path of ``PREFIX.json`` and ``PREFIX.safetensors``, which the package's converter makes from a
-checkpoint of metatrain. All structures and rotations of a call are one batch. Charge and spin go to models
+``PREFIX`` is the path of ``PREFIX.json`` and ``PREFIX.safetensors``, which ``ipi-driver import-pet --kokkos`` makes
+from a checkpoint of metatrain. All structures and rotations of a call are one batch. Charge and spin go to models
 that were trained with them. Single precision; the virial is symmetric.
 
 Needs the package ``pet-kokkos``.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import ase
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 from ase.build import bulk, molecule
 
+from ipi_driver.cli import main
 from ipi_driver.errors import UserError
 from ipi_driver.potentials import Potential, load_potential
 from ipi_driver.potentials.testing import check_potential
@@ -68,52 +68,39 @@ def test_chgnet_keeps_the_contract(chgnet: Potential, periodic: bool) -> None:
 
 @pytest.fixture(scope="module")
 def kokkos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The two files of a PET with random weights."""
+    """A PET with random weights, two energies, a scale and atomic energies, converted by the command."""
     pytest.importorskip("pet_kokkos")
     pytest.importorskip("metatrain.pet")
-    import torch
-    from metatrain.pet import PET
-    from metatrain.utils.architectures import get_default_hypers
-    from metatrain.utils.data import DatasetInfo
-    from metatrain.utils.data.target_info import get_energy_target_info
-    from safetensors.torch import save_file
+    from metatrain_models import random_model, save_checkpoint
 
-    torch.manual_seed(0)
-    hypers = get_default_hypers("pet")["model"] | {
-        "d_pet": 32,
-        "d_node": 64,
-        "d_head": 32,
-        "d_feedforward": 64,
-    }
-    energy = get_energy_target_info("energy", {"quantity": "energy", "unit": "eV"})
-    model = PET(hypers, DatasetInfo("angstrom", [1, 6, 8], {"energy": energy})).eval()
-    adaptive = model.hypers["num_neighbors_adaptive"]
-    described = dict(model.hypers) | {
-        "head_dim": model.hypers["d_pet"] // model.hypers["num_heads"],
-        "num_readout_layers": 1,
-        "num_neighbors_adaptive": None if adaptive is None else float(adaptive),
-        "long_range_enabled": False,
-    }
-    described.pop("long_range")
-    content = {
-        "format_version": 1,
-        "architecture": "pet",
-        "source_model": "random",
-        "target": "energy",
-        "hypers": described,
-        "length_unit": "angstrom",
-        "energy_unit": "eV",
-        "energy_scale": 1.0,
-        "n_species": 3,
-        "atomic_types": [1, 6, 8],
-        "species_to_index": model.backend.species_to_species_index.tolist(),
-        "composition_energies": [0.0, 0.0, 0.0],
-    }
     folder = tmp_path_factory.mktemp("kokkos")
-    (folder / "pet.json").write_text(json.dumps(content))
-    weights = {k: v.contiguous() for k, v in model.backend.state_dict().items() if v.is_floating_point()}
-    save_file(weights, folder / "pet.safetensors")
-    return folder / "pet"
+    model = random_model(
+        {"d_pet": 32, "d_node": 64, "num_neighbors_adaptive": 3, "cutoff": 5.0},
+        ("energy", "energy/r2scan"),
+        (1, 6, 8),
+    )
+    save_checkpoint(model, folder / "model.ckpt")
+    for name in ("energy", "r2scan"):
+        arguments = ["import-pet", str(folder / "model.ckpt"), str(folder / name), "--target", name]
+        assert main([*arguments, "--kokkos"]) == 0
+        assert main([*arguments, "--force"]) == 0
+    return folder / "energy"
+
+
+def test_pet_kokkos_converted_by_a_command(kokkos: Path) -> None:
+    """Both energies of a checkpoint, against the import into this package's network."""
+    structure = Structure.from_atoms(molecule("CH3OH"))
+    energies = []
+    for name in ("energy", "r2scan"):
+        potential = load_potential(f"pet-kokkos:{kokkos.parent / name}")
+        found = RotationalAverage(potential, "T").predict(structure)
+        expected = RotationalAverage(load_potential(str(kokkos.parent / name)), "T").predict(structure)
+        assert found.energy == pytest.approx(expected.energy, rel=1e-5)
+        scale = np.abs(expected.forces).max()
+        assert found.forces == pytest.approx(expected.forces, abs=1e-4 * scale)
+        energies.append(found.energy)
+        potential.model.close()  # type: ignore[attr-defined]
+    assert abs(energies[0] - energies[1]) > 1e-2
 
 
 @pytest.mark.parametrize("periodic", [True, False])

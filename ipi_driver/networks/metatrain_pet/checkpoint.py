@@ -72,11 +72,11 @@ def import_checkpoint(path: Path, target: str | None = None, charge: int = 0, sp
         raise UserError(
             "metatrain's long_range is not built here: export the model (mtt export) and use the .pt file"
         )
-    energies = tuple(name for name, info in model.dataset_info.targets.items() if _is_energy(info))
-    name = _choose(energies, target, path)
+    energies = tuple(name for name, info in model.dataset_info.targets.items() if is_energy(info))
+    name = choose_energy(energies, target, path)
     notes = []
     unit = model.dataset_info.targets[name].unit
-    factor = _in_electronvolt(unit, name)
+    factor = in_electronvolt(unit, name)
     if not unit:
         notes.append(f"{name} has no unit in the checkpoint and is taken to be in eV")
     length_unit = model.dataset_info.length_unit
@@ -88,14 +88,16 @@ def import_checkpoint(path: Path, target: str | None = None, charge: int = 0, sp
     bias = _system_bias(model, charge, spin)
     if bias is not None:
         notes.append(f"charge {charge} and spin multiplicity {spin} are part of the folder")
-    config = config_from_hypers(hypers, species, factor * _scale(model, name), bias is not None)
+    config = config_from_hypers(hypers, species, factor * output_scale(model, name), bias is not None)
     network = MetatrainPetNetwork(config).to(next(model.backend.gnn_layers.parameters()).dtype)
     state = tensors_of(model.backend, name)
     if bias is not None:
         state["system_bias"] = bias
     _load(network, state)
-    zbl = _has_zbl(model, name, config.cutoff)
-    baseline = Baseline(species, factor * _composition(model, name), config.cutoff, covalent_repulsion=zbl)
+    zbl = has_zbl(model, name, config.cutoff)
+    baseline = Baseline(
+        species, factor * composition_energies(model, name), config.cutoff, covalent_repulsion=zbl
+    )
     others = sorted(set(model.dataset_info.targets) - {name})
     if others:
         notes.append(f"not imported: {', '.join(others)}")
@@ -161,7 +163,8 @@ def _system_bias(model: PET, charge: int, spin: int) -> torch.Tensor | None:
         return conditioning(*values, torch.tensor([0]))[0]
 
 
-def _is_energy(info: Any) -> bool:
+def is_energy(info: Any) -> bool:
+    """Whether a target of metatrain is one energy of each system."""
     return bool(
         info.quantity == "energy"
         and info.is_scalar
@@ -170,7 +173,8 @@ def _is_energy(info: Any) -> bool:
     )
 
 
-def _choose(energies: tuple[str, ...], target: str | None, path: Path) -> str:
+def choose_energy(energies: tuple[str, ...], target: str | None, path: Path) -> str:
+    """The energy that is meant by ``target``, or the only one, or ``energy``."""
     known = ", ".join(energies) or "none"
     if target is None:
         if "energy" in energies:
@@ -184,7 +188,8 @@ def _choose(energies: tuple[str, ...], target: str | None, path: Path) -> str:
     raise UserError(f"{path} holds no energy {target!r}; it holds {known}")
 
 
-def _in_electronvolt(unit: str, name: str) -> float:
+def in_electronvolt(unit: str, name: str) -> float:
+    """The unit of the energy ``name`` in eV."""
     if unit in ("", "eV"):
         return 1.0
     from metatomic.torch import unit_conversion_factor
@@ -195,13 +200,13 @@ def _in_electronvolt(unit: str, name: str) -> float:
         raise UserError(f"the unit {unit!r} of {name} is no unit of energy: {_line(error)}") from error
 
 
-def _scale(model: PET, name: str) -> float:
+def output_scale(model: PET, name: str) -> float:
     """Factor of the network's output: metatrain's scaler, per target and per property."""
     values = model.scaler.model.scales[name].block(0).values.double().flatten()
     return float(values[0])
 
 
-def _composition(model: PET, name: str) -> FloatArray:
+def composition_energies(model: PET, name: str) -> FloatArray:
     """(n_species,) atomic energies in the unit of the target."""
     composition = model.additive_models[0]
     if name not in composition.model.weights:
@@ -212,7 +217,7 @@ def _composition(model: PET, name: str) -> FloatArray:
     return np.array([values[order.index(int(z))] for z in model.atomic_types])
 
 
-def _has_zbl(model: PET, name: str, cutoff: float) -> bool:
+def has_zbl(model: PET, name: str, cutoff: float) -> bool:
     """Whether the energy has the repulsion that is switched off at the sum of covalent radii."""
     for additive in model.additive_models[1:]:
         if type(additive).__name__ != "ZBL":
