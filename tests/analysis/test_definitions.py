@@ -23,8 +23,8 @@ from ipi_driver.observables.orientation import OrientationHistogram
 from ipi_driver.observables.pairs import PairDistances
 from ipi_driver.observables.spectra import highest_wavenumber, nyquist
 from ipi_driver.observables.statistics import block_average
-from ipi_driver.shipped import shipped_folder
 from ipi_driver.report.layouts import layouts_of
+from ipi_driver.shipped import shipped_folder
 from ipi_driver.structure import Structure
 from ipi_driver.studies.langer2024.symmetry import card_errors
 
