@@ -79,7 +79,7 @@ def vector_text(molecules: Molecules, vector: str | None) -> str:
 def new_analysis(system: System, kind: str, vector: str | None = None) -> Analysis:
     """An empty analysis that names the run and its settings; ``vector``: as in `Options`."""
     run, settings = system.run, system.run.settings
-    average = average_of(run)
+    average = averages_of(run)
     described = {
         "folder": str(run.path),
         "motion": settings.motion,
@@ -111,7 +111,7 @@ def label_of(name: str, label: str) -> str:
     return name if not label or label in name.split("-") else f"{name} ({label})"
 
 
-def average_of(run: Run) -> str:
+def averages_of(run: Run) -> str:
     """The averages named in driver.yaml, in the order of its endpoints; empty without one."""
     endpoints = run.driver.get("endpoints")
     if isinstance(endpoints, list):

@@ -10,7 +10,7 @@ import numpy as np
 
 from ipi_driver.analysis.common import (
     Progress,
-    average_of,
+    averages_of,
     label_of,
     new_analysis,
     open_system,
@@ -89,7 +89,7 @@ def analyze_relaxations(
     system = open_system(runs[0], options)
     analysis = new_analysis(system, "ice")
     analysis.source = analysis.settings["folder"] = str(folder)
-    analysis.label = label_of(folder.resolve().name, average_of(runs[0]))
+    analysis.label = label_of(folder.resolve().name, averages_of(runs[0]))
     cells = []
     for run in runs:
         cells.append(_read_cell(run, options, progress))

@@ -24,7 +24,7 @@ import numpy as np
 
 from ipi_driver.allocator import keep_freed_memory
 from ipi_driver.client.endpoint import Endpoint, State
-from ipi_driver.client.evaluator import Counts, Ending, EvaluationError, SharedEvaluator
+from ipi_driver.client.evaluator import Counts, EvaluationError, SharedEvaluator, ShuttingDown
 from ipi_driver.client.protocol import Reply, Request
 from ipi_driver.client.record import Recorder
 from ipi_driver.client.settings import EndpointSettings, ServeSettings
@@ -161,7 +161,7 @@ class Client:
                 results = results_to_ipi(structure, prediction, self.settings.virial)
                 replies.append(Reply(*results, extras_json(prediction)))
             return replies
-        except Ending:
+        except ShuttingDown:
             raise
         except Exception as error:
             # Which of the batch: the one the model names, else the first that could not be taken or answered.
@@ -233,7 +233,7 @@ class Client:
     def _run_endpoint(self, endpoint: Endpoint) -> None:
         try:
             endpoint.run()
-        except Ending:
+        except ShuttingDown:
             pass  # another endpoint failed, or a signal came
         except Exception as error:  # reported by the main thread
             self._failure = self._failure or error

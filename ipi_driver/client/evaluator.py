@@ -67,7 +67,7 @@ def model_failures(structure: Structure) -> Iterator[None]:
             os._exit(70)
 
 
-class Ending(Exception):
+class ShuttingDown(Exception):
     """The client is shutting down: it starts no further evaluation."""
 
 
@@ -145,12 +145,12 @@ class SharedEvaluator:
             If the structures hold an element that the model does not know.
         EvaluationError
             If the model fails in any other way.
-        Ending
+        ShuttingDown
             After `close`.
         """
         with self._lock:
             if self._closed:
-                raise Ending
+                raise ShuttingDown
             self._kept = max(self._kept, 2 * len(structures))
             return self._predict(structures, average, counts)
 
