@@ -12,6 +12,7 @@ examples:
   ipi-driver export pet-water-s pet-water-s.pt
   ipi-driver export models/my-pet my-pet-Th.pt --average Th
   ipi-driver export pet-water-s precise.pt --average 2i --dtype float64
+  ipi-driver export 'model.pt?variant=r2scan' averaged.pt --average Th
   ipi-driver check my-pet-Th.pt structures.extxyz
 
 The file is a metatomic model, for LAMMPS, ASE, torch-sim, i-PI's own metatomic driver, and for this package. An average
@@ -23,7 +24,7 @@ stays inside: every evaluation costs that many rotations, and the memory of some
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.epilog = EPILOG
-    parser.add_argument("model", metavar="MODEL", help="a shipped model or a model folder")
+    parser.add_argument("model", metavar="MODEL", help="a shipped model, a model folder, or a .pt")
     parser.add_argument("output", type=Path, metavar="OUT.pt", help="file to write")
     parser.add_argument(
         "--average",
@@ -34,8 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dtype",
         choices=["float32", "float64"],
-        default="float32",
-        help="precision of the exported model, which cannot be changed later (default: float32)",
+        help="precision of the exported model, which cannot be changed later (default: float32; that of a .pt)",
     )
     parser.add_argument("--force", action="store_true", help="replace OUT.pt if it exists")
 
@@ -44,6 +44,7 @@ def main(args: argparse.Namespace) -> int:
     """Export, and report what was exported."""
     from ipi_driver.export import export_model
     from ipi_driver.potentials import load_potential
+    from ipi_driver.potentials.metatomic import MetatomicPotential
     from ipi_driver.potentials.network import NetworkPotential
     from ipi_driver.rotations.quadrature import quadrature
 
@@ -53,14 +54,18 @@ def main(args: argparse.Namespace) -> int:
         raise UserError(f"{args.output} exists already; choose another file or add --force")
     average = quadrature(args.average)
     potential = load_potential(args.model, dtype=args.dtype)
-    if not isinstance(potential, NetworkPotential):
+    if isinstance(potential, MetatomicPotential) and args.average == "none":
         raise UserError(
-            f"{args.model}: only networks of this package can be exported: a shipped model, or a model "
-            "folder of `train`, `symmetrize` or `import-pet`"
+            f"{args.model} is exported already; give an average that it is to hold (--average Th)"
+        )
+    if not isinstance(potential, (NetworkPotential, MetatomicPotential)):
+        raise UserError(
+            f"{args.model}: only networks of this package (a shipped model, a model folder of `train`, `symmetrize` or "
+            "`import-pet`) and metatomic models (.pt) can be exported"
         )
     export_model(potential, args.output, average)
     about = "raw" if args.average == "none" else f"average {average.name}, {len(average)} rotations inside"
-    reach = potential.network.interaction_range
-    print(f"{args.output}: {potential.name}, {about}, {args.dtype}, interaction range {reach:g} Å")
-    print("energies, forces and virials equal those of the network on four test structures")
+    precision = str(potential.dtype).removeprefix("torch.")
+    print(f"{args.output}: {potential.name}, {about}, {precision}")
+    print("energies, forces and virials equal those of the model on four test structures")
     return 0

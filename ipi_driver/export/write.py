@@ -26,8 +26,8 @@ from ipi_driver.structure import Prediction, Structure
 _TOLERANCES = {"float32": 1e-4, "float64": 1e-9}
 
 
-def export_model(potential: NetworkPotential, path: Path, grid: Quadrature) -> None:
-    """Write a network as a metatomic model, with the average inside.
+def export_model(potential: NetworkPotential | MetatomicPotential, path: Path, grid: Quadrature) -> None:
+    """Write a network, or an exported model, as a metatomic model with the average inside.
 
     Parameters
     ----------
@@ -56,7 +56,10 @@ def export_model(potential: NetworkPotential, path: Path, grid: Quadrature) -> N
     examples = _examples(potential)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of TorchScript, which metatomic is built on
-        model = AtomisticModel(_module(potential, grid, examples[0]), *_descriptions(potential, grid))
+        if isinstance(potential, NetworkPotential):
+            model = AtomisticModel(_module(potential, grid, examples[0]), *_descriptions(potential, grid))
+        else:
+            model = _wrapped(potential, grid)
         part = path.with_name(f".{path.name}.part")
         try:
             model.save(str(part))
@@ -94,6 +97,30 @@ def _module(potential: NetworkPotential, grid: Quadrature, example: Structure) -
     ).eval()
 
 
+def _wrapped(potential: MetatomicPotential, grid: Quadrature) -> Any:
+    from metatomic.torch import AtomisticModel, ModelCapabilities, ModelMetadata, ModelOutput
+
+    from ipi_driver.export.wrapper import AveragedModule
+
+    model, given = potential.model, potential.model.capabilities()
+    energy = given.outputs[potential.energy]
+    about = f"averaged over the {len(grid)} rotations of {grid.name}; exported by ipi-driver {__version__}"
+    lists = model.requested_neighbor_lists()
+    module = AveragedModule(model.module, lists, potential.energy, grid.rotations, grid.weights, CPU_EDGES)
+    metadata = ModelMetadata(
+        name=f"{potential.name}, average {grid.name}", description=f"{potential.name} {about}"
+    )
+    capabilities = ModelCapabilities(
+        outputs={"energy": ModelOutput(unit=energy.unit, sample_kind=energy.sample_kind, description=about)},
+        atomic_types=given.atomic_types,
+        interaction_range=given.interaction_range,
+        length_unit=given.length_unit,
+        supported_devices=given.supported_devices,
+        dtype=given.dtype,
+    )
+    return AtomisticModel(module.eval(), metadata, capabilities)
+
+
 def _descriptions(potential: NetworkPotential, grid: Quadrature) -> tuple[Any, Any]:
     """Metadata and capabilities."""
     from metatomic.torch import ModelCapabilities, ModelMetadata, ModelOutput
@@ -116,19 +143,19 @@ def _descriptions(potential: NetworkPotential, grid: Quadrature) -> tuple[Any, A
     return metadata, capabilities
 
 
-def _examples(potential: NetworkPotential) -> list[Structure]:
+def _examples(potential: NetworkPotential | MetatomicPotential) -> list[Structure]:
     """Structures of several sizes with the elements of the model: isolated, an atom, a triclinic cell."""
     assert potential.species is not None
-    assert potential.cutoff is not None
+    size = min(potential.cutoff or 4.0, 5.0)
     rng = np.random.default_rng(0)
     found = []
     for n in (5, 8, 1):
         grid = np.array([(i, j, k) for i in range(2) for j in range(2) for k in range(2)], dtype=np.float64)[
             :n
         ]
-        positions = 0.45 * potential.cutoff * grid + rng.uniform(-0.1, 0.1, (n, 3))
+        positions = 0.45 * size * grid + rng.uniform(-0.1, 0.1, (n, 3))
         found.append(Structure(np.resize(potential.species, n), positions))
-    cell = 0.9 * potential.cutoff * np.array([[1.0, 0.0, 0.0], [0.2, 1.1, 0.0], [-0.1, 0.3, 0.95]])
+    cell = 0.9 * size * np.array([[1.0, 0.0, 0.0], [0.2, 1.1, 0.0], [-0.1, 0.3, 0.95]])
     found.append(Structure(found[1].numbers, found[1].positions, cell, np.ones(3, dtype=bool)))
     return found
 

@@ -88,7 +88,7 @@ class MetatomicPotential(Potential):
         capabilities = model.capabilities()
         outputs = list(capabilities.outputs)
         self.name = name
-        self._energy = energy_name(outputs, variant, name)
+        self.energy = energy_name(outputs, variant, name)
         self._forces = None if direct == "off" else direct_name(outputs, _FORCES, variant, name)
         self._stress = direct_name(outputs, _STRESS, variant, name) if direct == "on" else None
         if torch_device(device).type not in capabilities.supported_devices:
@@ -109,7 +109,7 @@ class MetatomicPotential(Potential):
         self.cutoff = max((options.engine_cutoff("angstrom") for options in lists), default=None)
         self._systems = Systems(lists, self.conditions, self.dtype, device)
         self._extras = [ExtraOutput(extra, capabilities.outputs[extra]) for extra in extras]
-        asked = {self._energy: ModelOutput(unit="eV", sample_kind="system")}
+        asked = {self.energy: ModelOutput(unit="eV", sample_kind="system")}
         if self._forces is not None:
             asked[self._forces] = ModelOutput(unit="eV/angstrom", sample_kind="atom")
         if self._stress is not None:
@@ -188,7 +188,7 @@ class MetatomicPotential(Potential):
                 leaves += found
         with torch.set_grad_enabled(derivatives), torch.jit.optimized_execution(self._compiles):
             outputs = self._call(systems)
-        energies = outputs[self._energy].block().values.reshape(-1)
+        energies = outputs[self.energy].block().values.reshape(-1)
         shape = (len(structures), len(rotations))
         if derivatives:
             # the systems do not interact: one backward pass of the sum gives the derivatives of each

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from ipi.utils.units import unit_to_internal
+from metatomic_pairs import export_pairs
 from random_structures import random_structure
 
 from ipi_driver.cli import main
@@ -23,6 +24,7 @@ from ipi_driver.networks.graph import build_graph
 from ipi_driver.networks.kinds import build_network, network_config
 from ipi_driver.networks.storage import save_model
 from ipi_driver.potentials import load_potential
+from ipi_driver.potentials.metatomic import MetatomicPotential
 from ipi_driver.potentials.network import NetworkPotential
 from ipi_driver.potentials.testing import check_potential
 from ipi_driver.rotations.average import RotationalAverage
@@ -176,11 +178,20 @@ def test_conformance_of_the_averaged_model(exported: dict[tuple[str, str], Path]
     check_potential(potential, STRUCTURES["isolated"])
 
 
-def test_atomic_energies_and_domains(exported: dict[tuple[str, str], Path]) -> None:
+@pytest.mark.parametrize("made_of", ["network", "exported-model"])
+def test_atomic_energies_and_domains(
+    exported: dict[tuple[str, str], Path], made_of: str, tmp_path: Path
+) -> None:
     """Atomic energies sum to the energy, derivatives of each included; selected atoms count alone, in two systems."""
     from ipi_driver.potentials.metatomic_systems import Systems
 
-    model = load_atomistic_model(str(exported["Th", "float64"]))
+    file = exported["Th", "float64"]
+    if made_of == "exported-model":
+        potential = load_potential(str(exported["none", "float64"]))
+        assert isinstance(potential, MetatomicPotential)
+        file = tmp_path / "averaged.pt"
+        export_model(potential, file, quadrature("T"))
+    model = load_atomistic_model(str(file))
     structures = [STRUCTURES["triclinic"], STRUCTURES["isolated"]]
     maker = Systems(model.requested_neighbor_lists(), (), torch.float64, "cpu")
 
@@ -241,6 +252,23 @@ def test_interaction_range(kind: str) -> None:
         assert abs(first_energy(inside) - still) > 1e-10
 
 
+@pytest.mark.parametrize("full", [True, False], ids=["full-lists", "half-lists"])
+def test_an_exported_model_is_given_an_average(
+    exported: dict[tuple[str, str], Path], full: bool, tmp_path: Path
+) -> None:
+    raw = exported["none", "float64"] if full else export_pairs(tmp_path / "pairs.pt")
+    potential = load_potential(str(raw))
+    assert isinstance(potential, MetatomicPotential)
+    export_model(potential, tmp_path / "averaged.pt", quadrature("Th"))
+    again = load_potential(str(tmp_path / "averaged.pt"))
+    structures = [STRUCTURES["triclinic"], STRUCTURES["isolated"]]
+    together = again.evaluate(structures, np.eye(3)[None])  # two systems of different size in one call
+    for k, structure in enumerate(structures):
+        got, expected = together.prediction(0, k), RotationalAverage(potential, "Th").predict(structure)
+        assert got.virial is not None
+        assert_equal(expected, got.energy, got.forces, got.virial, 1e-10)
+
+
 def test_what_cannot_be_exported_is_refused(tmp_path: Path) -> None:
     for average in ("random", "random-T", "ecse"):
         with pytest.raises(UserError, match="fixed grid of rotations"):
@@ -257,6 +285,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "12 rotations inside" in capsys.readouterr().out
     assert main(arguments) == 2
     assert "--force" in capsys.readouterr().err
-    assert main(["export", str(out), str(tmp_path / "again.pt")]) == 2
-    assert "only networks" in capsys.readouterr().err
+    for model, message in ((str(out), "is exported already"), ("anisotropic", "only networks")):
+        assert main(["export", model, str(tmp_path / "again.pt")]) == 2
+        assert message in capsys.readouterr().err
     assert set(tmp_path.iterdir()) == {tmp_path / "mine", out}
