@@ -6,8 +6,8 @@ are uniform over SO(3). Of each step
 .. math::  |\Delta E| / n_{\rm atoms}, \qquad \frac{1}{3 n_{\rm atoms}} \sum_{ia} |\Delta F_{ia}| ,
 
 with the forces turned back to the laboratory; mean and largest over the steps are the numbers of the benchmark. The
-first steps tell a smooth dependence on the orientation, small at small angles, from noise, which is not. A difference
-of two orientations is larger than the error against the average over all, by about :math:`\sqrt 2`.
+first steps separate a smooth dependence on the orientation, small at small angles, from noise. A difference of two
+orientations is larger than the error against the average over all, by about :math:`\sqrt 2`.
 
 ML-PEG, https://github.com/ddmms/ml-peg (physicality: rotational symmetry); the force difference after Chiang et al.,
 arXiv 2509.20630 (2025).
