@@ -54,6 +54,9 @@ NOTHING = 1e-6
 _RELEVANT = 0.05
 """Share of what all explain, below which the weights of an irrep are taken for noise."""
 
+PARTLY = 0.25
+"""Share that one vector for each element explains where a uniform field is a part of the residual forces."""
+
 _GRID = "Ih"
 _KEPT_APART = 0.2
 _CUTOFF = 4.0
@@ -125,6 +128,12 @@ class Explanation:
             f"{100 * max(self.explained, 0.0):.0f} %; alone: {shares}. One vector for each element explains "
             f"{100 * max(self.uniform, 0.0):.0f} %."
         )
+        along = "along (" + ", ".join(f"{x:.3f}" for x in self.axis) + ")"
+        if not self.is_field and self.uniform >= PARTLY and self.aligned > MOST:
+            return (
+                f"{found} Part of it looks like a real uniform field {along}, which an average would remove as well; "
+                "the rest is not one vector or tensor fixed in the laboratory, but an artefact."
+            )
         if not self.is_field:
             return (
                 f"{found} This is no field: what depends on the orientation is not one vector or tensor fixed in the "
@@ -132,7 +141,7 @@ class Explanation:
             )
         kind = IN_WORDS[self.leading]
         if self.leading == "1o" and self.uniform >= REAL * self.explained and self.aligned > MOST:
-            kind = "uniform field along (" + ", ".join(f"{x:.3f}" for x in self.axis) + ")"
+            kind = f"uniform field {along}"
         return (
             f"{found} This looks like a real external {kind} (largest group that leaves the weights: "
             f"{self.group.name}): an average would remove it."

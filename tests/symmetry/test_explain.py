@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
@@ -37,6 +39,9 @@ def test_a_field_is_told_from_an_error() -> None:
     np.testing.assert_allclose(np.abs(field.group.axis), np.array([1.0, 2.0, 2.0]) / 3.0, atol=0.05)
     assert abs(field.axis @ [1.0, -2.0, 2.0]) / 3.0 > 0.999
     assert "real external uniform field along (" in field.text
+    mixed = replace(field, explained=0.84, by_irrep={**field.by_irrep, "1o": 0.46}, uniform=0.53)
+    assert not mixed.is_field
+    assert "Part of it looks like a real uniform field along (" in mixed.text
     error = explain(load_potential("anisotropic?l=5,6&amplitude=0.01"), molecules(), steps=60, most_atoms=180)
     assert error.explained < 0.5
     assert not error.is_field
