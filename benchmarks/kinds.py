@@ -12,6 +12,7 @@ with new positions. Columns:
 - charge: what the potential reads of charge and spin;
 - 24 / 1: CPU time of the 24 rotations of Th over one raw evaluation, of the molecule; loop / 24: of the 24 one by one
   over the 24 in one call;
+- 60 atoms: the same two of the crystal repeated to 54 or 64 atoms;
 - check: the average that ``ipi-driver check`` recommends for 1 meV/Å on the molecule.
 """
 
@@ -33,6 +34,7 @@ from ase.build import bulk, molecule
 
 import ipi_driver
 from ipi_driver.potentials import Potential, load_potential
+from ipi_driver.potentials.chunks import RotationChunks
 from ipi_driver.potentials.testing import ConformanceError, check_potential
 from ipi_driver.rotations.average import RotationalAverage
 from ipi_driver.rotations.quadrature import quadrature
@@ -87,7 +89,22 @@ def mace(folder: Path) -> str:
     return f"ase:mace.calculators.MACECalculator?model_paths={folder / 'mace.model'}&device=cpu&default_dtype=float64"
 
 
-Maker = Callable[[Path], str]
+def orb(kind: str) -> Potential:
+    """A small Orb v3 with random weights (width 64, three layers; the published ones have 256 and five)."""
+    from orb_models.forcefield import pretrained
+    from orb_models.forcefield.atomic_system import SystemConfig
+
+    from ipi_driver.potentials.orb import OrbPotential
+
+    torch.manual_seed(0)
+    model = getattr(pretrained, f"orb_v3_{kind}_architecture")(
+        latent_dim=64, base_mlp_hidden_dim=256, head_mlp_hidden_dim=64, num_message_passing_steps=3,
+        system_config=SystemConfig(radius=6.0, max_num_neighbors=120), device="cpu",
+    )  # fmt: skip
+    return OrbPotential(model, f"orb-{kind}")
+
+
+Maker = Callable[[Path], str | Potential]
 CASES: dict[str, tuple[str, Maker, Structure, Structure]] = {
     "anisotropic": ("ase", lambda _: "anisotropic?l=1,2,3e", water(False), water(True)),
     "network: pet-water-s": ("torch", lambda _: "pet-water-s", water(False), water(True)),
@@ -117,6 +134,8 @@ CASES: dict[str, tuple[str, Maker, Structure, Structure]] = {
         methanol(),
         salt(),
     ),
+    "orb: conservative": ("orb_models", lambda _: orb("conservative"), methanol(), salt()),
+    "orb: direct": ("orb_models", lambda _: orb("direct"), methanol(), salt()),
     "ase: MACE": ("mace", mace, methanol(), replace(water(True))),
 }
 
@@ -148,18 +167,32 @@ def contract(potential: Potential, structures: tuple[Structure, ...]) -> str:
     return ", ".join(dict.fromkeys(failed)) or "kept"
 
 
+def batches(potential: Potential, structure: Structure, repeats: int) -> tuple[float, float, float]:
+    """One raw evaluation, ms; the 24 rotations of Th together over it; one by one over together."""
+    rotations = quadrature("Th").rotations
+    one = milliseconds(potential.predict, structure, repeats)
+    chunks = RotationChunks(potential)
+    many = milliseconds(lambda s: chunks.evaluate(s, rotations), structure, repeats)
+    loop = milliseconds(lambda s: [potential.predict(s.rotated(r)) for r in rotations], structure, 1)
+    return one, many / one, loop / many
+
+
+def repeated(crystal: Structure) -> Structure:
+    """54 or 64 atoms."""
+    times = (2, 2, 2) if crystal.n_atoms == 8 else (4, 2, 2) if crystal.n_atoms == 4 else (3, 3, 2)
+    return Structure.from_atoms(crystal.to_atoms().repeat(times))
+
+
 def row(potential: Potential, gas: Structure, crystal: Structure, repeats: int) -> dict[str, object]:
     """One line of the table."""
-    rotations = quadrature("Th").rotations
     average = RotationalAverage(potential, "Th")
     result = average.predict(crystal)
     raw = potential.predict(crystal)
     virial = None
     if raw.virial is not None and result.virial is not None:
         virial = 1e3 * float(np.abs(raw.virial - result.virial).max())
-    one = milliseconds(potential.predict, gas, repeats)
-    many = milliseconds(lambda s: potential.evaluate([s], rotations), gas, repeats)
-    loop = milliseconds(lambda s: [potential.predict(s.rotated(r)) for r in rotations], gas, 1)
+    one, many, loop = batches(potential, gas, repeats)
+    _, many_of_60, loop_of_60 = batches(potential, repeated(crystal), 1)
     found = ipi_driver.check(potential, gas, averages=["i", "D2", "T", "Th"], max_degree=2)
     conditions = potential.conditions
     return {
@@ -168,8 +201,10 @@ def row(potential: Potential, gas: Structure, crystal: Structure, repeats: int) 
         "raw - Th, virial": virial,
         "charge": "as the code" if conditions is None else ", ".join(conditions) or "no",
         "raw, ms": one,
-        "24 / 1": many / one,
-        "loop / 24": loop / many,
+        "24 / 1": many,
+        "loop / 24": loop,
+        "60 atoms: 24 / 1": many_of_60,
+        "60 atoms: loop / 24": loop_of_60,
         "check": found.recommendation.average,
         "left, meV/Å": 1e3 * found.recommendation.force_mae,
     }
@@ -189,7 +224,9 @@ def main() -> None:
             wanted = not args.kinds or any(word in kind for word in args.kinds)
             if not wanted or importlib.util.find_spec(package) is None:
                 continue
-            rows[kind] = row(load_potential(spec(Path(name))), gas, crystal, args.repeats)
+            made = spec(Path(name))
+            potential = made if isinstance(made, Potential) else load_potential(made)
+            rows[kind] = row(potential, gas, crystal, args.repeats)
             print(kind, rows[kind], flush=True)
             if kept is not None:
                 kept.write_text(json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
@@ -199,11 +236,12 @@ def main() -> None:
 
 def table(rows: dict[str, dict[str, object]]) -> str:
     """As Markdown."""
-    columns = list(next(iter(rows.values())))
+    columns = list(max(rows.values(), key=len))
     lines = [f"| kind | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
     for kind, values in rows.items():
         cells = [
-            f"{v:.3g}" if isinstance(v, float) else "none" if v is None else str(v) for v in values.values()
+            f"{v:.3g}" if isinstance(v, float) else "none" if v is None else str(v)
+            for v in (values.get(column, "") for column in columns)
         ]
         lines.append(f"| {kind} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
