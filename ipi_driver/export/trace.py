@@ -97,6 +97,11 @@ def traced(network: EdgeNetwork, vectors: torch.Tensor, graph: Graph) -> tuple[n
     return energies, selection
 
 
+def bound_to_device(recorded: nn.Module) -> bool:
+    """Whether a recording holds the device on which it was made, and runs on no other."""
+    return "Device = prim::Constant" in str(getattr(recorded, "inlined_graph", ""))
+
+
 def _record(module: nn.Module, example: tuple[torch.Tensor, ...]) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of Python values in the recording: what is exported is compared

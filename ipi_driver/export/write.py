@@ -57,7 +57,8 @@ def export_model(potential: NetworkPotential | MetatomicPotential, path: Path, g
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of TorchScript, which metatomic is built on
         if isinstance(potential, NetworkPotential):
-            model = AtomisticModel(_module(potential, grid, examples[0]), *_descriptions(potential, grid))
+            module = _module(potential, grid, examples[0])
+            model = AtomisticModel(module, *_descriptions(potential, grid, _devices(module)))
         else:
             model = _wrapped(potential, grid)
         part = path.with_name(f".{path.name}.part")
@@ -121,7 +122,14 @@ def _wrapped(potential: MetatomicPotential, grid: Quadrature) -> Any:
     return AtomisticModel(module.eval(), metadata, capabilities)
 
 
-def _descriptions(potential: NetworkPotential, grid: Quadrature) -> tuple[Any, Any]:
+def _devices(module: torch.nn.Module) -> list[str]:
+    from ipi_driver.export.trace import bound_to_device
+
+    bound = any(bound_to_device(part) for part in module.children())
+    return ["cpu"] if bound else ["cuda", "cpu"]
+
+
+def _descriptions(potential: NetworkPotential, grid: Quadrature, devices: list[str]) -> tuple[Any, Any]:
     """Metadata and capabilities."""
     from metatomic.torch import ModelCapabilities, ModelMetadata, ModelOutput
 
@@ -137,7 +145,7 @@ def _descriptions(potential: NetworkPotential, grid: Quadrature) -> tuple[Any, A
         atomic_types=list(potential.species),
         interaction_range=potential.network.interaction_range,
         length_unit="angstrom",
-        supported_devices=["cuda", "cpu"],
+        supported_devices=devices,
         dtype=str(potential.dtype).removeprefix("torch."),
     )
     return metadata, capabilities

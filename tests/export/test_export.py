@@ -108,6 +108,9 @@ def test_every_kind_of_network_averaged(kind: str, tmp_path: Path) -> None:
     potential = random_potential(kind, baseline="covalent" if kind == "adaptive" else "fitted")
     export_model(potential, tmp_path / "model.pt", quadrature("T"))
     again = load_potential(str(tmp_path / "model.pt"))
+    assert isinstance(again, MetatomicPotential)
+    devices = again.model.capabilities().supported_devices
+    assert devices == (["cpu"] if kind == "grid" else ["cuda", "cpu"])
     for structure in STRUCTURES.values():
         got, expected = again.predict(structure), RotationalAverage(potential, "T").predict(structure)
         assert got.virial is not None
