@@ -138,7 +138,7 @@ def _table(found: dict[str, Landscape]) -> Any:
     for name, item in found.items():
         values = item.eigenvalues
         shown = ", ".join(
-            formatted(float(values[:, k].mean()), _error(values[:, k], float(item.residuals[:, k].max())))
+            f"{values[:, k].mean():.4g} ± {_error(values[:, k], float(item.residuals[:, k].max())):.1g}"
             for k in range(values.shape[1])
         )
         rise = 1e6 * item.rise
