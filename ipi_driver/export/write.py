@@ -16,7 +16,7 @@ from ipi_driver.errors import UserError
 from ipi_driver.neighbors import NeighborList
 from ipi_driver.networks.graph import build_graph
 from ipi_driver.potentials.chunks import CPU_EDGES
-from ipi_driver.potentials.metatomic import MetatomicPotential
+from ipi_driver.potentials.metatomic import PAIRS_PER_EDGE, MetatomicPotential
 from ipi_driver.potentials.network import NetworkPotential
 from ipi_driver.rotations.average import RotationalAverage
 from ipi_driver.rotations.quadrature import Quadrature
@@ -107,7 +107,8 @@ def _wrapped(potential: MetatomicPotential, grid: Quadrature) -> Any:
     energy = given.outputs[potential.energy]
     about = f"averaged over the {len(grid)} rotations of {grid.name}; exported by ipi-driver {__version__}"
     lists = model.requested_neighbor_lists()
-    module = AveragedModule(model.module, lists, potential.energy, grid.rotations, grid.weights, CPU_EDGES)
+    pairs = PAIRS_PER_EDGE * CPU_EDGES
+    module = AveragedModule(model.module, lists, potential.energy, grid.rotations, grid.weights, pairs)
     metadata = ModelMetadata(
         name=f"{potential.name}, average {grid.name}", description=f"{potential.name} {about}"
     )
