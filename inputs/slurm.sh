@@ -5,10 +5,10 @@
 #   sbatch --job-name=water slurm.sh liquid-nvt --structure init-512.xyz --steps 200000 --device cuda
 #
 # The words after slurm.sh are those of `ipi-driver run` (without --output and --resume). The run folder is runs/ and
-# the name of the job, or of the input where --job-name is not given. A job goes on with the run that is in its folder:
-# give two jobs of one input, with another structure, seed or average, names of their own. That of another input is
-# refused. A set, such as ice or with --structures DIR, goes on with the cells that are not finished. It also works
-# without Slurm: bash slurm.sh gas-nvt
+# the name of the job, or of the input where --job-name is not given. A job goes on with the run that is in its folder if
+# that was begun with the same words, but for --steps and where the model runs; another input, structure, seed or average
+# is refused: give such jobs names of their own. A set, such as ice or with --structures DIR, goes on with the cells that
+# are not finished. It also works without Slurm: bash slurm.sh gas-nvt
 #
 # An array runs one seed in each task, in runs/NAME-TASK:   sbatch --array=1-5 --job-name=water slurm.sh liquid-nvt
 # A GPU:                                                    sbatch --gres=gpu:1 slurm.sh liquid-nvt --device cuda
@@ -49,30 +49,12 @@ if [ -n "${SLURM_ARRAY_TASK_ID-}" ] && [ -z "${IPI_DRIVER_RUN_FOLDER-}" ]; then
     [[ " $* " == *" --seed"* ]] || options+=(--seed "$SLURM_ARRAY_TASK_ID")
 fi
 folder=${IPI_DRIVER_RUN_FOLDER:-runs/$name}
-set -- "${options[@]}"
 
 # i-PI computes next to nothing: the cores are the model's
 export OMP_NUM_THREADS=${SLURM_CPUS_PER_TASK:-1}
 
-# .starting: no step is done yet, so that the run begins anew with the words given here, unless there is a checkpoint
-# all the same. What has no checkpoint without that mark begins anew with --resume.
-if [ -e "$folder/input.xml" ] &&
-    { [ ! -e "$folder/.starting" ] || grep -qs "<step>" "$folder/RESTART" "$folder/simulation.chk"; }; then
-    # what the run folder has already settled is not given again: only where it runs, and for how long
-    again=()
-    while [ $# -gt 0 ]; do
-        case $1 in
-        --steps | --device | --threads | --rotation-batch) again+=("$1" "${2-}") && shift ;;
-        --steps=* | --device=* | --threads=* | --rotation-batch=* | --one-core | --no-one-core) again+=("$1") ;;
-        esac
-        shift
-    done
-    ipi-driver run "$input" --output "$folder" --resume "${again[@]}" &
-elif compgen -G "$folder/*/input.xml" >/dev/null; then # a set: what its cells were begun with may be given again
-    ipi-driver run "$input" --output "$folder" --resume "$@" &
-else
-    ipi-driver run "$input" --output "$folder" "$@" &
-fi
+# begins the run, or goes on with it; what was begun with another input, seed, structure, ... is refused
+ipi-driver run "$input" --output "$folder" --continue "${options[@]}" &
 run=$!
 
 # USR1: out of time. TERM: cancelled, and not to come back. Either way the run writes its RESTART first, while bash,

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ipi_driver.errors import UserError
 from ipi_driver.ipi_files.run_folder import INPUT, RunFolder
@@ -14,11 +14,11 @@ from ipi_driver.runs import run_set as sets
 from ipi_driver.runs.changes import Changes
 from ipi_driver.runs.console import lenient_console
 from ipi_driver.runs.execute import Outcome, run_simulation
-from ipi_driver.runs.origin import check_origin, given_name
+from ipi_driver.runs.origin import changes_to_go_on, check_origin, given_name
 from ipi_driver.runs.prepare import find_source, prepare
 from ipi_driver.runs.restarts import DEFAULT
 from ipi_driver.runs.resume import prepare_resume
-from ipi_driver.runs.sets import find_set
+from ipi_driver.runs.sets import find_set, is_finished
 from ipi_driver.runs.sockets import foreign_note
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def run(
     source: str | Path,
     *,
     output: str | Path | None = None,
-    resume: bool = False,
+    resume: bool | Literal["same"] = False,
     one_core: bool | None = None,
     restarts: int = DEFAULT,
     refresh: bool = True,
@@ -103,7 +103,8 @@ def run(
     output
         Run folder; None: ``runs/NAME``.
     resume
-        Continue from the newest checkpoint.
+        Continue from the newest checkpoint. "same": continue what the same call has begun, or begin it; a run that was
+        begun with another seed, structure, average, ... is refused.
     one_core
         Keep i-PI and the client on one core; None: where a run is faster so.
     restarts
@@ -137,8 +138,14 @@ def run(
     Run('...run': finished, 20 of 20 steps...)
     """
     wanted = _changes(changes, one_core, restarts)
+    exact = resume == "same"
+    if exact:
+        folder = Path("runs") / given_name(Path(source)) if output is None else Path(output)
+        if (finished := _finished_before(folder, str(source), wanted, note)) is not None:
+            return finished
+        resume = RunFolder(folder).is_begun
     if resume:
-        folder, start_file = _resumed(source, output, wanted, note)
+        folder, start_file = _resumed(source, output, wanted, note, exact)
     else:
         found = find_source(source, wanted)
         folder, start_file = Path(output or Path("runs") / found.name), INPUT
@@ -156,7 +163,7 @@ def run_set(
     *,
     structures: str | Path | None = None,
     output: str | Path | None = None,
-    resume: bool = False,
+    resume: bool | Literal["same"] = False,
     one_core: bool | None = None,
     restarts: int = DEFAULT,
     quiet: bool = False,
@@ -195,7 +202,7 @@ def run_set(
 
     folder = found.folder(wanted) if output is None else Path(output)
     console = lenient_console(sys.stderr, quiet)
-    outcome = sets.run_set(found, folder, wanted, console, resume, one_core, restarts, _write_summary)
+    outcome = sets.run_set(found, folder, wanted, console, bool(resume), one_core, restarts, _write_summary)
     rows = [set_row(name, folder / name, state) for name, state in outcome.states.items()]
     if folder.is_dir():
         write_set(folder, rows)
@@ -219,8 +226,24 @@ def _changes(changes: dict[str, Any], one_core: bool | None, restarts: int) -> C
     return Changes(**changes)
 
 
+def _finished_before(folder: Path, source: str, changes: Changes, note: Callable[[str], None]) -> Run | None:
+    """The run in ``folder`` where it was begun with these changes and has nothing left to do."""
+    if not (folder / INPUT).is_file() or not is_finished(folder, changes.steps):
+        return None
+    if found := check_origin(folder, source):
+        note(found)
+    changes_to_go_on(folder, changes, exact=True)
+    note(f"{folder}: finished before")
+    done = max(RunFolder(folder).checkpoints(), default=0)
+    return Run(folder, Outcome(done, done, done, 0.0, finished=True), {})
+
+
 def _resumed(
-    source: str | Path, output: str | Path | None, changes: Changes, note: Callable[[str], None]
+    source: str | Path,
+    output: str | Path | None,
+    changes: Changes,
+    note: Callable[[str], None],
+    exact: bool,
 ) -> tuple[Path, str]:
     """The run folder to go on with, and the file in it that i-PI starts from."""
     given = Path(source)
@@ -230,7 +253,7 @@ def _resumed(
         folder = Path("runs") / given_name(given) if output is None else Path(output)
     if found := check_origin(folder, str(source)):
         note(found)
-    start_file = prepare_resume(folder, changes)
+    start_file = prepare_resume(folder, changes, exact)
     if start_file == INPUT:
         note(f"{folder} has no checkpoint to go on from: it begins anew from step 0")
     return folder, start_file

@@ -23,6 +23,7 @@ examples:
   ipi-driver run gas-nve --average 2i --output runs/gas-nve-2i
   ipi-driver run liquid-nvt --average Th --steps 4000 --model my-model
   ipi-driver run liquid-nvt --resume --steps 8000          # 4000 more
+  ipi-driver run liquid-nvt --seed 7 --output runs/7 --continue    # begins it, or goes on: the same command each time
   ipi-driver run liquid-nvt --nmts 8 --output runs/4fs   # corrected every 4 instead of 5 fs
   ipi-driver run liquid-nvt-raw --structure my-box.xyz --output runs/my-box
   ipi-driver run ice                                       # a set: its nine cells, raw, into runs/ice-none
@@ -152,6 +153,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--resume",
         action="store_true",
         help="continue from RESTART or the newest checkpoint, or begin anew where there is none yet",
+    )
+    add(
+        "--continue",
+        dest="resume",
+        action="store_const",
+        const="same",
+        help="go on with the run that the same command has begun, or begin it: a command to be given until the run is "
+        "finished, as jobs do; a run that was begun with another seed, structure, average, ... is refused",
     )
 
 

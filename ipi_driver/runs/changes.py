@@ -21,6 +21,10 @@ _HEAD = "# settings of `ipi-driver serve`; every key is also an option of the co
 _CLIENT_KEYS = ("device", "dtype", "seed", "threads", "rotation_batch", "charge", "spin", "pbc", "watch")
 
 
+RESUMABLE = ("steps", "device", "threads", "rotation_batch", "watch")
+"""Changes that leave a run what it was."""
+
+
 @dataclass(frozen=True)
 class Changes:
     """What the command line changes in an input; None leaves it as it is.

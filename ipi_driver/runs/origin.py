@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from typing import Any
 from ipi_driver.errors import UserError
 from ipi_driver.ipi_files import edit as xml
 from ipi_driver.ipi_files.run_folder import INPUT, SETTINGS
+from ipi_driver.potentials.registry import located_potential
+from ipi_driver.runs.changes import RESUMABLE, Changes
 from ipi_driver.shipped import find_shipped, shipped_folder
 from ipi_driver.yaml_file import load_yaml
 
@@ -50,49 +53,129 @@ def given_name(given: Path) -> str:
     return input_name(given.resolve()) if given.suffix == ".xml" else given.resolve().name
 
 
-def write_origin(path: Path, output: Path) -> None:
-    """Record in the run folder ``output`` that it is begun from the input ``path``."""
-    record = {"input": _place(path), "name": input_name(path), "digest": _digest(path)}
+def write_origin(path: Path, output: Path, changes: Changes) -> None:
+    """Record in the run folder ``output`` that it is begun from the input ``path`` with some changes."""
+    record: dict[str, Any] = {"input": _place(path), "name": input_name(path), "digest": _digest(path)}
+    record["options"] = _options(changes, path.parent)
     (output / ORIGIN).write_text(json.dumps(record, indent=2) + "\n")
 
 
 def check_origin(output: Path, given: str | Path) -> str | None:
-    """Compare the input of the command line with that which a run folder was begun from.
+    """As `check_origins`, of one run folder."""
+    return check_origins([output], given)
+
+
+def check_origins(outputs: Sequence[Path], given: str | Path) -> str | None:
+    """Compare the input of the command line with that which run folders were begun from.
 
     Returns
     -------
     str or None
-        A note where the input has changed at its place since then: the run goes on as it was begun.
+        A note where the input has changed at its place since then: the first such run goes on as it was begun.
 
     Raises
     ------
     UserError
         If they are different inputs. The input need not exist any more if it has the name that it had.
     """
-    record = _read(output)
-    if record is None or _is_folder(given, output):
-        return None
-    try:
-        path = input_file(given)
-    except UserError:
-        if given_name(Path(given)) == record["name"]:
-            return None
-        raise UserError(_refusal(output, record, f"{given}, which is not there")) from None
-    if _digest(path) == record["digest"]:
-        return None
-    if _place(path) == record["input"]:
-        return f"{path} or a file that it names has changed since {output} was begun, which goes on as it was begun"
-    raise UserError(_refusal(output, record, str(path)))
+    note = digest = None
+    for output in outputs:
+        record = _read(output)
+        if record is None or _is_folder(given, output):
+            continue
+        try:
+            path = input_file(given)
+        except UserError:
+            if given_name(Path(given)) == record["name"]:
+                continue
+            raise UserError(_refusal(output, record, f"{given}, which is not there")) from None
+        digest = digest or _digest(path)  # once for all
+        if digest == record["digest"]:
+            continue
+        if _place(path) != record["input"]:
+            raise UserError(_refusal(output, record, str(path)))
+        note = note or (
+            f"{path} or a file that it names has changed since {output} was begun, which goes on as it was begun"
+        )
+    return note
 
 
-def _refusal(output: Path, record: dict[str, str], got: str) -> str:
+def changes_to_go_on(output: Path, changes: Changes, exact: bool) -> Changes:
+    """Those of the changes that a run which goes on takes; the others must be what it was begun with.
+
+    Parameters
+    ----------
+    output
+        The run folder.
+    changes
+        Of the command line.
+    exact
+        Whether the run must have been begun with all that the command line gives, and with nothing else, so that a
+        command which is given again never goes on with the run of another.
+
+    Raises
+    ------
+    UserError
+        If a change differs, or the folder, made by an earlier version, does not record it.
+    """
+    record = _read(output) or {}
+    begun = record.get("options")
+    given = _options(changes, _input_folder(record))
+    if begun is None and given and not exact:
+        key = next(iter(given))
+        raise UserError(
+            f"--resume continues a run as it was; --{_option(key)} belongs to a new run (give another --output)"
+        )
+    for key in dict.fromkeys([*given, *(begun or {})]) if begun is not None else ():
+        was, now = begun.get(key), given.get(key)
+        if now == was or (now is None and not exact):
+            continue
+        option = f"--{_option(key)}"
+        raise UserError(
+            f"{output} was begun {f'with {option} {was}' if was else f'without {option}'}, got "
+            f"{f'{option} {now}' if now else 'none'}; give another --output (a job: another --job-name) for another run"
+        )
+    return Changes(**{key: getattr(changes, key) for key in RESUMABLE})
+
+
+def _option(key: str) -> str:
+    return key.replace("_", "-")
+
+
+def _options(changes: Changes, folder: Path | None) -> dict[str, str]:
+    """What makes a run another one, as text; a structure by its name and what is in the file."""
+    found = {}
+    for key, value in vars(changes).items():
+        if value is None or key in RESUMABLE:
+            continue
+        if key == "model":
+            value = located_potential(value, Path())
+        if key == "structure":
+            files = [value, *([] if folder is None else [folder / value])]
+            file = next((path for path in files if path.is_file()), None)
+            content = "" if file is None else f" ({hashlib.sha256(file.read_bytes()).hexdigest()[:12]})"
+            value = f"{value.name}{content}"
+        found[key] = str(value)
+    return found
+
+
+def _input_folder(record: dict[str, Any]) -> Path | None:
+    """Where the input lies that a run was begun from."""
+    place = str(record.get("input", ""))
+    if not place:
+        return None
+    shipped = place.removeprefix("the shipped ")
+    return shipped_folder("inputs") / shipped if shipped != place else Path(place).parent
+
+
+def _refusal(output: Path, record: dict[str, Any], got: str) -> str:
     return (
         f"{output} was begun from {record['input']}, got {got}; give another --output for another run, or continue "
         f"this one with: ipi-driver run {output} --resume"
     )
 
 
-def _read(output: Path) -> dict[str, str] | None:
+def _read(output: Path) -> dict[str, Any] | None:
     """The record; None where there is none, or the disk was full when it was written."""
     with suppress(OSError, ValueError):
         record = json.loads((output / ORIGIN).read_text())

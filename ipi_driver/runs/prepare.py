@@ -131,7 +131,7 @@ def prepare(source: Source, output: Path, changes: Changes, lock: bool = True) -
     output.mkdir(parents=True, exist_ok=True)
     (output / STARTING).touch()
     if not _in_place(source, output):
-        write_origin(source.path, output)
+        write_origin(source.path, output, changes)
     for path in copied:
         (output / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source.folder / path, output / path)

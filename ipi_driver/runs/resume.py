@@ -19,19 +19,17 @@ from ipi_driver.ipi_files.run_folder import (
     keep_checkpoint,
 )
 from ipi_driver.ipi_files.steps import cut_after, cut_swaps_from
-from ipi_driver.runs.changes import Changes, changed_settings, check_settings, write_settings
+from ipi_driver.runs.changes import RESUMABLE, Changes, changed_settings, check_settings, write_settings
 from ipi_driver.runs.events import add_event
 from ipi_driver.runs.gaps import gaps, uncut
 from ipi_driver.runs.lock import locked
+from ipi_driver.runs.origin import changes_to_go_on
 from ipi_driver.runs.prepare import Source, prepare
 from ipi_driver.runs.sockets import with_free_ports
 from ipi_driver.whole_file import write_whole
 
-RESUMABLE = ("steps", "device", "threads", "rotation_batch", "watch")
-"""Changes that leave a run what it was."""
 
-
-def prepare_resume(output: Path, changes: Changes) -> str:
+def prepare_resume(output: Path, changes: Changes, exact: bool = False) -> str:
     """Make a run folder ready to go on; returns the name of the file that i-PI starts from.
 
     Outputs beyond the checkpoint (i-PI was killed after it had written it) are cut off, as i-PI writes them again.
@@ -41,16 +39,13 @@ def prepare_resume(output: Path, changes: Changes) -> str:
     Raises
     ------
     UserError
-        If there is nothing to continue, another launcher runs in the folder, or a change is not one of `RESUMABLE`.
+        If there is nothing to continue, another launcher runs in the folder, or a change that is not one of `RESUMABLE`
+        differs from what the run was begun with; with ``exact`` also where the run was begun with one that is missing.
     """
     run = RunFolder(output)
     if not run.is_run:
         raise UserError(f"nothing to resume in {output}: it is not a run folder; start it without --resume")
-    other = [k for k, v in vars(changes).items() if v is not None and k not in RESUMABLE]
-    if other:
-        raise UserError(
-            f"--resume continues a run as it was; --{other[0]} belongs to a new run (give another --output)"
-        )
+    changes = changes_to_go_on(output, changes, exact)
     with locked(output):  # cutting the outputs of a run that goes on would destroy them
         return go_on(run, changes, lambda text: _report(output, text))
 

@@ -11,11 +11,11 @@ from ipi_driver.client.settings import read_yaml
 from ipi_driver.errors import UserError
 from ipi_driver.ipi_files import edit as xml
 from ipi_driver.ipi_files.run_folder import INPUT, SETTINGS, RunFolder
-from ipi_driver.runs.changes import Changes, changed_settings, check_settings
+from ipi_driver.runs.changes import RESUMABLE, Changes, changed_settings, check_settings
 from ipi_driver.runs.ending import has_converged
-from ipi_driver.runs.origin import check_origin
+from ipi_driver.runs.origin import check_origins
 from ipi_driver.runs.prepare import Source, find_source, prepare
-from ipi_driver.runs.resume import RESUMABLE, prepare_resume
+from ipi_driver.runs.resume import prepare_resume
 from ipi_driver.runs.symmetry_monitor import is_monitor
 from ipi_driver.shipped import find_shipped
 
@@ -130,9 +130,10 @@ def open_set(runs: RunSet, output: Path, changes: Changes, resume: bool) -> Chan
         raise UserError(
             f"{output} has been begun ({begun[0].name}); continue it with --resume, or give another --output"
         )
-    notes = [check_origin(folder, runs.source.path) for folder in begun]
-    if any(notes):  # the same of each cell
-        print(next(filter(None, notes)), file=sys.stderr)
+    if note := check_origins(begun, runs.source.path):
+        print(note, file=sys.stderr)
+    for folder in begun:
+        check_unchanged(folder, changes)
     if begun:
         changes = _as_begun(begun[0], runs.source, changes)
     settings = changed_settings(runs.source.settings, changes)
@@ -156,7 +157,6 @@ def prepare_cell(runs: RunSet, name: str, folder: Path, changes: Changes) -> str
     if RunFolder(folder).is_begun:
         if is_finished(folder, changes.steps):
             return None
-        check_unchanged(folder, changes)
         return prepare_resume(folder, replace(changes, **dict.fromkeys(_FIXED)))
     prepare(runs.source, folder, replace(changes, structure=runs.structures[name]))
     return INPUT
@@ -193,7 +193,6 @@ def check_unchanged(folder: Path, changes: Changes) -> None:
 
 def _as_begun(folder: Path, source: Source, changes: Changes) -> Changes:
     """The changes with what they leave open taken from a cell that was begun."""
-    check_unchanged(folder, changes)
     settings, path = read_yaml(folder / SETTINGS), folder / INPUT
     known: dict[str, Any] = {key: settings.get(key) for key in (*_FIXED, *RESUMABLE)}
     if known["seed"] == source.settings.get("seed"):

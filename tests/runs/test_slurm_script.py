@@ -47,7 +47,7 @@ def submit(words: list[str], cwd: Path, environment: dict[str, str]) -> subproce
 
 
 def wait_for_steps(path: Path) -> None:
-    deadline = time.monotonic() + 60.0
+    deadline = time.monotonic() + 240.0
     while not path.is_file() or path.read_text().count("\n") < 20:
         assert time.monotonic() < deadline, f"{path} has no steps"
         time.sleep(0.1)
@@ -58,7 +58,7 @@ def run_out_of_time(words: list[str], place: Path, folder: Path, environment: di
     job = submit(words, place, environment)
     wait_for_steps(folder / "simulation.out")
     job.send_signal(signal.SIGUSR1)
-    output, _ = job.communicate(timeout=60)
+    output, _ = job.communicate(timeout=240)
     assert job.returncode == 130, output
     assert (place / "asked").read_text() == "requeue 42\n"
 
@@ -70,7 +70,7 @@ def test_job_out_of_time_continues_until_it_is_done(tmp_path: Path, environment:
 
     done = int(Run(folder).properties.steps[-1])
     job = submit([*words, "--steps", str(done + 100)], tmp_path, environment)
-    output, _ = job.communicate(timeout=60)
+    output, _ = job.communicate(timeout=240)
     assert job.returncode == 0, output
     assert Run(folder).properties.steps[-1] >= done + 90
     assert (tmp_path / "asked").read_text() == "requeue 42\n"  # not once more
@@ -88,7 +88,7 @@ def test_job_of_a_set_continues_until_all_cells_are_done(tmp_path: Path, environ
 
     done = int(Run(first).properties.steps[-1])
     job = submit([*words, "--steps", str(done + 100)], tmp_path, environment)
-    output, _ = job.communicate(timeout=60)
+    output, _ = job.communicate(timeout=240)
     assert job.returncode == 0, output
     for folder in (first, second):
         steps = Run(folder).properties.steps
@@ -109,7 +109,7 @@ def test_job_whose_node_died_goes_on(tmp_path: Path, environment: dict[str, str]
             for path in RunFolder(folder).checkpoints().values():
                 path.unlink()
         job = submit([*words, str(steps)], tmp_path, environment)
-        output, _ = job.communicate(timeout=120)
+        output, _ = job.communicate(timeout=240)
         assert job.returncode == 0, output
         assert ("begins anew" in output) == (steps == 30)
         assert list(Run(folder).properties.steps) == list(range(0, steps + 1, 10))
@@ -119,21 +119,39 @@ def test_cancelled_job_does_not_come_back(tmp_path: Path, environment: dict[str,
     job = submit(["gas-nve", "--model", MODEL, "--steps", "1000000"], tmp_path, environment)
     wait_for_steps(tmp_path / "runs" / "water" / "simulation.out")
     job.send_signal(signal.SIGTERM)
-    output, _ = job.communicate(timeout=60)
+    output, _ = job.communicate(timeout=240)
     assert job.returncode == 130, output
     assert not (tmp_path / "asked").exists()
 
 
-def test_what_a_continued_job_is_told_again(tmp_path: Path, environment: dict[str, str]) -> None:
-    """Where and how long it runs, but nothing that the run folder has settled."""
+def test_a_job_of_other_words_does_not_go_on_with_a_run(tmp_path: Path, environment: dict[str, str]) -> None:
+    """Under one name: another seed, none, another structure in the same file; where it runs may change."""
+    structure = tmp_path / "mine.extxyz"
+    shutil.copyfile(shipped_folder("inputs") / "gas-nve" / "structure.extxyz", structure)
+    words = ["gas-nve", "--model", MODEL, "--structure", "mine.extxyz", "--steps", "20"]
+
+    def job(*more: str) -> tuple[int, str]:
+        process = submit([*words, *more], tmp_path, environment)
+        output, _ = process.communicate(timeout=240)
+        return process.returncode, output
+
+    status, output = job("--seed", "3")
+    assert status == 0, output
     folder = tmp_path / "runs" / "water"
-    folder.mkdir(parents=True)
-    (folder / "input.xml").touch()
-    (tmp_path / "commands" / "ipi-driver").write_text('#!/bin/sh\necho "$@"\n')
-    words = "gas-nve --no-one-core --threads 2 --model m --rotation-batch 6 --steps=50 --seed 3"
-    output, _ = submit(words.split(), tmp_path, environment).communicate(timeout=60)
-    again = "--no-one-core --threads 2 --rotation-batch 6 --steps=50"
-    assert output.strip() == f"run gas-nve --output runs/water --resume {again}"
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    was = "runs/water was begun with --seed 3, got"
+    for more, got in ((["--seed", "4"], "--seed 4"), ([], "none")):
+        status, output = job(*more)
+        assert status == 2
+        assert f"error: {was} {got}; give another --output (a job: another --job-name)" in output
+    status, output = job("--seed", "3", "--threads", "2")
+    assert (status, "finished before" in output) == (0, True)
+    structure.write_text(structure.read_text().replace("O ", "O  "))
+    status, output = job("--seed", "3")
+    assert status == 2
+    assert "was begun with --structure mine.extxyz (" in output
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+    assert not (tmp_path / "asked").exists()
 
 
 def test_jobs_of_different_inputs_do_not_meet(tmp_path: Path, environment: dict[str, str]) -> None:
@@ -150,12 +168,12 @@ def test_jobs_of_different_inputs_do_not_meet(tmp_path: Path, environment: dict[
         ("gas-nve", environment, "water"),
     ):
         job = submit([given, *words], tmp_path, chosen)
-        output, _ = job.communicate(timeout=120)
+        output, _ = job.communicate(timeout=240)
         assert job.returncode == 0, output
         assert Run(tmp_path / "runs" / name).properties.steps[-1] == 20
     before = {path: path.read_bytes() for path in (tmp_path / "runs" / "water").iterdir()}
     job = submit(["mine/gas", "--model", MODEL, "--steps", "40"], tmp_path, environment)
-    output, _ = job.communicate(timeout=60)
+    output, _ = job.communicate(timeout=240)
     assert job.returncode == 2
     assert (
         f"error: runs/water was begun from the shipped gas-nve, got {other}/input.xml; give another" in output
@@ -166,10 +184,10 @@ def test_jobs_of_different_inputs_do_not_meet(tmp_path: Path, environment: dict[
 
 def test_failure_is_the_status_of_the_job(tmp_path: Path, environment: dict[str, str]) -> None:
     job = submit(["gas-nve", "--model", "no-such-model"], tmp_path, environment)
-    output, _ = job.communicate(timeout=60)
+    output, _ = job.communicate(timeout=240)
     assert job.returncode == 2
     assert "no model 'no-such-model'" in output
     job = submit([], tmp_path, environment)
-    output, _ = job.communicate(timeout=60)
+    output, _ = job.communicate(timeout=240)
     assert job.returncode == 2
     assert "usage" in output
