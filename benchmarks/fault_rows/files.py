@@ -203,7 +203,7 @@ def _(place: Place) -> tuple[str, bool]:
     ):
         path.write_text(f"<!DOCTYPE simulation [{entities}]>\n" + text.replace(" init.xyz ", word))
         status, output = place.run(
-            "run", "mine", "--model", MODEL, "--steps", 1, "--output", "run", seconds=60
+            "run", "mine", "--model", MODEL, "--steps", 1, "--output", "run", seconds=300
         )
         line = last_line(output)
         fine = status == 2 and line.startswith("error: ") and "root:" not in output
@@ -225,7 +225,7 @@ def _(place: Place) -> tuple[str, bool]:
     copied = status == 0 and (place.folder / "run" / "secret.xyz").is_file()
     path.write_text(text.replace("filename='out'", "filename='../../evil'"))
     evil, output = place.run(
-        "run", "mine", "--model", MODEL, "--steps", 1, "--output", "deep/er/run", seconds=120
+        "run", "mine", "--model", MODEL, "--steps", 1, "--output", "deep/er/run", seconds=400
     )
     outside = [p for p in place.folder.rglob("*evil*") if "run" not in p.parts]
     return (

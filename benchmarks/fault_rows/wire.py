@@ -51,6 +51,7 @@ class FalseIPI:
         ase.io.write(place.folder / "a.xyz", ase.Atoms("OH2", WATER * 0.529177))
         path = place.folder / "ipi_s"
         path.unlink(missing_ok=True)
+        self._address = path
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(path))
         self._listener.listen()
@@ -60,6 +61,12 @@ class FalseIPI:
         )
         self.wire, _ = self._listener.accept()
         self.wire.settimeout(600)
+
+    def vanish(self) -> None:
+        """i-PI is gone: what it has not read is lost, and nobody listens any more."""
+        self._listener.close()
+        self._address.unlink()
+        self.wire.close()
 
     def read(self, size: int) -> bytes:
         found = b""
@@ -124,9 +131,7 @@ def _reset(place: Place) -> tuple[str, bool]:
     peer = FalseIPI(place, "ase:faulty.Water?delay=2")
     peer.wire.sendall(init() + posdata() + header("GETFORCE"))
     time.sleep(1)
-    linger = np.array([1, 0], dtype=np.int32).tobytes()
-    peer.wire.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-    peer.wire.close()
+    peer.vanish()
     status, output = peer.end()
     sentence = said(output, "i-PI closed the connection without EXIT[^\n]{0,30}")
     return f"reset in an evaluation: status {status}, {sentence}", status == 2 and bool(sentence)
