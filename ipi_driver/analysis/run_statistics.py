@@ -5,6 +5,7 @@ minimization, which has no time, the energy and the largest force instead.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from ipi_driver.errors import UserError
 from ipi_driver.ipi_files.extras import iterate_extras
 from ipi_driver.ipi_files.outputs import Run
 from ipi_driver.ipi_files.properties import row_spacing
+from ipi_driver.ipi_files.run_folder import RunFolder
 from ipi_driver.observables.molecules import find_molecules
 from ipi_driver.observables.statistics import Estimate, block_average
 from ipi_driver.observables.thermodynamics import drift
@@ -105,9 +107,45 @@ def run_statistics(folder: Path) -> dict[str, Any]:
     dict
         ``temperature`` (K), ``drift`` (meV per molecule and ns), each with ``value`` and ``error``, of dynamics;
         what `energies_and_forces` gives of a minimization; ``mean_force_spread`` (meV/Å); ``endpoints`` and
-        ``model_seconds`` as counted by the client.
+        ``model_seconds`` as counted by the client. Of several systems (replica exchange) ``systems`` holds these of
+        each by its prefix, and ``swaps`` counts the steps in which a swap was made.
     """
+    systems = systems_of(folder)
+    if len(systems) > 1:
+        return _of_systems(folder, systems)
     run = Run(folder)
+    summary = _of_system(run)
+    summary |= client_counts(folder, summary["notes"])
+    summary["notes"] += run.notes
+    return summary
+
+
+def systems_of(folder: Path) -> list[str]:
+    """Prefixes of the systems of a run, each once."""
+    return list(dict.fromkeys(RunFolder(folder).input.systems))
+
+
+def _of_systems(folder: Path, systems: Sequence[str]) -> dict[str, Any]:
+    """``systems``: the numbers of each; ``swaps``: steps in which replica exchange has made a swap."""
+    found = {}
+    notes: list[str] = []
+    for name in systems:
+        run = Run(folder, system=name)
+        found[name] = _of_system(run)
+        notes += [f"{name}: {note}" for note in [*found[name].pop("notes"), *run.notes]]
+    summary: dict[str, Any] = {"steps": min(part["steps"] for part in found.values()), "notes": notes}
+    times = [part["simulated_ps"] for part in found.values() if "simulated_ps" in part]
+    if times:
+        summary["simulated_ps"] = min(times)
+    summary["systems"] = found
+    files = RunFolder(folder).swap_files()
+    if files:
+        summary["swaps"] = sum(len(path.read_text().splitlines()) for path in files)
+    return summary | client_counts(folder, notes)
+
+
+def _of_system(run: Run) -> dict[str, Any]:
+    """What the outputs of one system tell."""
     summary: dict[str, Any] = {"steps": int(run.properties.steps[-1]), "notes": []}
     summary |= (
         energies_and_forces(run, summary["notes"]) if not has_time(run) else _dynamics(run, summary["notes"])
@@ -121,8 +159,6 @@ def run_statistics(folder: Path) -> dict[str, Any]:
             "mean": MILLI * float(monitored.mean()),
             "largest": MILLI * float(monitored.max()),
         }
-    summary |= client_counts(folder, summary["notes"])
-    summary["notes"] += run.notes
     return summary
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, reduce
 from pathlib import Path
 from typing import Any
@@ -71,6 +71,8 @@ class Run:
         What a reader of the results should know about the files; grows while they are read.
     prefers_centroids
         Whether centroids are read where there are several beads and the run wrote them.
+    system
+        Prefix of the system to read where the run has several; None: it must have one.
 
     Raises
     ------
@@ -82,6 +84,7 @@ class Run:
     path: Path
     notes: list[str] = field(default_factory=list)
     prefers_centroids: bool = True
+    system: str | None = None
 
     def __post_init__(self) -> None:
         self.path = Path(self.path)
@@ -90,7 +93,9 @@ class Run:
         self.folder = RunFolder(self.path)
         self.input_path = self.folder.input_path
         self.settings: InputSettings = self.folder.input
-        if len(self.settings.systems) > 1:
+        if self.system is not None:
+            self.settings = self._settings_of(self.system)
+        elif len(self.settings.systems) > 1:
             names = ", ".join(name or "without prefix" for name in self.settings.systems)
             raise UserError(
                 f"{self.input_path} has {len(self.settings.systems)} systems ({names}), and only runs of one "
@@ -102,6 +107,15 @@ class Run:
                 f"{n_beads} beads: centroids where the run wrote them, else positions and forces of the first; pair "
                 "correlations and orientations of centroids are sharper than those of the particles"
             )
+
+    def _settings_of(self, system: str) -> InputSettings:
+        """The settings with the outputs of one system, which begin with its prefix."""
+        if system not in self.settings.systems:
+            raise UserError(
+                f"{self.input_path} has no system {system!r}; it has {', '.join(self.settings.systems)}"
+            )
+        outputs = tuple(o for o in self.settings.outputs if not system or o.stem.startswith(f"{system}_"))
+        return replace(self.settings, outputs=outputs, systems=(system,))
 
     @property
     def name(self) -> str:

@@ -22,6 +22,7 @@ from ipi_driver.analysis.run_statistics import (
     largest_forces,
     monitored_std,
     run_statistics,
+    systems_of,
 )
 from ipi_driver.ipi_files.outputs import Run
 from ipi_driver.report.style import COLORS, STYLE, new_figure, shown
@@ -43,7 +44,7 @@ _RELAXATION = (
 def summarize(folder: Path, outcome: Outcome) -> dict[str, Any]:
     """`run_statistics` with how the run ended and how fast it was."""
     summary = run_statistics(folder)
-    if is_minimization(Run(folder)):
+    if is_minimization(Run(folder, system=systems_of(folder)[0])):
         summary["converged"] = has_converged(folder)
     events = read_events(folder)
     summary["restarts"] = sum(event.get("kind") == "restart" for event in events)
@@ -80,12 +81,10 @@ def print_summary(folder: Path, summary: dict[str, Any], console: Console | None
     if summary["steps_per_second"]:
         speed = f"{summary['steps_per_second']:.3g} steps/s ({summary['wall_seconds']:.0f} s with the start)"
         table.add_row("speed", speed)
-    for key, name, unit in (
-        ("temperature", "temperature", "K"),
-        ("drift", "drift of the conserved quantity", "meV/molecule/ns"),
-    ):
-        if key in summary:
-            table.add_row(name, f"{formatted(summary[key]['value'], summary[key]['error'])} {unit}")
+    for name, part in {"": summary, **summary.get("systems", {})}.items():
+        _add_dynamics(table, part, name)
+    if "swaps" in summary:
+        table.add_row("steps with a swap of replicas", str(summary["swaps"]))
     for key, name, layout in _RELAXATION:
         if key in summary:
             table.add_row(name, layout.format(summary[key]))
@@ -108,12 +107,26 @@ def print_summary(folder: Path, summary: dict[str, Any], console: Console | None
     console.print(f"figure: {folder / 'summary.png'}", highlight=False, markup=False, soft_wrap=True)
 
 
+def _add_dynamics(table: Table, part: dict[str, Any], system: str) -> None:
+    """Rows for the temperature and the drift of a system."""
+    for key, name, unit in (
+        ("temperature", "temperature", "K"),
+        ("drift", "drift of the conserved quantity", "meV/molecule/ns"),
+    ):
+        if key in part:
+            label = f"{name} ({system})" if system else name
+            table.add_row(escape(label), f"{formatted(part[key]['value'], part[key]['error'])} {unit}")
+
+
 def plot_run(folder: Path) -> Path:
     """Draw ``summary.png``: temperature, conserved quantity and spread of the forces against time; of a
     minimization the potential and the largest force against the step.
 
     Panels of what the run did not write are left out.
     """
+    systems = systems_of(folder)
+    if len(systems) > 1:
+        return _plot_systems([Run(folder, system=name) for name in systems])
     run = Run(folder)
     return _plot_dynamics(run) if has_time(run) else _plot_relaxation(run)
 
@@ -140,6 +153,26 @@ def _plot_dynamics(run: Run) -> Path:
             else:
                 _std(axes, std_steps * run.timestep / FS_PER_PS, spread)
         return _save(run, figure, grid, "time / ps")
+
+
+def _plot_systems(runs: list[Run]) -> Path:
+    """Running mean of the temperature and change of the conserved quantity of each system."""
+    with rc_context(STYLE):
+        figure, grid = _stack(2)
+        for number, run in enumerate(runs):
+            table, color = run.properties, COLORS[number % len(COLORS)]
+            times = table["step"] * (run.timestep / FS_PER_PS if has_time(run) else 1.0)
+            if "temperature" in table:
+                running = np.cumsum(table["temperature"]) / np.arange(1, len(times) + 1)
+                grid[0].plot(times, running, color=color, linewidth=1.0, label=shown(run.system or ""))
+            if "conserved" in table:
+                change = MILLI * (table["conserved"] - table["conserved"][0])
+                grid[1].plot(times, change, color=color, linewidth=0.9)
+        grid[0].set_ylabel("temperature (running\nmean) / K")
+        if grid[0].lines:
+            grid[0].legend(loc="upper right", ncols=2)
+        grid[1].set_ylabel("change of conserved\nquantity / meV")
+        return _save(runs[0], figure, grid, "time / ps" if has_time(runs[0]) else "step")
 
 
 def _plot_relaxation(run: Run) -> Path:

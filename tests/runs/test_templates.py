@@ -42,4 +42,9 @@ def test_quantum_nuclei_in_batches(tmp_path: Path) -> None:
 def test_replica_exchange(tmp_path: Path) -> None:
     folder = run("liquid-remd", tmp_path)
     assert len(list(folder.glob("r[1-4]_simulation.out"))) == 4
+    summary = json.loads((folder / "summary.json").read_text())
+    assert list(summary["systems"]) == ["r1", "r2", "r3", "r4"]
+    assert all(part["steps"] == 2 for part in summary["systems"].values())
+    assert summary["swaps"] == len((folder / "simulation.remd_idx").read_text().splitlines())
+    assert (folder / "summary.png").is_file()
     assert (folder / "simulation.remd_idx").is_file()
