@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,6 +15,7 @@ from ipi_driver.runs.changes import Changes
 from ipi_driver.runs.console import lenient_console
 from ipi_driver.runs.execute import Outcome, run_simulation
 from ipi_driver.runs.origin import changes_to_go_on, check_origin, given_name
+from ipi_driver.runs.pair import Clients
 from ipi_driver.runs.prepare import find_source, prepare
 from ipi_driver.runs.restarts import DEFAULT
 from ipi_driver.runs.resume import prepare_resume
@@ -89,6 +90,8 @@ def run(
     resume: bool | Literal["same"] = False,
     one_core: bool | None = None,
     restarts: int = DEFAULT,
+    clients: int = 1,
+    launch: Sequence[str] = (),
     refresh: bool = True,
     quiet: bool = False,
     note: Callable[[str], None] = print,
@@ -110,6 +113,9 @@ def run(
     restarts
         Start again from the last checkpoint where the client dies, at most so many times without the steps of a
         checkpoint in between; 0: never.
+    clients, launch
+        Clients that answer the sockets, to which i-PI hands out beads and replicas; words before the command of each,
+        which start it on another node (with ``address``).
     refresh
         Write the summary also while the run goes on, at checkpoints.
     quiet
@@ -138,6 +144,8 @@ def run(
     Run('...run': finished, 20 of 20 steps...)
     """
     wanted = _changes(changes, one_core, restarts)
+    if one_core and clients > 1:
+        raise UserError(f"--one-core is for one client, got --clients {clients}; leave out one of them")
     exact = resume == "same"
     if exact:
         folder = Path("runs") / given_name(Path(source)) if output is None else Path(output)
@@ -154,7 +162,8 @@ def run(
         prepare(found, folder, wanted)
     console = lenient_console(sys.stderr, quiet)
     write = _write_summary if refresh else None
-    outcome = run_simulation(folder, start_file, console, one_core, restarts, write)
+    pool = Clients(clients, tuple(launch))
+    outcome = run_simulation(folder, start_file, console, one_core, restarts, write, pool)
     return Run(folder, outcome, _summary(folder, outcome, note))
 
 
@@ -166,6 +175,8 @@ def run_set(
     resume: bool | Literal["same"] = False,
     one_core: bool | None = None,
     restarts: int = DEFAULT,
+    clients: int = 1,
+    launch: Sequence[str] = (),
     quiet: bool = False,
     **changes: Any,
 ) -> SetRun | None:
@@ -181,6 +192,8 @@ def run_set(
         Folder of the set; None: ``runs/NAME-AVERAGE``.
     resume, one_core, restarts, quiet, **changes
         As of `run`.
+    clients, launch
+        Of single runs: refused for a set.
 
     Returns
     -------
@@ -198,6 +211,8 @@ def run_set(
     found = find_set(str(source), wanted, None if structures is None else Path(structures))
     if found is None:
         return None
+    if clients > 1 or launch:
+        raise UserError("--clients and --launch are for a single run, and this is a set of runs")
     from ipi_driver.report.set_summary import set_row, write_set
 
     folder = found.folder(wanted) if output is None else Path(output)

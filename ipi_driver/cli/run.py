@@ -34,6 +34,7 @@ examples:
   ipi-driver run my-input.xml --model my-model.pt          # raw forces, if it has no driver.yaml
   ipi-driver run input-mts.xml --model my-model.pt --endpoint driver-aug=2i
   ipi-driver run liquid-nvt-raw --monitor Th --monitor-stride 200    # how large is the symmetry error on the way?
+  ipi-driver run liquid-pimd --clients 4 --address node01 --launch 'srun --nodes 1 --ntasks 1 --exact'   # several nodes
   ipi-driver run gas-nvt --watch temperature=20,distance=off    # hotter than usual, and it may dissociate
 
 A client that dies is started again with i-PI from the last checkpoint (--restarts), and a run whose physics is wrong
@@ -119,6 +120,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "(default: for at most 12 atoms with one rotation per evaluation, where a step is shorter so)",
     )
     add(
+        "--clients",
+        type=_positive,
+        default=1,
+        metavar="N",
+        help="clients that answer the sockets; i-PI hands out beads and replicas to them (default 1)",
+    )
+    add(
+        "--address",
+        metavar="HOST",
+        help="name or address of this machine on which i-PI listens, for clients on other nodes (default: sockets of "
+        "this machine alone)",
+    )
+    add(
+        "--launch",
+        default="",
+        metavar="WORDS",
+        help="words before the command of each client, such as 'srun --nodes 1 --ntasks 1 --exact'",
+    )
+    add(
         "--restarts",
         type=_restarts,
         default=3,
@@ -170,6 +190,12 @@ def _restarts(text: str) -> int:
     return int(text)
 
 
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a number, 1 or more, got {text!r}")
+    return int(text)
+
+
 def main(args: argparse.Namespace) -> int:
     """Run the input, or each structure of a set; print the summary."""
     from ipi_driver.api.simulation import run, run_set
@@ -183,6 +209,7 @@ def main(args: argparse.Namespace) -> int:
 
     options = {name: getattr(args, name) for name in Changes.__dataclass_fields__}
     options |= {name: getattr(args, name) for name in ("output", "resume", "one_core", "restarts", "quiet")}
+    options |= {"clients": args.clients, "launch": tuple(shlex.split(args.launch))}
     if (found := run_set(args.input, structures=args.structures, **options)) is not None:
         return _end_of_set(args, found, note)
     result = run(args.input, note=note, **options)

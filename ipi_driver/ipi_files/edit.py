@@ -160,6 +160,20 @@ def with_port(text: str, old: Socket, port: int, host: str | None = None) -> str
     return text
 
 
+def with_inet(text: str, old: Socket, host: str, port: int) -> str:
+    """The text with a network socket in place of the unix socket ``old``."""
+    for element in _SOCKET.finditer(masked(text)):
+        if sockets(element[0]) != [old]:
+            continue
+        changed = with_attribute(text[element.start() : element.end()], "ffsocket", "mode", "inet")
+        changed = with_value(changed, "address", host) or changed
+        ported = with_value(changed, "port", port)
+        if ported is None:
+            ported = changed.replace("<address>", f"<port> {port} </port> <address>", 1)
+        return text[: element.start()] + ported + text[element.end() :]
+    return text
+
+
 def start_file(text: str) -> str | None:
     """Name of the file that ``<initialize>`` takes the positions from; in a template it may be a label."""
     found = _START.search(masked(text))

@@ -32,13 +32,12 @@ _OF_LAUNCHER = (
     CONTINUE,
     "EXIT",
     *LOGS,
-    "stats.json",
-    "stats-to-*.json",
+    "stats*.json",
     "summary.json",
     "summary.png",
     "events.jsonl",
     "status.json",
-    ".last-request",
+    ".last-request*",
 )
 
 

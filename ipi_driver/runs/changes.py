@@ -21,7 +21,7 @@ _HEAD = "# settings of `ipi-driver serve`; every key is also an option of the co
 _CLIENT_KEYS = ("device", "dtype", "seed", "threads", "rotation_batch", "charge", "spin", "pbc", "watch")
 
 
-RESUMABLE = ("steps", "device", "threads", "rotation_batch", "watch")
+RESUMABLE = ("steps", "device", "threads", "rotation_batch", "watch", "address")
 """Changes that leave a run what it was."""
 
 
@@ -49,6 +49,8 @@ class Changes:
         Limits of the watch over the physics, or "off".
     monitor, monitor_stride, tolerance
         Average that is evaluated beside the run, steps between two evaluations, tolerance in meV/Å.
+    address
+        Host or address on which i-PI opens network sockets in place of those of the input, for clients on other nodes.
     """
 
     steps: int | None = None
@@ -69,6 +71,7 @@ class Changes:
     monitor: str | None = None
     monitor_stride: int | None = None
     tolerance: float | None = None
+    address: str | None = None
 
     def __post_init__(self) -> None:
         for name, smallest in (

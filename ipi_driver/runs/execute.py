@@ -25,7 +25,7 @@ from ipi_driver.runs.keeper import CheckpointKeeper
 from ipi_driver.runs.live import LiveStatus
 from ipi_driver.runs.lock import locked
 from ipi_driver.runs.monitor import PropertyMonitor
-from ipi_driver.runs.pair import POLL, Pair, ipi_command
+from ipi_driver.runs.pair import POLL, Clients, Pair, ipi_command
 from ipi_driver.runs.private import socket_folder
 from ipi_driver.runs.progress import ProgressDisplay
 from ipi_driver.runs.refresh import Refresher
@@ -83,7 +83,8 @@ class _Part:
         self.first = int(xml.value((folder / start_file).read_text(), "step") or 0)
         self.last = self._looked_at = -1
         self.alarm: Alarm | None = None
-        (folder / RECORD).unlink(missing_ok=True)  # of the client before
+        for path in folder.glob(f"{RECORD}*"):  # of the clients before
+            path.unlink()
         self._monitor = PropertyMonitor(folder)
         self._keeper = CheckpointKeeper(run)
         self._watch = None if facts is None else facts.watch(folder)
@@ -158,7 +159,8 @@ class _Part:
     def finish(self) -> None:
         """Remove what is of use while it runs only."""
         self._keeper.finish()
-        (self.run.path / RECORD).unlink(missing_ok=True)
+        for path in self.run.path.glob(f"{RECORD}*"):
+            path.unlink(missing_ok=True)
 
 
 def run_simulation(
@@ -168,14 +170,15 @@ def run_simulation(
     one_core: bool | None = None,
     restarts: int = DEFAULT,
     refresh: Callable[[Path, Outcome], None] | None = None,
+    clients: Clients | None = None,
 ) -> Outcome:
     """Run i-PI on ``start_file`` in ``folder`` with the client of its ``driver.yaml`` until the end.
 
     Both are kept on one core that no other run holds if ``one_core`` is True, or, where it is None, if the run is
-    faster then (`one_core_suits`). A client that dies is started again with i-PI, at most ``restarts`` times without
-    progress (`Restarts`). ``refresh`` is called at checkpoints, now and then, with the state of the run so far.
-    SIGINT, SIGTERM, SIGHUP, SIGUSR1 and SIGUSR2 end the run with a RESTART; a second one of the first three does not
-    wait for it.
+    faster then (`one_core_suits`). ``clients``: how many clients are started, and how. One that dies is started again
+    with i-PI, at most ``restarts`` times without progress (`Restarts`). ``refresh`` is called at checkpoints, now and
+    then, with the state of the run so far. SIGINT, SIGTERM, SIGHUP, SIGUSR1 and SIGUSR2 end the run with a RESTART; a
+    second one of the first three does not wait for it.
 
     Raises
     ------
@@ -186,11 +189,14 @@ def run_simulation(
     total = xml.total_steps((folder / start_file).read_text(), folder / start_file)
     (folder / "EXIT").unlink(missing_ok=True)  # i-PI stops at this file, also if it is that of an earlier run
     console = console or lenient_console(sys.stderr)
+    clients = clients or Clients()
+    if one_core is None:
+        one_core = clients == Clients() and one_core_suits(folder)
     with (
         locked(folder),
         caught_signals() as interruption,
         socket_folder() as sockets,
-        core_of_its_own(one_core_suits(folder) if one_core is None else one_core) as core,
+        core_of_its_own(one_core) as core,
     ):
         began, first = time.perf_counter(), _step(folder / start_file)
         live = LiveStatus(folder, total)
@@ -204,7 +210,16 @@ def run_simulation(
             refresher = Refresher(lambda step: refresh(folder, outcome(step, False, "running")))
         try:
             ending = _run_parts(
-                RunFolder(folder), start_file, console, restarts, live, refresher, interruption, sockets, core
+                RunFolder(folder),
+                start_file,
+                console,
+                restarts,
+                live,
+                refresher,
+                interruption,
+                sockets,
+                core,
+                clients,
             )
         except UserError as error:
             live.close("stopped" if interruption.number else "failed", str(error))
@@ -226,6 +241,7 @@ def _run_parts(
     interruption: Interruption,
     sockets: Path,
     core: int | None,
+    clients: Clients,
 ) -> Ending:
     """Run until the end, started again where that helps."""
     folder = run.path
@@ -247,7 +263,7 @@ def _run_parts(
             ) in sockets.iterdir():  # i-PI that was killed leaves its socket, and no other can open it then
                 path.unlink(missing_ok=True)
             try:
-                pair = Pair(run, start_file, f"{sockets}/", interruption, core)
+                pair = Pair(run, start_file, f"{sockets}/", interruption, core, clients)
                 try:
                     part.follow(pair, display, interruption)
                 finally:

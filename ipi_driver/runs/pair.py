@@ -1,7 +1,8 @@
-"""i-PI and the client as two processes in a run folder: started, watched, ended.
+"""i-PI and its client, or clients, as processes in a run folder: started, watched, ended.
 
-Both get sessions of their own, so that an interruption reaches the launcher alone; it then asks i-PI to write a RESTART
-and to stop, and the client follows. Whatever happens, neither is left behind.
+All get sessions of their own, so that an interruption reaches the launcher alone; it then asks i-PI to write a RESTART
+and to stop, and the clients follow. Whatever happens, none is left behind. If one of several clients dies, the others
+end as well: a killed one leaves i-PI waiting for ever.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from ipi_driver.client.record import RECORD
@@ -39,26 +42,56 @@ _CLIENT = (
 """Without the working folder on the path of modules: a file of the run called random.py is not to be run."""
 
 
+@dataclass(frozen=True)
+class Clients:
+    """How many clients answer the sockets of a run, and how they are started.
+
+    Attributes
+    ----------
+    number
+        Clients; i-PI hands out beads and replicas to them.
+    launch
+        Words before the command of each client, such as ``srun --nodes 1 --ntasks 1``.
+    """
+
+    number: int = 1
+    launch: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> list[str]:
+        """client, client-2, client-3, ..."""
+        return [f"client-{k}" if k > 1 else "client" for k in range(1, self.number + 1)]
+
+
 class Pair:
-    """i-PI and the client in a run folder."""
+    """i-PI and the client, or clients, in a run folder."""
 
     def __init__(
-        self, run: RunFolder, start_file: str, prefix: str, interruption: Interruption, core: int | None
+        self,
+        run: RunFolder,
+        start_file: str,
+        prefix: str,
+        interruption: Interruption,
+        core: int | None,
+        clients: Clients,
     ) -> None:
         self.folder, self._run = run.path, run
         self._interruption = interruption
         self._log_start = self._log.stat().st_size if self._log.is_file() else 0
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._stopped: set[str] = set()
-        client = [sys.executable, "-c", _CLIENT, "serve", "--config", "driver.yaml", "-S", prefix]
-        client += ["--stats", "stats.json", "--record", RECORD, *(() if core is None else ("--threads", "1"))]
-        commands = {
-            # i-PI alone: it may need the client to finish its step, and sends it EXIT
-            "i-pi": ending_with_parent([ipi_command(), "-S", prefix, "-V", "low", start_file]),
-            "client": ignoring_queue_signals(client),
-        }
+        self._clients = clients.names
+        # i-PI alone ends with the launcher: it may need the client to finish its step, and sends it EXIT
+        commands = {"i-pi": ending_with_parent([ipi_command(), "-S", prefix, "-V", "low", start_file])}
+        for name in self._clients:
+            end = name.removeprefix("client")
+            client = [sys.executable, "-c", _CLIENT, "serve", "--config", "driver.yaml", "-S", prefix]
+            client += ["--stats", f"stats{end}.json", "--record", f"{RECORD}{end}"]
+            client += () if core is None else ("--threads", "1")
+            commands[name] = ignoring_queue_signals([*clients.launch, *client])
         for name, command in commands.items():
-            with (run.path / f"{name}.log").open("ab") as log:
+            log_name = "i-pi.log" if name == "i-pi" else "client.log"
+            with (run.path / log_name).open("ab") as log:
                 self._processes[name] = subprocess.Popen(
                     command,
                     cwd=run.path,
@@ -76,7 +109,7 @@ class Pair:
         return self.folder / "i-pi.log"
 
     def running(self) -> bool:
-        """Whether both run."""
+        """Whether all run."""
         return all(process.poll() is None for process in self._processes.values())
 
     def process_id(self, name: str) -> int:
@@ -85,7 +118,7 @@ class Pair:
 
     def follow(self) -> None:
         """After one has ended give the other the time to do the same, else end it."""
-        killed = (self._processes["client"].poll() or 0) < 0
+        killed = any((self._processes[name].poll() or 0) < 0 for name in self._clients)
         self._wait(
             lambda: all(p.poll() is not None for p in self._processes.values()),
             self._patience(_KILLED if killed else _FOLLOW),
@@ -93,13 +126,14 @@ class Pair:
         self.stop()
 
     def stop(self) -> None:
-        """End both: i-PI first, which writes its RESTART and sends EXIT to the client; what does not end is killed."""
-        for name, patience in (("i-pi", self._patience(_PATIENCE)), ("client", self._patience(_FOLLOW))):
+        """End all: i-PI first, which writes its RESTART and sends EXIT to the clients; what does not end is killed."""
+        for name in ("i-pi", *self._clients):
+            patience = self._patience(_PATIENCE if name == "i-pi" else _FOLLOW)
             process = self._processes.get(name)
             if process is None or process.poll() is not None:
                 continue
             self._stopped.add(name)
-            if name == "client" and self._wait(lambda p=process: p.poll() is not None, patience):  # type: ignore[misc]
+            if name != "i-pi" and self._wait(lambda p=process: p.poll() is not None, patience):  # type: ignore[misc]
                 continue
             process.terminate()
             if not self._wait(lambda p=process: p.poll() is not None, patience):  # type: ignore[misc]
@@ -107,14 +141,16 @@ class Pair:
                 process.wait()
 
     def statuses(self) -> Statuses:
-        """Of both, and the log of i-PI since they were started."""
+        """Of i-PI and of the client that has failed, if one has, and the log of i-PI since they were started."""
         with self._log.open("rb") as log:
             log.seek(self._log_start)
             text = log.read().decode(errors="replace")
-        ipi, client = (
-            None if name in self._stopped else self._processes[name].returncode for name in ("i-pi", "client")
-        )
-        return Statuses(ipi, client, text)
+        codes = {name: None if name in self._stopped else p.returncode for name, p in self._processes.items()}
+        failed = next((name for name in self._clients if codes[name]), self._clients[0])
+        if failed != "client":  # where the configuration of a failure is looked for
+            with suppress(OSError):
+                (self.folder / f"{RECORD}{failed.removeprefix('client')}").replace(self.folder / RECORD)
+        return Statuses(codes["i-pi"], codes[failed], text)
 
     def _patience(self, seconds: float) -> float:
         return _NOTHING_TO_LOSE if self._run.is_starting else seconds

@@ -22,7 +22,7 @@ from ipi_driver.ipi_files.template import check_not_wrapped, read_template
 from ipi_driver.runs.changes import Changes, changed_settings, check_settings, write_settings
 from ipi_driver.runs.lock import locked
 from ipi_driver.runs.origin import input_file, input_name, write_origin
-from ipi_driver.runs.sockets import check_endpoints, endpoints_of, with_free_ports
+from ipi_driver.runs.sockets import check_endpoints, endpoints_of, with_address, with_free_ports
 from ipi_driver.runs.symmetry_monitor import monitor_settings, with_monitor
 from ipi_driver.structure import Structure
 
@@ -106,6 +106,8 @@ def prepare(source: Source, output: Path, changes: Changes, lock: bool = True) -
         if isinstance(template, Path) and os.path.normpath(template) == os.path.normpath(frames):
             settings["structure"] = source.folder / frames.name
     text, settings["endpoints"] = with_free_ports(text, settings["endpoints"])
+    if changes.address is not None:
+        text, settings["endpoints"] = with_address(text, settings["endpoints"], changes.address)
     text, outside = xml.with_files_inside(text, source.folder)
     files = xml.files_named(text, source.folder)
     settings, extra = _local_paths(settings, source.folder)

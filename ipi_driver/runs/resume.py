@@ -25,7 +25,7 @@ from ipi_driver.runs.gaps import gaps, uncut
 from ipi_driver.runs.lock import locked
 from ipi_driver.runs.origin import changes_to_go_on
 from ipi_driver.runs.prepare import Source, prepare
-from ipi_driver.runs.sockets import with_free_ports
+from ipi_driver.runs.sockets import with_address, with_free_ports
 from ipi_driver.whole_file import write_whole
 
 
@@ -99,6 +99,14 @@ def _prepare_resume(
         for old, new in zip(xml.sockets(input_text), xml.sockets(text), strict=False):
             if old != new and old.mode == new.mode == "inet":
                 input_text = xml.with_port(input_text, old, int(new.address.rpartition(":")[2]))
+        if changes.address is not None:
+            text, settings["endpoints"] = with_address(text, settings["endpoints"], changes.address)
+            for old, new in zip(xml.sockets(input_text), xml.sockets(text), strict=False):
+                host, _, port = new.address.rpartition(":")
+                if old.mode == "inet":
+                    input_text = xml.with_port(input_text, old, int(port), host)
+                else:
+                    input_text = xml.with_inet(input_text, old, host, int(port))
     write_settings(output, settings)
     _take(run, found[done], by_hand(xml.with_total_steps(text, steps)))
     write_whole(output / INPUT, xml.with_total_steps(input_text, steps))
@@ -112,9 +120,9 @@ def _prepare_resume(
     for path in uncut(output):
         report(f"{path} is not cut: it may repeat what follows step {done}")
     (output / STARTING).unlink(missing_ok=True)
-    stats = output / "stats.json"
-    if stats.is_file():
-        stats.rename(output / f"stats-to-{done}.json")
+    for stats in output.glob("stats*.json"):  # of several clients stats-2.json, ...
+        if not stats.name.startswith("stats-to-"):
+            stats.rename(output / f"stats-to-{done}{stats.name.removeprefix('stats')}")
     return CONTINUE
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from ipi_driver.client.settings import EndpointSettings
 from ipi_driver.errors import UserError
-from ipi_driver.ipi_files.edit import Socket, sockets, with_port
+from ipi_driver.ipi_files.edit import Socket, sockets, with_inet, with_port
 
 _LOCAL = ("localhost", "127.0.0.1")
 
@@ -97,6 +97,38 @@ def with_free_ports(text: str, endpoints: Sequence[dict[str, Any]]) -> tuple[str
         for endpoint in changed:
             if endpoint.get("inet") == found.address:
                 endpoint["inet"] = Socket("inet", f"{new}:{port}").address
+    return text, changed
+
+
+def with_address(
+    text: str, endpoints: Sequence[dict[str, Any]], host: str
+) -> tuple[str, list[dict[str, Any]]]:
+    """Input and endpoints with a network socket of ``host``, at a free port, in place of each socket: for other nodes.
+
+    Raises
+    ------
+    UserError
+        If the host is no address of this machine, where i-PI opens its sockets, or a socket has shared memory.
+    """
+    if not _can_open(host):
+        raise UserError(
+            f"--address {host} is not an address of this machine, where i-PI listens; give the name or the address of "
+            "a network that the other nodes reach (hostname -I prints them)"
+        )
+    changed = [dict(endpoint) for endpoint in endpoints]
+    for found in sockets(text):
+        if found.mode == "shm":
+            raise UserError(
+                f"--address: {found.label} has shared memory, which other nodes do not reach; use mode='unix'"
+            )
+        port = _free_port(host)
+        text = (
+            with_port(text, found, port, host) if found.mode == "inet" else with_inet(text, found, host, port)
+        )
+        for place, endpoint in enumerate(changed):
+            if endpoint.get(found.mode) == found.address:
+                rest = {key: value for key, value in endpoint.items() if key != found.mode}
+                changed[place] = {"inet": Socket("inet", f"{host}:{port}").address, **rest}
     return text, changed
 
 
