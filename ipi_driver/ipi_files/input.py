@@ -180,6 +180,8 @@ def read_starts(path: Path) -> list[SystemStart]:
     starts = []
     for system in expand_templates(_parsed(path), path):
         names = system.findtext(".//beads/names") or ""
+        if not names and (given := system.find("initialize/labels[@mode='manual']")) is not None:
+            names = given.text or ""
         found = [*system.iterfind("initialize/file"), *system.iterfind("initialize/beads")]
         files = [(element.get("mode", "chk").strip(), (element.text or "").strip()) for element in found]
         starts.append(SystemStart(tuple(re.findall(r"[A-Za-z]+", names)), tuple(files)))

@@ -126,8 +126,9 @@ def changes_to_go_on(output: Path, changes: Changes, exact: bool) -> Changes:
         raise UserError(
             f"--resume continues a run as it was; --{_option(key)} belongs to a new run (give another --output)"
         )
-    for key in dict.fromkeys([*given, *begun]) if isinstance(begun, dict) else ():
-        was, now = begun.get(key), given.get(key)
+    known: dict[str, str] = begun if isinstance(begun, dict) else given
+    for key in dict.fromkeys([*given, *known]):
+        was, now = known.get(key), given.get(key)
         if now == was or (now is None and not exact):
             continue
         option = f"--{_option(key)}"

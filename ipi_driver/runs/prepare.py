@@ -22,7 +22,13 @@ from ipi_driver.ipi_files.template import check_not_wrapped, read_template
 from ipi_driver.runs.changes import Changes, changed_settings, check_settings, write_settings
 from ipi_driver.runs.lock import locked
 from ipi_driver.runs.origin import input_file, input_name, write_origin
-from ipi_driver.runs.sockets import check_endpoints, endpoints_of, with_address, with_free_ports
+from ipi_driver.runs.sockets import (
+    check_endpoints,
+    check_has_socket,
+    endpoints_of,
+    with_address,
+    with_free_ports,
+)
 from ipi_driver.runs.symmetry_monitor import monitor_settings, with_monitor
 from ipi_driver.structure import Structure
 
@@ -59,6 +65,7 @@ def find_source(source: str | Path, changes: Changes) -> Source:
     settings_path = path.parent / SETTINGS
     if settings_path.is_file():
         return Source(path, read_yaml(settings_path))
+    check_has_socket(path.read_text(), path)
     if changes.model is None:
         raise UserError(
             f"{path.parent} has no {SETTINGS}, which names the model of each socket; write one "
@@ -208,10 +215,8 @@ def _check_not_wrapped(
     if isinstance(start, ase.Atoms):
         check_not_wrapped(text, start.pbc, source.path)
         return
-    try:
-        template = read_template(checked.structure or checked.input or source.path, checked.pbc)
-    except UserError:  # the client reports what is wrong with it
-        return
+    # what the client could not read is reported before anything is started
+    template = read_template(checked.structure or checked.input or source.path, checked.pbc)
     check_not_wrapped(text, template.pbc, source.path)
 
 

@@ -25,11 +25,9 @@ def check_endpoints(text: str, endpoints: Sequence[EndpointSettings], source: Pa
 
     i-PI would wait for ever for a client on a socket that nobody answers.
     """
-    check_complete(text, source)
+    check_has_socket(text, source)
     opened = {found.label for found in sockets(text)}
     answered = {endpoint.label for endpoint in endpoints}
-    if not opened:
-        raise UserError(f"{source} has no <ffsocket> for the client to answer; run it with i-pi alone")
     if missing := sorted(opened - answered):
         raise UserError(
             f"{source} opens the socket `{missing[0]}`, which no endpoint of driver.yaml answers; it has: "
@@ -39,6 +37,16 @@ def check_endpoints(text: str, endpoints: Sequence[EndpointSettings], source: Pa
         raise UserError(
             f"driver.yaml answers the socket `{missing[0]}`, which {source} does not open; it opens: "
             f"{', '.join(sorted(opened))}"
+        )
+
+
+def check_has_socket(text: str, source: Path) -> None:
+    """Raise where an input is not complete, or opens no socket."""
+    check_complete(text, source)
+    if not sockets(text):
+        raise UserError(
+            f"{source} has no <ffsocket> for a client to answer: run it with i-pi alone, or put an <ffsocket> in the "
+            "place of its force field. A model answers within i-PI through <ffdirect>: `ipi-driver pes-path --help`"
         )
 
 

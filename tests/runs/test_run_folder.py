@@ -26,6 +26,7 @@ from ipi_driver.ipi_files import edit as xml
 from ipi_driver.ipi_files.run_folder import STARTING, RunFolder
 from ipi_driver.ipi_files.start import read_start, write_start
 from ipi_driver.ipi_files.steps import cut_after, cut_swaps_from
+from ipi_driver.ipi_files.template import read_template
 from ipi_driver.runs.changes import Changes
 from ipi_driver.runs.console import lenient_console
 from ipi_driver.runs.ending import Statuses, read_ending
@@ -783,3 +784,37 @@ def test_folders_of_sockets_of_killed_launchers_are_removed() -> None:
             assert held.is_dir()
             assert other != held
     assert not held.exists()
+
+
+LABELS = "<labels mode='manual'> [ H, O, H ] </labels><positions mode='manual'> [ 0,0,0, 1,0,0, 2,0,0 ] </positions>"
+WHAT_TO_ADAPT = {
+    "no socket": (
+        r"(?s)<ffsocket.*</ffsocket>",
+        "<ffdirect name='model'/>",
+        "has no <ffsocket> for a client",
+    ),
+    "no atoms": (r"<file[^>]*>[^<]*</file>", LABELS.partition("</labels>")[2], "no atoms in"),
+    "no element": (r"<file[^>]*>[^<]*</file>", LABELS.replace("O,", "Xq,"), "unknown element 'Xq'"),
+}
+
+
+@pytest.mark.parametrize("case", WHAT_TO_ADAPT)
+def test_inputs_that_no_client_can_serve_are_refused_before_the_start(case: str, tmp_path: Path) -> None:
+    old, new, message = WHAT_TO_ADAPT[case]
+    text = (shipped_folder("inputs") / "gas-nve" / "input.xml").read_text()
+    path = tmp_path / "theirs.xml"
+    path.write_text(re.sub(old, new, text))
+    assert path.read_text() != text
+    changes = Changes(model=MODEL)
+    with pytest.raises(UserError, match=re.escape(message)):
+        prepare(find_source(path, changes), tmp_path / "run", changes)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_start_without_a_file(tmp_path: Path) -> None:
+    text = (shipped_folder("inputs") / "gas-nve" / "input.xml").read_text()
+    path = tmp_path / "theirs.xml"
+    path.write_text(re.sub(r"<file[^>]*>[^<]*</file>", LABELS, text))
+    assert list(read_template(path).numbers) == [1, 8, 1]
+    prepare(find_source(path, Changes(model=MODEL)), tmp_path / "run", Changes(model=MODEL))
+    assert (tmp_path / "run" / "input.xml").is_file()
