@@ -215,8 +215,10 @@ def _check_not_wrapped(
     if isinstance(start, ase.Atoms):
         check_not_wrapped(text, start.pbc, source.path)
         return
-    # what the client could not read is reported before anything is started
-    template = read_template(checked.structure or checked.input or source.path, checked.pbc)
+    file = start if isinstance(start, Path) else checked.structure or checked.input or source.path
+    if not file.is_file():  # reported with the files to copy
+        return
+    template = read_template(file, checked.pbc)  # what a client could not read is refused before the start
     check_not_wrapped(text, template.pbc, source.path)
 
 

@@ -476,8 +476,12 @@ def test_the_newest_complete_checkpoint_counts(tmp_path: Path) -> None:
     checkpoint(folder, "simulation.chk", 30)
     checkpoint(folder, "simulation.chk_4", 40, end="<ffsock")  # killed while it was written
     assert sorted(RunFolder(folder).checkpoints()) == [10, 30]
-    with pytest.raises(UserError, match="--model belongs to a new run"):
-        prepare_resume(folder, Changes(model=MODEL))
+    with pytest.raises(
+        UserError, match=r"was begun with --model anisotropic\?.*, got --model anisotropic; give another"
+    ):
+        prepare_resume(folder, Changes(model="anisotropic"))
+    with pytest.raises(UserError, match="was begun without --seed, got --seed 3; give another"):
+        prepare_resume(folder, Changes(model=MODEL, seed=3))
     with pytest.raises(UserError, match="has done 30 of 30 steps"):
         prepare_resume(folder, Changes(steps=30))
     name = prepare_resume(folder, Changes(steps=70, threads=3))
