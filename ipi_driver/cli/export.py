@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ipi_driver.cli.printing import add_printing, set_result
 from ipi_driver.errors import UserError
 
 EPILOG = """\
@@ -38,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="precision of the exported model, which cannot be changed later (default: float32; that of a .pt)",
     )
     parser.add_argument("--force", action="store_true", help="replace OUT.pt if it exists")
+    add_printing(parser)
 
 
 def main(args: argparse.Namespace) -> int:
@@ -67,5 +69,15 @@ def main(args: argparse.Namespace) -> int:
     about = "raw" if args.average == "none" else f"average {average.name}, {len(average)} rotations inside"
     precision = str(potential.dtype).removeprefix("torch.")
     print(f"{args.output}: {potential.name}, {about}, {precision}")
+    set_result(
+        args,
+        {
+            "file": str(args.output),
+            "model": potential.name,
+            "average": average.name,
+            "rotations": len(average),
+            "dtype": precision,
+        },
+    )
     print("energies, forces and virials equal those of the model on four test structures")
     return 0
