@@ -75,4 +75,9 @@ def _draw_eigenvalues(axis: object, found: Mapping[str, Landscape]) -> None:
             label=name,
         )
     axis.set(yscale="log", xlabel="eigenvalue", ylabel="curvature ((eV/Å)²)")  # type: ignore[attr-defined]
-    axis.legend(fontsize=5)  # type: ignore[attr-defined]
+    most = max((item.eigenvalues.shape[1] for item in found.values() if item.eigenvalues.size), default=1)
+    axis.set_xticks(range(1, most + 1))  # type: ignore[attr-defined]
+    axis.set_xlim(0.5, most + 0.5)  # type: ignore[attr-defined]
+    bottom, top = axis.get_ylim()  # type: ignore[attr-defined]
+    axis.set_ylim(bottom, top * (top / bottom) ** 0.35)  # type: ignore[attr-defined]
+    axis.legend(fontsize=5, loc="upper right")  # type: ignore[attr-defined]
