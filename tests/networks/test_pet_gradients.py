@@ -131,20 +131,13 @@ def test_a_recorded_pass_gives_bitwise_the_same(norm: str, dtype: torch.dtype) -
 
 
 def test_recordings_which_torch_never_frees_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ipi_driver.networks.pet.gradients.MOST_RECORDED", 2)
-    network = make_network()
-    recording, plain = PetGradients(network, record_after=1), PetGradients(network, record_after=None)
-    graphs = []
-    for n_atoms in (2, 3, 4):
-        x = np.array([[1.1 * i, 0.2 * i * i, 0.1 * i] for i in range(n_atoms)])
-        structure = Structure(np.full(n_atoms, 8), x)
-        edges = NeighborList(3.0).edges(structure)
-        graph = build_graph([np.ones(n_atoms, dtype=np.int64)], [edges])
-        vectors = torch.from_numpy(edges.vectors)
-        graphs.append(graph)
-        for one, other in zip(recording(vectors, graph), plain(vectors, graph), strict=True):
-            assert torch.equal(one, other)
-    assert len(recording.recordings) == 2
+    vectors, graph = make_batch()
+    network = make_network(norm="pre", d_model=48, d_feedforward=520, radial_basis=4)
+    for most in (1, 0):
+        monkeypatch.setattr("ipi_driver.networks.pet.gradients.MOST_RECORDED", most)
+        recording = PetGradients(network, record_after=1)
+        recording(vectors, graph)
+        assert len(recording.recordings) == most
 
 
 def test_a_setting_that_is_not_known_is_refused() -> None:
