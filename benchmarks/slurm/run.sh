@@ -61,7 +61,7 @@ verdict() { # what, condition
     if eval "$2"; then echo "ok    $1"; else echo "FAIL  $1   ($2)"; failed=1; fi
 }
 wait_for() { # seconds, condition
-    for _ in $(seq "$1"); do eval "$2" && return 0; sleep 1; done; return 1
+    for _ in $(seq "$1"); do eval "$2" 2>/dev/null && return 0; sleep 1; done; return 1
 }
 state() { scontrol show job "$1" 2>/dev/null | grep -o 'JobState=[A-Z_]*' | head -1 | cut -d= -f2; }
 rows() { python3 - "$1" <<'PY'

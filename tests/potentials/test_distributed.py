@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
-
-import pytest
 
 from ipi_driver.ipi_files.outputs import Run
 from ipi_driver.runs.execute import ipi_command
@@ -71,13 +71,33 @@ def test_the_same_numbers_as_one_process(tmp_path: Path) -> None:
     assert "equal" in done.stdout
 
 
-@pytest.mark.parametrize(
-    ("mode", "message"), [("die", "another process of the group has ended"), ("fail", "ZeroDivisionError")]
-)
-def test_a_process_that_fails_ends_the_group(tmp_path: Path, mode: str, message: str) -> None:
-    done = start(tmp_path, mode)
+def test_a_model_that_fails_in_one_process_ends_the_group(tmp_path: Path) -> None:
+    done = start(tmp_path, "fail")
     assert done.returncode != 0
-    assert message in done.stderr
+    assert "ZeroDivisionError" in done.stderr
+
+
+def test_a_process_that_is_lost_ends_the_group(tmp_path: Path) -> None:
+    """The other process reports it; torchrun, which may end it before, is not in between."""
+    script = tmp_path / "group.py"
+    script.write_text(SCRIPT.replace("{mode}", "die"))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    group = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    first, second = (
+        subprocess.Popen(
+            [sys.executable, str(script)],
+            env={**os.environ, **group, "RANK": rank, "LOCAL_RANK": rank},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in "01"
+    )
+    assert "another process of the group has ended" in first.communicate(timeout=240)[1]
+    assert first.returncode != 0
+    second.communicate(timeout=240)
+    assert second.returncode == 7
 
 
 def test_a_client_of_two_processes(tmp_path: Path) -> None:

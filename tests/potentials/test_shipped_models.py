@@ -75,12 +75,18 @@ def test_forces_are_the_derivative_of_the_energy(name: str) -> None:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_liquid_is_at_rest_and_an_average_lowers_the_symmetry_error(name: str) -> None:
-    """Thermal forces at 300 K are below 2 eV/Å; T (12 rotations) is nearer to I (60) than the raw model is."""
+    """Thermal forces at 300 K are below 2 eV/Å; T (12 rotations) is nearer to I (60) than the raw model is.
+
+    An equivariant model has no symmetry error.
+    """
     potential = load_potential(name)
     forces = potential.predict(liquid()).forces
     assert 0.2 < np.sqrt(np.mean(forces**2)) < 2.0
     molecule = Structure([8, 1, 1], [[0.0, 0.0, 0.0], [0.95, 0.1, 0.0], [-0.3, 0.9, 0.1]])
     reference = RotationalAverage(potential, "I").predict(molecule).forces
     raw = np.abs(potential.predict(molecule).forces - reference).mean()
+    if name.startswith("e3nn"):
+        assert raw < 1e-5  # eV/Å: rounding of float32 alone
+        return
     averaged = np.abs(RotationalAverage(potential, "T").predict(molecule).forces - reference).mean()
     assert averaged < 0.5 * raw

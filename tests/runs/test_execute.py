@@ -76,7 +76,7 @@ def test_stride_of_the_command_line(place) -> None:
     assert Run(folder).timestep == pytest.approx(2.0)
     status, _, errors = place.run(*words, "--steps", 6, "--nmts", 5, "--resume")
     assert status == 2
-    assert "--resume continues a run as it was" in error_line(errors)
+    assert "was begun with --nmts 4, got --nmts 5" in error_line(errors)
 
 
 def test_a_monitor_beside_a_raw_run(place) -> None:

@@ -158,7 +158,7 @@ def test_dry_run_writes_nothing(tmp_path: Path) -> None:
 
 def test_interrupted_run_is_continued(tmp_path: Path) -> None:
     runs = Runs(tmp_path, SETTINGS, threads=1)
-    part = Part("gas-nve-raw", "gas", "gas-nve", "none", 600)
+    part = Part("gas-nve-raw", "gas", "gas-nve", "none", 6000)
 
     def interrupt(running: Sequence[Part]) -> None:
         if any(runs.progress(p)[0] > 0 for p in running):
@@ -170,7 +170,7 @@ def test_interrupted_run_is_continued(tmp_path: Path) -> None:
     assert "--resume" in runs.command(part)
     assert runs.execute([part], 1, lambda running: None) == []
     assert runs.complete(part)
-    assert Run(runs.folder(part)).properties["step"].tolist() == list(range(0, 601, 10))
+    assert Run(runs.folder(part)).properties["step"].tolist() == list(range(0, 6001, 10))
 
 
 def test_what_was_run_beyond_the_plan_is_complete_and_said(tmp_path: Path) -> None:
