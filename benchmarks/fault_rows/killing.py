@@ -115,12 +115,16 @@ def _(place: Place) -> tuple[str, bool]:
      "with --resume between them", "RESTART and status 130 at each, same files in the end")  # fmt: skip
 def _(place: Place) -> tuple[str, bool]:
     found = []
+    slow = tuple(
+        str(word).replace("delay=0.005", "delay=0.06") for word in WORDS
+    )  # rows last longer than a look
     for part, number in enumerate(
         (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGTERM), start=1
     ):
-        words = WORDS if part == 1 else ("gas-nve", "--resume")
+        words = slow if part == 1 else ("gas-nve", "--resume")
+        before = len(rows(place.folder / "run"))
         process = place.start("run", *words, "--output", "run", session=part == 5)
-        wait_for(lambda n=5 * part: len(rows(place.folder / "run")) > n)
+        wait_for(lambda n=before + 2: len(rows(place.folder / "run")) > n)
         send = os.killpg if part == 5 else os.kill
         send(process.pid, number)
         process.communicate(timeout=900)

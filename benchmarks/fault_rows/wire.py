@@ -170,7 +170,7 @@ def _(place: Place) -> tuple[str, bool]:
     cases = {
         "negative size": (init(size=-5), r"negative size \(-5\)"),
         "2 atoms": (init() + posdata(WATER[:2]), r"[^\n]*2 atoms[^\n;]{0,60}"),
-        "NaN": (init() + posdata(nan), r"[^\n]*not finite[^\n;]{0,40}"),
+        "NaN": (init() + posdata(nan), r"[^\n]*must be finite[^\n;]{0,40}"),
     }
     found = [sent(place, name, *case) for name, case in cases.items()]
     found.append(  # whose cell does not matter, as the structure is isolated

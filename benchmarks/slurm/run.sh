@@ -30,7 +30,7 @@ SlurmdLogFile=$place/slurmd.log
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 SelectType=select/cons_tres
-SelectTypeParameters=CR_Core
+SelectTypeParameters=CR_CPU
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 ReturnToService=2
@@ -39,7 +39,7 @@ KillWait=30
 OverTimeLimit=0
 MpiDefault=none
 MinJobAge=3600
-NodeName=$host NodeAddr=127.0.0.1 CPUs=$(nproc) State=UNKNOWN
+NodeName=$host NodeAddr=127.0.0.1 CPUs=$(nproc --all) State=UNKNOWN
 PartitionName=low Nodes=$host Default=YES MaxTime=1-0 State=UP PriorityTier=1 PreemptMode=REQUEUE GraceTime=40
 PartitionName=high Nodes=$host MaxTime=1-0 State=UP PriorityTier=9 PreemptMode=OFF
 CONF
@@ -72,30 +72,30 @@ print(f"{len(steps)} rows to step {steps[-1]},", "regular" if regular else "IRRE
 PY
 }
 
-# 1 time limit of one minute, signal 25 s before: the job stops itself, requeues, and ends after several jobs
-j=$(sbatch --parsable --job-name=limit --time=1 --signal=B:USR1@25 --cpus-per-task=1 "$script" gas-nve --model "$model" --steps 30000 --seed 3)
-# 2 an array of two seeds
+# 1 an array of two seeds
 a=$(sbatch --parsable --job-name=seeds --array=1-2 --time=10 --cpus-per-task=1 "$script" gas-nve --model "$model" --steps 300)
 wait_for 300 '[ "$(state ${a}_1)" = COMPLETED ] && [ "$(state ${a}_2)" = COMPLETED ]'
 verdict "array over seeds: two folders, two seeds" '[ -s runs/seeds-1/summary.json ] && [ -s runs/seeds-2/summary.json ] && ! cmp -s runs/seeds-1/simulation.out runs/seeds-2/simulation.out'
-# 3 scancel
+# 2 scancel
 c=$(sbatch --parsable --job-name=cancelled --time=30 --cpus-per-task=1 "$script" gas-nve --model "$model" --steps 1000000)
 wait_for 120 '[ "$(grep -vc "^#" runs/cancelled/simulation.out 2>/dev/null)" -gt 5 ]'
 scancel --batch --signal=TERM "$c"
 wait_for 60 '[ "$(state $c)" != RUNNING ]'
 verdict "scancel: RESTART and summary, not requeued ($(state "$c"))" '[ -s runs/cancelled/RESTART ] && [ -s runs/cancelled/summary.json ] && [ "$(state $c)" != PENDING ]'
-# 4 two jobs of one name
+# 3 two jobs of one name, each on a processor of its own
 b1=$(sbatch --parsable --job-name=same --time=30 --cpus-per-task=1 "$script" gas-nve --model "$model" --steps 1000000)
 wait_for 120 '[ "$(grep -vc "^#" runs/same/simulation.out 2>/dev/null)" -gt 5 ]'
 b2=$(sbatch --parsable --job-name=same --time=30 --cpus-per-task=1 "$script" gas-nve --model "$model" --steps 1000000)
 wait_for 90 '[ "$(state $b2)" = FAILED ]'
 verdict "second job in one folder is refused, the first goes on" '[ "$(state $b2)" = FAILED ] && [ "$(state $b1)" = RUNNING ]'
-# 5 preemption by a partition of higher priority
-p=$(sbatch --parsable --partition=high --job-name=urgent --time=2 --cpus-per-task="$(nproc)" --wrap "sleep 5")
+# 4 preemption by a partition of higher priority
+p=$(sbatch --parsable --partition=high --job-name=urgent --time=2 --cpus-per-task="$(nproc --all)" --wrap "sleep 5")
 wait_for 120 '[ "$(state $p)" = COMPLETED ]'
 wait_for 120 '[ "$(state $b1)" = RUNNING ] && grep -q "step" runs/same/i-pi.log'
 verdict "preempted, requeued, goes on ($(rows runs/same))" 'rows runs/same | grep -q " regular" && [ "$(state $b1)" = RUNNING ]'
 scancel "$b1"
+# 5 time limit of one minute, signal 25 s before: the job stops itself, requeues, and ends after several jobs
+j=$(sbatch --parsable --job-name=limit --time=1 --signal=B:USR1@25 --cpus-per-task=1 "$script" gas-nve --model "$model" --steps 30000 --seed 3)
 # 6 no progress: the time is over before the first step, in every job
 export IPI_DRIVER_MAX_REQUEUES=1
 n=$(sbatch --parsable --job-name=short --time=1 --signal=B:USR1@58 --cpus-per-task=1 "$script" gas-nve --model "$model" --steps 1000000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from collections.abc import Callable
@@ -45,5 +46,6 @@ class Refresher:
         began = time.monotonic()
         with suppress(Exception):
             self._refresh(step)
+        gc.collect()  # a figure refers to itself: 15 MB each, which Python would let pile up to 100 MB and more
         now = time.monotonic()
         self._next = now + max(self._every, _SHARE * (now - began))
