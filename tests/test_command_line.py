@@ -133,3 +133,10 @@ printf '%s\\n' "${{COMPREPLY[@]}}"
     assert {"--restarts", "--resume"} <= complete("run", "gas-nve", "--res")
     assert complete("serve", "m", "--dtype", "") == {"float32", "float64"}
     assert "water.xyz" in complete("run", "gas-nve", "--structure", "wat")
+
+
+def test_closed_output_does_not_change_the_status(tmp_path: Path) -> None:
+    """`>&-`: Python then has no sys.stdout at all."""
+    words = f"'{sys.executable}' -m ipi_driver new gas-nve run >&- 2>&-"
+    assert subprocess.run(["bash", "-c", words], cwd=tmp_path).returncode == 0
+    assert (tmp_path / "run" / "input.xml").is_file()

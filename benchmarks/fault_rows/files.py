@@ -42,7 +42,8 @@ def _(place: Place) -> tuple[str, bool]:
     run = f"$P run gas-nve --model '{MODEL}' --steps 400 --output"
     with tmpfs(place.folder / "small", "40k") as small:
         full = _full(place, "40 kB", f"{run} {small}/run", r"No space left on device")
-    return together([full, _full(place, "ulimit -f", f"ulimit -f 20; {run} run", r"File too large")])
+    longer = run.replace("--steps 400", "--steps 3000")  # trajectories of more than 20 kB
+    return together([full, _full(place, "ulimit -f", f"ulimit -f 20; {longer} run", r"File too large")])
 
 
 @row(

@@ -91,7 +91,7 @@ verdict "second job in one folder is refused, the first goes on" '[ "$(state $b2
 # 4 preemption by a partition of higher priority
 p=$(sbatch --parsable --partition=high --job-name=urgent --time=2 --cpus-per-task="$(nproc --all)" --wrap "sleep 5")
 wait_for 120 '[ "$(state $p)" = COMPLETED ]'
-wait_for 120 '[ "$(state $b1)" = RUNNING ] && grep -q "step" runs/same/i-pi.log'
+wait_for 300 '[ "$(state $b1)" = RUNNING ] && grep -q "step" runs/same/i-pi.log'
 verdict "preempted, requeued, goes on ($(rows runs/same))" 'rows runs/same | grep -q " regular" && [ "$(state $b1)" = RUNNING ]'
 scancel "$b1"
 # 5 time limit of one minute, signal 25 s before: the job stops itself, requeues, and ends after several jobs

@@ -55,7 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         command = importlib.import_module(f"ipi_driver.cli.{COMMANDS[args.command][0]}")
         with printed(args):
             status = int(command.main(args))
-        sys.stdout.flush()
+        if sys.stdout is not None:  # closed, as by `>&-`
+            sys.stdout.flush()
         return status
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -225,8 +225,9 @@ class Client:
             status = 2
         if any(thread.is_alive() for thread in threads):
             # A thread deep in the model: the interpreter's own end would wait for it or crash.
-            sys.stdout.flush()
-            sys.stderr.flush()
+            for stream in (sys.stdout, sys.stderr):
+                if stream is not None:  # closed, as by `>&-`
+                    stream.flush()
             os._exit(status)
         return status
 
