@@ -313,7 +313,7 @@ def _(place: Place) -> tuple[str, bool]:
     from fault_rows.calculators import CALCULATORS
 
     (place.folder / "here").mkdir()
-    (place.folder / "here" / "mycalc.py").write_text(CALCULATORS.replace("class Water", "class Toy", 1))
+    (place.folder / "here" / "mycalc.py").write_text(CALCULATORS.replace("Water", "Toy"))
     done = subprocess.run(
         [*PROGRAM, "run", "gas-nve", "--model", "ase:mycalc.Toy", "--steps", "10", "--output", "run"],
         cwd=place.folder / "here",

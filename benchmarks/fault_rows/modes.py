@@ -161,7 +161,16 @@ class ByHand:
     def client(self) -> subprocess.Popen[str]:
         """Another client."""
         model = "ase:faulty.Water?delay=0.003"
-        words = ("serve", model, "--structure", "mine/structure.extxyz", "-S", self.prefix, "--unix", self.address)
+        words = (
+            "serve",
+            model,
+            "--structure",
+            "mine/structure.extxyz",
+            "-S",
+            self.prefix,
+            "--unix",
+            self.address,
+        )
         return self._place.start(*words)
 
     def n_rows(self) -> int:
