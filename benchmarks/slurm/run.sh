@@ -96,14 +96,22 @@ verdict "preempted, requeued, goes on ($(rows runs/same))" 'rows runs/same | gre
 scancel "$b1"
 # 5 time limit of one minute, signal 25 s before: the job stops itself, requeues, and ends after several jobs
 j=$(sbatch --parsable --job-name=limit --time=1 --signal=B:USR1@25 --cpus-per-task=1 "$script" gas-nve --model "$model" --steps 30000 --seed 3)
-# 6 no progress: the time is over before the first step, in every job
+# 6 no progress: the time is over before the model is loaded, in every job
 export IPI_DRIVER_MAX_REQUEUES=1
-n=$(sbatch --parsable --job-name=short --time=1 --signal=B:USR1@58 --cpus-per-task=1 "$script" gas-nve --model "$model" --steps 1000000)
-wait_for 400 '[ "$(state $n)" = FAILED ]'
+cat >slow.py <<'PY'
+import time
+from ase.calculators.emt import EMT
+time.sleep(90)  # longer than the job may run
+class Slow(EMT):
+    """A model that takes long to load."""
+PY
+n=$(sbatch --parsable --job-name=short --time=1 --signal=B:USR1@30 --cpus-per-task=1 "$script" gas-nve --model ase:slow.Slow --steps 100)
+wait_for 500 '[ "$(state $n)" = FAILED ]'
 verdict "no progress in two jobs: not put back into the queue" '[ "$(state $n)" = FAILED ] && grep -q "no step was done" short-*.log'
 unset IPI_DRIVER_MAX_REQUEUES
 # 7 a farm over seeds and averages
-ipi-driver submit gas-nve --seeds 1-2 --average none T --model "$model" --steps 200 --output farm >farm.log && f=$(grep -o 'job [0-9]*' farm.log | cut -d' ' -f2)
+echo 'cpus: 1' >cluster.yaml
+ipi-driver submit gas-nve --cluster cluster.yaml --seeds 1-2 --average none T --model "$model" --steps 200 --output farm >farm.log && f=$(grep -o 'job [0-9]*' farm.log | cut -d' ' -f2)
 wait_for 400 '[ "$(ls farm/*/summary.json 2>/dev/null | wc -l)" -eq 4 ]'
 verdict "farm of two seeds and two averages: four members finished" '[ "$(grep -l "\"finished\": true" farm/*/summary.json | wc -l)" -eq 4 ]'
 wait_for 600 '[ "$(state $j)" = COMPLETED ]'
