@@ -107,8 +107,14 @@ def _write_kokkos(args: argparse.Namespace) -> int:
         raise UserError("--kokkos is for checkpoints of metatrain")
     if (args.charge, args.spin) != (0, 1):
         raise UserError("pet-kokkos takes charge and spin of each structure: leave out --charge and --spin")
-    if args.output.with_name(f"{args.output.name}.json").exists() and not args.force:
-        raise UserError(f"{args.output}.json exists already; choose another name or add --force")
-    target = write_kokkos_files(args.checkpoint, args.output, args.target)
-    print(f"{args.output}.json, {args.output}.safetensors: {target}; use them as pet-kokkos:{args.output}")
+    files = [args.output.with_name(f"{args.output.name}{ending}") for ending in (".json", ".safetensors")]
+    for file in files:
+        if file.exists() and not args.force:
+            raise UserError(f"{file} exists already; choose another name or add --force")
+    found = write_kokkos_files(args.checkpoint, args.output, args.target)
+    print(f"{files[0]}, {files[1]}: {found.name}; use them as pet-kokkos:{args.output}")
+    for note in found.notes:
+        print(note)
+    names = [str(file) for file in files]
+    set_result(args, {"files": names, "target": found.name, "notes": list(found.notes)})
     return 0

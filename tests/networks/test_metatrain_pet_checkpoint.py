@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import sys
 from pathlib import Path
 
@@ -10,10 +11,12 @@ import numpy as np
 import pytest
 import torch
 from random_structures import random_structure
+from safetensors.torch import load_file
 
 from ipi_driver.cli import main
 from ipi_driver.errors import UserError
 from ipi_driver.networks.metatrain_pet.checkpoint import import_checkpoint, load_pet
+from ipi_driver.networks.metatrain_pet.kokkos_files import write_kokkos_files
 from ipi_driver.potentials import load_potential
 from ipi_driver.potentials.network import NetworkPotential
 
@@ -101,6 +104,23 @@ def test_low_rank_adapters_are_merged(tmp_path: Path) -> None:
     result = NetworkPotential(found.network, found.baseline, dtype="float64").predict(random_structure())
     assert result.energy == pytest.approx(energy, rel=1e-10)
     np.testing.assert_allclose(result.forces, forces, atol=1e-10)
+    write_kokkos_files(path, tmp_path / "kokkos")
+    plain = mtt.save_checkpoint(mtt.random_model(), tmp_path / "plain.ckpt")
+    write_kokkos_files(plain, tmp_path / "plain")
+    names = [load_file(tmp_path / f"{name}.safetensors").keys() for name in ("kokkos", "plain")]
+    assert names[0] == names[1]
+
+
+def test_files_of_pet_kokkos_are_not_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Neither of the two; with `--json` the result is printed."""
+    path = mtt.save_checkpoint(mtt.random_model(), tmp_path / "model.ckpt")
+    words = ["import-pet", str(path), str(tmp_path / "out"), "--kokkos"]
+    (tmp_path / "out.safetensors").write_text("mine")
+    assert main(words) == 2
+    assert "out.safetensors exists already" in capsys.readouterr().err
+    assert (tmp_path / "out.safetensors").read_text() == "mine"
+    assert main([*words, "--force", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["target"] == "energy"
 
 
 def test_what_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

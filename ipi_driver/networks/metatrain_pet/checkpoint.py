@@ -72,36 +72,21 @@ def import_checkpoint(path: Path, target: str | None = None, charge: int = 0, sp
         raise UserError(
             "metatrain's long_range is not built here: export the model (mtt export) and use the .pt file"
         )
-    energies = tuple(name for name, info in model.dataset_info.targets.items() if is_energy(info))
-    name = choose_energy(energies, target, path)
-    notes = []
-    unit = model.dataset_info.targets[name].unit
-    factor = in_electronvolt(unit, name)
-    if not unit:
-        notes.append(f"{name} has no unit in the checkpoint and is taken to be in eV")
-    length_unit = model.dataset_info.length_unit
-    if not length_unit:
-        notes.append("lengths have no unit in the checkpoint and are taken to be in angstrom")
-    elif length_unit.lower() not in ("angstrom", "a", "å"):
-        raise UserError(f"{path} has lengths in {length_unit!r}: only models in angstrom are built here")
+    chosen = chosen_energy(model, target, path)
+    name, notes = chosen.name, list(chosen.notes)
     species = tuple(int(z) for z in model.atomic_types)
     bias = _system_bias(model, charge, spin)
     if bias is not None:
         notes.append(f"charge {charge} and spin multiplicity {spin} are part of the folder")
-    config = config_from_hypers(hypers, species, factor * output_scale(model, name), bias is not None)
+    config = config_from_hypers(hypers, species, chosen.scale, bias is not None)
     network = MetatrainPetNetwork(config).to(next(model.backend.gnn_layers.parameters()).dtype)
     state = tensors_of(model.backend, name)
     if bias is not None:
         state["system_bias"] = bias
     _load(network, state)
     zbl = has_zbl(model, name, config.cutoff)
-    baseline = Baseline(
-        species, factor * composition_energies(model, name), config.cutoff, covalent_repulsion=zbl
-    )
-    others = sorted(set(model.dataset_info.targets) - {name})
-    if others:
-        notes.append(f"not imported: {', '.join(others)}")
-    return ImportedPet(network, baseline, name, energies, tuple(notes))
+    baseline = Baseline(species, chosen.atomic_energies, config.cutoff, covalent_repulsion=zbl)
+    return ImportedPet(network, baseline, name, chosen.energies, tuple(notes))
 
 
 def load_pet(path: Path) -> PET:
@@ -163,8 +148,58 @@ def _system_bias(model: PET, charge: int, spin: int) -> torch.Tensor | None:
         return conditioning(*values, torch.tensor([0]))[0]
 
 
-def is_energy(info: Any) -> bool:
-    """Whether a target of metatrain is one energy of each system."""
+@dataclass(frozen=True, eq=False)
+class ChosenEnergy:
+    """The energy of a checkpoint that is converted, in eV.
+
+    Attributes
+    ----------
+    name
+        Of the target.
+    energies
+        Names of all energies.
+    scale
+        Factor of the network's output, eV: metatrain's scaler, per target and per property.
+    atomic_energies
+        (n_species,) eV.
+    notes
+        What was assumed of units, and what else the checkpoint holds, one line each.
+    """
+
+    name: str
+    energies: tuple[str, ...]
+    scale: float
+    atomic_energies: FloatArray
+    notes: tuple[str, ...]
+
+
+def chosen_energy(model: PET, target: str | None, path: Path) -> ChosenEnergy:
+    """The energy that is meant by ``target``, or the only one, or ``energy``.
+
+    Raises
+    ------
+    UserError
+        If there is no such energy, its unit is unknown, or lengths are not in angstrom.
+    """
+    targets = model.dataset_info.targets
+    energies = tuple(name for name, info in targets.items() if _is_energy(info))
+    name = _choose(energies, target, path)
+    notes = []
+    unit, length_unit = targets[name].unit, model.dataset_info.length_unit
+    factor = _in_electronvolt(unit, name)
+    if not unit:
+        notes.append(f"{name} has no unit in the checkpoint and is taken to be in eV")
+    if not length_unit:
+        notes.append("lengths have no unit in the checkpoint and are taken to be in angstrom")
+    elif length_unit.lower() not in ("angstrom", "a", "å"):
+        raise UserError(f"{path} has lengths in {length_unit!r}: only models in angstrom are built here")
+    if others := sorted(set(targets) - {name}):
+        notes.append(f"not imported: {', '.join(others)}")
+    scale = float(model.scaler.model.scales[name].block(0).values.double().flatten()[0])
+    return ChosenEnergy(name, energies, factor * scale, factor * _composition(model, name), tuple(notes))
+
+
+def _is_energy(info: Any) -> bool:
     return bool(
         info.quantity == "energy"
         and info.is_scalar
@@ -173,8 +208,7 @@ def is_energy(info: Any) -> bool:
     )
 
 
-def choose_energy(energies: tuple[str, ...], target: str | None, path: Path) -> str:
-    """The energy that is meant by ``target``, or the only one, or ``energy``."""
+def _choose(energies: tuple[str, ...], target: str | None, path: Path) -> str:
     known = ", ".join(energies) or "none"
     if target is None:
         if "energy" in energies:
@@ -188,8 +222,7 @@ def choose_energy(energies: tuple[str, ...], target: str | None, path: Path) -> 
     raise UserError(f"{path} holds no energy {target!r}; it holds {known}")
 
 
-def in_electronvolt(unit: str, name: str) -> float:
-    """The unit of the energy ``name`` in eV."""
+def _in_electronvolt(unit: str, name: str) -> float:
     if unit in ("", "eV"):
         return 1.0
     from metatomic.torch import unit_conversion_factor
@@ -200,13 +233,7 @@ def in_electronvolt(unit: str, name: str) -> float:
         raise UserError(f"the unit {unit!r} of {name} is no unit of energy: {_line(error)}") from error
 
 
-def output_scale(model: PET, name: str) -> float:
-    """Factor of the network's output: metatrain's scaler, per target and per property."""
-    values = model.scaler.model.scales[name].block(0).values.double().flatten()
-    return float(values[0])
-
-
-def composition_energies(model: PET, name: str) -> FloatArray:
+def _composition(model: PET, name: str) -> FloatArray:
     """(n_species,) atomic energies in the unit of the target."""
     composition = model.additive_models[0]
     if name not in composition.model.weights:

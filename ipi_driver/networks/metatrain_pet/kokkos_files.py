@@ -14,15 +14,8 @@ import torch
 from safetensors.torch import save
 
 from ipi_driver.errors import UserError
-from ipi_driver.networks.metatrain_pet.checkpoint import (
-    choose_energy,
-    composition_energies,
-    has_zbl,
-    in_electronvolt,
-    is_energy,
-    load_pet,
-    output_scale,
-)
+from ipi_driver.networks.metatrain_pet.checkpoint import ChosenEnergy, chosen_energy, has_zbl, load_pet
+from ipi_driver.networks.metatrain_pet.names import merge_adapters
 
 _SETTINGS = (
     "d_pet",
@@ -50,8 +43,8 @@ _SETTINGS = (
 _HEADS = ("node_heads", "edge_heads", "node_last_layers", "edge_last_layers")
 
 
-def write_kokkos_files(checkpoint: Path, prefix: Path, target: str | None = None) -> str:
-    """Write both files; returns the name of the energy.
+def write_kokkos_files(checkpoint: Path, prefix: Path, target: str | None = None) -> ChosenEnergy:
+    """Write both files; returns the energy that they hold.
 
     Parameters
     ----------
@@ -69,13 +62,11 @@ def write_kokkos_files(checkpoint: Path, prefix: Path, target: str | None = None
     """
     model = load_pet(checkpoint)
     hypers = dict(model.hypers)
-    targets = model.dataset_info.targets
-    name = choose_energy(tuple(n for n, info in targets.items() if is_energy(info)), target, checkpoint)
-    if hypers["long_range"]["enable"] or has_zbl(model, name, float("inf")):
+    chosen = chosen_energy(model, target, checkpoint)
+    if hypers["long_range"]["enable"] or has_zbl(model, chosen.name, float("inf")):
         raise UserError(
             f"{checkpoint}: pet-kokkos has neither zbl nor long_range; import it without --kokkos"
         )
-    factor = in_electronvolt(targets[name].unit, name)
     readouts = 1 if hypers["featurizer_type"] == "feedforward" else int(hypers["num_gnn_layers"])
     neighbors = hypers["num_neighbors_adaptive"]
     settings = {key: hypers[key] for key in _SETTINGS} | {
@@ -89,25 +80,26 @@ def write_kokkos_files(checkpoint: Path, prefix: Path, target: str | None = None
         "format_version": 1,
         "architecture": "pet",
         "source_model": checkpoint.name,
-        "target": name,
+        "target": chosen.name,
         "hypers": settings,
-        "length_unit": model.dataset_info.length_unit or "angstrom",
+        "length_unit": "angstrom",
         "energy_unit": "eV",
-        "energy_scale": factor * output_scale(model, name),
+        "energy_scale": chosen.scale,
         "n_species": len(model.atomic_types),
         "atomic_types": [int(z) for z in model.atomic_types],
         "species_to_index": model.backend.species_to_species_index.tolist(),
-        "composition_energies": (factor * composition_energies(model, name)).tolist(),
+        "composition_energies": chosen.atomic_energies.tolist(),
     }
     prefix.parent.mkdir(parents=True, exist_ok=True)
     # the endings are added: a prefix may hold a dot
     prefix.with_name(f"{prefix.name}.json").write_text(json.dumps(content, indent=1) + "\n")
-    prefix.with_name(f"{prefix.name}.safetensors").write_bytes(save(_weights(model, name)))
-    return name
+    prefix.with_name(f"{prefix.name}.safetensors").write_bytes(save(_weights(model, chosen.name)))
+    return chosen
 
 
 def _weights(model: Any, target: str) -> dict[str, torch.Tensor]:
     """Weights of the backend with the heads of one energy, under the name ``energy``."""
+    merge_adapters(model.backend)
     found = {}
     for name, weights in model.backend.state_dict().items():
         root, _, rest = name.partition(".")

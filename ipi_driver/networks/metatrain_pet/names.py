@@ -79,7 +79,7 @@ def config_from_hypers(
 
 def tensors_of(backend: torch.nn.Module, target: str) -> dict[str, torch.Tensor]:
     """Tensors of metatrain's network under the names that they have here, with the heads of one target."""
-    _merge_adapters(backend)
+    merge_adapters(backend)
     result: dict[str, torch.Tensor] = {}
     for key, value in backend.state_dict().items():
         if key == "species_to_species_index" or key.startswith("system_conditioning."):
@@ -100,7 +100,7 @@ def tensors_of(backend: torch.nn.Module, target: str) -> dict[str, torch.Tensor]
     return result
 
 
-def _merge_adapters(backend: torch.nn.Module) -> None:
+def merge_adapters(backend: torch.nn.Module) -> None:
     """Put low-rank adapters (LoRA), W + s B A, into the weights they belong to."""
     for module in list(backend.modules()):
         for name, child in list(module.named_children()):
