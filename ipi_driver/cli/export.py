@@ -65,10 +65,12 @@ def main(args: argparse.Namespace) -> int:
             f"{args.model}: only networks of this package (a shipped model, a model folder of `train`, `symmetrize` or "
             "`import-pet`) and metatomic models (.pt) can be exported"
         )
-    export_model(potential, args.output, average)
+    left_out = export_model(potential, args.output, average)
     about = "raw" if args.average == "none" else f"average {average.name}, {len(average)} rotations inside"
     precision = str(potential.dtype).removeprefix("torch.")
     print(f"{args.output}: {potential.name}, {about}, {precision}")
+    if left_out:
+        print(f"not in the file, which holds the energy alone: {', '.join(left_out)}")
     set_result(
         args,
         {
@@ -77,6 +79,7 @@ def main(args: argparse.Namespace) -> int:
             "average": average.name,
             "rotations": len(average),
             "dtype": precision,
+            "left_out": left_out,
         },
     )
     print("energies, forces and virials equal those of the model on four test structures")

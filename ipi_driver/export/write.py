@@ -26,7 +26,7 @@ from ipi_driver.structure import Prediction, Structure
 _TOLERANCES = {"float32": 1e-4, "float64": 1e-9}
 
 
-def export_model(potential: NetworkPotential | MetatomicPotential, path: Path, grid: Quadrature) -> None:
+def export_model(potential: NetworkPotential | MetatomicPotential, path: Path, grid: Quadrature) -> list[str]:
     """Write a network, or an exported model, as a metatomic model with the average inside.
 
     Parameters
@@ -38,11 +38,16 @@ def export_model(potential: NetworkPotential | MetatomicPotential, path: Path, g
     grid
         The average: rotations that do not depend on the structure.
 
+    Returns
+    -------
+    list of str
+        Outputs of an exported model that the file leaves out: it holds the energy alone.
+
     Raises
     ------
     UserError
-        If metatomic is not installed, the average is random or has frames of its own, or torch cannot record the
-        network.
+        If metatomic is not installed, the average is random or has frames of its own, the model depends on charge or
+        spin, or torch cannot record the network.
     """
     try:
         from metatomic.torch import AtomisticModel
@@ -68,6 +73,9 @@ def export_model(potential: NetworkPotential | MetatomicPotential, path: Path, g
             os.replace(part, path)
         finally:
             part.unlink(missing_ok=True)
+    if isinstance(potential, NetworkPotential):
+        return []
+    return [name for name in potential.model.capabilities().outputs if name != potential.energy]
 
 
 def _module(potential: NetworkPotential, grid: Quadrature, example: Structure) -> torch.nn.Module:
@@ -103,6 +111,11 @@ def _wrapped(potential: MetatomicPotential, grid: Quadrature) -> Any:
 
     from ipi_driver.export.wrapper import AveragedModule
 
+    if potential.conditions:
+        raise UserError(
+            f"{potential.name}: the model depends on {' and '.join(potential.conditions)}, which an exported average "
+            "does not ask a simulation code for; use the file here with --average"
+        )
     model, given = potential.model, potential.model.capabilities()
     energy = given.outputs[potential.energy]
     about = f"averaged over the {len(grid)} rotations of {grid.name}; exported by ipi-driver {__version__}"

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from ipi.utils.units import unit_to_internal
+from metatomic_charged import export_charged
 from metatomic_pairs import export_pairs
 from random_structures import random_structure
 
@@ -277,6 +278,19 @@ def test_what_cannot_be_exported_is_refused(tmp_path: Path) -> None:
         with pytest.raises(UserError, match="fixed grid of rotations"):
             export_model(random_potential(), tmp_path / "model.pt", quadrature(average))
     assert not list(tmp_path.iterdir())
+
+
+def test_nothing_of_an_exported_model_is_dropped_silently(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Charge and spin would not be asked for any more; other outputs are named."""
+    charged = load_potential(str(export_charged(tmp_path / "charged.pt")))
+    assert isinstance(charged, MetatomicPotential)
+    with pytest.raises(UserError, match="depends on charge and spin"):
+        export_model(charged, tmp_path / "averaged.pt", quadrature("Th"))
+    pairs = export_pairs(tmp_path / "pairs.pt", others=("mtt::dipole",))
+    assert main(["export", str(pairs), str(tmp_path / "averaged.pt"), "--average", "T"]) == 0
+    assert "the energy alone: mtt::dipole" in capsys.readouterr().out
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,10 +1,18 @@
 """A metatomic model that depends on charge and spin, for the tests."""
 
+from pathlib import Path
 from typing import Dict, List, Optional  # noqa: UP035 - the annotations that metatomic asks for
 
 import torch
 from metatensor.torch import Labels, TensorBlock, TensorMap
-from metatomic.torch import ModelOutput, NeighborListOptions, System
+from metatomic.torch import (
+    AtomisticModel,
+    ModelCapabilities,
+    ModelMetadata,
+    ModelOutput,
+    NeighborListOptions,
+    System,
+)
 
 
 class Charged(torch.nn.Module):
@@ -45,3 +53,17 @@ class Charged(torch.nn.Module):
             properties=Labels(["energy"], torch.tensor([[0]])),
         )
         return {"energy": TensorMap(Labels(["_"], torch.tensor([[0]])), [block])}
+
+
+def export_charged(path: Path, asked: str = "charge") -> Path:
+    """Write the model; ``asked``: an input that it asks for in place of charge and spin."""
+    capabilities = ModelCapabilities(
+        outputs={"energy": ModelOutput(unit="eV")},
+        atomic_types=[1, 8],
+        interaction_range=0.0,
+        length_unit="angstrom",
+        supported_devices=["cpu"],
+        dtype="float64",
+    )
+    AtomisticModel(Charged(asked).eval(), ModelMetadata(), capabilities).save(str(path))
+    return path

@@ -46,10 +46,10 @@ class Pairs(torch.nn.Module):
         return {"energy": TensorMap(Labels(["_"], torch.tensor([[0]])), [block])}
 
 
-def export_pairs(path: Path, device: str = "cpu") -> Path:
-    """Write the model for one kind of device."""
+def export_pairs(path: Path, device: str = "cpu", others: tuple[str, ...] = ()) -> Path:
+    """Write the model for one kind of device; ``others``: outputs that it announces besides the energy."""
     capabilities = ModelCapabilities(
-        outputs={"energy": ModelOutput(unit="eV")},
+        outputs={"energy": ModelOutput(unit="eV"), **{name: ModelOutput() for name in others}},
         atomic_types=[1, 8],
         interaction_range=3.0,
         length_unit="angstrom",

@@ -21,24 +21,14 @@ from ipi_driver.rotations.average import RotationalAverage
 from ipi_driver.structure import Structure
 
 POSITIONS = np.array([[0.0, 0.0, 0.0], [0.97, 0.02, 0.1], [-0.24, 0.93, 0.05]])
-CENTERD = float(((POSITIONS - POSITIONS.mean(axis=0)) ** 2).sum())
+CENTERED = float(((POSITIONS - POSITIONS.mean(axis=0)) ** 2).sum())
 
 
 def export(path: Path, asked: str = "charge") -> Path:
     pytest.importorskip("metatomic.torch")
-    from metatomic.torch import AtomisticModel, ModelCapabilities, ModelMetadata, ModelOutput
-    from metatomic_charged import Charged
+    from metatomic_charged import export_charged
 
-    capabilities = ModelCapabilities(
-        outputs={"energy": ModelOutput(unit="eV")},
-        atomic_types=[1, 8],
-        interaction_range=0.0,
-        length_unit="angstrom",
-        supported_devices=["cpu"],
-        dtype="float64",
-    )
-    AtomisticModel(Charged(asked).eval(), ModelMetadata(), capabilities).save(str(path))
-    return path
+    return export_charged(path, asked)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +43,7 @@ def test_a_model_of_charge_and_spin(
 ) -> None:
     structure = Structure(np.array([8, 1, 1]), POSITIONS, charge=charge, spin=spin)
     found = RotationalAverage(load_potential(model), average).predict(structure)
-    assert found.energy == pytest.approx(CENTERD + 3.0 * (charge or 0.0) + 5.0 * (spin or 1), abs=1e-12)
+    assert found.energy == pytest.approx(CENTERED + 3.0 * (charge or 0.0) + 5.0 * (spin or 1), abs=1e-12)
 
 
 def test_the_same_as_metatomic_in_ase(model: Path) -> None:
@@ -96,8 +86,8 @@ def energy_in_process(model: Path, structure: Path, **more: float) -> float:
 def test_plug_in(model: Path, tmp_path: Path) -> None:
     path = tmp_path / "ion.extxyz"
     ase.io.write(path, ase.Atoms("OH2", POSITIONS, info={"charge": 1}))
-    assert energy_in_process(model, path) == pytest.approx(CENTERD + 8.0, abs=1e-9)
-    assert energy_in_process(model, path, charge=-1.0, spin=3) == pytest.approx(CENTERD + 12.0, abs=1e-9)
+    assert energy_in_process(model, path) == pytest.approx(CENTERED + 8.0, abs=1e-9)
+    assert energy_in_process(model, path, charge=-1.0, spin=3) == pytest.approx(CENTERED + 12.0, abs=1e-9)
 
 
 def test_run_of_an_ion(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,7 +105,7 @@ def test_run_of_an_ion(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     column = int(header[0].split("column")[1].split("-->")[0]) - 1
     potential = np.atleast_2d(np.loadtxt("run/simulation.out"))[0, column]
     unit = HARTREE if "electronvolt" not in header[0] else 1.0
-    assert potential * unit == pytest.approx(CENTERD + 3.0 + 20.0, rel=1e-5)
+    assert potential * unit == pytest.approx(CENTERED + 3.0 + 20.0, rel=1e-5)
 
 
 class Reads(Calculator):
