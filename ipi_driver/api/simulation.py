@@ -274,23 +274,21 @@ def _resumed(
     return folder, start_file
 
 
-def _write_summary(folder: Path, outcome: Outcome) -> None:
+def _write_summary(folder: Path, outcome: Outcome) -> dict[str, Any]:
     """Write the summary of a run, which may still go on."""
     from ipi_driver.report.run_summary import summarize, write_summary  # matplotlib
 
-    write_summary(folder, summarize(folder, outcome))
+    summary = summarize(folder, outcome)
+    write_summary(folder, summary)
+    return summary
 
 
 def _summary(folder: Path, outcome: Outcome, note: Callable[[str], None]) -> dict[str, Any]:
-    from ipi_driver.report.run_summary import summarize, write_summary
-
     try:
         if RunFolder(folder).input.motion == "replay":  # snapshots, and no time over which to average
             note(f"replayed; the errors of energies and forces: ipi-driver analyze {folder}")
             return {}
-        summary = summarize(folder, outcome)
-        write_summary(folder, summary)
+        return _write_summary(folder, outcome)
     except (UserError, OSError) as error:  # few steps, or a full disk: the run itself is good
         note(f"no summary: {error}")
         return {}
-    return summary

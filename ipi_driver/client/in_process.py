@@ -13,15 +13,15 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from ipi_driver.allocator import keep_freed_memory
 from ipi_driver.client.evaluator import Counts, SharedEvaluator
 from ipi_driver.client.protocol import Reply
+from ipi_driver.client.settings import Averaged
 from ipi_driver.errors import UserError
 from ipi_driver.ipi_files.conversion import extras_json, results_to_ipi, structure_from_ipi
 from ipi_driver.ipi_files.template import read_template
 from ipi_driver.potentials.registry import load_potential, parse_potential
-from ipi_driver.rotations.quadrature import quadrature
 from ipi_driver.structure import FloatArray
 
 
-class InProcessSettings(BaseModel):
+class InProcessSettings(Averaged, BaseModel):
     """As in `ipi_driver.client.settings.ServeSettings`, for one average."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
@@ -86,7 +86,7 @@ class InProcess:
         )
         self._evaluator.potential.check_species(self._template)
         self._evaluator.potential.check_conditions(chosen.charge, chosen.spin)
-        self._average = self._evaluator.prepare(quadrature(chosen.average))
+        self._average = self._evaluator.prepare(chosen.quadrature)
         self.counts = Counts(self._average.average)
 
     def evaluate(self, cells: Sequence[FloatArray], positions: Sequence[FloatArray]) -> list[Reply]:

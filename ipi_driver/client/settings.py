@@ -18,7 +18,7 @@ import difflib
 import reprlib
 import sys
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -32,7 +32,25 @@ UNIX_PATH_LIMIT = 107
 """Bytes in the path of a unix socket (Linux: 108 with the closing zero)."""
 
 
-class EndpointSettings(BaseModel):
+class Averaged:
+    """Settings that name an average."""
+
+    if TYPE_CHECKING:
+        average: str
+
+    @property
+    def quadrature(self) -> Quadrature:
+        """The average.
+
+        Raises
+        ------
+        UserError
+            If its name is unknown.
+        """
+        return quadrature(self.average)
+
+
+class EndpointSettings(Averaged, BaseModel):
     """One socket of i-PI: one of ``unix``, ``shm`` (names) or ``inet`` ("HOST:PORT"), an average, and what is its own.
 
     ``model`` is another model than that of all endpoints, ``options`` are added to its name:
@@ -76,17 +94,6 @@ class EndpointSettings(BaseModel):
             if not (host and port.isdigit() and 0 < int(port) < 65536):
                 raise ValueError(f"`inet` must be HOST:PORT, got {self.inet!r}")
         return self
-
-    @property
-    def quadrature(self) -> Quadrature:
-        """The average.
-
-        Raises
-        ------
-        UserError
-            If its name is unknown.
-        """
-        return quadrature(self.average)
 
     @property
     def label(self) -> str:
@@ -139,7 +146,7 @@ class WatchSettings(BaseModel):
         return cls(temperature=None, conserved=None, distance=None)
 
 
-class MonitorSettings(BaseModel):
+class MonitorSettings(Averaged, BaseModel):
     """The average that `ipi_driver.runs.symmetry_monitor` evaluates beside a run.
 
     Attributes
@@ -157,17 +164,6 @@ class MonitorSettings(BaseModel):
     average: str = Field(description="average that is evaluated beside the run")
     stride: int = Field(default=200, gt=0, description="steps between two evaluations")
     tolerance: float = Field(default=50.0, gt=0.0, description="of the force standard deviation, meV/Å")
-
-    @property
-    def quadrature(self) -> Quadrature:
-        """The average.
-
-        Raises
-        ------
-        UserError
-            If its name is unknown.
-        """
-        return quadrature(self.average)
 
 
 class ServeSettings(BaseModel):

@@ -152,7 +152,7 @@ class AveragedModule(nn.Module):
         return outputs[self.energy].block(), positions, cells
 
     def rotated(self, system: System, x: torch.Tensor, cell: torch.Tensor, rotation: torch.Tensor) -> System:
-        """A system turned with its neighbour lists; the cell stays right-handed, -cell spans the same lattice."""
+        """A system turned with its neighbor lists; the cell stays right-handed, -cell spans the same lattice."""
         matrix = rotation.to(x.dtype).t()
         sign = 1 if bool(torch.linalg.det(rotation) > 0) else -1
         x, cell = x @ matrix, sign * (cell @ matrix)

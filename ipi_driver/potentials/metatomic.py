@@ -39,7 +39,7 @@ from ipi_driver.structure import FloatArray, RotatedResults, Structure
 _FORCES = ("non_conservative_force", "non_conservative_forces")
 _STRESS = ("non_conservative_stress",)
 PAIRS_PER_EDGE = 8
-"""Pairs of the neighbour lists that count as one edge in the choice of how many rotations go into a call."""
+"""Pairs of the neighbor lists that count as one edge in the choice of how many rotations go into a call."""
 _warnings_lock = threading.Lock()
 
 

@@ -169,7 +169,7 @@ def run_simulation(
     console: Console | None = None,
     one_core: bool | None = None,
     restarts: int = DEFAULT,
-    refresh: Callable[[Path, Outcome], None] | None = None,
+    refresh: Callable[[Path, Outcome], object] | None = None,
     clients: Clients | None = None,
 ) -> Outcome:
     """Run i-PI on ``start_file`` in ``folder`` with the client of its ``driver.yaml`` until the end.
@@ -258,9 +258,8 @@ def _run_parts(
         again = Restarts(run, restarts, report)
         while True:
             part = _Part(run, start_file, facts, sockets, live, refresher)
-            for (
-                path
-            ) in sockets.iterdir():  # i-PI that was killed leaves its socket, and no other can open it then
+            # i-PI that was killed leaves its socket, and no other can open it then
+            for path in sockets.iterdir():
                 path.unlink(missing_ok=True)
             try:
                 pair = Pair(run, start_file, f"{sockets}/", interruption, core, clients)

@@ -25,7 +25,7 @@ class Refresher:
         Least seconds between two calls, and before the first.
     """
 
-    def __init__(self, refresh: Callable[[int], None], every: float = _EVERY) -> None:
+    def __init__(self, refresh: Callable[[int], object], every: float = _EVERY) -> None:
         self._refresh, self._every = refresh, every
         self._next = time.monotonic() + every
         self._thread: threading.Thread | None = None

@@ -45,7 +45,7 @@ def run_set(
     resume: bool = False,
     one_core: bool | None = None,
     restarts: int = DEFAULT,
-    summarize: Callable[[Path, Outcome], None] = lambda folder, outcome: None,
+    summarize: Callable[[Path, Outcome], object] = lambda folder, outcome: None,
 ) -> SetOutcome:
     """Run every structure that is not finished; a failure is reported and the next is run.
 
@@ -127,7 +127,7 @@ def _run_cell(
 
 
 def _summarize(
-    summarize: Callable[[Path, Outcome], None], name: str, folder: Path, outcome: Outcome, console: Console
+    summarize: Callable[[Path, Outcome], object], name: str, folder: Path, outcome: Outcome, console: Console
 ) -> None:
     try:
         summarize(folder, outcome)

@@ -120,7 +120,7 @@ def _row(
 ) -> AverageError:
     differences = np.array([a.energy - r.energy for a, r in pairs])
     energy = np.abs(differences)
-    centerd = np.abs(differences - differences.mean()).mean() if len(pairs) > 1 else np.nan
+    centered = np.abs(differences - differences.mean()).mean() if len(pairs) > 1 else np.nan
     n_atoms = np.array([max(s.n_atoms, 1) for s in structures])
     forces = np.concatenate([np.abs(a.forces - r.forces).ravel() for a, r in pairs])
     torques = [float(np.linalg.norm(a.net_torque)) for a, _ in pairs if a.net_torque is not None]
@@ -150,7 +150,7 @@ def _row(
         heating=float(np.concatenate(powers).mean()),
         seconds=float("nan"),
         is_reference=is_reference,
-        energy_mae_centred=float(centerd),
+        energy_mae_centred=float(centered),
     )
 
 

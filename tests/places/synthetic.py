@@ -114,12 +114,12 @@ def gas(folder: Path, seed: int, n_snapshots: int = 3000) -> Path:
 
 def precessing(folder: Path, rate: float, n_snapshots: int = 2000) -> Path:
     """One water spinning fast about a principal axis that goes round z at ``rate`` (rad/ps); constant energy."""
-    centerd = WATER - MASSES @ WATER / MASSES.sum()
+    centered = WATER - MASSES @ WATER / MASSES.sum()
     normal = np.cross(WATER[1], WATER[2])
     normal /= np.linalg.norm(normal)
     # the normal of the molecule tilted by 1 rad from z
     tilt = Rotation.align_vectors([[np.sin(1.0), 0.0, np.cos(1.0)]], [normal])[0]
-    body, axis, stride = tilt.apply(centerd), np.array([np.sin(1.0), 0.0, np.cos(1.0)]), 10
+    body, axis, stride = tilt.apply(centered), np.array([np.sin(1.0), 0.0, np.cos(1.0)]), 10
 
     def positions(times: np.ndarray) -> np.ndarray:
         spin = Rotation.from_rotvec(0.05 * times[:, None] * axis).as_matrix()
