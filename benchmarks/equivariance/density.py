@@ -219,7 +219,10 @@ def draw(
                 if column == 0:
                     place.set_ylabel(f"{angle:g}°" + (" (trained)" if row == 0 else ""), fontsize=7)
                 if column > 0:
-                    place.set_xlabel(f"{100 * errors[name][row]:.2g} %", fontsize=6, labelpad=2)
+                    percent = 100 * errors[name][row]
+                    place.set_xlabel(
+                        f"{percent:.0f} %" if percent >= 10 else f"{percent:.2g} %", fontsize=6, labelpad=2
+                    )
         figure.savefig(path, dpi=200)
 
 
