@@ -15,6 +15,7 @@ from ipi_driver.analysis.recognition import recognize
 from ipi_driver.analysis.result import Analysis, Curve, Options, Scalar
 from ipi_driver.errors import UserError
 from ipi_driver.ipi_files import Run, Snapshot
+from ipi_driver.ipi_files.endpoints import averages
 from ipi_driver.ipi_files.properties import row_spacing
 from ipi_driver.observables.dissipation import dissipation, heating_spectrum
 from ipi_driver.observables.molecules import Molecules, find_molecules
@@ -113,15 +114,8 @@ def label_of(name: str, label: str) -> str:
 
 def averages_of(run: Run) -> str:
     """The averages named in driver.yaml, in the order of its endpoints; empty without one."""
-    endpoints = run.driver.get("endpoints")
-    if isinstance(endpoints, list):
-        names = [
-            str(e.get("average", "none"))
-            for e in endpoints
-            # that of a monitor takes no part in the dynamics
-            if isinstance(e, dict) and not str(e.get("unix", "")).endswith("-monitor")
-        ]
-        return " + ".join(names)
+    if isinstance(run.driver.get("endpoints"), list):
+        return " + ".join(averages(run.driver))
     return str(run.driver.get("average", ""))
 
 

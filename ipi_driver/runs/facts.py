@@ -12,10 +12,10 @@ import numpy as np
 from ipi_driver.client.settings import ServeSettings, make_settings, read_yaml
 from ipi_driver.errors import UserError
 from ipi_driver.ipi_files import edit as xml
+from ipi_driver.ipi_files.endpoints import is_monitor
 from ipi_driver.ipi_files.run_folder import INPUT, SETTINGS
 from ipi_driver.ipi_files.start import read_start
 from ipi_driver.ipi_files.template import read_template
-from ipi_driver.runs.symmetry_monitor import is_monitor
 from ipi_driver.runs.watch import PhysicsWatch
 from ipi_driver.structure import Structure
 

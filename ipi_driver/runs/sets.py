@@ -10,13 +10,13 @@ from typing import Any
 from ipi_driver.client.settings import read_yaml
 from ipi_driver.errors import UserError
 from ipi_driver.ipi_files import edit as xml
+from ipi_driver.ipi_files.endpoints import averages
 from ipi_driver.ipi_files.run_folder import INPUT, SETTINGS, RunFolder
 from ipi_driver.runs.changes import RESUMABLE, Changes, changed_settings, check_settings
 from ipi_driver.runs.ending import has_converged
 from ipi_driver.runs.origin import check_origins
 from ipi_driver.runs.prepare import Source, find_source, prepare
 from ipi_driver.runs.resume import prepare_resume
-from ipi_driver.runs.symmetry_monitor import is_monitor
 from ipi_driver.shipped import find_shipped
 
 CELLS = "cells"
@@ -105,8 +105,7 @@ def _structures(folder: Path) -> tuple[dict[str, Path], tuple[str, ...]]:
 
 def average_of(settings: dict[str, Any]) -> str:
     """Average of the endpoint that is averaged, else "none"."""
-    averages = [str(e.get("average") or "none") for e in settings.get("endpoints") or [] if not is_monitor(e)]
-    return next((average for average in averages if average != "none"), "none")
+    return next((average for average in averages(settings) if average != "none"), "none")
 
 
 def open_set(runs: RunSet, output: Path, changes: Changes, resume: bool) -> Changes:

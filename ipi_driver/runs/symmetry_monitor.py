@@ -14,19 +14,12 @@ from typing import Any
 from ipi_driver.client.settings import MonitorSettings
 from ipi_driver.errors import UserError
 from ipi_driver.ipi_files import edit as xml
+from ipi_driver.ipi_files.endpoints import MONITOR, MONITOR_SUFFIX
 from ipi_driver.ipi_files.input import read_input
 from ipi_driver.ipi_files.run_folder import RunFolder
 from ipi_driver.units import MILLI
 
-NAME = "monitor"
-"""Of the force field, the endpoint (after the name of the first) and the file."""
-SUFFIX = f"-{NAME}"
 _TAIL = 1 << 14
-
-
-def is_monitor(endpoint: dict[str, Any]) -> bool:
-    """Whether an endpoint of ``driver.yaml`` is that of a monitor, which takes no part in the dynamics."""
-    return str(endpoint.get("unix", "")).endswith(SUFFIX)
 
 
 def monitor_settings(settings: dict[str, Any], source: Path) -> MonitorSettings | None:
@@ -37,7 +30,7 @@ def monitor_settings(settings: dict[str, Any], source: Path) -> MonitorSettings 
     UserError
         If its average has one rotation only, which shows nothing.
     """
-    given = settings.get(NAME)
+    given = settings.get(MONITOR)
     if given is None:
         return None
     monitor = given if isinstance(given, MonitorSettings) else MonitorSettings.model_validate(given)
@@ -62,21 +55,21 @@ def with_monitor(
     settings = read_input(source)
     if len(settings.systems) > 1 or settings.n_beads > 1:
         raise UserError(f"{source}: --monitor is for one system of one bead")
-    address = f"{xml.sockets(text)[0].address.replace(':', '-')}{SUFFIX}"
+    address = f"{xml.sockets(text)[0].address.replace(':', '-')}{MONITOR_SUFFIX}"
     if any(address in endpoint.values() for endpoint in endpoints):  # of a folder that was prepared before
         return text, endpoints
     blank = xml.masked(text)
     n_forces = len(re.findall(r"<force\b", blank))
     pbc = re.search(r"<ffsocket\b[^>]*\bpbc\s*=\s*['\"]\s*(\w+)", blank)
     socket = (
-        f"<ffsocket name='{NAME}' mode='unix' pbc='{pbc[1] if pbc else 'false'}'> <address>{address}</address> "
+        f"<ffsocket name='{MONITOR}' mode='unix' pbc='{pbc[1] if pbc else 'false'}'> <address>{address}</address> "
         "<latency>1e-3</latency> <timeout>600</timeout> <exit_on_disconnect>true</exit_on_disconnect> </ffsocket>\n  "
     )
     output = (
-        f"  <trajectory stride='{monitor.stride}' filename='{NAME}' extra_type='forces_spread'> "
+        f"  <trajectory stride='{monitor.stride}' filename='{MONITOR}' extra_type='forces_spread'> "
         f"extras_component_raw({n_forces}) </trajectory>\n  "
     )
-    force = f"  <force forcefield='{NAME}' weight='0'/>\n    "
+    force = f"  <force forcefield='{MONITOR}' weight='0'/>\n    "
     for place, words in (("</forces>", force), ("<system", socket), ("</output>", output)):
         found = xml.masked(text).find(place)
         if found < 0:
@@ -115,7 +108,7 @@ def last_std(folder: Path) -> float | None:
     """Last standard deviation of the forces that the monitor has written, meV/Å; None where there is none."""
     run = RunFolder(folder)
     for output in run.input.outputs:
-        if not output.stem.endswith(NAME):
+        if not output.stem.endswith(MONITOR):
             continue
         for path in run.files_of(output):
             with path.open("rb") as stream:
