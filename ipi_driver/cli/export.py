@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from ipi_driver.cli.printing import add_printing, set_result
@@ -70,7 +71,9 @@ def main(args: argparse.Namespace) -> int:
     precision = str(potential.dtype).removeprefix("torch.")
     print(f"{args.output}: {potential.name}, {about}, {precision}")
     if left_out:
-        print(f"not in the file, which holds the energy alone: {', '.join(left_out)}")
+        print(
+            f"warning: not in the file, which holds the energy alone: {', '.join(left_out)}", file=sys.stderr
+        )
     set_result(
         args,
         {

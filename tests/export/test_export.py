@@ -290,7 +290,7 @@ def test_nothing_of_an_exported_model_is_dropped_silently(
         export_model(charged, tmp_path / "averaged.pt", quadrature("Th"))
     pairs = export_pairs(tmp_path / "pairs.pt", others=("mtt::dipole",))
     assert main(["export", str(pairs), str(tmp_path / "averaged.pt"), "--average", "T"]) == 0
-    assert "the energy alone: mtt::dipole" in capsys.readouterr().out
+    assert "the energy alone: mtt::dipole" in capsys.readouterr().err
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
