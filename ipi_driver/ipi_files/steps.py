@@ -1,7 +1,8 @@
 """Outputs of i-PI by their steps: the last one that a file holds, and the file cut after a step.
 
-Whatever the format, a file is read as lines, so that what was killed or torn can be mended: rows of a property file
-have a column of steps, frames of a trajectory (xyz, pdb, json, extras) have ``Step: N`` in their first lines.
+A file of text is read as lines, so that what was killed or torn can be mended: rows of a property file have a column
+of steps, frames of a trajectory (xyz, pdb, json, extras) have ``Step: N`` in their first lines. Frames of a binary
+trajectory (`binary`) are all of one size, and have it in their titles.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from ipi_driver.ipi_files import binary
 from ipi_driver.ipi_files.properties import header_column
 
 _STEP = re.compile(rb"Step:\s*(\d+)")
@@ -25,9 +27,13 @@ def cut_after(path: Path, step: int) -> bool:
     Returns
     -------
     bool
-        Whether it could be: a binary trajectory, or a property file without a column of steps, is left as it is.
+        Whether it could be: a property file without a column of steps is left as it is.
     """
     with path.open("r+b") as stream:
+        if (form := binary.form_of(stream)) is not None:
+            stream.truncate(_end_of_binary(stream, step, form))
+            return True
+        stream.seek(0)
         first = stream.readline()
         stream.seek(0)
         begins = next((pattern for pattern in _FRAMES if pattern.match(first)), None)
@@ -123,9 +129,25 @@ def _end_of_frames(stream: BinaryIO, step: int, begins: re.Pattern[bytes], first
     return offset if complete and known else start
 
 
+def _end_of_binary(stream: BinaryIO, step: int, form: binary.Form) -> int:
+    """Where the frames up to ``step`` of a binary trajectory end."""
+    end = 0
+    for frame in binary.frames(stream, form):
+        if frame.step is None:
+            continue
+        if frame.step > step:
+            break
+        end = frame.end
+    return end
+
+
 def last_step(path: Path) -> int | None:
     """Step of the last row or frame of an output of i-PI; -1 where it has none, None where it holds no steps."""
     with path.open("rb") as stream:
+        if (form := binary.form_of(stream)) is not None:
+            last = binary.last_frame(stream, form)
+            return -1 if last is None else last.step
+        stream.seek(0)
         head = stream.read(_TAIL)
         size = stream.seek(0, 2)
         column = _step_column(head)

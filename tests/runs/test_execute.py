@@ -295,27 +295,22 @@ def every_format(text: str) -> str:
 
 
 def test_trajectories_of_every_format_are_resumed(place) -> None:
-    """What cannot be cut is left, and reported."""
     place.copy("gas-nve", every_format)
     assert place.run("my-gas-nve", "--model", ANISOTROPIC, "--steps", 30, "--output", "run")[0] == 0
-    folder = place.folder / "run"
-    binary = folder / "simulation.bin_0.bin"
-    before = binary.read_bytes()
-    names = resumed_from_step_20(
-        place, folder, "simulation.[!bc]*", said=f"{binary} holds no numbers of steps"
+    names = resumed_from_step_20(place, place.folder / "run", "simulation.[!c]*")
+    assert {"simulation.ase.extxyz", "simulation.bin_0.bin", "simulation.pdb_0.pdb", "simulation.out"} < set(
+        names
     )
-    assert {"simulation.ase.extxyz", "simulation.pdb_0.pdb", "simulation.out"} < set(names)
-    assert binary.read_bytes().startswith(before)
 
 
-def resumed_from_step_20(place, folder: Path, pattern: str, said: str = "") -> list[str]:
+def resumed_from_step_20(place, folder: Path, pattern: str) -> list[str]:
     """Continue a finished run from its last checkpoint but one; its outputs must become what they were."""
     whole = {path.name: path.read_bytes() for path in folder.glob(pattern)}
     (folder / "RESTART").unlink()
     assert max(RunFolder(folder).checkpoints()) == 20
     status, _, errors = place.run("my-gas-nve", "--resume", "--output", folder)
     assert status == 0, errors
-    assert said in errors
+    assert "not cut" not in errors
     for name, content in whole.items():
         assert (folder / name).read_bytes() == content, name
     return sorted(whole)

@@ -25,7 +25,7 @@ from ipi_driver.errors import UserError
 from ipi_driver.ipi_files import edit as xml
 from ipi_driver.ipi_files.run_folder import STARTING, RunFolder
 from ipi_driver.ipi_files.start import read_start, write_start
-from ipi_driver.ipi_files.steps import cut_after, cut_swaps_from
+from ipi_driver.ipi_files.steps import cut_after, cut_swaps_from, last_step
 from ipi_driver.ipi_files.template import read_template
 from ipi_driver.runs.changes import Changes
 from ipi_driver.runs.console import lenient_console
@@ -333,7 +333,7 @@ def frames(path: Path, format: str, steps: range) -> bytes:
     return path.read_bytes()
 
 
-@pytest.mark.parametrize("format", ["xyz", "ase", "pdb", "json"])
+@pytest.mark.parametrize("format", ["xyz", "ase", "pdb", "json", "bin"])
 def test_trajectories_of_ipi_are_cut_between_frames(format: str, tmp_path: Path) -> None:
     path = tmp_path / "out"
     kept, more = (frames(tmp_path / "kept", format, range(0, end, 10)) for end in (21, 31))
@@ -342,6 +342,7 @@ def test_trajectories_of_ipi_are_cut_between_frames(format: str, tmp_path: Path)
         path.write_bytes(text)
         assert cut_after(path, 20)
         assert path.read_bytes() == kept
+        assert last_step(path) == 20
 
 
 ZEROS = b"\0" * 4096
@@ -391,10 +392,21 @@ def test_what_the_outputs_lack_is_reported(tmp_path: Path, capsys) -> None:
 
 def test_outputs_that_do_not_tell_their_steps_are_left(tmp_path: Path) -> None:
     path = tmp_path / "out"
-    for text in (frames(path, "bin", range(0, 41, 10)), b"# column   1     --> potential : V\n 1.0\n 2.0\n"):
+    for text in (b"some\0bytes of another program\n" * 9, b"# column   1     --> potential : V\n 1.0\n 2.0\n"):
         path.write_bytes(text)
         assert not cut_after(path, 20)
         assert path.read_bytes() == text
+
+
+def test_a_damaged_frame_of_a_binary_trajectory_stays_between_good_ones(tmp_path: Path) -> None:
+    path = tmp_path / "simulation.bin"
+    whole = frames(path, "bin", range(0, 41, 10))
+    size = len(whole) // 5
+    hole = whole[: size + 8] + bytes(size - 16) + whole[2 * size - 8 :]
+    for text, end in ((hole, 3), (whole[: 3 * size] + ZEROS[:size], 3), (hole[: 2 * size], 1)):
+        path.write_bytes(text)
+        assert cut_after(path, 20)
+        assert path.read_bytes() == text[: end * size]
 
 
 STATE = """<system><motion mode='dynamics'><dynamics mode='nvt'><thermostat><ethermo> -7.49e-03</ethermo></thermostat>
