@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -249,8 +251,19 @@ def _finished_before(folder: Path, source: str, changes: Changes, note: Callable
         note(found)
     changes_to_go_on(folder, changes, exact=True)
     note(f"{folder}: finished before")
-    done = max(RunFolder(folder).checkpoints(), default=0)
-    return Run(folder, Outcome(done, done, done, 0.0, finished=True), {})
+    run = RunFolder(folder)
+    done = max(run.checkpoints(), default=0)
+    outcome = Outcome(done, done, run.input.total_steps or done, 0.0, finished=True)
+    return Run(folder, outcome, _summary_before(folder) or _summary(folder, outcome, note))
+
+
+def _summary_before(folder: Path) -> dict[str, Any]:
+    """The summary that a finished run has written; empty where it could not be written, or has changed since."""
+    with suppress(OSError, ValueError):
+        summary = json.loads((folder / "summary.json").read_text())
+        if isinstance(summary, dict) and summary.get("finished"):
+            return summary
+    return {}
 
 
 def _resumed(

@@ -218,8 +218,10 @@ def main(args: argparse.Namespace) -> int:
         words = ["ipi-driver", "run", str(args.input), "--output", str(result.folder), "--resume"]
         stopped = f"stopped at step {outcome.steps} of {outcome.total}: {outcome.reason}"
         note(f"{stopped}; continue with: {shlex.join(words)}")
-    if result.summary and args.json:
-        print(json.dumps({"folder": str(result.folder), **result.summary}, indent=2))
+    if args.json:  # of a replay, which has no summary, how it ended
+        ended = {name: getattr(outcome, name) for name in ("steps", "finished", "reason")}
+        ended |= {"folder": str(result.folder), "total_steps": outcome.total, **result.summary}
+        print(json.dumps(ended, indent=2))
     elif result.summary and not args.quiet:
         from ipi_driver.report.run_summary import print_summary  # matplotlib
 

@@ -23,6 +23,8 @@ _STOPS = {
 _SUCCESS = "I-PI reports success"
 _PROBLEM = "I-PI reports a problem"
 _CONVERGED = "Geometry optimization converged"
+_ALL_STEPS = "Exiting cleanly"
+"""Of i-PI that has done all its steps, or was asked to stop."""
 _MESSAGE = re.compile(r"Soft exit has been requested with message: '\s*(.*?)'")
 
 
@@ -142,6 +144,15 @@ def last_message(folder: Path) -> str:
 def has_converged(folder: Path) -> bool:
     """Whether i-PI ended the minimization in ``folder`` because it had met its tolerances."""
     return _CONVERGED in last_message(folder)
+
+
+def has_ended_by_itself(folder: Path) -> bool:
+    """Whether i-PI ended in ``folder`` because nothing was left to do, whatever the number of steps.
+
+    An optimizer that has met its tolerances, vibrations, a replay at the end of its file.
+    """
+    message = last_message(folder)
+    return _SUCCESS in message and _ALL_STEPS not in message
 
 
 def clean_restart(folder: Path) -> None:

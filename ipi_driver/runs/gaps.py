@@ -32,9 +32,15 @@ def gaps(folder: Path, done: int) -> Iterator[str]:
                 yield f"{path} ends at step {last}, the checkpoint is of step {done}: {missing} are missing between"
 
 
+_WRITTEN_ANEW = ("vibrations", "instanton")
+"""Motions whose own files i-PI writes as a whole, each time; it keeps what was there as ``#...#0#``."""
+
+
 def uncut(folder: Path) -> list[Path]:
     """Files of i-PI in which a resumed run may repeat steps, as they are of no form that is known here."""
     run = RunFolder(folder)
+    if run.input.motion in _WRITTEN_ANEW:
+        return []
     stems = {Path(output.stem).name.partition(".")[0] for output in run.input.outputs}
     known = {*run.written_files(), folder / INPUT}
     return [

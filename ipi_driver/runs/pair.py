@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ipi_driver.client.record import RECORD
+from ipi_driver.client.record import RECORD, read_record
 from ipi_driver.errors import UserError
 from ipi_driver.ipi_files.run_folder import RunFolder
 from ipi_driver.runs.cores import keep_on
@@ -121,14 +121,14 @@ class Pair:
         killed = any((self._processes[name].poll() or 0) < 0 for name in self._clients)
         self._wait(
             lambda: all(p.poll() is not None for p in self._processes.values()),
-            self._patience(_KILLED if killed else _FOLLOW),
+            self._patience(_KILLED if killed else self._of_clients()),
         )
         self.stop()
 
     def stop(self) -> None:
         """End all: i-PI first, which writes its RESTART and sends EXIT to the clients; what does not end is killed."""
         for name in ("i-pi", *self._clients):
-            patience = self._patience(_PATIENCE if name == "i-pi" else _FOLLOW)
+            patience = self._patience(_PATIENCE if name == "i-pi" else self._of_clients())
             process = self._processes.get(name)
             if process is None or process.poll() is not None:
                 continue
@@ -151,6 +151,11 @@ class Pair:
             with suppress(OSError):
                 (self.folder / f"{RECORD}{failed.removeprefix('client')}").replace(self.folder / RECORD)
         return Statuses(codes["i-pi"], codes[failed], text)
+
+    def _of_clients(self) -> float:
+        """Patience with the clients: those without a request wait for i-PI, which may have ended without one."""
+        asked = any(read_record(path) is not None for path in self.folder.glob(f"{RECORD}*"))
+        return _FOLLOW if asked else _NOTHING_TO_LOSE
 
     def _patience(self, seconds: float) -> float:
         return _NOTHING_TO_LOSE if self._run.is_starting else seconds

@@ -112,13 +112,18 @@ def _prepare_resume(
     write_whole(output / INPUT, xml.with_total_steps(input_text, steps))
     for path in run.outputs():
         if not cut_after(path, done):
-            report(f"{path} holds no numbers of steps and is not cut: it may repeat some after {done}")
+            report(
+                f"{path} holds no numbers of steps and is not cut: it may repeat some after {done}; add `step` to the "
+                "properties of the next run"
+            )
     for path in run.swap_files():
         cut_swaps_from(path, done)
     for gap in gaps(output, done):
         report(gap)
     for path in uncut(output):
-        report(f"{path} is not cut: it may repeat what follows step {done}")
+        report(
+            f"{path} is not cut: it may repeat what follows step {done}; a copy made now shows where the new part begins"
+        )
     (output / STARTING).unlink(missing_ok=True)
     for stats in output.glob("stats*.json"):  # of several clients stats-2.json, ...
         if not stats.name.startswith("stats-to-"):

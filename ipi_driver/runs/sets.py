@@ -13,7 +13,7 @@ from ipi_driver.ipi_files import edit as xml
 from ipi_driver.ipi_files.endpoints import averages
 from ipi_driver.ipi_files.run_folder import INPUT, SETTINGS, RunFolder
 from ipi_driver.runs.changes import RESUMABLE, Changes, changed_settings, check_settings
-from ipi_driver.runs.ending import has_converged
+from ipi_driver.runs.ending import has_ended_by_itself
 from ipi_driver.runs.origin import check_origins
 from ipi_driver.runs.prepare import Source, find_source, prepare
 from ipi_driver.runs.resume import prepare_resume
@@ -162,11 +162,11 @@ def prepare_cell(runs: RunSet, name: str, folder: Path, changes: Changes) -> str
 
 
 def is_finished(folder: Path, steps: int | None = None) -> bool:
-    """Whether i-PI has done all that the input of a run folder asks for, or ``steps`` where given."""
+    """Whether i-PI has done all that the input of a run folder asks for, or ``steps`` where given, or has ended before."""
     run = RunFolder(folder)
     if not run.is_begun:
         return False
-    if has_converged(folder):
+    if has_ended_by_itself(folder):
         return True
     path = folder / INPUT
     return max(run.checkpoints(), default=-1) >= (steps or xml.total_steps(path.read_text(), path))

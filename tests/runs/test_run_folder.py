@@ -392,7 +392,10 @@ def test_what_the_outputs_lack_is_reported(tmp_path: Path, capsys) -> None:
 
 def test_outputs_that_do_not_tell_their_steps_are_left(tmp_path: Path) -> None:
     path = tmp_path / "out"
-    for text in (b"some\0bytes of another program\n" * 9, b"# column   1     --> potential : V\n 1.0\n 2.0\n"):
+    for text in (
+        b"some\0bytes of another program\n" * 9,
+        b"# column   1     --> potential : V\n 1.0\n 2.0\n",
+    ):
         path.write_bytes(text)
         assert not cut_after(path, 20)
         assert path.read_bytes() == text
