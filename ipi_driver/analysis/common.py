@@ -218,7 +218,9 @@ def add_drift(analysis: Analysis, system: System, options: Options) -> None:
     times, conserved = used_columns(system.run, options, "conserved")
     n = system.molecules.n_all
     estimate = drift(conserved, times, n)
-    analysis.scalars["drift"] = Scalar.of("drift of the conserved quantity", estimate, "meV/molecule/ns", 1e3)
+    analysis.scalars["drift"] = Scalar.of(
+        "drift of the conserved quantity", estimate, "meV/molecule/ns", MILLI
+    )
     per_molecule = MILLI * (conserved - conserved[0]) / n
     thin = max(1, len(times) // 2000)
     analysis.curves["conserved"] = Curve(
@@ -252,4 +254,4 @@ def add_dissipation(analysis: Analysis, system: System, options: Options) -> Non
         "spectrum of the heating\n/ meV per molecule and ns",
     )
     label = "drift that its fluctuations imply"
-    analysis.scalars["dissipation"] = Scalar.of(label, dissipation(spectrum), "meV/molecule/ns", 1e3)
+    analysis.scalars["dissipation"] = Scalar.of(label, dissipation(spectrum), "meV/molecule/ns", MILLI)

@@ -152,7 +152,7 @@ def _add_torque(analysis: Analysis, system: System, options: Options, progress: 
         digits.append(torque_of_rounding(run.masses[atoms], whole, snapshot.forces[atoms]))
     torques = np.array(series)
     analysis.scalars["torque"] = Scalar.of(
-        "torque |T|, root mean square", rms_torque(torques, spacing), "meV", 1e3
+        "torque |T|, root mean square", rms_torque(torques, spacing), "meV", MILLI
     )
     floor = MILLI * float(np.sqrt(np.mean(np.square(digits))))
     analysis.scalars["torque_digits"] = Scalar(
@@ -160,7 +160,7 @@ def _add_torque(analysis: Analysis, system: System, options: Options, progress: 
     )
     with optional(analysis, "modulus of the mean torque"):
         label = "modulus of the mean torque |<T>|"
-        add_modulus(analysis, "torque_vector", label, block_average(torques, spacing), "meV", 1e3)
+        add_modulus(analysis, "torque_vector", label, block_average(torques, spacing), "meV", MILLI)
 
 
 def _add_torque_against_average(

@@ -20,7 +20,7 @@ from ipi_driver.observables.molecules import find_molecules
 from ipi_driver.observables.statistics import Estimate, block_average
 from ipi_driver.observables.thermodynamics import drift
 from ipi_driver.structure import FloatArray, Structure
-from ipi_driver.units import MILLI
+from ipi_driver.units import FS_PER_PS, MILLI
 
 # A molecule is whole while every hydrogen is this close to its oxygen, Å.
 BROKEN_BOND = 1.4
@@ -175,7 +175,7 @@ def is_minimization(run: Run) -> bool:
 def _dynamics(run: Run, notes: list[str]) -> dict[str, Any]:
     table = run.properties
     times = table["step"] * run.timestep
-    summary: dict[str, Any] = {"simulated_ps": 1e-3 * float(times[-1])}
+    summary: dict[str, Any] = {"simulated_ps": float(times[-1]) / FS_PER_PS}
     try:
         spacing = row_spacing(table["step"]) * run.timestep
     except UserError as error:

@@ -92,6 +92,10 @@ class InputSettings:
         Prefix of each system, "" where it has none.
     fixed
         (n,) coordinates that do not move: 3 times the atom plus 0, 1, 2 for x, y, z.
+    checkpoint_strides
+        Steps between two checkpoints, of each <checkpoint>.
+    wraps
+        Of each <ffsocket>, whether i-PI puts the atoms into the cell before it sends them.
     """
 
     outputs: tuple[OutputFile, ...]
@@ -106,6 +110,8 @@ class InputSettings:
     masses: FloatArray | None
     systems: tuple[str, ...] = ("",)
     fixed: IntArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    checkpoint_strides: tuple[int, ...] = ()
+    wraps: tuple[bool, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -164,6 +170,8 @@ def read_input(path: Path) -> InputSettings:
             masses=_masses(root),
             systems=systems,
             fixed=_fixed(root),
+            checkpoint_strides=tuple(int(c.get("stride", "1")) for c in root.findall("output/checkpoint")),
+            wraps=tuple(s.get("pbc", "").strip().lower() == "true" for s in root.iter("ffsocket")),
         )
     except ValueError as error:
         raise UserError(f"{path}: cannot read a setting: {error}") from error

@@ -7,7 +7,6 @@ which i-PI makes no step is replaced by the one before.
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +27,8 @@ from ipi_driver.runs.resume import go_on
 
 DEFAULT = 3
 """Restarts one after the other without progress."""
+_INTERVAL = 100
+"""Steps that count as progress where the input has no <checkpoint>."""
 _PAUSE = 2.0
 """Seconds between two restarts without progress, for what has run out to be free again; the first is at once."""
 
@@ -47,7 +48,7 @@ class Restarts:
 
     def __init__(self, run: RunFolder, allowed: int, report: Callable[[str], None]) -> None:
         self._run, self._allowed, self._report = run, allowed, report
-        self._interval = _interval(run.input_text)
+        self._interval = min(run.input.checkpoint_strides, default=_INTERVAL)
         self._frame: Recorded | None = None
         self._step = 0
         self._in_row = 0
@@ -138,11 +139,3 @@ class Restarts:
         except (OSError, ValueError, UserError):
             return ""
         return f" ({path})"
-
-
-def _interval(text: str) -> int:
-    """Steps between two checkpoints of a run, the smallest where there are several."""
-    strides = [
-        int(n) for n in re.findall(r"<checkpoint\b[^>]*\bstride\s*=\s*['\"]\s*(\d+)", xml.masked(text))
-    ]
-    return min(strides, default=100)

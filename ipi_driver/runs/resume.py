@@ -122,7 +122,7 @@ def _prepare_resume(
         report(gap)
     for path in uncut(output):
         report(
-            f"{path} is not cut: it may repeat what follows step {done}; a copy made now shows where the new part begins"
+            f"{path} is not cut: it may repeat what follows step {done}; a copy of it shows where the new part begins"
         )
     (output / STARTING).unlink(missing_ok=True)
     for stats in output.glob("stats*.json"):  # of several clients stats-2.json, ...

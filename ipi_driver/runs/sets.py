@@ -162,7 +162,7 @@ def prepare_cell(runs: RunSet, name: str, folder: Path, changes: Changes) -> str
 
 
 def is_finished(folder: Path, steps: int | None = None) -> bool:
-    """Whether i-PI has done all that the input of a run folder asks for, or ``steps`` where given, or has ended before."""
+    """Whether i-PI has done what the input of a run folder asks for, or ``steps``, or had nothing left to do before."""
     run = RunFolder(folder)
     if not run.is_begun:
         return False

@@ -7,7 +7,6 @@ to ``simulation.monitor``.
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -58,16 +57,14 @@ def with_monitor(
     address = f"{xml.sockets(text)[0].address.replace(':', '-')}{MONITOR_SUFFIX}"
     if any(address in endpoint.values() for endpoint in endpoints):  # of a folder that was prepared before
         return text, endpoints
-    blank = xml.masked(text)
-    n_forces = len(re.findall(r"<force\b", blank))
-    pbc = re.search(r"<ffsocket\b[^>]*\bpbc\s*=\s*['\"]\s*(\w+)", blank)
+    pbc = str(settings.wraps[0]).lower()
     socket = (
-        f"<ffsocket name='{MONITOR}' mode='unix' pbc='{pbc[1] if pbc else 'false'}'> <address>{address}</address> "
+        f"<ffsocket name='{MONITOR}' mode='unix' pbc='{pbc}'> <address>{address}</address> "
         "<latency>1e-3</latency> <timeout>600</timeout> <exit_on_disconnect>true</exit_on_disconnect> </ffsocket>\n  "
     )
     output = (
         f"  <trajectory stride='{monitor.stride}' filename='{MONITOR}' extra_type='forces_spread'> "
-        f"extras_component_raw({n_forces}) </trajectory>\n  "
+        f"extras_component_raw({len(settings.forces)}) </trajectory>\n  "
     )
     force = f"  <force forcefield='{MONITOR}' weight='0'/>\n    "
     for place, words in (("</forces>", force), ("<system", socket), ("</output>", output)):

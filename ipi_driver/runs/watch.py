@@ -27,6 +27,7 @@ from ipi_driver.ipi_files.input import read_input
 from ipi_driver.ipi_files.units import BOHR, ipi_factor
 from ipi_driver.runs.monitor import Progress
 from ipi_driver.structure import FloatArray
+from ipi_driver.units import FS_PER_PS
 
 _ROWS = 3
 """Rows, or intervals, one after the other that are beyond a limit."""
@@ -126,7 +127,7 @@ class PhysicsWatch:
         if len(self._means) <= _ROWS:
             return None
         times, energies = np.transpose(self._means)
-        rates = np.diff(energies) / np.diff(times) * 1e3 / self._n_atoms
+        rates = FS_PER_PS * np.diff(energies) / np.diff(times) / self._n_atoms
         if abs(np.sign(rates).sum()) < _ROWS or np.abs(rates).min() <= limit:
             return None
         self._good = min(self._good, int(times[0] / self._timestep))
