@@ -19,14 +19,15 @@ from ipi_driver.analysis.replay import analyze_replay
 from ipi_driver.analysis.result import Analysis, Options
 from ipi_driver.errors import UserError
 from ipi_driver.ipi_files import Run
+from ipi_driver.ipi_files.exchange import runs_of
 from ipi_driver.ipi_files.run_folder import RunFolder
 
 StartProgress = Callable[[str, int], Callable[[int], None]]
 """(description, number of snapshots) -> a function that is called with snapshots done."""
 
 
-def find_runs(folder: Path) -> list[Run]:
-    """The run in a folder, or the runs in its subfolders.
+def find_runs(folder: Path, systems: Sequence[str] = ()) -> list[Run]:
+    """The run in a folder, or the runs in its subfolders; of several systems each, or those that are named.
 
     Raises
     ------
@@ -36,12 +37,13 @@ def find_runs(folder: Path) -> list[Run]:
     if not folder.is_dir():
         raise UserError(f"no run folder {folder}: give the folder in which i-PI wrote its output")
     if list(folder.glob("*.xml")):
-        return [Run(folder)]
+        return runs_of(folder, systems)
     inside = [
-        Run(child)
+        run
         for child in sorted(folder.iterdir())
         # a cell that failed before its first step holds an input and nothing else
         if child.is_dir() and list(child.glob("*.xml")) and not RunFolder(child).is_starting
+        for run in runs_of(child, systems)
     ]
     if not inside:
         raise UserError(
@@ -65,7 +67,7 @@ def analyze_folders(
     analyses: list[Analysis] = []
     relaxed: list[RelaxedSet] = []
     for folder in folders:
-        runs = find_runs(folder)
+        runs = find_runs(folder, options.systems)
         if all(run.settings.motion == "minimize" for run in runs):
             tick = start(folder.name, sum(run.n_snapshots() for run in runs))
             relaxed.append(analyze_relaxations(folder, runs, options, tick))
@@ -112,7 +114,7 @@ def _check_same_systems(analyses: Sequence[Analysis]) -> None:
         if _composition(known) != _composition(analysis):
             raise UserError(
                 f"runs of different systems cannot be overlaid: {known.source} is {known.system}, "
-                f"{analysis.source} is {analysis.system}; analyze them one by one"
+                f"{analysis.source} is {analysis.system}; analyze them one by one (systems of one run: --system)"
             )
 
 

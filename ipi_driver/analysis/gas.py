@@ -74,11 +74,12 @@ def analyze_gas(system: System, options: Options, progress: Progress = lambda n:
             add_perturbed_orientation(analysis, system, options, options.model)
     with optional(analysis, "bonds and angles"):
         _add_internal_coordinates(analysis, system, options)
-    add_vibrations(analysis, system, options)
     with optional(analysis, "drift"):
         add_drift(analysis, system, options)
-    with optional(analysis, "power spectra"):
-        add_spectra(analysis, system.run, options)
+    if system.run.continuous:
+        add_vibrations(analysis, system, options)
+        with optional(analysis, "power spectra"):
+            add_spectra(analysis, system.run, options)
     for text in system.run.notes:
         analysis.note(text)
     return analysis
@@ -104,6 +105,8 @@ def _add_angular_momentum(analysis: Analysis, system: System, options: Options, 
     run, atoms = system.run, system.molecules.indices[0]
     if run.settings.n_beads > 1:
         raise UserError("with several beads no symmetry conserves that of the centroids")
+    if not run.continuous:
+        raise UserError("it is one of a trajectory")
     spacing = sampling_of(run, ["positions", "velocities"], options.skip).spacing
     series, steps = [], []
     for snapshot in used_snapshots(run, ["positions", "velocities"], options.skip, progress):

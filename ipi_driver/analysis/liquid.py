@@ -136,16 +136,10 @@ def analyze_liquid(system: System, options: Options, progress: Progress = lambda
             add_dipole_correlations(analysis, streamed.dipoles, stride)
     with optional(analysis, "bonds and angles"):
         add_internal_coordinates(analysis, streamed.internal, stride)
-    with optional(analysis, "mean-square displacement"):
-        _add_diffusion(analysis, streamed, options)
-    if streamed.oriented:
-        with optional(analysis, "dipole autocorrelation"):
-            _add_relaxation(analysis, streamed, options)
-        with optional(analysis, "dipole autocorrelation of the cell"):
-            _add_collective(analysis, streamed)
+    if run.continuous:
+        _add_dynamics(analysis, streamed, options)
     with optional(analysis, "kinetic temperature"):
         add_temperature(analysis, system, options, progress)
-    add_vibrations(analysis, system, options)
     with optional(analysis, "drift"):
         add_drift(analysis, system, options)
     with optional(analysis, "drift from the fluctuations of the conserved quantity"):
@@ -153,6 +147,18 @@ def analyze_liquid(system: System, options: Options, progress: Progress = lambda
     for text in run.notes:
         analysis.note(text)
     return analysis
+
+
+def _add_dynamics(analysis: Analysis, streamed: _Pass, options: Options) -> None:
+    """What follows one trajectory in time."""
+    with optional(analysis, "mean-square displacement"):
+        _add_diffusion(analysis, streamed, options)
+    if streamed.oriented:
+        with optional(analysis, "dipole autocorrelation"):
+            _add_relaxation(analysis, streamed, options)
+        with optional(analysis, "dipole autocorrelation of the cell"):
+            _add_collective(analysis, streamed)
+    add_vibrations(analysis, streamed.system, options)
 
 
 def _pairs_of(numbers: IntArray) -> list[tuple[str, str]]:

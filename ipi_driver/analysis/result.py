@@ -53,6 +53,8 @@ class Options:
         Averages for it.
     torque_snapshots
         Most snapshots for it.
+    systems
+        Prefixes of the systems to look at where a run has several; empty: all.
     """
 
     molecule: str | None = None
@@ -69,6 +71,7 @@ class Options:
     model: Potential | None = None
     averages: tuple[Quadrature, ...] = field(default_factory=lambda: quadratures(TORQUE_AVERAGES))
     torque_snapshots: int = 100
+    systems: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

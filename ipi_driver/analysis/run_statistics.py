@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ipi_driver.errors import UserError
+from ipi_driver.ipi_files.exchange import OF_EXCHANGE, runs_of
 from ipi_driver.ipi_files.extras import iterate_extras
 from ipi_driver.ipi_files.outputs import Run
 from ipi_driver.ipi_files.properties import row_spacing
@@ -107,8 +108,8 @@ def run_statistics(folder: Path) -> dict[str, Any]:
     dict
         ``temperature`` (K), ``drift`` (meV per molecule and ns), each with ``value`` and ``error``, of dynamics;
         what `energies_and_forces` gives of a minimization; ``mean_force_spread`` (meV/Å); ``endpoints`` and
-        ``model_seconds`` as counted by the client. Of several systems (replica exchange) ``systems`` holds these of
-        each by its prefix, and ``swaps`` counts the steps in which a swap was made.
+        ``model_seconds`` as counted by the client. Of several systems ``systems`` holds these of each by its prefix
+        (of replica exchange: of the ensemble that begins in it), and ``swaps`` counts the steps with a swap.
     """
     systems = systems_of(folder)
     if len(systems) > 1:
@@ -129,10 +130,11 @@ def _of_systems(folder: Path, systems: Sequence[str]) -> dict[str, Any]:
     """``systems``: the numbers of each; ``swaps``: steps in which replica exchange has made a swap."""
     found = {}
     notes: list[str] = []
-    for name in systems:
-        run = Run(folder, system=name)
+    for run in runs_of(folder, systems):
+        name = str(run.system)
         found[name] = _of_system(run)
-        notes += [f"{name}: {note}" for note in [*found[name].pop("notes"), *run.notes]]
+        notes += [f"{name}: {note}" for note in found[name].pop("notes")]
+        notes += [f"{name}: {note}" for note in run.notes if note != OF_EXCHANGE]
     summary: dict[str, Any] = {"steps": min(part["steps"] for part in found.values()), "notes": notes}
     times = [part["simulated_ps"] for part in found.values() if "simulated_ps" in part]
     if times:

@@ -29,6 +29,7 @@ examples:
   ipi-driver analyze my-run --skip 5 --longest-lag 20
   ipi-driver analyze my-run --bandwidth 0.1 --map-bandwidth 0.1   # kernels of Langer et al. 2024
   ipi-driver analyze my-gas-run --axis 0 0 1                      # a molecule in a field along z
+  ipi-driver analyze runs/liquid-remd               # each ensemble of replica exchange
   ipi-driver analyze ice-none ice-2i                # relaxations are compared with those of the first
 """
 
@@ -121,6 +122,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help=f"for --model (default: {' '.join(TORQUE_AVERAGES)})",
     )
+    add(
+        "--system",
+        nargs="+",
+        default=[],
+        metavar="PREFIX",
+        help="of runs of several systems (replica exchange): those with these prefixes (default: all)",
+    )
     add("--no-viewer", action="store_true", help="leave the structure viewer (1.3 MB) out of the report")
     add_printing(parser)
 
@@ -186,6 +194,7 @@ def _options(args: argparse.Namespace) -> Options:
         map_bandwidth=args.map_bandwidth,
         model=None if args.model is None else load_potential(args.model),
         averages=quadratures(args.averages),
+        systems=tuple(args.system),
     )
 
 

@@ -94,6 +94,8 @@ class InputSettings:
         (n,) coordinates that do not move: 3 times the atom plus 0, 1, 2 for x, y, z.
     checkpoint_strides
         Steps between two checkpoints, of each <checkpoint>.
+    exchanges
+        Whether the systems exchange their ensembles (replica exchange).
     wraps
         Of each <ffsocket>, whether i-PI puts the atoms into the cell before it sends them.
     """
@@ -112,6 +114,7 @@ class InputSettings:
     fixed: IntArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     checkpoint_strides: tuple[int, ...] = ()
     wraps: tuple[bool, ...] = ()
+    exchanges: bool = False
 
 
 @dataclass(frozen=True)
@@ -139,16 +142,36 @@ def read_input(path: Path) -> InputSettings:
     UserError
         If the file is not an i-PI input or a number in it cannot be read.
     """
+    return _settings(path, None)
+
+
+def read_system(path: Path, prefix: str) -> InputSettings:
+    """As `read_input`, with the settings and the outputs of one system of several.
+
+    Raises
+    ------
+    UserError
+        Also if no system has that prefix, or several have, so that i-PI writes to the same files for them.
+    """
+    return _settings(path, prefix)
+
+
+def _settings(path: Path, prefix: str | None) -> InputSettings:
     root = _parsed(path)
     if root.tag != "simulation":
         raise UserError(f"{path} is not an i-PI input: expected <simulation>, got <{root.tag}>")
-    systems = tuple(s.get("prefix", "").strip() for s in expand_templates(root, path))
-    motion = root.find(".//motion")
-    dynamics = root.find(".//motion/dynamics")
+    elements = expand_templates(root, path)
+    systems = tuple(s.get("prefix", "").strip() for s in elements)
+    system = root
+    if prefix is not None:
+        system = _only(elements, systems, prefix, path)
+        systems = (prefix,)
+    motion = system.find(".//motion")
+    dynamics = system.find(".//motion/dynamics")
     # a barostat has one of its own, which may stand before
-    thermostat = root.find(".//dynamics/thermostat")
-    beads = root.find(".//initialize")
-    restarted = root.find(".//beads")
+    thermostat = system.find(".//dynamics/thermostat")
+    beads = system.find(".//initialize")
+    restarted = system.find(".//beads")
     n_beads = 1
     for element in (beads, restarted):
         if element is not None:
@@ -156,8 +179,8 @@ def read_input(path: Path) -> InputSettings:
     try:
         return InputSettings(
             outputs=_outputs(root, systems),
-            timestep=_quantity(root, ".//dynamics/timestep", "time"),
-            temperature=_quantity(root, ".//ensemble/temperature", "temperature"),
+            timestep=_quantity(system, ".//dynamics/timestep", "time"),
+            temperature=_quantity(system, ".//ensemble/temperature", "temperature"),
             total_steps=_integer(root, "total_steps"),
             motion="" if motion is None else motion.get("mode", "dynamics"),
             ensemble="" if dynamics is None else dynamics.get("mode", "nve"),
@@ -165,16 +188,33 @@ def read_input(path: Path) -> InputSettings:
             n_beads=n_beads,
             forces=tuple(
                 (force.get("forcefield", ""), (force.findtext("mts_weights") or "").strip())
-                for force in root.findall(".//system/forces/force")
+                for force in system.iterfind(
+                    "forces/force" if prefix is not None else ".//system/forces/force"
+                )
             ),
-            masses=_masses(root),
+            masses=_masses(system),
             systems=systems,
-            fixed=_fixed(root),
+            fixed=_fixed(system),
             checkpoint_strides=tuple(int(c.get("stride", "1")) for c in root.findall("output/checkpoint")),
+            exchanges=any(element.get("mode", "").strip() == "remd" for element in root.iter("smotion")),
             wraps=tuple(s.get("pbc", "").strip().lower() == "true" for s in root.iter("ffsocket")),
         )
     except ValueError as error:
         raise UserError(f"{path}: cannot read a setting: {error}") from error
+
+
+def _only(
+    elements: list[ElementTree.Element], systems: tuple[str, ...], prefix: str, path: Path
+) -> ElementTree.Element:
+    """The element of the one system with a prefix."""
+    if prefix not in systems:
+        raise UserError(f"{path} has no system {prefix!r}; it has {', '.join(dict.fromkeys(systems))}")
+    if systems.count(prefix) > 1:
+        raise UserError(
+            f"{path} has {systems.count(prefix)} systems with the prefix {prefix!r}, whose outputs i-PI writes to "
+            "files of one name: give each <system> a prefix of its own and run again"
+        )
+    return elements[systems.index(prefix)]
 
 
 def read_starts(path: Path) -> list[SystemStart]:
@@ -276,14 +316,14 @@ def _fixed(root: ElementTree.Element) -> IntArray:
     return np.unique(np.concatenate([np.zeros(0, dtype=np.int64), *found]))
 
 
-def checkpoint_masses(path: Path) -> FloatArray | None:
-    """Masses in dalton that i-PI wrote to a checkpoint (RESTART), or None.
+def checkpoint_masses(path: Path, system: int = 0) -> FloatArray | None:
+    """Masses in dalton that i-PI wrote to a checkpoint (RESTART) for a system, by its place in the input, or None.
 
     A checkpoint is not always well-formed XML (i-PI does not escape parameters), so only this element is read.
     """
-    match = _CHECKPOINT_MASSES.search(path.read_text(errors="replace"))
+    found = _CHECKPOINT_MASSES.findall(path.read_text(errors="replace"))
     try:
-        return None if match is None else _numbers(match.group(1)) * ipi_factor("mass", "")
+        return None if system >= len(found) else _numbers(found[system]) * ipi_factor("mass", "")
     except ValueError:
         return None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property, reduce
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import numpy as np
 
 from ipi_driver.elements import elements_of
 from ipi_driver.errors import UserError
-from ipi_driver.ipi_files.input import InputSettings, OutputFile, checkpoint_masses
+from ipi_driver.ipi_files.input import InputSettings, OutputFile, checkpoint_masses, read_system
 from ipi_driver.ipi_files.properties import PropertyTable, read_properties
 from ipi_driver.ipi_files.run_folder import RunFolder
 from ipi_driver.ipi_files.units import masses_of
@@ -94,12 +94,11 @@ class Run:
         self.input_path = self.folder.input_path
         self.settings: InputSettings = self.folder.input
         if self.system is not None:
-            self.settings = self._settings_of(self.system)
+            self.settings = read_system(self.input_path, self.system)
         elif len(self.settings.systems) > 1:
             names = ", ".join(name or "without prefix" for name in self.settings.systems)
             raise UserError(
-                f"{self.input_path} has {len(self.settings.systems)} systems ({names}), and only runs of one "
-                "system are analyzed; run each in a folder of its own for that"
+                f"{self.input_path} has {len(self.settings.systems)} systems ({names}): read one of them by its prefix"
             )
         if self.settings.n_beads > 1:
             n_beads = self.settings.n_beads
@@ -108,18 +107,16 @@ class Run:
                 "correlations and orientations of centroids are sharper than those of the particles"
             )
 
-    def _settings_of(self, system: str) -> InputSettings:
-        """The settings with the outputs of one system, which begin with its prefix."""
-        if system not in self.settings.systems:
-            raise UserError(
-                f"{self.input_path} has no system {system!r}; it has {', '.join(self.settings.systems)}"
-            )
-        outputs = tuple(o for o in self.settings.outputs if not system or o.stem.startswith(f"{system}_"))
-        return replace(self.settings, outputs=outputs, systems=(system,))
-
     @property
     def name(self) -> str:
-        return self.path.resolve().name
+        """Of the folder, with the prefix of the system where it has several."""
+        name = self.path.resolve().name
+        return f"{name}:{self.system}" if self.system else name
+
+    @property
+    def continuous(self) -> bool:
+        """Whether the snapshots follow one trajectory."""
+        return True
 
     def note(self, text: str) -> None:
         if text not in self.notes:
@@ -133,11 +130,11 @@ class Run:
     @cached_property
     def properties(self) -> PropertyTable:
         """The columns of the first property file, and of the others that have the same steps."""
-        columns = dict(self._tables[0].columns)
-        for table in self._tables[1:]:
+        columns = dict(self.tables[0].columns)
+        for table in self.tables[1:]:
             if "step" in table and "step" in columns and np.array_equal(table["step"], columns["step"]):
                 columns |= {name: values for name, values in table.columns.items() if name not in columns}
-        return PropertyTable(columns, self._tables[0].source)
+        return PropertyTable(columns, self.tables[0].source)
 
     def properties_with(self, *names: str) -> PropertyTable:
         """Step and these columns, whichever property files hold them, at the steps that those files share.
@@ -151,9 +148,9 @@ class Run:
             return self.properties
         holding = []
         for name in names:
-            table = next((t for t in self._tables if name in t and "step" in t), None)
+            table = next((t for t in self.tables if name in t and "step" in t), None)
             if table is None:
-                sources = ", ".join(Path(t.source).name for t in self._tables)
+                sources = ", ".join(Path(t.source).name for t in self.tables)
                 raise UserError(
                     f"{self.path}: no column `{name}` beside a column `step` in {sources}: add both to <properties> of "
                     "the input"
@@ -166,7 +163,8 @@ class Run:
         return PropertyTable(columns, ", ".join(dict.fromkeys(table.source for table in holding)))
 
     @cached_property
-    def _tables(self) -> list[PropertyTable]:
+    def tables(self) -> list[PropertyTable]:
+        """The property files that exist, in the order of the input; `UserError` where there is none."""
         outputs = [output for output in self.settings.outputs if output.kind == "properties"]
         tables = [
             read_properties(self.path / output.stem, output.columns)
@@ -242,7 +240,8 @@ class Run:
         candidates = [self.settings.masses]
         restart = self.path / "RESTART"
         if self.settings.masses is None and restart.is_file():
-            candidates.append(checkpoint_masses(restart))
+            systems = self.folder.input.systems
+            candidates.append(checkpoint_masses(restart, systems.index(self.system or systems[0])))
         for masses in candidates:
             if masses is not None and len(masses) == len(self.symbols):
                 return masses
@@ -285,7 +284,7 @@ class Run:
             raise UserError(f"{self.path}: trajectories hold different numbers of atoms, got {sorted(sizes)}")
         n_common = 0
         try:
-            for snapshots in _matched([iter(file) for _, file in files]):
+            for snapshots in matched([iter(file) for _, file in files]):
                 if n_common % stride == 0:
                     values = {
                         wanted: snapshot.values / self.masses[:, None]
@@ -317,7 +316,7 @@ class Run:
         UserError
             If it did not write both, or of different beads.
         """
-        run = Run(self.path, self.notes, prefers_centroids=False)
+        run = type(self)(self.path, self.notes, prefers_centroids=False, system=self.system)
         names = [run._require(quantity)[1].path.stem for quantity in ("positions", "forces")]
         beads = [name.rpartition("_")[2] for name in names]
         if beads[0] != beads[1]:
@@ -351,7 +350,7 @@ class Run:
         return next((path for path in candidates if path.is_file() and name.fullmatch(path.name)), None)
 
 
-def _matched(streams: list[Iterator[TrajectorySnapshot]]) -> Iterator[list[TrajectorySnapshot]]:
+def matched(streams: list[Iterator[TrajectorySnapshot]]) -> Iterator[list[TrajectorySnapshot]]:
     """Snapshots of equal step from streams whose steps increase."""
     snapshots = [next(stream, None) for stream in streams]
     while True:

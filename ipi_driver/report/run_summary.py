@@ -24,6 +24,7 @@ from ipi_driver.analysis.run_statistics import (
     run_statistics,
     systems_of,
 )
+from ipi_driver.ipi_files.exchange import runs_of
 from ipi_driver.ipi_files.outputs import Run
 from ipi_driver.report.style import COLORS, STYLE, new_figure, shown
 from ipi_driver.report.tables import formatted
@@ -126,7 +127,7 @@ def plot_run(folder: Path) -> Path:
     """
     systems = systems_of(folder)
     if len(systems) > 1:
-        return _plot_systems([Run(folder, system=name) for name in systems])
+        return _plot_systems(runs_of(folder, systems))
     run = Run(folder)
     return _plot_dynamics(run) if has_time(run) else _plot_relaxation(run)
 
@@ -200,7 +201,7 @@ def _stack(n_panels: int) -> tuple[Figure, Any]:
 def _save(run: Run, figure: Figure, grid: Any, label: str) -> Path:
     path = run.path / "summary.png"
     grid[-1].set_xlabel(label)
-    grid[0].set_title(shown(run.name), loc="left", fontsize=9)
+    grid[0].set_title(shown(run.path.resolve().name), loc="left", fontsize=9)
     figure.align_ylabels(grid)
     figure.savefig(path, dpi=220)
     return path

@@ -18,6 +18,8 @@ import numpy as np
 import pytest
 from runs_place import MODEL, SLOW, Place, children, error_line, rows, sockets_of, wait_for
 
+from ipi_driver.analysis.dispatch import analyze_folders
+from ipi_driver.analysis.result import Options
 from ipi_driver.cli import main
 from ipi_driver.client.signals import OF_QUEUES
 from ipi_driver.ipi_files import edit as xml
@@ -213,6 +215,8 @@ def test_several_systems_are_seen_and_resumed(edit, place) -> None:
     summary = json.loads((place.folder / "run" / "summary.json").read_text())
     assert list(summary["systems"]) == ["A", "B"]
     assert (place.folder / "run" / "summary.png").is_file()
+    analyses = analyze_folders([place.folder / "run"], Options())
+    assert [analysis.label for analysis in analyses] == ["run:A (none)", "run:B (none)"]
     whole = resumed_from_step_20(place, place.folder / "run", "?_simulation.*")
     assert len(whole) == 2 * 5
 
