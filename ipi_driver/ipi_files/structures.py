@@ -15,6 +15,7 @@ from ipi_driver.errors import UserError
 from ipi_driver.ipi_files import TrajectoryFile
 from ipi_driver.ipi_files.comment import ipi_comment
 from ipi_driver.ipi_files.input import read_input
+from ipi_driver.ipi_files.packed import unpacked
 from ipi_driver.ipi_files.units import masses_of
 from ipi_driver.structure import FloatArray, IntArray, Structure
 
@@ -146,8 +147,9 @@ def _read_ipi(file: Path, sample: int | None, part: slice | None) -> DataSet:
 
 def _read_ase(file: Path, sample: int | None, part: slice | None) -> DataSet:
     try:
-        snapshots = ase.io.iread(file, index=part or slice(None))
-        images = list(snapshots) if sample is None else _thinned(snapshots, _THINNED * sample)
+        with unpacked(file) as plain:
+            snapshots = ase.io.iread(plain, index=part or slice(None))
+            images = list(snapshots) if sample is None else _thinned(snapshots, _THINNED * sample)
     except Exception as error:  # ASE's readers raise anything on a malformed file
         raise UserError(f"{file} cannot be read as structures: {type(error).__name__}: {error}") from error
     masses = tuple(np.asarray(atoms.get_masses()) for atoms in images)

@@ -10,6 +10,7 @@ import numpy as np
 
 from ipi_driver.errors import UserError
 from ipi_driver.ipi_files.comment import ipi_comment
+from ipi_driver.ipi_files.packed import unpacked
 from ipi_driver.ipi_files.structures import read_data_set
 from ipi_driver.structure import Structure
 from ipi_driver.training.data import Units
@@ -33,7 +34,8 @@ def read_unlabelled(paths: Sequence[Path], units: Units = "auto") -> list[Struct
             atomic = [False] * len(structures)
         else:
             try:
-                images = list(ase.io.iread(path, ":"))
+                with unpacked(path) as plain:
+                    images = list(ase.io.iread(plain, ":"))
             except Exception as error:  # ASE's readers raise anything on a malformed file
                 raise UserError(f"unlabelled structures {path} cannot be read: {error}") from error
             atomic = [units == "atomic" or (units == "auto" and is_native(atoms)) for atoms in images]

@@ -1,0 +1,47 @@
+"""Packed structures are read as plain ones."""
+
+from __future__ import annotations
+
+import gzip
+import lzma
+from pathlib import Path
+
+import ase.io
+import numpy as np
+import pytest
+from ase.build import molecule
+
+from ipi_driver.errors import UserError
+from ipi_driver.ipi_files.packed import unpacked
+from ipi_driver.ipi_files.structures import read_data_set
+from ipi_driver.training.unlabelled import read_unlabelled
+
+
+@pytest.mark.parametrize(("ending", "pack"), [(".gz", gzip.compress), (".xz", lzma.compress)])
+def test_packed_and_plain_structures(ending: str, pack: object, tmp_path: Path) -> None:
+    water = molecule("H2O", vacuum=3.0)
+    plain = tmp_path / "water.extxyz"
+    for _ in range(4):
+        water.positions[0, 0] += 0.01
+        ase.io.write(plain, water, append=True)
+    packed = plain.with_name(f"water.extxyz{ending}")
+    packed.write_bytes(pack(plain.read_bytes()))  # type: ignore[operator]
+    for read in (lambda path: read_unlabelled([path]), lambda path: read_data_set(path).structures):
+        expected, found = read(plain), read(packed)
+        assert len(found) == 4
+        for one, other in zip(expected, found, strict=True):
+            np.testing.assert_array_equal(one.positions, other.positions)
+            np.testing.assert_array_equal(one.cell, other.cell)
+    with unpacked(packed) as copy:
+        assert copy.name == "water.extxyz"
+        assert copy.read_bytes() == plain.read_bytes()  # a reader may jump in it
+    assert not copy.exists()
+    with unpacked(plain) as same:
+        assert same == plain
+
+
+def test_a_broken_archive_is_named(tmp_path: Path) -> None:
+    broken = tmp_path / "water.extxyz.gz"
+    broken.write_bytes(gzip.compress(b"3\n\nO 0 0 0\n")[:-6])
+    with pytest.raises(UserError, match=r"water\.extxyz\.gz cannot be read"):
+        read_unlabelled([broken])
