@@ -135,12 +135,20 @@ class TrainConfig(Section):
     seed: int = 0
     device: str = "cpu"
     dtype: Literal["float32", "float64"] = "float32"
+    tf32: bool = Field(
+        False,
+        description="products of float32 with 10 binary digits (NVIDIA GPUs); needs `force_gradient: exact`",
+    )
     threads: int | None = Field(None, description="of torch; null takes all cores")
 
     @model_validator(mode="after")
     def _check(self) -> TrainConfig:
         if self.loss.forces == 0 and self.loss.energy == 0:
             raise ValueError("one of loss.forces and loss.energy must be positive")
+        if self.tf32 and self.force_gradient != "exact":
+            raise ValueError(
+                "tf32 needs `force_gradient: exact`: a difference of two rounded gradients is mostly rounding"
+            )
         if self.loss.virial > 0 and not (self.data.stress_key or self.data.virial_key):
             raise ValueError("loss.virial needs data.stress_key or data.virial_key")
         if self.data.unlabelled_files and self.loss.symmetry == 0 and self.loss.rotation_gradient == 0:

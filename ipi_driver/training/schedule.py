@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +32,57 @@ def learning_rate_factor(
     return warmup * (final + (1.0 - final) * cosine)
 
 
+class StackedMuon(torch.optim.Muon if hasattr(torch.optim, "Muon") else object):  # type: ignore[misc]
+    """torch's Muon, all matrices of one shape in one call: a network has many small ones.
+
+    On a CPU, where bfloat16 is slow, the iteration runs in float32. The state is that of torch's.
+    """
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:
+        """One step; ``closure`` is not used."""
+        for group in self.param_groups:
+            by_shape: dict[torch.Size, list[Tensor]] = defaultdict(list)
+            for p in group["params"]:
+                if p.grad is not None:
+                    by_shape[p.shape].append(p)
+            for shape, matrices in by_shape.items():
+                self._step_of_one_shape(group, shape, matrices)
+
+    def _step_of_one_shape(self, group: dict[str, Any], shape: torch.Size, matrices: list[Tensor]) -> None:
+        gradients = [p.grad for p in matrices if p.grad is not None]
+        buffers = []
+        for p in matrices:
+            if "momentum_buffer" not in self.state[p]:
+                self.state[p]["momentum_buffer"] = torch.zeros_like(p)
+            buffers.append(self.state[p]["momentum_buffer"])
+        momentum, rate = group["momentum"], group["lr"]
+        torch._foreach_lerp_(buffers, gradients, 1.0 - momentum)
+        ahead = torch._foreach_lerp(gradients, buffers, momentum) if group["nesterov"] else buffers
+        updates = _orthogonalized(
+            torch.stack(tuple(ahead)), group["ns_coefficients"], group["ns_steps"], group["eps"]
+        )
+        factor = 0.2 * math.sqrt(max(shape))  # as long as a step of AdamW
+        torch._foreach_mul_(matrices, 1.0 - rate * group["weight_decay"])
+        torch._foreach_add_(matrices, list(updates.to(matrices[0].dtype)), alpha=-rate * factor)
+
+
+def _orthogonalized(
+    stack: Tensor, coefficients: tuple[float, float, float], n_steps: int, eps: float
+) -> Tensor:
+    """Each matrix of a stack (n, rows, columns) with all its singular values near one, by Newton-Schulz iteration."""
+    a, b, c = coefficients
+    x = stack.float() if stack.device.type == "cpu" else stack.bfloat16()
+    tall = x.shape[1] > x.shape[2]
+    if tall:
+        x = x.mT
+    x = x / torch.linalg.vector_norm(x, dim=(1, 2), keepdim=True).clamp(min=eps)
+    for _ in range(n_steps):
+        gram = torch.bmm(x, x.mT)
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.mT if tall else x
+
+
 class Optimizers:
     """AdamW, or Muon for the hidden matrices and AdamW for everything else; one interface for both.
 
@@ -52,7 +105,7 @@ class Optimizers:
             if not hasattr(torch.optim, "Muon"):
                 raise UserError("optimizer: muon needs torch 2.9 or newer; use optimizer: adamw")
             self.parts.append(
-                torch.optim.Muon(matrices, lr=lr, weight_decay=decay, adjust_lr_fn="match_rms_adamw")
+                StackedMuon(matrices, lr=lr, weight_decay=decay, adjust_lr_fn="match_rms_adamw")
             )
 
     def step(self, factor: float) -> None:

@@ -142,6 +142,7 @@ def build_trainer(config: TrainConfig, resume: bool = False, quiet: bool = True)
     config, rank, world_size = start_processes(config)
     if config.threads:
         torch.set_num_threads(config.threads)
+    torch.set_float32_matmul_precision("high" if config.tf32 else "highest")
     torch_device(config.device)  # checked before the data are read
     if config.start_from is None:
         config.network_config(config.species_numbers() or (1,))  # so are wrong keys of the architecture
