@@ -118,6 +118,8 @@ class RotationChunks:
     def _chunk(self, edges: int, n_rotations: int) -> int:
         if self.rotation_batch is not None:
             target = self.rotation_batch * edges
+        elif edges * n_rotations <= CPU_EDGES:
+            target = CPU_EDGES  # fits anywhere
         else:
             target = edges_per_call(self.potential.device)
         if self._limit is not None:
@@ -126,7 +128,7 @@ class RotationChunks:
 
 
 def edges_per_call(device: object) -> int:
-    """Edges × rotations that a call on this device should have."""
+    """Edges × rotations that a call on this device should have; on a GPU it asks for the free memory."""
     torch = sys.modules.get("torch")  # a potential without torch must not pay for its import
     if torch is None:
         return CPU_EDGES

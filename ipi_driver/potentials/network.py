@@ -57,6 +57,15 @@ def _threads_for(work: int | None) -> Iterator[None]:
         torch.set_num_threads(configured)
 
 
+def _on_the_host(results: Sequence[torch.Tensor]) -> Iterator[FloatArray]:
+    """In float64, flat; from another device in one transfer."""
+    if results[0].device.type == "cpu":
+        yield from (result.double().numpy().reshape(-1) for result in results)
+        return
+    flat = torch.cat([result.reshape(-1) for result in results]).cpu().double().numpy()
+    yield from np.split(flat, np.cumsum([result.numel() for result in results])[:-1])
+
+
 class NetworkPotential(Potential):
     """A network of any kind ready to be evaluated.
 
@@ -184,7 +193,11 @@ class NetworkPotential(Potential):
         if selections:
             edges = [selection.edges for selection in selections]
         parts = []
-        for group in groups([len(e.centers) for e in edges], edges_per_call(self.device) // len(rotations)):
+        together = [slice(0, 1)]
+        if len(structures) > 1:
+            sizes = [len(e.centers) for e in edges]
+            together = groups(sizes, edges_per_call(self.device) // len(rotations))
+        for group in together:
             assembly = self._assembly(structures[group], lists[group], edges[group], len(rotations))
             parts.append(self._evaluate_together(assembly, edges[group], rotations, selections[group]))
         return RotatedResults.joined(parts)
@@ -212,9 +225,9 @@ class NetworkPotential(Potential):
         work = assembly.graph.n_tokens * self.network.width if self.device.type == "cpu" else None
         with _threads_for(work):
             flat = torch.from_numpy(turned).to(self.device, self.dtype)
+            found = self._network(flat, assembly.graph, selections, n)
             atomic, bonds, flat_gradients, *by_weight = (
-                result.to("cpu", torch.float64).numpy().reshape(n, -1)
-                for result in self._network(flat, assembly.graph, selections, n)
+                array.reshape(n, -1) for array in _on_the_host(found)
             )
             gradients = flat_gradients.reshape(n, len(vectors), 3)
             if not selections:

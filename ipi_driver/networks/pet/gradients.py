@@ -33,14 +33,23 @@ BLOCK_TOKENS = 1024
 DEVICE_BLOCK_TOKENS = 1 << 18
 """Tokens of a block on other devices, which want work in large pieces."""
 
+DEVICE_BLOCK_SHARE = 0.15
+"""Of the memory of another device, for the arrays of a block."""
+
 MEMORY = 1 << 30
-"""Bytes kept for the way back."""
+"""Bytes kept for the way back on a CPU."""
+
+DEVICE_MEMORY_SHARE = 0.4
+"""Of the memory of another device, kept for the way back."""
 
 RECORD_AFTER = 50
 """Evaluations of one graph after which recording it pays."""
 
 MOST_RECORDED = 16
 """Recordings of a network: torch never frees one."""
+
+DEVICE_RECORDED_TOKENS = 1 << 14
+"""Most tokens of a pass that is recorded on another device: a recording keeps its arrays."""
 
 SWITCH = "IPI_DRIVER_RECORD"
 """Environment variable; ``off``: passes are not recorded."""
@@ -108,7 +117,7 @@ class PetGradients:
     block_tokens
         Largest number of tokens in a block; None chooses by the device.
     memory
-        Bytes kept for the way back.
+        Bytes kept for the way back; None chooses by the device.
     record_after
         Evaluations of one graph after which its pass is recorded, where it is a single block; None: never.
     """
@@ -117,7 +126,7 @@ class PetGradients:
         self,
         network: PetNetwork,
         block_tokens: int | None = None,
-        memory: int = MEMORY,
+        memory: int | None = None,
         record_after: int | None = RECORD_AFTER,
     ) -> None:
         self.config = network.config
@@ -143,12 +152,29 @@ class PetGradients:
         if recording is not None:
             with torch.inference_mode():
                 return recording(vectors)
-        chosen = BLOCK_TOKENS if vectors.device.type == "cpu" else DEVICE_BLOCK_TOKENS
-        blocks = blocks_of(graph, self.config.n_heads, self.block_tokens or chosen)
-        if len(blocks) == 1 and self.record_after is not None:
+        blocks = blocks_of(
+            graph, self.config.n_heads, self.block_tokens or self._block_tokens(vectors, graph)
+        )
+        short = vectors.device.type == "cpu" or graph.n_tokens <= DEVICE_RECORDED_TOKENS
+        if len(blocks) == 1 and short and self.record_after is not None:
             self._count(vectors, graph, blocks)
         with torch.inference_mode():
             return _Evaluation(self, vectors, graph, blocks).run()
+
+    def _block_tokens(self, vectors: torch.Tensor, graph: Graph) -> int:
+        if vectors.device.type == "cpu":
+            return BLOCK_TOKENS
+        config = self.config
+        layers = config.n_gnn_layers * config.n_attention_layers
+        numbers = layers * (8 * config.d_model + config.d_feedforward + config.n_heads * graph.row_length)
+        room = DEVICE_BLOCK_SHARE * _device_memory(vectors.device)
+        return max(BLOCK_TOKENS, min(DEVICE_BLOCK_TOKENS, int(room / (numbers * vectors.element_size()))))
+
+    def memory_on(self, device: torch.device) -> int:
+        """Bytes that may be kept for the way back."""
+        if self.memory is not None:
+            return self.memory
+        return MEMORY if device.type == "cpu" else int(DEVICE_MEMORY_SHARE * _device_memory(device))
 
     def _count(self, vectors: torch.Tensor, graph: Graph, blocks: list[Block]) -> None:
         """Record the pass of a graph that has been used often; one with the same edges takes its recording."""
@@ -161,6 +187,13 @@ class PetGradients:
             found = record(lambda x: _Evaluation(self, x, graph, blocks).run(), vectors)
             if found is not None:
                 self.recordings[graph] = self._known[_content(graph, vectors)] = found
+
+
+def _device_memory(device: torch.device) -> int:
+    """Bytes; of a device that does not tell, as much as a CPU may take."""
+    if device.type != "cuda":
+        return MEMORY
+    return int(torch.cuda.get_device_properties(device).total_memory)
 
 
 def _content(graph: Graph, vectors: torch.Tensor) -> bytes:
@@ -216,7 +249,7 @@ class _Evaluation:
         self.g_features = torch.zeros_like(self.geometry.features)
         self.g_log_weights = torch.zeros_like(log_weights)
         self.kept: dict[tuple[int, int], list[Tensors]] = {}
-        self.left = gradients.memory
+        self.left = gradients.memory_on(vectors.device)
 
     def _bias(self, log_weights: torch.Tensor, block: Block) -> torch.Tensor:
         """(n_heads * n_nodes, 1, row_length): 0 for centers, -inf for empty slots."""
