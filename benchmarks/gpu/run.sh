@@ -25,13 +25,13 @@ if [ "$device" = cuda ]; then
 fi
 python -c 'import torch; print("torch", torch.__version__)' >> "$output"
 
-part 120 "Tests" python -m pytest -q -m gpu tests
-engines=(python -W ignore benchmarks/engines.py --device "$device" --seconds 8 --molecules $molecules)
-part 100 "Engines, float32" "${engines[@]}" --average-up-to "$largest"
+part 60 "Tests" python -m pytest -q -m gpu tests/networks
+engines=(python -W ignore benchmarks/engines.py --device "$device" --seconds 6 --molecules $molecules)
+part 110 "Engines, float32" "${engines[@]}" --average-up-to "$largest"
 if [ "$device" = cuda ]; then
   part 100 "Engines, TF32" "${engines[@]}" --average-up-to "$largest" --tf32
 fi
-part 120 "Memory, error of TF32, share of the matrix products" \
+part 100 "Memory, error of TF32, share of the matrix products" \
   python -W ignore benchmarks/gpu/report.py --device "$device" --molecules $molecules
 printf '\n(%s s in all)\n' "$SECONDS" >> "$output"
 echo "written: $output"

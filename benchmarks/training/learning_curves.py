@@ -1,0 +1,211 @@
+"""Force errors against the number of labelled structures, for several ways to deal with symmetry, at equal time.
+
+    python benchmarks/training/learning_curves.py run DATA --way augmented --labels 136 --minutes 6 --output OUT
+    python benchmarks/training/learning_curves.py table OUT          # table and figure of what is there
+
+DATA is a folder with structures.extxyz and more.extxyz (bulk water; also packed as .gz) and, for the way `denoised`,
+slabs, bulk-pimd and monolayer, whose structures are taken without labels. Structures 0 to 489 of the first two are
+ordered as in `models/pet-water-s2/order.txt`: its bulk validation and test parts, which have no relatives in the
+training part, serve every run; labels are the first of the training part in an order of the seed. Every run has one
+thread and the time given, in which the learning rate falls to zero; pre-training counts.
+
+Ways, all with a pair baseline: `plain` PET as it is, `augmented` in random orientations, `penalty` with the symmetry
+penalty as well, `denoised` a third of the time to undo displacements first, then `augmented`; `e3nn` equivariant.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ipi_driver.training.batch import make_sample
+from ipi_driver.training.config import TrainConfig
+from ipi_driver.training.data import read_dataset
+from ipi_driver.training.metrics import errors_by_group, symmetry_error
+from ipi_driver.training.setup import build_trainer
+
+ROOT = Path(__file__).resolve().parents[2]
+PET: dict[str, Any] = {
+    "cutoff": 3.5,
+    "cutoff_width": 0.5,
+    "d_model": 64,
+    "n_heads": 4,
+    "d_feedforward": 128,
+    "d_head": 64,
+    "n_gnn_layers": 2,
+    "n_attention_layers": 1,
+    "norm": "pre",
+    "compress": "linear",
+    "radial_basis": 20,
+}
+MUON = {"optimizer": "muon", "learning_rate": 0.002, "weight_decay": 0.02, "loss": {"energy": 0.2}}
+E3NN: dict[str, Any] = {
+    "architecture": {
+        "kind": "e3nn",
+        "cutoff": 3.5,
+        "l_max": 2,
+        "channels": 16,
+        "product_channels": 8,
+        "d_radial": 16,
+        "average_neighbors": 18.0,
+    },
+    "augmentation": "none",
+    "loss": {"energy": 0.2},
+    "learning_rate": 0.005,
+    "weight_decay": 0.0,
+    "ema": 0.99,
+}
+PRETRAINING = 1 / 3
+"""Of the time."""
+N_BULK = 490
+
+
+def ways(folder: Path, hours: float) -> dict[str, dict[str, Any]]:
+    """Settings of the training by the way that symmetry is dealt with."""
+    unlabelled = [find(folder, name) for name in ("slabs", "bulk-pimd", "monolayer")]
+    denoise = {"files": unlabelled, "epochs": 1000, "hours": PRETRAINING * hours}
+    return {
+        "plain": MUON | {"architecture": PET, "augmentation": "none"},
+        "augmented": MUON | {"architecture": PET},
+        "penalty": MUON
+        | {"architecture": PET, "loss": {"energy": 0.2, "symmetry": 1.0, "symmetry_every": 4}},
+        "denoised": MUON | {"architecture": PET, "pretrain": denoise, "max_hours": (1 - PRETRAINING) * hours},
+        "e3nn": E3NN,
+    }
+
+
+def find(folder: Path, name: str) -> Path:
+    """A data file, packed or not."""
+    for path in (folder / f"{name}.extxyz", folder / f"{name}.extxyz.gz"):
+        if path.is_file():
+            return path
+    raise SystemExit(f"no {name}.extxyz in {folder}: expected the data named at the top of this file")
+
+
+def run(args: argparse.Namespace) -> None:
+    """One training; writes its numbers to a file."""
+    began, hours = time.perf_counter(), args.minutes / 60.0
+    torch.set_num_threads(1)
+    order = np.loadtxt(ROOT / "models" / "pet-water-s2" / "order.txt", dtype=int)
+    train, validation, test = (part[part < N_BULK] for part in (order[:-79], order[-79:-52], order[-52:]))
+    labels = len(train) if args.labels == 0 else args.labels
+    chosen = np.random.default_rng(args.seed).permutation(train)[:labels]
+    files = [find(args.data, name) for name in ("structures", "more")]
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name)
+        np.savetxt(place / "order.txt", np.concatenate([chosen, validation]), fmt="%d")
+        data = {
+            "files": files,
+            "split_file": place / "order.txt",
+            "train": labels,
+            "validation": len(validation) - 1,
+            "test": 1,
+        }
+        common = {"data": data, "output": place / "run", "epochs": 100000, "final_learning_rate": 0.0}
+        common |= {
+            "max_hours": hours,
+            "seed": args.seed,
+            "evaluate_every": max(1, 136 // labels),
+            "threads": 1,
+        }
+        config = TrainConfig.model_validate(common | {"warmup": 0.05} | ways(args.data, hours)[args.way])
+        trainer = build_trainer(config)
+        prepared = time.perf_counter() - began
+        trainer.run(quiet=True)
+    structures = read_dataset(files)
+    species, cutoff = trainer.network.config.species, trainer.network.config.cutoff
+    samples = [make_sample(structures[i], species, cutoff, trainer.baseline) for i in test]
+    trainer.network.load_state_dict(trainer.average.weights)
+    errors, _ = errors_by_group(trainer.network, samples, trainer.offsets)
+    result = {
+        "way": args.way,
+        "labels": labels,
+        "seed": args.seed,
+        "minutes": args.minutes,
+        "preparation_s": round(prepared, 1),
+        "steps": trainer.step,
+        "parameters": sum(p.numel() for p in trainer.network.parameters()),
+        "force_mae": 1e3 * errors.force_mae,
+        "force_rmse": 1e3 * errors.force_rmse,
+        "energy_mae_per_molecule": 3e3 * errors.energy_mae_per_atom,
+        "symmetry_error": 1e3 * symmetry_error(trainer.network, samples[:10], 0),
+    }
+    args.output.mkdir(parents=True, exist_ok=True)
+    path = args.output / f"{args.way}-{labels}-{args.seed}.json"
+    path.write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result), flush=True)
+
+
+def table(args: argparse.Namespace) -> None:
+    """Means over the seeds with their standard errors, as a table and a figure."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    found: dict[str, dict[int, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
+    for path in sorted(args.output.glob("*-*-*.json")):
+        content = json.loads(path.read_text())
+        found[content["way"]][content["labels"]].append(content)
+    sizes = sorted({n for by_size in found.values() for n in by_size})
+    print("| way | " + " | ".join(map(str, sizes)) + " | symmetry error |\n|---|" + "---|" * (len(sizes) + 1))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9.0, 3.6), layout="constrained")
+    for way, by_size in found.items():
+        cells = []
+        for n in sizes:
+            cells.append(_cell([run["force_mae"] for run in by_size.get(n, [])]))
+        most = max(by_size)
+        cells.append(_cell([run["symmetry_error"] for run in by_size[most]]))
+        print(f"| {way} | " + " | ".join(cells) + " |")
+        x = sorted(by_size)
+        for axis, key in ((left, "force_mae"), (right, "symmetry_error")):
+            y = [np.mean([run[key] for run in by_size[n]]) for n in x]
+            spread = [np.ptp([run[key] for run in by_size[n]]) / 2 for n in x]
+            axis.errorbar(x, np.maximum(y, 1e-3), spread, marker="o", capsize=2, label=way)
+    for axis, title in ((left, "force error, held out (meV/Å)"), (right, "symmetry error (meV/Å)")):
+        axis.set(xscale="log", yscale="log", xlabel="labelled structures", ylabel=title)
+        axis.set_xticks(sizes, [str(n) for n in sizes])
+        axis.minorticks_off()
+    left.legend(frameon=False)
+    figure.savefig(args.output / "learning-curves.png", dpi=160)
+
+
+def _cell(values: list[float]) -> str:
+    if not values:
+        return "-"
+    text = f"{np.mean(values):.3g}"
+    if len(values) > 1:
+        text += f" ± {np.std(values, ddof=1) / np.sqrt(len(values)):.2g}"
+    return text
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    verbs = parser.add_subparsers(required=True)
+    one = verbs.add_parser("run", help="one training")
+    one.add_argument("data", type=Path)
+    one.add_argument("--way", required=True, choices=("plain", "augmented", "penalty", "denoised", "e3nn"))
+    one.add_argument("--labels", type=int, default=136, help="0: all that are not held out")
+    one.add_argument("--seed", type=int, default=0)
+    one.add_argument("--minutes", type=float, default=6.0)
+    one.add_argument("--output", type=Path, required=True, help="folder of the results")
+    one.set_defaults(function=run)
+    all_of_them = verbs.add_parser("table", help="of all results in a folder")
+    all_of_them.add_argument("output", type=Path)
+    all_of_them.set_defaults(function=table)
+    args = parser.parse_args()
+    args.function(args)
+
+
+if __name__ == "__main__":
+    main()
