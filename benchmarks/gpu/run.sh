@@ -26,10 +26,10 @@ fi
 python -c 'import torch; print("torch", torch.__version__)' >> "$output"
 
 part 60 "Tests" python -m pytest -q -m gpu tests/networks
-engines=(python -W ignore benchmarks/engines.py --device "$device" --seconds 6 --molecules $molecules)
+engines=(python -W ignore benchmarks/engines.py --device "$device" --seconds 5 --molecules $molecules)
 part 110 "Engines, float32" "${engines[@]}" --average-up-to "$largest"
 if [ "$device" = cuda ]; then
-  part 100 "Engines, TF32" "${engines[@]}" --average-up-to "$largest" --tf32
+  part 60 "Engines, TF32" "${engines[@]}" --average-up-to 1 --tf32
 fi
 part 100 "Memory, error of TF32, share of the matrix products" \
   python -W ignore benchmarks/gpu/report.py --device "$device" --molecules $molecules
