@@ -31,6 +31,7 @@ from ipi_driver.client.settings import EndpointSettings, ServeSettings
 from ipi_driver.client.signals import handled_signals
 from ipi_driver.errors import UserError
 from ipi_driver.ipi_files.conversion import extras_json, results_to_ipi, structure_from_ipi
+from ipi_driver.ipi_files.endpoints import is_monitor
 from ipi_driver.ipi_files.template import check_not_wrapped, read_template
 from ipi_driver.ipi_files.units import BOHR
 from ipi_driver.potentials.base import Potential
@@ -38,10 +39,14 @@ from ipi_driver.potentials.distributed import DistributedPotential, local_device
 from ipi_driver.potentials.registry import load_potential
 from ipi_driver.potentials.spec import PotentialSpec
 from ipi_driver.rotations.average import RotationalAverage
+from ipi_driver.rotations.transmission import physics_removed
 from ipi_driver.structure import Structure
 from ipi_driver.whole_file import write_whole
 
 logger = logging.getLogger(__name__)
+
+WARNING = "warning: "
+"""Before what the launcher of a run shows as well."""
 
 _PATIENCE = 3.0
 """Seconds given to the threads at the end; one that is in the model for longer is left behind."""
@@ -108,6 +113,9 @@ class Client:
         counts = self.counts[settings.label] = Counts(average.average)
         rotations = "1 rotation" if average.n_rotations == 1 else f"{average.n_rotations} rotations"
         logger.info("%s: average %s (%s)", settings.label, average.average, rotations)
+        lost = physics_removed(evaluator.potential.directions, average.quadrature)
+        if lost is not None and not is_monitor(settings.model_dump()):
+            logger.warning("%s%s: %s", WARNING, settings.label, lost)
 
         def evaluate(requests: Sequence[Request]) -> list[Reply]:
             return self._evaluate(requests, evaluator, average, counts)

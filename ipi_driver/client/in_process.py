@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -18,7 +19,10 @@ from ipi_driver.errors import UserError
 from ipi_driver.ipi_files.conversion import extras_json, results_to_ipi, structure_from_ipi
 from ipi_driver.ipi_files.template import read_template
 from ipi_driver.potentials.registry import load_potential, parse_potential
+from ipi_driver.rotations.transmission import physics_removed
 from ipi_driver.structure import FloatArray
+
+logger = logging.getLogger(__name__)
 
 
 class InProcessSettings(Averaged, BaseModel):
@@ -88,6 +92,9 @@ class InProcess:
         self._evaluator.potential.check_conditions(chosen.charge, chosen.spin)
         self._average = self._evaluator.prepare(chosen.quadrature)
         self.counts = Counts(self._average.average)
+        lost = physics_removed(self._evaluator.potential.directions, self._average.quadrature)
+        if lost is not None:
+            logger.warning("ipi-driver: warning: %s", lost)
 
     def evaluate(self, cells: Sequence[FloatArray], positions: Sequence[FloatArray]) -> list[Reply]:
         """Results in hartree and bohr for h (3, 3), vectors as columns, and positions (n_atoms, 3), in bohr.

@@ -66,6 +66,7 @@ class DistributedPotential(Potential):
 
         self.local = local
         self.name, self.cutoff, self.species = local.name, local.cutoff, local.species
+        self.directions = local.directions
         self.conditions, self.device, self.warm_up = local.conditions, local.device, local.warm_up
         self._chunks = RotationChunks(local, rotation_batch)
         self.rank, self.size, _ = world()

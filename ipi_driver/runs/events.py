@@ -22,7 +22,7 @@ def add_event(folder: Path, kind: str, text: str, step: int | None = None) -> No
     folder
         The run folder.
     kind
-        "restart", "checkpoint", "resume", "physics", "symmetry".
+        "restart", "checkpoint", "resume", "physics", "symmetry", "client".
     text
         A sentence.
     step

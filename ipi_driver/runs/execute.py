@@ -15,6 +15,7 @@ from ipi_driver.client.record import RECORD, read_record
 from ipi_driver.errors import UserError
 from ipi_driver.ipi_files import edit as xml
 from ipi_driver.ipi_files.run_folder import INPUT, STARTING, RunFolder, unused_name
+from ipi_driver.runs.client_warnings import ClientWarnings
 from ipi_driver.runs.console import lenient_console
 from ipi_driver.runs.cores import core_of_its_own, one_core_suits
 from ipi_driver.runs.ending import Ending, RunFailed, Statuses, clean_restart, read_ending
@@ -90,6 +91,7 @@ class _Part:
         self._watch = None if facts is None else facts.watch(folder)
         monitor = None if facts is None else facts.settings.monitor
         self._symmetry = None if monitor is None else SymmetryMonitor(folder, monitor.tolerance)
+        self._warnings = ClientWarnings(folder)
 
     @property
     def made_a_step(self) -> bool:
@@ -130,6 +132,9 @@ class _Part:
             self.alarm = self._watch.look(self._monitor.fresh, read_record(self.run.path / RECORD))
         if now.step > self._looked_at or final:
             self._look_at_symmetry(now.step, display)
+        if self._looked_at <= 0 or final:  # it warns before its first answer
+            for text in self._warnings.look():
+                self._report(f"the client warns: {text}", "client", now.step, display)
         if now.step >= 0:
             display.update(now, final=final)
             self._live.update(now, display.speed, display.seconds_left)
@@ -137,9 +142,12 @@ class _Part:
     def _look_at_symmetry(self, step: int, display: ProgressDisplay) -> None:
         self._looked_at = step
         if self._symmetry is not None and (warning := self._symmetry.look()) is not None:
-            display.report(f"warning: {warning}")
-            self._live.report(warning)
-            add_event(self.run.path, "symmetry", warning, step)
+            self._report(warning, "symmetry", step, display)
+
+    def _report(self, warning: str, kind: str, step: int, display: ProgressDisplay) -> None:
+        display.report(f"warning: {warning}")
+        self._live.report(warning)
+        add_event(self.run.path, kind, warning, step if step >= 0 else None)
 
     def check(self, total: int) -> None:
         """Raise `UserError` where the physics is wrong; the states that it has reached are put aside."""

@@ -1,8 +1,9 @@
 """How large the symmetry error of a potential is, what it is made of, and which average is enough."""
 
 from ipi_driver.rotations.pool import RotationPool
+from ipi_driver.rotations.transmission import transmission
 from ipi_driver.symmetry.consistency import Consistency, check_consistency
-from ipi_driver.symmetry.degrees import Decomposition, decompose, transmission
+from ipi_driver.symmetry.degrees import Decomposition, decompose
 from ipi_driver.symmetry.errors import AverageError, symmetry_errors, time_averages
 from ipi_driver.symmetry.outer_step import StrideTable, correction_series, stride_table
 from ipi_driver.symmetry.recommend import Recommendation, recommend

@@ -14,12 +14,7 @@ powers
 .. math::  P_{lp} = \frac{1}{2l+1} \sum_{mm'} |c^{lp}_{mm'}|^2 .
 
 The integral is a quadrature of Euler angles whose degree is at least 2 l_max, so that what is resolved is
-exact but for what lies above. An average over rotations R_k passes a fraction of the power of (l, p), as a
-mean over the orientations of the structure and of the rotations,
-
-.. math::  \tau_{lp} = \frac{1}{2l+1} \Bigl\| \sum_k w_k (\det R_k)^{[p=-]} D^l(R_k) \Bigr\|_F^2 ,
-
-which is 0 up to its degree, for a group the share of its invariants, and 1 without averaging.
+exact but for what lies above. What of it passes an average is in `ipi_driver.rotations.transmission`.
 """
 
 from __future__ import annotations
@@ -31,10 +26,9 @@ import numpy as np
 from ipi_driver.potentials.base import Potential
 from ipi_driver.potentials.chunks import Progress, RotationChunks, no_progress
 from ipi_driver.rotations.quadrature import Quadrature, quadrature
+from ipi_driver.rotations.transmission import PARITIES, transmission
 from ipi_driver.structure import FloatArray, Structure
 from ipi_driver.wigner import wigner_matrices
-
-PARITIES = (1, -1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,19 +116,6 @@ def mean_decomposition(parts: list[Decomposition]) -> Decomposition:
 def decomposition_grid(max_degree: int) -> Quadrature:
     """The Euler-angle grid, with inversion, of degree 2 ``max_degree``."""
     return quadrature(f"{max(max_degree + 1, 2)}i")
-
-
-def transmission(grid: Quadrature, max_degree: int) -> FloatArray:
-    """(max_degree + 1, 2) fraction of the power of each degree and parity that an average lets through."""
-    signs = np.linalg.det(grid.rotations)
-    passed = np.zeros((max_degree + 1, 2))
-    for degree in range(max_degree + 1):
-        matrices = wigner_matrices(grid.rotations, degree)
-        for column, parity in enumerate(PARITIES):
-            weights = grid.weights if parity == 1 else grid.weights * signs
-            mean = np.einsum("k,kab->ab", weights, matrices)
-            passed[degree, column] = (mean**2).sum() / (2 * degree + 1)
-    return passed
 
 
 def residual_force(found: Decomposition, grid: Quadrature) -> float:

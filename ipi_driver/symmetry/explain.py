@@ -32,18 +32,10 @@ from ipi_driver.networks.graph import Graph, build_graph
 from ipi_driver.potentials.base import Potential
 from ipi_driver.potentials.chunks import Progress, RotationChunks, no_progress
 from ipi_driver.rotations.quadrature import quadrature
+from ipi_driver.rotations.transmission import IN_WORDS
 from ipi_driver.structure import FloatArray, Structure
 from ipi_driver.symmetry.breaking import PointGroup, Weights, largest_point_group
 from ipi_driver.units import MILLI
-
-IN_WORDS = {
-    "0o": "pseudoscalar",
-    "1o": "vector",
-    "1e": "pseudovector",
-    "2e": "tensor",
-    "2o": "pseudotensor",
-}
-"""What the irreps of the weights are."""
 
 REAL, MOST = 0.8, 0.9
 """Share of the residual forces that a real field explains at least, and of that share what one irrep explains."""

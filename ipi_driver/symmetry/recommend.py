@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ipi_driver.errors import UserError
+from ipi_driver.rotations.transmission import irrep_in_words
 from ipi_driver.symmetry.degrees import Decomposition
 from ipi_driver.symmetry.errors import AverageError
 from ipi_driver.units import MILLI
@@ -37,6 +38,8 @@ class Recommendation:
         recommended, and `force_mae` is what lies in other degrees.
     kept
         What lies in the degrees of `directions`, eV/Å, root mean square per component.
+    explained
+        Whether `directions` are what a fit to the residual forces has found, not what the model states.
     """
 
     average: str
@@ -47,6 +50,7 @@ class Recommendation:
     shared: float = 0.0
     directions: tuple[str, ...] = ()
     kept: float = 0.0
+    explained: bool = False
 
     @property
     def text(self) -> str:
@@ -72,9 +76,12 @@ class Recommendation:
     @property
     def _on_purpose(self) -> str:
         """Of a model that depends on the orientation on purpose."""
-        where = ", ".join(_in_words(name) for name in self.directions)
+        where = ", ".join(irrep_in_words(name) for name in self.directions)
+        reason = "this model depends on the orientation on purpose"
+        if self.explained:
+            reason = "what depends on the orientation is one field fixed in the laboratory, by --explain"
         return (
-            f"Use no average: this model depends on the orientation on purpose ({where}; {MILLI * self.kept:.3g} meV/Å "
+            f"Use no average: {reason} ({where}; {MILLI * self.kept:.3g} meV/Å "
             f"of its forces there, {MILLI * self.force_mae:.3g} elsewhere). An average would remove physics, not error."
         )
 
@@ -125,7 +132,10 @@ def recommend(
 
 
 def keep_directions(
-    directions: Sequence[str], decompositions: Iterable[Decomposition], tolerance: float
+    directions: Sequence[str],
+    decompositions: Iterable[Decomposition],
+    tolerance: float,
+    explained: bool = False,
 ) -> Recommendation:
     """Recommend no average for a model that depends on the orientation on purpose.
 
@@ -137,6 +147,8 @@ def keep_directions(
         Of every data set.
     tolerance
         eV/Å.
+    explained
+        Whether they were found in the residual forces (`ipi_driver.symmetry.explain`).
     """
     kept = rest = 0.0
     for found in decompositions:
@@ -147,21 +159,9 @@ def keep_directions(
                 chosen[int(name[:-1]), 0 if name.endswith("e") else 1] = True
         kept = max(kept, float(np.sqrt(power[chosen].sum())))
         rest = max(rest, float(np.sqrt(power[~chosen].sum() + found.forces_rest**2)))
-    return Recommendation("none", rest, 1, True, tolerance, directions=tuple(directions), kept=kept)
-
-
-def _in_words(irrep: str) -> str:
-    """1o as ``l = 1, odd: a vector``."""
-    known = {
-        "0o": "a pseudoscalar",
-        "1o": "a vector",
-        "1e": "a pseudovector",
-        "2e": "a tensor",
-        "2o": "a pseudotensor",
-    }
-    parity = "even" if irrep.endswith("e") else "odd"
-    name = f": {known[irrep]}" if irrep in known else ""
-    return f"l = {irrep[:-1]}, {parity}{name}"
+    return Recommendation(
+        "none", rest, 1, True, tolerance, directions=tuple(directions), kept=kept, explained=explained
+    )
 
 
 def _is_random(name: str) -> bool:

@@ -10,8 +10,9 @@ from scipy.spatial.transform import Rotation
 
 from ipi_driver.potentials.anisotropic import AnisotropicPotential, Term
 from ipi_driver.rotations import RotationalAverage, quadrature
+from ipi_driver.rotations.transmission import transmission
 from ipi_driver.structure import Structure
-from ipi_driver.symmetry.degrees import decompose, mean_decomposition, residual_force, transmission
+from ipi_driver.symmetry.degrees import decompose, mean_decomposition, residual_force
 
 POSITIONS = np.array([[0.0, 0.0, 0.0], [0.97, 0.02, 0.1], [-0.24, 0.93, 0.05]])
 CELL = np.array([[3.0, 0.0, 0.0], [0.4, 3.2, 0.0], [0.1, -0.3, 2.9]])
