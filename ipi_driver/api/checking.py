@@ -37,6 +37,9 @@ def check(
     dtype: str | None = None,
     seed: int = 0,
     explain: bool = False,
+    drift_steps: int = 0,
+    inner: str | Potential | None = None,
+    card: str | Path | None = None,
 ) -> CheckResult:
     """Measure the symmetry error of a model and recommend an average, as ``ipi-driver check`` does.
 
@@ -67,6 +70,12 @@ def check(
         Of random rotations.
     explain
         Whether a relaxed network is fitted to the residual forces: it shows a real field beside an error (needs e3nn).
+    drift_steps
+        Steps of a run at constant energy, whose drift is measured; 0: none.
+    inner
+        Model of the inner step of multiple time stepping, compared with ``model``: direct forces, a smaller model.
+    card
+        HTML file for a page with verdicts, numbers and figures.
 
     Returns
     -------
@@ -98,12 +107,20 @@ def check(
         seed=seed,
         time_step=time_step,
         explain=explain,
+        drift_steps=drift_steps,
     )
     series = None
     if trajectory is not None:
         data = read_data_set(trajectory, pbc)
         series = (data, spacing_of(data, Path(trajectory), spacing))
-    return run_check(potential, [_data_set(structures, pbc, max_structures)], settings, series, precise)
+    inside = load_potential(inner, device) if isinstance(inner, str) else inner
+    sets = [_data_set(structures, pbc, max_structures)]
+    result = run_check(potential, sets, settings, series, precise, inner=inside)
+    if card is not None:
+        from ipi_driver.report.check_card import write_card  # it loads matplotlib
+
+        write_card(result, Path(card))
+    return result
 
 
 def _data_set(structures: Structures, pbc: bool | None, most: int) -> DataSet:

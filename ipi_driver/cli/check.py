@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 
     from ipi_driver.potentials.chunks import Progress
     from ipi_driver.symmetry.check import Stage
+
+CARD = "card.html"
 
 EPILOG = """\
 Averages: none; the Euler-angle grids 2, 2i, 3, 3i, ...; i (inversion); the groups D2, D2h, T, Th, O, Oh, I,
@@ -31,6 +35,8 @@ simulation heats with each outer step.
 examples:
   ipi-driver check pet-water-s water.extxyz
   ipi-driver check pet-water-s gas.extxyz liquid.extxyz --average T Th 2i --tolerance 0.5
+  ipi-driver check my-model gas.extxyz --drift --card            # the whole of it on one page, for a phone too
+  ipi-driver check model.pt water.extxyz --inner 'model.pt?non_conservative=forces' --trajectory positions.xyz
   ipi-driver check my-model gas.extxyz --explain                 # is it a real field, or an error?
   ipi-driver check pet-water-s gas.xyz --no-pbc --trajectory run/simulation.pos_0.xyz --spacing 1
 """
@@ -107,6 +113,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="fit a relaxed network to the residual forces: a field (vector, pseudovector, tensor) or an artefact "
         "(needs e3nn; half a minute)",
     )
+    add(
+        "--drift",
+        nargs="?",
+        type=int,
+        const=1000,
+        default=0,
+        metavar="STEPS",
+        help="follow the total energy of a short run at constant energy from the first structure, at --temperature "
+        "with --time-step (default 1000 steps)",
+    )
+    add(
+        "--inner",
+        metavar="MODEL",
+        help="model of the inner step of multiple time stepping, such as 'model.pt?non_conservative=forces': how far "
+        "its forces are from those of MODEL, and the outer step that this allows",
+    )
+    add(
+        "--card",
+        nargs="?",
+        type=Path,
+        const=Path(CARD),
+        metavar="FILE",
+        help=f"one page on the model with verdicts, numbers and figures (default {CARD} in --output)",
+    )
     add("--output", type=Path, metavar="DIR", help="for CSV, JSON and PNG (default check-MODEL)")
     add_conditions(parser)
     add("--device", default="cpu", help="torch device (default cpu)")
@@ -123,6 +153,7 @@ def main(args: argparse.Namespace) -> int:
     from ipi_driver.cli.output_folder import output_folder
     from ipi_driver.ipi_files.structures import read_data_set, spacing_of
     from ipi_driver.potentials import load_potential, load_precise
+    from ipi_driver.report.check_card import write_card
     from ipi_driver.report.check_figures import write_figures
     from ipi_driver.report.check_tables import print_check, write_check
     from ipi_driver.rotations import quadrature, quadratures
@@ -144,6 +175,10 @@ def main(args: argparse.Namespace) -> int:
         trajectory = (data, spacing_of(data, args.trajectory, args.spacing))
     potential = load_potential(args.model, args.device, args.dtype)
     potential.check_conditions(args.charge, args.spin)
+    inner = None
+    if args.inner is not None:
+        inner = load_potential(args.inner, args.device)
+        inner.check_conditions(args.charge, args.spin)
     folder = output_folder(args.output, f"check-{potential.name}")
     precise = potential if args.dtype == "float64" else load_precise(args.model, potential, args.device)
     settings = CheckSettings(
@@ -156,15 +191,25 @@ def main(args: argparse.Namespace) -> int:
         time_step=args.time_step,
         temperature=args.temperature,
         explain=args.explain,
+        drift_steps=args.drift,
     )
     console = Console()
     with _progress_bar() as bar:
-        result = run_check(potential, data_sets, settings, trajectory, precise, _stages(bar))
+        result = run_check(potential, data_sets, settings, trajectory, precise, _stages(bar), inner)
     written = [*write_check(result, folder), *write_figures(result, folder)]
+    if args.card is not None:
+        card = folder / CARD if args.card == Path(CARD) else args.card
+        written.append(write_card(result, card, shlex.join(["ipi-driver", *sys.argv[1:]])))
     print_check(result, console)
-    console.print(f"Written to {folder}: " + ", ".join(path.name for path in written), highlight=False)
+    console.print(
+        f"Written to {folder}: " + ", ".join(_name(path, folder) for path in written), highlight=False
+    )
     set_result(args, folder / "check.json", folder)
     return 0
+
+
+def _name(path: Path, folder: Path) -> str:
+    return path.name if path.parent == folder else str(path)
 
 
 def _progress_bar() -> Bar:

@@ -127,6 +127,10 @@ class Potential(ABC):
         """Raise `UserError` where what the spec names is not there; quick, nothing is loaded."""
         return
 
+    def with_derivatives(self) -> Potential | None:
+        """The same model with derivatives of its energy for forces, where its own are none; else None."""
+        return None
+
     def edges_hint(self, structure: Structure) -> int:
         """Work of one rotation in edges, from which the number of rotations in a call is chosen; here estimated."""
         n_atoms = structure.n_atoms

@@ -89,7 +89,8 @@ class MetatomicPotential(Potential):
 
         capabilities = model.capabilities()
         outputs = list(capabilities.outputs)
-        self.name = name
+        self.name = name if direct == "off" else f"{name}-direct"
+        self._derivatives = (device, name, variant)
         self.energy = energy_name(outputs, variant, name)
         self._forces = None if direct == "off" else direct_name(outputs, _FORCES, variant, name)
         self._stress = direct_name(outputs, _STRESS, variant, name) if direct == "on" else None
@@ -176,6 +177,10 @@ class MetatomicPotential(Potential):
                 f"{file} was exported in {fixed}, which cannot be changed: got --dtype {dtype}; leave it out"
             )
         return cls(model, device, file.stem, variant, direct, extras)
+
+    def with_derivatives(self) -> MetatomicPotential | None:
+        """The model with derivatives for forces, where it was loaded with direct ones."""
+        return None if self._forces is None else MetatomicPotential(self.model, *self._derivatives)
 
     def edges_hint(self, structure: Structure) -> int:
         """Work of one rotation in edges; on a CPU an eighth of the pairs, because a call itself costs much.

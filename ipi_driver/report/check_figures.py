@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from ipi_driver.report.style import COLORS, STYLE, new_figure, shown
 from ipi_driver.symmetry.check import CheckResult
@@ -34,9 +34,16 @@ def write_figures(result: CheckResult, folder: Path) -> list[Path]:
             figure.savefig(folder / name)
             written.append(folder / name)
         if result.stride is not None:
-            figure = _spectrum(result.stride)
+            figure = _spectrum(result.stride, "outer − inner" if result.inner else "averaged − raw")
             figure.savefig(folder / "stride.png")
             written.append(folder / "stride.png")
+        if result.drifts:
+            figure = new_figure(4.5, 2.6)
+            _draw_drift(figure.subplots(), result)
+            figure.savefig(folder / "drift.png")
+            written.append(folder / "drift.png")
+        else:  # that of an earlier check
+            (folder / "drift.png").unlink(missing_ok=True)
     return written
 
 
@@ -48,34 +55,80 @@ def _convergence(result: CheckResult) -> Figure:
         (axes[0], "energy_mae", "energy error / meV per structure"),
         (axes[1], "force_mae", "force error / meV/Å"),
     ):
-        for color, data_set in zip(_colors(), result.decompositions, strict=False):
-            rows = [r for r in result.errors if r.data_set == data_set and not r.is_reference]
-            x = np.array([r.n_rotations for r in rows])
-            y = MILLI * np.maximum([getattr(r, quantity) for r in rows], FLOOR)
-            inversion = np.array([r.average == "i" or r.average.endswith(("h", "i")) for r in rows])
-            axis.plot(x[~inversion], y[~inversion], "o", color=color, label=shown(data_set))
-            axis.plot(x[inversion], y[inversion], "o", color=color, mfc="white")
-            order = np.lexsort((y, x))
-            best = [k for n, k in enumerate(order) if y[k] < min(y[order[:n]], default=np.inf)]
-            axis.plot(x[best], y[best], "-", color=color, zorder=0)
-            if data_set == next(iter(result.decompositions)):
-                _label_points(axis, [r.average for r in rows], x, y)
-        axis.set(xscale="log", yscale="log", xlabel="evaluations", ylabel=label)
-        axis.margins(0.08, 0.12)
-    axes[1].axhline(MILLI * result.settings.tolerance, color="0.5", lw=0.7, ls="--")
-    axes[1].annotate(
-        "tolerance",
-        (0.0, MILLI * result.settings.tolerance),
-        xycoords=("axes fraction", "data"),
-        xytext=(3, -2),
-        textcoords="offset points",
-        va="top",
-        color="0.4",
-        fontsize=6.5,
-    )
+        _draw_convergence(axis, result, quantity)
+        axis.set_ylabel(label)
+    _draw_tolerance(axes[1], result)
     axes[0].legend(loc="lower left", title="open: with inversion", title_fontsize=6.5)
     figure.suptitle(f"{shown(result.model)}: difference from {result.settings.reference.name}", fontsize=8)
     return figure
+
+
+def _draw_convergence(axis: Any, result: CheckResult, quantity: str) -> None:
+    for color, data_set in zip(_colors(), result.decompositions, strict=False):
+        rows = [r for r in result.errors if r.data_set == data_set and not r.is_reference]
+        x = np.array([r.n_rotations for r in rows])
+        y = MILLI * np.maximum([getattr(r, quantity) for r in rows], FLOOR)
+        inversion = np.array([r.average == "i" or r.average.endswith(("h", "i")) for r in rows])
+        axis.plot(x[~inversion], y[~inversion], "o", color=color, label=shown(data_set))
+        axis.plot(x[inversion], y[inversion], "o", color=color, mfc="white")
+        order = np.lexsort((y, x))
+        best = [k for n, k in enumerate(order) if y[k] < min(y[order[:n]], default=np.inf)]
+        axis.plot(x[best], y[best], "-", color=color, zorder=0)
+        if data_set == next(iter(result.decompositions)):
+            _label_points(axis, [r.average for r in rows], x, y)
+    axis.set(xscale="log", yscale="log", xlabel="evaluations")
+    axis.margins(0.08, 0.12)
+
+
+def _draw_tolerance(axis: Any, result: CheckResult) -> None:
+    axis.axhline(MILLI * result.settings.tolerance, color="0.5", lw=0.7, ls="--")
+    axis.annotate(
+        "tolerance",
+        (1.0, MILLI * result.settings.tolerance),
+        xycoords=("axes fraction", "data"),
+        xytext=(0, 2),
+        textcoords="offset points",
+        ha="right",
+        color="0.4",
+        fontsize=6.5,
+    )
+
+
+def card_figure(result: CheckResult) -> Figure:
+    """Force error against evaluations, its degrees, and the total energy of a run, one below the other."""
+    panels = 3 if result.drifts else 2
+    figure = new_figure(3.5, 2.5 * panels)
+    axes = figure.subplots(panels, 1)
+    _draw_convergence(axes[0], result, "force_mae")
+    _draw_tolerance(axes[0], result)
+    axes[0].set_ylabel("force error / meV/Å")
+    axes[0].legend(loc="lower left", title="open: with inversion", title_fontsize=6.5)
+    for color, (name, d) in zip(_colors(), result.decompositions.items(), strict=False):
+        for column, marker, face, parity in ((0, "o", color, "even"), (1, "s", "white", "odd")):
+            amplitudes = MILLI * np.maximum(d.forces[:, column], FLOOR)
+            kept = slice(1, None) if column == 0 else slice(None)  # l = 0, even is the average itself
+            axes[1].plot(
+                np.arange(d.max_degree + 1)[kept],
+                amplitudes[kept],
+                f"{marker}-",
+                color=color,
+                mfc=face,
+                label=f"{shown(name)}, {parity}",
+            )
+    axes[1].set(yscale="log", xlabel="degree l", ylabel="force / meV/Å")
+    axes[1].xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes[1].legend()
+    if result.drifts:
+        _draw_drift(axes[2], result)
+    return figure
+
+
+def _draw_drift(axis: Any, result: CheckResult) -> None:
+    """Total energy of the runs at constant energy."""
+    for color, (name, found) in zip(_colors(), result.drifts.items(), strict=False):
+        axis.plot(found.times, MILLI * found.energies, color=color, lw=0.8, label=shown(name))
+    axis.set(xlabel="time / fs", ylabel="total energy / meV/atom")
+    axis.legend()
 
 
 def _label_points(axis: Any, names: list[str], x: Any, y: Any) -> None:
@@ -149,7 +202,7 @@ def _angles(result: CheckResult) -> Figure:
     return figure
 
 
-def _spectrum(stride: StrideTable) -> Figure:
+def _spectrum(stride: StrideTable, label: str) -> Figure:
     """Spectra of raw forces and correction with the recommended outer step's limit; the table beside it."""
     ratios = (1.5, 1) if stride.heating is None else (1.5, 1, 1)
     figure = new_figure(2.8 * sum(ratios), 2.6)
@@ -157,7 +210,7 @@ def _spectrum(stride: StrideTable) -> Figure:
     left, right = axes[:2]
     wavenumbers = stride.correction.wavenumbers
     left.plot(wavenumbers, MILLI**2 * stride.raw.density, color="0.5", label="raw forces")
-    left.plot(wavenumbers, MILLI**2 * stride.correction.density, color=COLORS[1], label="averaged − raw")
+    left.plot(wavenumbers, MILLI**2 * stride.correction.density, color=COLORS[1], label=label)
     limit = 0.5 / (stride.recommended * stride.time_step) / SPEED_OF_LIGHT
     left.axvline(limit, color=COLORS[0], lw=0.8, ls="--", label=f"limit of stride {stride.recommended}")
     left.set(yscale="log", xlim=(0, wavenumbers[-1]), xlabel="wavenumber / cm⁻¹")

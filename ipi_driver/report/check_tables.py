@@ -15,18 +15,25 @@ from rich.console import Console
 from rich.table import Table
 
 from ipi_driver import __version__
+from ipi_driver.report.check_sentences import (
+    further_texts,
+    heating_of,
+    heating_text,
+    number,
+    reference_text,
+    stride_text,
+)
 from ipi_driver.report.plain_files import plain, write_csv
-from ipi_driver.report.tables import formatted
 from ipi_driver.rotations.quadrature import quadrature
+from ipi_driver.rotations.transmission import PARITIES, transmission
 from ipi_driver.symmetry.check import CheckResult, CheckSettings
 from ipi_driver.symmetry.consistency import Consistency
-from ipi_driver.symmetry.degrees import PARITIES, Decomposition, transmission
+from ipi_driver.symmetry.degrees import Decomposition
+from ipi_driver.symmetry.drift import Drift
 from ipi_driver.symmetry.errors import AverageError
-from ipi_driver.symmetry.orientation import PerturbedFreeEnergy
-from ipi_driver.symmetry.outer_step import StrideTable
 from ipi_driver.symmetry.recommend import Recommendation
 from ipi_driver.symmetry.walk import RotationWalk
-from ipi_driver.units import FS_PER_NS, MILLI
+from ipi_driver.units import MILLI
 
 if TYPE_CHECKING:  # it needs e3nn
     from ipi_driver.symmetry.explain import Explanation
@@ -43,107 +50,13 @@ def print_check(result: CheckResult, console: Console) -> None:
         console.print(_error_table(data_set, rows, result))
         console.print(f"{reference_text(result, data_set)} {heating_text(result, data_set)}\n")
         console.print(_degree_table(data_set, decomposition))
-        console.print(consistency_text(result.consistency[data_set]) + "\n")
-        if data_set in result.walks:
-            console.print(walk_text(result.walks[data_set]) + "\n")
-        if data_set in result.orientation:
-            console.print(orientation_text(result.orientation[data_set]) + "\n")
-        if data_set in result.explanations:
-            console.print(result.explanations[data_set].text + "\n")
+        for text in further_texts(result, data_set):
+            console.print(text + "\n")
     if result.stride is not None:
         console.print(_stride_table(result))
     console.print(f"[bold]{result.recommendation.text}[/bold]")
     if result.has_trajectory:
         console.print(f"[bold]{stride_text(result)}[/bold]")
-
-
-def consistency_text(found: Consistency) -> str:
-    """One or two sentences on the finite differences and the rotations."""
-    verdict = "are" if found.conservative else "are NOT"
-    parts = [
-        f"Forces {verdict} derivatives of the energy (deviation {_number(found.force_deviation * MILLI)} of "
-        f"{_number(found.force_scale * MILLI)} meV/Å)"
-    ]
-    if not found.conservative:
-        parts.append(f"{_number(100.0 * found.jacobian_asymmetry)} % of their Jacobian is antisymmetric")
-    if found.virial_consistent is None:
-        parts.append("the potential gives no virial here")
-    else:
-        verdict = "is" if found.virial_consistent else "is NOT"
-        deviation, scale = found.virial_deviation or 0.0, found.virial_scale or 0.0
-        parts.append(
-            f"the virial {verdict} (deviation {_number(deviation * MILLI)} of {_number(scale * MILLI)} meV)"
-        )
-    verdict = "turns" if found.rotations_turn_everything else "does NOT turn"
-    parts.append(f"a rotation {verdict} atoms and cell together")
-    return "; ".join(parts) + "."
-
-
-def walk_text(found: RotationWalk) -> str:
-    """One sentence with the numbers of ML-PEG's rotational benchmark."""
-    energies, forces = MILLI * found.energies, MILLI * found.forces
-    return (
-        f"From one to the next of {found.energies.shape[1] + 1} orientations (ML-PEG's rotational benchmark): energy "
-        f"{_number(energies.mean())} meV per atom, largest {_number(energies.max())}; forces "
-        f"{_number(forces.mean())} meV/Å, largest {_number(forces.max())}."
-    )
-
-
-def orientation_text(found: PerturbedFreeEnergy) -> str:
-    """One sentence on how far from uniform the orientations of an isolated molecule would be with the raw model."""
-    value = formatted(found.rms, found.rms_error)
-    lowest, highest = float(found.free_energy.min()), float(found.free_energy.max())
-    return (
-        f"Without an average the orientations of a molecule at {found.temperature:g} K have a free energy of {value} "
-        f"kT (root mean square; {lowest:.2g} to {highest:.2g}), by perturbation from {found.n_structures} snapshots."
-    )
-
-
-def reference_text(result: CheckResult, data_set: str) -> str:
-    """One sentence on how exact the reference is."""
-    bound = result.reference_errors[data_set]
-    name = result.settings.reference.name
-    return f"The reference {name} itself deviates from the exact average by up to about {_number(bound * MILLI)} meV/Å."
-
-
-def heating_text(result: CheckResult, data_set: str) -> str:
-    """One sentence on what random frames do to the energy of a simulation."""
-    step = result.settings.time_step
-    raw = next(row for row in result.errors if row.data_set == data_set and row.average == "none")
-    rate = raw.heating * step * FS_PER_NS * MILLI
-    heats = f"a run heats by about {_number(rate)} meV per atom and ns."
-    return f"With `random`, a new random rotation at every step of {step:g} fs, {heats}"
-
-
-def stride_text(result: CheckResult) -> str:
-    """One sentence on multiple time stepping."""
-    stride = result.stride
-    if stride is None:
-        return "Multiple time stepping: of no use, as no average is needed."
-    outer = stride.recommended * stride.time_step
-    chosen = list(stride.strides).index(stride.recommended)
-    left = float(stride.unresolved[chosen]) * MILLI
-    text = (
-        f"Multiple time stepping: correct every {stride.recommended} steps of {stride.time_step:g} fs "
-        f"(outer step {outer:g} fs leaves {left:.3g} of {stride.total * MILLI:.3g} meV/Å unresolved)."
-    )
-    if left > stride.tolerance * MILLI:
-        text += " This is above the tolerance already: save the trajectory more often or raise --tolerance."
-    elif stride.limited_by_spacing:
-        text += " The trajectory's spacing limits this: save more often to be sure."
-    if stride.heating is not None:
-        rate = _heating_of(stride, chosen)
-        if rate:
-            text += f" A run heats by {rate} meV per atom and ns with it."
-    return text
-
-
-def _heating_of(stride: StrideTable, k: int) -> str:
-    """Heating by the k-th stride with its error, meV per atom and ns; empty where it is not known."""
-    if stride.heating is None or not np.isfinite(stride.heating.rate[k]):
-        return ""
-    value, error = (float(x[k]) * FS_PER_NS * MILLI for x in stride.heating)
-    return formatted(value, error) if np.isfinite(error) else f"about {_number(value)}"
 
 
 def _public(row: AverageError | Consistency | Recommendation) -> dict[str, Any]:
@@ -173,14 +86,14 @@ def _error_table(data_set: str, rows: Sequence[AverageError], result: CheckResul
         table.add_column(head, justify="left" if head == "average" else "right", no_wrap=True)
     for row in sorted(rows, key=lambda row: row.n_rotations):
         name = f"{row.average} ref" if row.is_reference else row.average
-        cells = [name, str(row.n_rotations), _number(row.seconds * MILLI)]
+        cells = [name, str(row.n_rotations), number(row.seconds * MILLI)]
         errors = [row.energy_mae, row.energy_max, row.energy_mae_per_atom, row.force_mae, row.force_max]
-        cells += [""] * 5 if row.is_reference else [_number(e * MILLI) for e in errors]
+        cells += [""] * 5 if row.is_reference else [number(e * MILLI) for e in errors]
         if isolated:
-            cells.append(_number(None if row.torque is None else row.torque * MILLI))
+            cells.append(number(None if row.torque is None else row.torque * MILLI))
         if stress:
             hidden = row.stress_mae is None or row.is_reference
-            cells.append("" if hidden else _number((row.stress_mae or 0.0) * MILLI))
+            cells.append("" if hidden else number((row.stress_mae or 0.0) * MILLI))
         style = "bold green" if row.average == result.recommendation.average else None
         table.add_row(*cells, style="dim" if row.is_reference else style)
     return table
@@ -202,10 +115,10 @@ def _degree_table(data_set: str, d: Decomposition) -> Table:
             shares = [f"{100 * math.sqrt(passed[name][degree, column]):.0f}" for name in _SHOWN_AVERAGES]
             energy, force = d.energy[degree, column] * MILLI, d.forces[degree, column] * MILLI
             table.add_row(
-                str(degree), "even" if parity == 1 else "odd", _number(energy), _number(force), *shares
+                str(degree), "even" if parity == 1 else "odd", number(energy), number(force), *shares
             )
     table.add_row(
-        f">{d.max_degree}", "", _number(d.energy_rest * MILLI), _number(d.forces_rest * MILLI), style="dim"
+        f">{d.max_degree}", "", number(d.energy_rest * MILLI), number(d.forces_rest * MILLI), style="dim"
     )
     return table
 
@@ -225,9 +138,9 @@ def _stride_table(result: CheckResult) -> Table:
     for k, (count, left) in enumerate(zip(stride.strides, stride.unresolved, strict=True)):
         share = 100.0 * left / stride.total if stride.total > 0 else 0.0
         style = "bold green" if count == stride.recommended else None
-        cells = [str(count), f"{count * stride.time_step:g}", _number(left * MILLI), f"{share:.1f}"]
+        cells = [str(count), f"{count * stride.time_step:g}", number(left * MILLI), f"{share:.1f}"]
         if stride.heating is not None:
-            cells.append(_heating_of(stride, k))
+            cells.append(heating_of(stride, k))
         table.add_row(*cells, style=style)
     return table
 
@@ -263,6 +176,7 @@ def as_dictionary(result: CheckResult) -> dict[str, Any]:
             "angle": "rad",
             "heating": "of an error eV/fs² per atom (times the time step: its rate), of a stride eV/fs per atom",
             "heating_error": "standard error, eV/fs per atom",
+            "drift": "rate and error eV/ps per atom, fluctuation eV per atom",
         },
         "model": result.model,
         "settings": _settings(result.settings),
@@ -271,6 +185,8 @@ def as_dictionary(result: CheckResult) -> dict[str, Any]:
         "angles": _angle_rows(result),
         "consistency": {name: _public(found) for name, found in result.consistency.items()},
         "rotation_walks": {name: _walk(found) for name, found in result.walks.items()},
+        "drift": {name: _drift(found) for name, found in result.drifts.items()},
+        "inner_forces": {name: asdict(found) for name, found in result.inner.items()},
         "reference_errors": result.reference_errors,
         "orientation": {name: asdict(found) for name, found in result.orientation.items()},
         "explanations": {name: _explanation(found) for name, found in result.explanations.items()},
@@ -300,6 +216,20 @@ def _walk(found: RotationWalk) -> dict[str, Any]:
                 found.angles, found.energies.mean(axis=0), found.forces.mean(axis=0), strict=True
             )
         ],
+    }
+
+
+def _drift(found: Drift) -> dict[str, Any]:
+    """The numbers of a run at constant energy, without its course."""
+    return {
+        "rate": found.rate,
+        "error": found.error,
+        "fluctuation": found.fluctuation,
+        "resolved": found.resolved,
+        "broken": found.broken,
+        "temperature": found.temperature,
+        "time_step_fs": found.time_step,
+        "time_fs": found.times[-1],
     }
 
 
@@ -342,15 +272,3 @@ def _stride_rows(result: CheckResult) -> list[dict[str, Any]]:
             row[name] = float(value) if np.isfinite(value) else None
         rows.append(row)
     return rows
-
-
-def _number(value: float | None) -> str:
-    """Three digits that mean something."""
-    if value is None or not math.isfinite(value):
-        return ""
-    size = abs(value)
-    if 0.0 < size < 1e-3:
-        return f"{value:.0e}"
-    if size < 0.1:
-        return f"{value:.2g}"
-    return f"{value:.3g}" if size < 100 else f"{value:.0f}"

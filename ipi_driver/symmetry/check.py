@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,8 +13,9 @@ from ipi_driver.ipi_files.structures import DataSet
 from ipi_driver.potentials.base import Potential
 from ipi_driver.potentials.chunks import Progress, no_progress
 from ipi_driver.rotations.pool import RotationPool
-from ipi_driver.rotations.quadrature import Quadrature, quadrature, quadratures
-from ipi_driver.symmetry.consistency import Consistency, check_consistency
+from ipi_driver.rotations.quadrature import Quadrature, quadrature
+from ipi_driver.symmetry.check_result import DEFAULT_AVERAGES, CheckResult, CheckSettings
+from ipi_driver.symmetry.consistency import check_consistency
 from ipi_driver.symmetry.degrees import (
     Decomposition,
     decompose,
@@ -23,17 +24,19 @@ from ipi_driver.symmetry.degrees import (
     residual_force,
     shared_force,
 )
-from ipi_driver.symmetry.errors import AverageError, symmetry_errors, time_averages
+from ipi_driver.symmetry.drift import FEWEST_STEPS, Drift, nve_drift
+from ipi_driver.symmetry.errors import symmetry_errors, time_averages
+from ipi_driver.symmetry.inner_forces import InnerForces, compare_inner
 from ipi_driver.symmetry.orientation import PerturbedFreeEnergy, is_molecule, orientational_free_energy
 from ipi_driver.symmetry.outer_step import StrideTable, correction_series, require_snapshots, stride_table
-from ipi_driver.symmetry.recommend import Recommendation, keep_directions, recommend
+from ipi_driver.symmetry.recommend import keep_directions, recommend
 from ipi_driver.symmetry.walk import N_ORIENTATIONS, RotationWalk, rotation_walk
 from ipi_driver.units import MILLI
 
 if TYPE_CHECKING:  # it needs e3nn
     from ipi_driver.symmetry.explain import Explanation
 
-DEFAULT_AVERAGES = ("none", "i", "D2", "D2h", "T", "Th", "O", "Oh", "I", "Ih", "2", "2i", "3", "3i")
+__all__ = ["DEFAULT_AVERAGES", "CheckResult", "CheckSettings", "Stage", "run_check", "silent"]
 
 Stage = Callable[[str, int], Progress]
 """Opens a stage of the work: its description and number of rotations give the function that reports progress."""
@@ -42,86 +45,6 @@ _DEGREES = (6, 5, 4, 3)
 _DEGREE_SECONDS = 30.0
 _DEGREE_STRUCTURES = 3
 _ORIENTATIONS = (8, 16, 6)
-
-
-@dataclass(frozen=True)
-class CheckSettings:
-    """Settings of a check.
-
-    Attributes
-    ----------
-    averages, reference
-        The averages to compare, and the one that they are compared with.
-    tolerance
-        eV/Å.
-    max_degree
-        Of the decomposition; None: as high as `_DEGREE_SECONDS` per structure allow, at least 2.
-    seed, rotation_batch
-        As in `RotationalAverage`.
-    time_step
-        Inner step of multiple time stepping, fs.
-    temperature
-        Of the orientational free energy of isolated molecules, K.
-    explain
-        Whether a relaxed network is fitted to the residual forces, see `ipi_driver.symmetry.explain`.
-    """
-
-    averages: tuple[Quadrature, ...] = field(default_factory=lambda: quadratures(DEFAULT_AVERAGES))
-    reference: Quadrature = field(default_factory=lambda: quadrature("Ih"))
-    tolerance: float = 1e-3
-    max_degree: int | None = None
-    seed: int = 0
-    rotation_batch: int | None = None
-    time_step: float = 0.5
-    temperature: float = 300.0
-    explain: bool = False
-
-
-@dataclass(frozen=True)
-class CheckResult:
-    """Results of a check.
-
-    Attributes
-    ----------
-    model
-        Name of the potential.
-    settings
-        As given.
-    errors
-        Rows of the table.
-    decompositions, consistency
-        By data set.
-    reference_errors
-        By data set, estimate from above of the reference's own root-mean-square force error, eV/Å.
-    recommendation
-        The cheapest sufficient average.
-    stride
-        For the trajectory, if there is one and averaging is of use.
-    has_trajectory
-        Whether there is one.
-    orientation
-        Orientational free energy by perturbation, of data sets of one isolated molecule.
-    explanations
-        What a relaxed network finds in the residual forces, by data set, where it was asked for.
-    walks
-        The raw result along the walk of ML-PEG's rotational benchmark, by data set.
-    """
-
-    model: str
-    settings: CheckSettings
-    errors: tuple[AverageError, ...]
-    decompositions: dict[str, Decomposition]
-    consistency: dict[str, Consistency]
-    reference_errors: dict[str, float]
-    recommendation: Recommendation
-    stride: StrideTable | None
-    has_trajectory: bool = False
-    orientation: dict[str, PerturbedFreeEnergy] = field(default_factory=dict)
-    explanations: dict[str, Explanation] = field(default_factory=dict)
-    walks: dict[str, RotationWalk] = field(default_factory=dict)
-
-    def __repr__(self) -> str:
-        return f"CheckResult({self.model}: {self.recommendation.text})"
 
 
 def silent(description: str, total: int) -> Progress:
@@ -136,6 +59,7 @@ def run_check(
     trajectory: tuple[DataSet, float] | None = None,
     precise: Potential | None = None,
     stage: Stage = silent,
+    inner: Potential | None = None,
 ) -> CheckResult:
     """Check a potential on data sets.
 
@@ -153,6 +77,9 @@ def run_check(
         The potential in double precision for the finite differences; None: ``potential``.
     stage
         For progress bars.
+    inner
+        The potential of the inner step of multiple time stepping, raw; None: ``potential`` itself, or, where its
+        forces are no derivatives and its model has some (`Potential.with_derivatives`), ``potential`` inside of these.
 
     Raises
     ------
@@ -198,14 +125,21 @@ def run_check(
         for grid in grids
         if grid.random is None and not grid.own_frames
     }
-    if potential.directions:
-        recommendation = keep_directions(potential.directions, decompositions.values(), settings.tolerance)
+    explanations = _explanations(potential, sets, settings, stage) if settings.explain else {}
+    fields = tuple(dict.fromkeys(found.leading for found in explanations.values() if found.is_field))
+    if directions := potential.directions or fields:
+        recommendation = keep_directions(
+            directions, decompositions.values(), settings.tolerance, not potential.directions
+        )
     else:
         recommendation = recommend(errors, settings.tolerance, shared)
+    outer = potential
+    if inner is None and (conservative := potential.with_derivatives()) is not None:
+        outer, inner = conservative, potential
     stride = None
-    if trajectory is not None and recommendation.average != "none":
+    if trajectory is not None and (recommendation.average != "none" or inner is not None):
         average = next(grid for grid in grids if grid.name == recommendation.average)
-        stride = _stride(potential, trajectory, average, settings, stage)
+        stride = _stride(outer, trajectory, average, settings, stage, inner)
     return CheckResult(
         model=potential.name,
         settings=settings,
@@ -222,8 +156,14 @@ def run_check(
             if (found := _orientation(potential, data, settings, _per_rotation(timings[name], grids), stage))
             is not None
         },
-        explanations=_explanations(potential, sets, settings, stage) if settings.explain else {},
+        explanations=explanations,
         walks={name: _walk(potential, data, settings, stage) for name, data in sets.items()},
+        drifts={name: _drift(potential, data, settings, stage) for name, data in sets.items()}
+        if settings.drift_steps
+        else {},
+        inner={}
+        if inner is None
+        else {name: _compare_inner(outer, inner, name, data, stage) for name, data in sets.items()},
     )
 
 
@@ -233,6 +173,10 @@ def _checked(settings: CheckSettings) -> list[Quadrature]:
         raise UserError(f"--tolerance must be positive, got {MILLI * settings.tolerance:g} meV/Å")
     if settings.max_degree is not None and not 1 <= settings.max_degree <= 10:
         raise UserError(f"--max-degree must be 1 to 10, got {settings.max_degree}")
+    if settings.drift_steps and settings.drift_steps < FEWEST_STEPS:
+        raise UserError(f"--drift must be at least {FEWEST_STEPS} steps, got {settings.drift_steps}")
+    if settings.time_step <= 0:
+        raise UserError(f"--time-step must be positive, got {settings.time_step:g} fs")
     reference = settings.reference
     if reference.random is not None or reference.name == "none":
         raise UserError(f"--reference must be a fixed grid such as Ih or 4i, got {reference.name}")
@@ -279,6 +223,19 @@ def _walk(potential: Potential, data: DataSet, settings: CheckSettings, stage: S
     return rotation_walk(potential, chosen, settings.rotation_batch, progress)
 
 
+def _drift(potential: Potential, data: DataSet, settings: CheckSettings, stage: Stage) -> Drift:
+    steps = settings.drift_steps
+    progress = stage(f"{data.name}: {steps} steps at constant energy", steps)
+    masses = None if data.masses is None else data.masses[0]
+    structure, step, seed = data.structures[0], settings.time_step, settings.seed
+    return nve_drift(potential, structure, steps, step, settings.temperature, seed, masses, progress)
+
+
+def _compare_inner(outer: Potential, inner: Potential, name: str, data: DataSet, stage: Stage) -> InnerForces:
+    progress = stage(f"{name}: inner forces", 2 * len(data.structures))
+    return compare_inner(outer, inner, data.structures, progress)
+
+
 def _orientation(
     potential: Potential, data: DataSet, settings: CheckSettings, per_rotation: float, stage: Stage
 ) -> PerturbedFreeEnergy | None:
@@ -320,11 +277,12 @@ def _stride(
     average: Quadrature,
     settings: CheckSettings,
     stage: Stage,
+    inner: Potential | None,
 ) -> StrideTable:
     data, spacing = trajectory
     progress = stage(f"{data.name}: correction", len(average) * len(data.structures))
     corrections, raws = correction_series(
-        potential, data.structures, average, settings.rotation_batch, progress
+        potential, data.structures, average, settings.rotation_batch, progress, inner
     )
     masses = None if data.masses is None else data.masses[0]
     return stride_table(

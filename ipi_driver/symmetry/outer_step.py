@@ -89,8 +89,11 @@ def correction_series(
     average: Quadrature,
     rotation_batch: int | None = None,
     progress: Progress = no_progress,
+    inner: Potential | None = None,
 ) -> tuple[FloatArray, FloatArray]:
     """Averaged minus raw forces, and raw forces, along a trajectory: two (n_snapshots, n_atoms, 3) arrays, eV/Å.
+
+    With ``inner`` the raw forces are those of another potential, see `ipi_driver.symmetry.inner_forces`.
 
     Raises
     ------
@@ -105,8 +108,9 @@ def correction_series(
                 "--trajectory: all snapshots must hold the same atoms, "
                 f"got {structures[0].n_atoms} and {structure.n_atoms}"
             )
-        raw = potential.predict(structure)
-        corrections.append(averaged.predict(structure, raw=raw).forces - raw.forces)
+        raw = (inner or potential).predict(structure)
+        mean = averaged.predict(structure, raw=raw if inner is None else None)
+        corrections.append(mean.forces - raw.forces)
         raws.append(raw.forces)
         progress(averaged.n_rotations)
     return np.array(corrections), np.array(raws)

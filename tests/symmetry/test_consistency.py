@@ -11,7 +11,7 @@ from ipi_driver.potentials.anisotropic import AnisotropicPotential
 from ipi_driver.potentials.ase import AsePotential
 from ipi_driver.potentials.base import Potential
 from ipi_driver.potentials.derivatives import jacobian_asymmetry
-from ipi_driver.report.check_tables import consistency_text
+from ipi_driver.report.check_sentences import consistency_text
 from ipi_driver.structure import FloatArray, RotatedResults, Structure
 from ipi_driver.symmetry.consistency import check_consistency
 
