@@ -33,6 +33,7 @@ examples:
   ipi-driver run ice --structures my-cells --output runs/mine-none
   ipi-driver run my-input.xml --model my-model.pt          # raw forces, if it has no driver.yaml
   ipi-driver run input-mts.xml --model my-model.pt --endpoint driver-aug=2i
+  ipi-driver run replay.xml --model my-model.pt --endpoint driver-aug-2=2 --endpoint driver-aug-2i=2i
   ipi-driver run liquid-nvt-raw --monitor Th --monitor-stride 200    # how large is the symmetry error on the way?
   ipi-driver run liquid-pimd --clients 4 --address node01 --launch 'srun --nodes 1 --ntasks 1 --exact'   # several nodes
   ipi-driver run gas-nvt --watch temperature=20,distance=off    # hotter than usual, and it may dissociate
@@ -78,7 +79,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--endpoint",
         action="append",
         metavar="ADDRESS=AVERAGE",
-        help="average of one socket of the input, by its address; may be given several times",
+        help="average of one socket of the input, by its address or the name of its <ffsocket>; may be given several "
+        "times",
     )
     add("--model", help="shipped model, model folder, exported .pt, ase:MODULE.CALCULATOR")
     add(

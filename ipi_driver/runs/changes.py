@@ -38,7 +38,7 @@ class Changes:
     average
         Average of the endpoints that are averaged, or of the only one.
     endpoint
-        ``ADDRESS=AVERAGE`` for single endpoints.
+        ``ADDRESS=AVERAGE`` for single endpoints; on the command line also the name of the ``<ffsocket>``.
     model, device, dtype, seed, threads, rotation_batch, charge, spin
         Settings of the client; the seed is i-PI's too.
     structure

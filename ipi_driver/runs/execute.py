@@ -255,7 +255,8 @@ def _run_parts(
     folder = run.path
     total, first, facts = live.total, _step(folder / start_file), read_facts(folder)
     relaxation = None if facts is None else relaxation_of(folder, facts.structure.n_atoms)
-    with ProgressDisplay(folder.name, first, total, console, relaxation) as display:
+    endless = run.input.motion == "replay"
+    with ProgressDisplay(folder.name, first, total, console, relaxation, endless) as display:
         if facts is not None:
             display.report(facts.text)
 

@@ -27,6 +27,7 @@ from ipi_driver.runs.sockets import (
     check_has_socket,
     endpoints_of,
     with_address,
+    with_addresses,
     with_free_ports,
 )
 from ipi_driver.runs.symmetry_monitor import monitor_settings, with_monitor
@@ -90,8 +91,8 @@ def prepare(source: Source, output: Path, changes: Changes, lock: bool = True) -
     if output.exists() and not (output.is_dir() and _nothing_to_lose(run)):
         remedy = "continue the run with --resume, or give" if run.is_run else "give"
         raise UserError(f"{output} exists and is not empty; {remedy} another --output")
-    settings = changed_settings(source.settings, changes)
     text = source.path.read_text()
+    settings = changed_settings(source.settings, with_addresses(changes, text))
     checked = check_settings(settings, str(source.folder / SETTINGS))
     check_endpoints(text, checked.endpoints, source.path)
     if changes.steps is not None:

@@ -34,12 +34,21 @@ class ProgressDisplay:
         Where to show it.
     relaxation
         For a minimization, which ends when it has converged: estimates the steps that it still takes.
+    endless
+        Whether the run ends where its input does, as a replay, and ``total`` is no end.
     """
 
     def __init__(
-        self, name: str, first: int, total: int, console: Console, relaxation: Relaxation | None = None
+        self,
+        name: str,
+        first: int,
+        total: int,
+        console: Console,
+        relaxation: Relaxation | None = None,
+        endless: bool = False,
     ) -> None:
         self._name, self._total, self._console, self._relaxation = name, total, console, relaxation
+        self._endless = endless
         self._seen: deque[tuple[float, int]] = deque()
         self._last_line = time.monotonic()
         self._step, self._parts = first, ["starting"]
@@ -74,7 +83,7 @@ class ProgressDisplay:
     def seconds_left(self) -> float | None:
         """Time that the rest takes at this speed; None where it is not known."""
         speed = self.speed
-        if speed is None:
+        if speed is None or self._endless:
             return None
         steps = self._total - self._step
         if self._relaxation is not None:

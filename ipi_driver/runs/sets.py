@@ -17,6 +17,7 @@ from ipi_driver.runs.ending import has_ended_by_itself
 from ipi_driver.runs.origin import check_origins
 from ipi_driver.runs.prepare import Source, find_source, prepare
 from ipi_driver.runs.resume import prepare_resume
+from ipi_driver.runs.sockets import with_addresses
 from ipi_driver.shipped import find_shipped
 
 CELLS = "cells"
@@ -46,6 +47,7 @@ class RunSet:
 
     def folder(self, changes: Changes) -> Path:
         """Default output: the input and its average, as `ipi-driver analyze` distinguishes sets."""
+        changes = with_addresses(changes, self.source.path.read_text())
         average = average_of(changed_settings(self.source.settings, changes))
         return Path("runs") / f"{self.source.name}-{average}"
 
@@ -135,7 +137,8 @@ def open_set(runs: RunSet, output: Path, changes: Changes, resume: bool) -> Chan
         check_unchanged(folder, changes)
     if begun:
         changes = _as_begun(begun[0], runs.source, changes)
-    settings = changed_settings(runs.source.settings, changes)
+    given = with_addresses(changes, runs.source.path.read_text())
+    settings = changed_settings(runs.source.settings, given)
     check_settings(settings, str(runs.source.folder / SETTINGS))
     return changes
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import socket
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ipi_driver.client.settings import EndpointSettings
 from ipi_driver.errors import UserError
 from ipi_driver.ipi_files.edit import Socket, sockets, with_inet, with_port
+from ipi_driver.runs.changes import Changes
 
 _LOCAL = ("localhost", "127.0.0.1")
 
@@ -18,6 +20,26 @@ _LOCAL = ("localhost", "127.0.0.1")
 def endpoints_of(text: str) -> list[dict[str, Any]]:
     """An endpoint without average for each socket of an input."""
     return [{found.mode: found.address, "average": "none"} for found in sockets(text)]
+
+
+def with_addresses(changes: Changes, text: str) -> Changes:
+    """The changes with the address of a socket in ``--endpoint`` where its name in the input is given instead."""
+    given = [(element.get("name") or "").strip() for element in _parsed(text).iter("ffsocket")]
+    found = sockets(text)
+    named = {name: s.address for name, s in zip(given, found, strict=False) if given.count(name) == 1}
+    words = []
+    for word in changes.endpoint or []:
+        address, _, average = word.rpartition("=")
+        known = address in {socket.address for socket in found}
+        words.append(word if known else f"{named.get(address, address)}={average}")
+    return replace(changes, endpoint=words or changes.endpoint)
+
+
+def _parsed(text: str) -> ElementTree.Element:
+    try:
+        return ElementTree.fromstring(text)
+    except ElementTree.ParseError:  # reported by `check_complete`
+        return ElementTree.Element("simulation")
 
 
 def check_endpoints(text: str, endpoints: Sequence[EndpointSettings], source: Path) -> None:
