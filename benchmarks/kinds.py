@@ -70,7 +70,7 @@ def copper(n_atoms: int | None = None) -> Structure:
     return Structure(structure.numbers[:n_atoms], structure.positions[:n_atoms])
 
 
-def mace(folder: Path) -> str:
+def mace(folder: Path, batched: bool = False) -> str:
     """A small MACE with random weights, as the file that its calculator reads."""
     from mace.modules import MACE, interaction_classes  # isort: skip - lets e3nn 0.4 load its constants
     from e3nn import o3  # isort: skip
@@ -86,6 +86,8 @@ def mace(folder: Path) -> str:
     )  # fmt: skip
     torch.save(model, folder / "mace.model")
     torch.set_default_dtype(torch.float32)
+    if batched:
+        return f"mace:{folder / 'mace.model'}"
     return f"ase:mace.calculators.MACECalculator?model_paths={folder / 'mace.model'}&device=cpu&default_dtype=float64"
 
 
@@ -137,6 +139,7 @@ CASES: dict[str, tuple[str, Maker, Structure, Structure]] = {
     "orb: conservative": ("orb_models", lambda _: orb("conservative"), methanol(), salt()),
     "orb: direct": ("orb_models", lambda _: orb("direct"), methanol(), salt()),
     "ase: MACE": ("mace", mace, methanol(), replace(water(True))),
+    "mace": ("mace", lambda folder: mace(folder, batched=True), methanol(), replace(water(True))),
 }
 
 

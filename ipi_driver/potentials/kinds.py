@@ -32,6 +32,7 @@ OWN = {
     "chgnet": f"{_ROOM}.chgnet:ChgnetPotential",
     "pet-kokkos": f"{_ROOM}.kokkos:KokkosPotential",
     "orb": f"{_ROOM}.orb:OrbPotential",
+    "mace": f"{_ROOM}.mace:MacePotential",
 }
 """The kinds of this package, found also where it runs without being installed."""
 

@@ -9,7 +9,7 @@ written                                 potential
 ``anisotropic?l=4&amplitude=0.1``       the analytic test potential
 ``field?electric=X,Y,Z&charges=...``     fixed charges in a uniform electric field
 ``sum:A+B``, ``committee:A,B,C``        a sum of potentials, the mean of potentials with their spread
-``chgnet:``, ``orb:``, ``pet-kokkos:``    models of other packages, whose rotations are one batch
+``chgnet:``, ``orb:``, ``mace:``, ...      models of other packages, whose rotations are one batch
 ``KIND:NAME?OPTION=VALUE&...``          any other kind, see `ipi_driver.potentials.kinds`
 ======================================  =====================================================================
 """
