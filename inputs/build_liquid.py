@@ -50,7 +50,7 @@ def last_frame(path: Path, repeat: int) -> ase.Atoms:
     """Last positions of a run folder or of a structure file, repeated along each direction."""
     if path.is_dir():
         run = Run(path)
-        *_, last = run.frames(["positions"])
+        *_, last = run.snapshots(["positions"])
         atoms = ase.Atoms(run.symbols, last.positions, cell=last.cell, pbc=True)
     else:
         atoms = read_start(path, periodic=True)

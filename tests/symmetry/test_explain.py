@@ -10,7 +10,9 @@ from scipy.spatial.transform import Rotation
 
 from ipi_driver.potentials import load_potential
 from ipi_driver.structure import Structure
+from ipi_driver.symmetry.degrees import decompose
 from ipi_driver.symmetry.explain import Explanation, explain
+from ipi_driver.symmetry.recommend import keep_directions
 
 FIELD = "(field?electric=0.1,-0.2,0.2&charges=O:-0.82,H:0.41)"
 
@@ -65,3 +67,16 @@ def test_nothing_to_explain() -> None:
     assert found.residual < 1e-9
     assert not found.is_field
     assert "No residual forces" in found.text
+
+
+def test_where_the_fit_finds_a_field_no_average_is_recommended() -> None:
+    """The field's part of the forces is kept, the rest is named, and that it is a finding is said."""
+    potential = load_potential(f"sum:(anisotropic?l=4&amplitude=0.001)+{FIELD}")
+    parts = [decompose(potential, structure, 4) for structure in molecules()]
+    found = keep_directions(("1o",), parts, 1e-3, explained=True)
+    assert (found.average, found.explained) == ("none", True)
+    charges = np.array([-0.82, 0.41, 0.41])
+    field = np.sqrt(np.mean(np.outer(charges, [0.1, -0.2, 0.2]) ** 2))
+    assert found.kept == pytest.approx(field, rel=1e-6)
+    assert 0.0 < found.force_mae < 0.1 * field
+    assert "what depends on the orientation is one field fixed in the laboratory, by --explain" in found.text
