@@ -151,6 +151,10 @@ class RunFolder:
         """Older checkpoints under the names that `keep_checkpoint` gives."""
         return [path for path in self._checkpoint_files() if _KEPT in path.name]
 
+    def half_copies(self) -> list[Path]:
+        """Copies of checkpoints that a full disk, or the end of the launcher, has interrupted."""
+        return sorted(self.path.glob(f"*{_KEPT}*.part"))
+
     def outputs(self) -> list[Path]:
         """Property files and trajectories that exist, of all beads."""
         outputs = read_input(self.path / INPUT).outputs

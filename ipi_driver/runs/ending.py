@@ -25,6 +25,7 @@ _PROBLEM = "I-PI reports a problem"
 _CONVERGED = "Geometry optimization converged"
 _ALL_STEPS = "Exiting cleanly"
 """Of i-PI that has done all its steps, or was asked to stop."""
+_ERROR = re.compile(r"[A-Za-z_][\w.]*(Error|Exception)\b")
 _MESSAGE = re.compile(r"Soft exit has been requested with message: '\s*(.*?)'")
 
 
@@ -182,5 +183,9 @@ def _client_failure(folder: Path, status: int) -> str:
 
 
 def _last_line(text: str) -> str:
+    """The last error of a Python program that has ended by itself, else its last line."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else "no output"
+    errors = [
+        line for line in lines if _ERROR.match(line)
+    ]  # warnings may follow, as of resources that are left
+    return (errors or lines or ["no output"])[-1]

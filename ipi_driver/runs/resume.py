@@ -133,6 +133,8 @@ def _prepare_resume(
 
 def _take(run: RunFolder, chosen: Path, text: str) -> None:
     """Make a checkpoint the one that i-PI starts from; the others, which it would overwrite, get other names."""
+    for path in run.half_copies():
+        path.unlink()
     for path, step in run.checkpoint_steps().items():
         # those with a number i-PI leaves as they are
         if path != chosen and not re.search(r"_\d+$", path.name):

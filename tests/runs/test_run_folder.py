@@ -380,6 +380,7 @@ def test_what_the_outputs_lack_is_reported(tmp_path: Path, capsys) -> None:
     frames(folder / "simulation.vel_0.xyz", "xyz", range(21))
     (folder / "simulation.spread").write_text("".join(f" #EXTRAS(a)# Step:  {k}\n 1\n" for k in range(41)))
     (folder / "simulation.omega2").write_text("of the planetary model")
+    (folder / "simulation.chk.kept-40.part").touch()  # a full disk
     prepare_resume(folder, Changes())
     said = capsys.readouterr().err
     assert "simulation.omega2 is not cut: it may repeat what follows step 40" in said
@@ -387,6 +388,7 @@ def test_what_the_outputs_lack_is_reported(tmp_path: Path, capsys) -> None:
     assert "simulation.vel_0.xyz ends at step 20, the checkpoint is of step 40: 20 frames are missing" in said
     assert "simulation.for is not there: its 41 frames up to step 40 are lost" in said
     assert len(said.splitlines()) == 4
+    assert not (folder / "simulation.chk.kept-40.part").exists()
     assert [event["text"] for event in read_events(folder)] == said.splitlines()
 
 
@@ -639,6 +641,10 @@ SUCCESS = LOG.format(" @ SIMULATION: Exiting cleanly. I-PI reports success. Rest
         (Statuses(0, 0, LOG.format("Something new.")), "Something new"),
         (
             Statuses(1, 0, "Traceback\nKeyError: 'x'\n"),
+            UserError("i-PI failed at step 4 of 9: KeyError: 'x'"),
+        ),
+        (
+            Statuses(1, 0, "KeyError: 'x'\ntracker.py:25: UserWarning: left over\n  warnings.warn('...')\n"),
             UserError("i-PI failed at step 4 of 9: KeyError: 'x'"),
         ),
         (Statuses(-9, 2, ""), UserError("i-PI was killed by SIGKILL at step 4 of 9; the client has ended")),
