@@ -254,14 +254,14 @@ def _finished_before(folder: Path, source: str, changes: Changes, note: Callable
     run = RunFolder(folder)
     done = max(run.checkpoints(), default=0)
     outcome = Outcome(done, done, run.input.total_steps or done, 0.0, finished=True)
-    return Run(folder, outcome, _summary_before(folder) or _summary(folder, outcome, note))
+    return Run(folder, outcome, _summary_before(folder, done) or _summary(folder, outcome, note))
 
 
-def _summary_before(folder: Path) -> dict[str, Any]:
-    """The summary that a finished run has written; empty where it could not be written, or has changed since."""
+def _summary_before(folder: Path, steps: int) -> dict[str, Any]:
+    """The summary that a finished run has written; empty where there is none, or that of an earlier, shorter part."""
     with suppress(OSError, ValueError):
         summary = json.loads((folder / "summary.json").read_text())
-        if isinstance(summary, dict) and summary.get("finished"):
+        if isinstance(summary, dict) and summary.get("finished") and summary.get("steps") == steps:
             return summary
     return {}
 
