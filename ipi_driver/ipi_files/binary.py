@@ -12,6 +12,10 @@ import re
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
+import numpy as np
+
+from ipi_driver.structure import FloatArray
+
 _CELL, _COUNT, _CHARACTER = 72, 8, 4
 _TITLE = re.compile(r"Step:\s*(\d+)\s+Bead:\s*\d+\s[^{}]*\{[^{}]*\}\s*cell\{[^{}]*\}")
 _LONGEST = 400
@@ -19,10 +23,11 @@ _LONGEST = 400
 
 
 class Form(NamedTuple):
-    """Size of a frame, and where the title begins in it, in bytes."""
+    """Size of a frame, where the title begins in it, in bytes, and the number of atoms."""
 
     size: int
     title: int
+    n_atoms: int
 
 
 class Frame(NamedTuple):
@@ -43,7 +48,7 @@ def form_of(stream: BinaryIO) -> Form | None:
         return None
     start = names + _COUNT + _CHARACTER * n_characters
     found = _title(stream, start, _LONGEST)
-    return None if found is None else Form(start + _CHARACTER * found.end(), start)
+    return None if found is None else Form(start + _CHARACTER * found.end(), start, n_atoms)
 
 
 def frames(stream: BinaryIO, form: Form) -> Iterator[Frame]:
@@ -60,6 +65,26 @@ def last_frame(stream: BinaryIO, form: Form) -> Frame | None:
         if (step := _step(stream, form, end)) is not None:
             return Frame(step, end)
     return None
+
+
+def cell_in(frame: bytes) -> FloatArray:
+    """The (9,) numbers of the cell, row by row of the matrix that has the cell vectors as columns."""
+    return np.frombuffer(frame, dtype=np.float64, count=9)
+
+
+def values_in(frame: bytes, form: Form) -> FloatArray:
+    """The (3 n_atoms,) numbers of a frame."""
+    return np.frombuffer(frame, dtype=np.float64, count=3 * form.n_atoms, offset=_CELL + _COUNT)
+
+
+def names_in(frame: bytes, form: Form) -> list[str]:
+    """The names of the atoms."""
+    return _text(frame[_CELL + 2 * _COUNT + 24 * form.n_atoms : form.title]).split("|")
+
+
+def title_in(frame: bytes, form: Form) -> str:
+    """The title of a frame; of a damaged one not what it was."""
+    return _text(frame[form.title :])
 
 
 def _step(stream: BinaryIO, form: Form, end: int) -> int | None:
@@ -79,7 +104,10 @@ def _count(stream: BinaryIO, start: int) -> int | None:
 
 def _title(stream: BinaryIO, start: int, longest: int) -> re.Match[str] | None:
     stream.seek(start)
-    text = stream.read(_CHARACTER * longest)
-    # what follows a title is the cell of the next frame, and no text
-    characters = [text[place : place + _CHARACTER] for place in range(0, len(text), _CHARACTER)]
-    return _TITLE.match("".join(chr(c[0]) if c[1:] == b"\0\0\0" else "\0" for c in characters))
+    return _TITLE.match(_text(stream.read(_CHARACTER * longest)))
+
+
+def _text(content: bytes) -> str:
+    """Four bytes a character; zeros for what is no text, as the cell that follows the title of a frame."""
+    characters = (content[place : place + _CHARACTER] for place in range(0, len(content), _CHARACTER))
+    return "".join(chr(c[0]) if c[1:] == b"\0\0\0" else "\0" for c in characters)

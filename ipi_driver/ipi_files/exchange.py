@@ -141,7 +141,9 @@ class _Exchanged(TrajectoryFile):
     """The snapshots of an ensemble from the files of the systems."""
 
     def __init__(self, files: Sequence[TrajectoryFile], ensemble: int, swaps: Swaps) -> None:
-        super().__init__(files[ensemble].path)
+        own = files[ensemble]
+        self.path, self.symbols, self.notes = own.path, own.symbols, []
+        self.quantity, self.timed, self.periodic = own.quantity, own.timed, own.periodic
         self._files, self._ensemble, self._swaps = files, ensemble, swaps
 
     @property

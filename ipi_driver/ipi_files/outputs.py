@@ -13,6 +13,7 @@ import numpy as np
 
 from ipi_driver.elements import elements_of
 from ipi_driver.errors import UserError
+from ipi_driver.ipi_files.binary_trajectory import BinaryTrajectory
 from ipi_driver.ipi_files.input import InputSettings, OutputFile, checkpoint_masses, read_system
 from ipi_driver.ipi_files.properties import PropertyTable, read_properties
 from ipi_driver.ipi_files.run_folder import RunFolder
@@ -209,7 +210,7 @@ class Run:
                 if output.kind == "trajectory" and name in (output.quantity, output.name):
                     path = self._file_of(output)
                     if path is not None:
-                        return TrajectoryFile(path)
+                        return BinaryTrajectory(path) if output.format == "bin" else TrajectoryFile(path)
         return None
 
     def extras(self) -> list[Path]:
@@ -341,12 +342,13 @@ class Run:
         )
 
     def _file_of(self, output: OutputFile) -> Path | None:
-        if output.format not in ("xyz", "ase", ""):
-            self.note(f"{output.stem}: format {output.format} is not read, expected xyz or ase")
+        if output.format not in ("xyz", "ase", "bin", ""):
+            self.note(f"{output.stem}: format {output.format} is not read, expected xyz, ase or bin")
             return None
+        ending = "bin" if output.format == "bin" else "(ext)?xyz"
         # of a bead, or of what has none; `pos` is not `pos_start`
-        name = re.compile(re.escape(Path(output.stem).name) + r"(_\d+)?\.(ext)?xyz")
-        candidates = sorted((self.path / output.stem).parent.glob("*xyz"))
+        name = re.compile(re.escape(Path(output.stem).name) + rf"(_\d+)?\.{ending}")
+        candidates = sorted((self.path / output.stem).parent.iterdir())
         return next((path for path in candidates if path.is_file() and name.fullmatch(path.name)), None)
 
 

@@ -20,6 +20,7 @@ _STOPS = {
     "wallclock": "its <total_time> has passed",
     "Kill signal received": "i-PI received a signal to stop",
 }
+_OF_EXTRAS = "; a metatomic model sends further outputs with `extras: [NAME]` in driver.yaml"
 _SUCCESS = "I-PI reports success"
 _PROBLEM = "I-PI reports a problem"
 _CONVERGED = "Geometry optimization converged"
@@ -112,8 +113,9 @@ def read_ending(folder: Path, statuses: Statuses, last_step: int, total: int) ->
         what = f"i-PI was killed by {_signal(statuses.ipi)}"
         raise failed(what, "i-PI", True, hint=f"; the client has ended{remedy}")
     if statuses.ipi:
-        words = f": {_last_line(statuses.log)} (see {folder / 'i-pi.log'})"
-        raise failed("i-PI failed", "i-PI", False, words, "")
+        error = _last_line(statuses.log)
+        words = f": {error} (see {folder / 'i-pi.log'})"
+        raise failed("i-PI failed", "i-PI", False, words, _OF_EXTRAS if "Extra type" in error else "")
     success = _SUCCESS in statuses.log
     message = _MESSAGE.search(statuses.log)
     # i-PI has ended by itself for it; the client, None, may have been slow to end after its error
