@@ -30,6 +30,7 @@ from ipi_driver.client.record import Recorder
 from ipi_driver.client.settings import EndpointSettings, ServeSettings
 from ipi_driver.client.signals import handled_signals
 from ipi_driver.errors import UserError
+from ipi_driver.ipi_files.active import active_atoms, part_of
 from ipi_driver.ipi_files.conversion import extras_json, results_to_ipi, structure_from_ipi
 from ipi_driver.ipi_files.endpoints import is_monitor
 from ipi_driver.ipi_files.template import check_not_wrapped, read_template
@@ -40,7 +41,7 @@ from ipi_driver.potentials.registry import load_potential
 from ipi_driver.potentials.spec import PotentialSpec
 from ipi_driver.rotations.average import RotationalAverage
 from ipi_driver.rotations.transmission import physics_removed
-from ipi_driver.structure import Structure
+from ipi_driver.structure import IntArray, Structure
 from ipi_driver.whole_file import write_whole
 
 logger = logging.getLogger(__name__)
@@ -95,6 +96,9 @@ class Client:
         for endpoint in settings.endpoints:
             endpoint.unix_path(settings.sockets_prefix)  # a wrong path is reported before the model is loaded
         self.template = _template(settings)
+        self._active: dict[str, IntArray] = {}
+        if settings.input is not None:
+            self._active = active_atoms(settings.input.read_text(), settings.input)
         if settings.modules is not None and str(settings.modules) not in sys.path:
             sys.path.append(str(settings.modules))  # last, so that none of its files hides another module
         self._evaluators: dict[str, SharedEvaluator] = {}
@@ -117,25 +121,33 @@ class Client:
         if lost is not None and not is_monitor(settings.model_dump()):
             logger.warning("%s%s: %s", WARNING, settings.label, lost)
 
+        template = self._template_of(settings)
+
         def evaluate(requests: Sequence[Request]) -> list[Reply]:
-            return self._evaluate(requests, evaluator, average, counts)
+            return self._evaluate(requests, template, evaluator, average, counts)
 
         return Endpoint(
             settings,
             self.settings.sockets_prefix,
             self.settings.deadline,
             evaluate,
-            self.template.n_atoms,
+            template.n_atoms,
             self._others_live,
             self._others_begun,
         )
+
+    def _template_of(self, endpoint: EndpointSettings) -> Structure:
+        """The atoms that i-PI sends to an endpoint."""
+        if (atoms := self._active.get(endpoint.label)) is None:
+            return self.template
+        return part_of(self.template, atoms, self.settings.input or Path())
 
     def _evaluator(self, endpoint: EndpointSettings) -> SharedEvaluator:
         """The model of an endpoint, loaded once for all that have the same."""
         spec = self.settings.model_of(endpoint)
         if str(spec) not in self._evaluators:
             potential = _load(spec, device=local_device(self.settings.device), dtype=self.settings.dtype)
-            potential.check_species(self.template)
+            potential.check_species(self._template_of(endpoint))
             potential.check_conditions(self.settings.charge, self.settings.spin)
             if world()[1] > 1:
                 potential = self._group = DistributedPotential(potential, self.settings.rotation_batch)
@@ -152,6 +164,7 @@ class Client:
     def _evaluate(
         self,
         requests: Sequence[Request],
+        template: Structure,
         evaluator: SharedEvaluator,
         average: RotationalAverage,
         counts: Counts,
@@ -162,7 +175,7 @@ class Client:
             for request in requests:
                 if self.recorder is not None:
                     self.recorder.write(request.h, request.positions)
-                structures.append(structure_from_ipi(self.template, request.h, request.positions))
+                structures.append(structure_from_ipi(template, request.h, request.positions))
             for structure, prediction in zip(
                 structures, evaluator.predict(structures, average, counts), strict=True
             ):
@@ -176,15 +189,15 @@ class Client:
             at = len(replies) if len(structures) == len(requests) else len(structures)
             if isinstance(error, EvaluationError):
                 at = structures.index(error.structure)
-            raise self._fail(error, requests[at]) from error
+            raise self._fail(error, requests[at], template) from error
 
-    def _fail(self, error: Exception, request: Request) -> Exception:
+    def _fail(self, error: Exception, request: Request, template: Structure) -> Exception:
         """The first failure, with its structure written; two endpoints may fail on the same configuration."""
         with self._failing:
             if self._failure is None:
                 self._close()
                 try:
-                    place = f"is in {_write_structure(request, self.template, str(error))}"
+                    place = f"is in {_write_structure(request, template, str(error))}"
                 except OSError as problem:  # what went wrong first is what matters
                     place = f"could not be written ({problem})"
                 self._failure = UserError(f"{error}; the configuration {place}")

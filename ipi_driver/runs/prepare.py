@@ -15,6 +15,7 @@ import ase.io
 from ipi_driver.client.settings import ServeSettings, read_yaml
 from ipi_driver.errors import UserError
 from ipi_driver.ipi_files import edit as xml
+from ipi_driver.ipi_files.active import active_atoms, part_of
 from ipi_driver.ipi_files.comment import ipi_comment
 from ipi_driver.ipi_files.run_folder import INPUT, SETTINGS, STARTING, RunFolder, is_checkpoint_name
 from ipi_driver.ipi_files.start import read_start, write_start
@@ -128,6 +129,8 @@ def prepare(source: Source, output: Path, changes: Changes, lock: bool = True) -
         if _is_slab(start):  # the xyz of i-PI has no place for its directions
             settings["structure"] = _SLAB
             settings.pop("pbc")
+    if active_atoms(text, source.path):  # the client takes from the input which atoms it gets
+        settings["input"] = INPUT
     extra = [path for path in extra if str(path) != name]
     if missing := [path for path in extra if not (source.folder / path).is_file()]:
         raise UserError(f"{source.folder / SETTINGS} names {missing[0]}, which is not there")
@@ -221,6 +224,8 @@ def _check_not_wrapped(
         return
     template = read_template(file, checked.pbc)  # what a client could not read is refused before the start
     check_not_wrapped(text, template.pbc, source.path)
+    for atoms in active_atoms(text, source.path).values():
+        part_of(template, atoms, source.path)
 
 
 def _in_place(source: Source, output: Path) -> bool:

@@ -137,6 +137,42 @@ def test_a_replay_through_six_averages(tmp_path: Path, capsys: pytest.CaptureFix
         assert scalar.value == pytest.approx(errors[k], rel=1e-3)
 
 
+def test_sockets_that_get_some_of_the_atoms(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`<activelist>`: each of two molecules has a socket of its own, and no forces from the other."""
+    text = (shipped_folder("inputs") / "gas-nve" / "input.xml").read_text()
+    socket = text[text.index("<ffsocket") : text.index("</ffsocket>") + 11]
+    parts = {"first": [0, 1, 2], "second": [5, 3, 4]}
+    made = "".join(
+        socket.replace("name='model'", f"name='{name}'")
+        .replace("gas-nve-model", name)
+        .replace("</ffsocket>", f"<activelist> {atoms} </activelist> </ffsocket>")
+        for name, atoms in parts.items()
+    )
+    text = text.replace(socket, made).replace(
+        "<force forcefield='model'/>", "<force forcefield='first'/> <force forcefield='second'/>"
+    )
+    (tmp_path / "input.xml").write_text(text)
+    one = ase.build.molecule("H2O")
+    two = one[[1, 2, 0]]  # H H O: another order, too
+    two.translate([2.0, 0.5, 0.0])
+    atoms = one + two
+    lines = "".join(f"{a.symbol} {a.x:.8f} {a.y:.8f} {a.z:.8f}\n" for a in atoms)
+    (tmp_path / "init.xyz").write_text(f"6\n# positions{{angstrom}} CELL(abcABC): 50 50 50 90 90 90\n{lines}")
+    words = [str(tmp_path / "input.xml"), "--model", MODEL, "--no-pbc", "--endpoint", "second=D2"]
+    folder = tmp_path / "run"
+    assert main(["run", *words, "--steps", "2", "--output", str(folder)]) == 0
+    potential = load_potential(MODEL)
+    expected = np.zeros((6, 3))
+    for average, indices in ((potential, [0, 1, 2]), (RotationalAverage(potential, "D2"), [5, 3, 4])):
+        expected[indices] = Calculator(average).get_forces(atoms[indices])
+    found = next(iter(TrajectoryFile(folder / "simulation.for_0.xyz")))
+    np.testing.assert_allclose(found.values, expected, atol=2e-5)
+
+    (tmp_path / "input.xml").write_text(text.replace("[5, 3, 4]", "[5, 3, 6]"))
+    assert main(["run", *words, "--steps", "2", "--output", str(tmp_path / "wrong")]) == 2
+    assert "an <activelist> names atoms 3 to 6 of 6" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("weight", ["0", "1e-20"])
 def test_a_force_of_no_weight_beside_the_dynamics(weight: str, tmp_path: Path) -> None:
     """`format='ase'` trajectories beside xyz, a property file without a name, no driver.yaml."""
