@@ -12,6 +12,7 @@ True
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from ase.calculators.calculator import all_changes
 
 from ipi_driver.potentials import Potential, load_potential
 from ipi_driver.rotations import Quadrature, RotationalAverage
+from ipi_driver.rotations.transmission import physics_removed
 from ipi_driver.structure import Structure
 
 _CONDITIONS = ("charge", "spin", "spin_multiplicity")
@@ -69,6 +71,9 @@ class Calculator(AseCalculator):
         super().__init__(**kwargs)
         potential = model if isinstance(model, Potential) else load_potential(model, device, dtype)
         self.average = RotationalAverage(potential, average, seed=seed, rotation_batch=rotation_batch)
+        lost = physics_removed(potential.directions, self.average.quadrature)
+        if lost is not None:
+            warnings.warn(lost, stacklevel=2)
 
     def check_state(self, atoms: ase.Atoms, tol: float = 1e-15) -> list[str]:
         """What has changed since the last evaluation; ASE does not look at charge and spin."""

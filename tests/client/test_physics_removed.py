@@ -6,9 +6,11 @@ import json
 import logging
 
 import ase.io
+import pytest
 from client_place import ffsocket, wait, water
 from runs_place import Place
 
+from ipi_driver.api.calculator import Calculator
 from ipi_driver.client.in_process import InProcess
 
 FIELD = "sum:anisotropic?l=2+(field?electric=0,0,0.1&charges=O:-0.8,H:0.4)"
@@ -31,6 +33,12 @@ def test_the_plugin_of_ipi_warns(tmp_path, caplog) -> None:
         assert not caplog.records
         InProcess(model=FIELD, structure=tmp_path / "init.extxyz", average="T")
     assert "the average T removes physics" in caplog.text
+
+
+def test_the_calculator_of_ase_warns() -> None:
+    Calculator(FIELD)
+    with pytest.warns(UserWarning, match="the average Th removes physics, not error"):
+        Calculator(FIELD, average="Th")
 
 
 def test_the_launcher_shows_what_the_client_warns_of(tmp_path) -> None:
