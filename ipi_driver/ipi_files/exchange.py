@@ -85,6 +85,8 @@ def read_swaps(run: RunFolder) -> Swaps:
                 raise UserError(
                     f"{path}: expected a step and the ensemble of each of {n_systems} systems, got {line!r}"
                 )
+            while rows[-1][0] >= row[0]:  # i-PI, continued by hand from an older checkpoint, makes these again
+                rows.pop()
             rows.append(row)
     table = np.array(rows, dtype=np.int64)
     return Swaps(table[1:, 0], table[:, 1:])

@@ -149,3 +149,5 @@ def test_a_row_that_is_no_swap(exchanged: Path, tmp_path: Path) -> None:
     (tmp_path / "water.remd_idx").write_text("  3  0  2  1\n  4  1 ")
     swaps = read_swaps(RunFolder(tmp_path))
     assert swaps.system_in(2, np.array([0, 3, 4])).tolist() == [2, 2, 1]
+    (tmp_path / "water.remd_idx").write_text("  3  0  2  1\n  7  1  2  0\n  3  0  2  1\n  5  2  0  1\n")
+    assert read_swaps(RunFolder(tmp_path)).steps.tolist() == [3, 5]
