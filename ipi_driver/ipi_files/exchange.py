@@ -70,12 +70,18 @@ def read_swaps(run: RunFolder) -> Swaps:
     Raises
     ------
     UserError
-        If a row is no swap of the systems of the run.
+        If the file of the swaps is not there, or a row is no swap of the systems of the run.
     """
-    n_systems = len(run.input.systems)
-    first = (xml.value(run.input_text, "repindex") or "").strip("[] ").replace(",", " ").split()
+    n_systems, text = len(run.input.systems), run.input_path.read_text()
+    first = (xml.value(text, "repindex") or "").strip("[] ").replace(",", " ").split()
     rows = [[-1, *map(int, first or range(n_systems))]]
-    for path in run.swap_files():
+    paths = [run.path / name for name in dict.fromkeys(xml.swap_names(text))]
+    if not any(path.is_file() for path in paths):
+        names = ", ".join(path.name for path in paths)
+        raise UserError(
+            f"{run.path} has no {names}, which says when the systems were exchanged: copy it there, too"
+        )
+    for path in filter(Path.is_file, paths):
         for line in path.read_text().splitlines(keepends=True):
             words = line.split()
             if not line.endswith("\n"):  # of a run that goes on, or was killed
@@ -85,7 +91,9 @@ def read_swaps(run: RunFolder) -> Swaps:
                 raise UserError(
                     f"{path}: expected a step and the ensemble of each of {n_systems} systems, got {line!r}"
                 )
-            while rows[-1][0] >= row[0]:  # i-PI, continued by hand from an older checkpoint, makes these again
+            while (
+                rows[-1][0] >= row[0]
+            ):  # i-PI, continued by hand from an older checkpoint, makes these again
                 rows.pop()
             rows.append(row)
     table = np.array(rows, dtype=np.int64)

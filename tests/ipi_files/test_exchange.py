@@ -141,8 +141,10 @@ def test_systems_that_write_to_the_same_files(tmp_path: Path) -> None:
         runs_of(tmp_path)
 
 
-def test_a_row_that_is_no_swap(exchanged: Path, tmp_path: Path) -> None:
-    (tmp_path / "input.xml").write_text(INPUT)
+def test_a_row_that_is_no_swap(tmp_path: Path) -> None:
+    (tmp_path / "my-input.xml").write_text(INPUT)
+    with pytest.raises(UserError, match=r"has no water\.remd_idx, which says when"):
+        read_swaps(RunFolder(tmp_path))
     (tmp_path / "water.remd_idx").write_text("  3  0  2  1\n  4  0  0  1\n")
     with pytest.raises(UserError, match="expected a step and the ensemble of each of 3 systems"):
         read_swaps(RunFolder(tmp_path))
