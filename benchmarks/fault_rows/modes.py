@@ -109,14 +109,22 @@ def _(place: Place) -> tuple[str, bool]:
     return together(found)
 
 
-@row("84", "<ffcommittee> around an <ffsocket>", "refused at once")
+@row("84", "<ffcommittee> around an <ffsocket>", "runs")
 def _(place: Place) -> tuple[str, bool]:
     path = place.mine()
-    text = path.read_text().replace("<ffsocket", "<ffcommittee name='both'><ffsocket")
+    text = path.read_text().replace(
+        "<ffsocket name='model'", "<ffcommittee name='model'><ffsocket name='inside'"
+    )
+    text = re.sub("<trajectory [^>]*filename='spread'.*?</trajectory>", "", text)
     path.write_text(text.replace("</ffsocket>", "</ffsocket></ffcommittee>"))
-    status, output = place.run("run", "mine", "--model", MODEL, seconds=300)
-    sentence = said(output, r"lies inside <ffcommittee[^,]*")
-    return f"status {status}: {sentence}", status == 2 and bool(sentence)
+    status, output = place.run(
+        "run", "mine", "--model", MODEL, "--steps", 20, "--output", "committee", seconds=300
+    )
+    n_rows = len(rows(place.folder / "committee"))
+    return (
+        f"status {status}, {n_rows} rows {'' if status == 0 else last_line(output)}",
+        status == 0 and n_rows > 0,
+    )
 
 
 @row(

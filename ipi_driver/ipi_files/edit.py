@@ -160,6 +160,15 @@ def with_port(text: str, old: Socket, port: int, host: str | None = None) -> str
     return text
 
 
+def with_name(text: str, old: Socket, address: str) -> str:
+    """The text with another address for the unix socket ``old``."""
+    for element in _SOCKET.finditer(masked(text)):
+        if sockets(element[0]) == [old]:
+            changed = with_value(text[element.start() : element.end()], "address", address)
+            return text if changed is None else text[: element.start()] + changed + text[element.end() :]
+    return text
+
+
 def with_inet(text: str, old: Socket, host: str, port: int) -> str:
     """The text with a network socket in place of the unix socket ``old``."""
     for element in _SOCKET.finditer(masked(text)):

@@ -32,6 +32,7 @@ from ipi_driver.runs.progress import ProgressDisplay
 from ipi_driver.runs.refresh import Refresher
 from ipi_driver.runs.relaxation import relaxation_of
 from ipi_driver.runs.restarts import DEFAULT, Restarts
+from ipi_driver.runs.sockets import shared_sockets
 from ipi_driver.runs.symmetry_monitor import SymmetryMonitor
 from ipi_driver.runs.watch import Alarm
 
@@ -256,7 +257,10 @@ def _run_parts(
     total, first, facts = live.total, _step(folder / start_file), read_facts(folder)
     relaxation = None if facts is None else relaxation_of(folder, facts.structure.n_atoms)
     endless = run.input.motion == "replay"
-    with ProgressDisplay(folder.name, first, total, console, relaxation, endless) as display:
+    with (
+        ProgressDisplay(folder.name, first, total, console, relaxation, endless) as display,
+        shared_sockets(run.input_text, sockets) as renew_sockets,
+    ):
         if facts is not None:
             display.report(facts.text)
 
@@ -267,9 +271,7 @@ def _run_parts(
         again = Restarts(run, restarts, report)
         while True:
             part = _Part(run, start_file, facts, sockets, live, refresher)
-            # i-PI that was killed leaves its socket, and no other can open it then
-            for path in sockets.iterdir():
-                path.unlink(missing_ok=True)
+            renew_sockets()
             try:
                 pair = Pair(run, start_file, f"{sockets}/", interruption, core, clients)
                 try:

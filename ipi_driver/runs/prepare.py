@@ -30,6 +30,7 @@ from ipi_driver.runs.sockets import (
     with_address,
     with_addresses,
     with_free_ports,
+    with_own_names,
 )
 from ipi_driver.runs.symmetry_monitor import monitor_settings, with_monitor
 from ipi_driver.structure import Structure
@@ -114,7 +115,7 @@ def prepare(source: Source, output: Path, changes: Changes, lock: bool = True) -
         # a client that takes its species from the same frames goes on doing so
         if isinstance(template, Path) and os.path.normpath(template) == os.path.normpath(frames):
             settings["structure"] = source.folder / frames.name
-    text, settings["endpoints"] = with_free_ports(text, settings["endpoints"])
+    text, settings["endpoints"] = with_own_names(*with_free_ports(text, settings["endpoints"]))
     if changes.address is not None:
         text, settings["endpoints"] = with_address(text, settings["endpoints"], changes.address)
     text, outside = xml.with_files_inside(text, source.folder)

@@ -41,7 +41,8 @@ def _remove_left_behind() -> None:
             # one that has just been made may not be held yet
             if state.st_uid != os.getuid() or time.time() - state.st_mtime < _YOUNG:
                 continue
-            if any(not path.is_socket() for path in folder.iterdir()):
+            # links: to sockets that i-PI opens elsewhere
+            if any(not (path.is_socket() or path.is_symlink()) for path in folder.iterdir()):
                 continue
             handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
             try:

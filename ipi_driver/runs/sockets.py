@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import re
+import secrets
 import socket
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ipi_driver.client.settings import EndpointSettings
 from ipi_driver.errors import UserError
-from ipi_driver.ipi_files.edit import Socket, sockets, with_inet, with_port
+from ipi_driver.ipi_files.edit import Socket, sockets, with_inet, with_name, with_port
 from ipi_driver.runs.changes import Changes
 
 _LOCAL = ("localhost", "127.0.0.1")
+SHARED_PREFIX = "/tmp/ipi_"
+"""Of the sockets that i-PI opens inside other force fields, whatever prefix it is given."""
+_OWN_NAME = re.compile(r"-[0-9a-f]{8}$")
 
 
 def endpoints_of(text: str) -> list[dict[str, Any]]:
@@ -73,25 +79,70 @@ def check_has_socket(text: str, source: Path) -> None:
 
 
 def check_complete(text: str, source: Path) -> None:
-    """Raise where an input is cut or empty, or opens sockets inside another force field.
-
-    i-PI gives its private prefix of sockets to those of its own ``<ffsocket>`` alone, not to those inside
-    ``<ffcommittee>`` and the like: such a run would wait for a client at one path, and the client for i-PI at another.
-    """
+    """Raise where an input is cut or empty, or opens shared memory inside another force field."""
     try:
-        root = ElementTree.fromstring(text)
+        ElementTree.fromstring(text)
     except ElementTree.ParseError as error:
         raise UserError(
             f"{source} is not complete, well-formed XML: {error}; compare it with its original"
         ) from None
-    for parent in root.iter():
-        if parent.tag.startswith("ff") and (inside := parent.find(".//ffsocket")) is not None:
-            name = parent.get("name", parent.tag)
+    for inside in nested_sockets(text):
+        if inside.mode == "shm":
             raise UserError(
-                f"{source}: <ffsocket name='{inside.get('name', '')}'> lies inside <{parent.tag} name='{name}'>, and "
-                "i-PI opens such sockets at its shared prefix only; run i-pi and `ipi-driver serve` by hand in two "
-                "shells, or give each <ffsocket> its own <force> in <forces>, with a weight"
+                f"{source}: the socket `{inside.label}` lies inside another force field, where i-PI opens shared "
+                "memory at its shared prefix only; use mode='unix'"
             )
+
+
+def nested_sockets(text: str) -> list[Socket]:
+    """The sockets inside another force field, as ``<ffcommittee>``, in the order of the input."""
+    root = _parsed(text)
+    forces = (element for element in root.iter() if element.tag.startswith("ff"))
+    inside = {id(socket) for force in forces for socket in force.iterfind(".//ffsocket")}
+    pairs = zip(root.iter("ffsocket"), sockets(text), strict=False)
+    return [socket for element, socket in pairs if id(element) in inside]
+
+
+def with_own_names(text: str, endpoints: Sequence[dict[str, Any]]) -> tuple[str, list[dict[str, Any]]]:
+    """Input and endpoints with a name of its own for each nested unix socket, so that runs never meet.
+
+    i-PI opens these at a prefix that all runs share (`shared_sockets`).
+    """
+    changed = [dict(endpoint) for endpoint in endpoints]
+    for found in nested_sockets(text):
+        if found.mode != "unix":
+            continue
+        address = f"{_OWN_NAME.sub('', found.address)}-{secrets.token_hex(4)}"
+        text = with_name(text, found, address)
+        for endpoint in changed:
+            if endpoint.get("unix") == found.address:
+                endpoint["unix"] = address
+    return text, changed
+
+
+@contextmanager
+def shared_sockets(text: str, folder: Path) -> Iterator[Callable[[], None]]:
+    """Links in the private folder of a run to the sockets that i-PI opens elsewhere.
+
+    i-PI gives its private prefix to its own ``<ffsocket>``, not to those inside ``<ffcommittee>`` and the like, which
+    it opens at ``/tmp/ipi_ADDRESS``. The client finds them through a link. Yields a function that empties the folder,
+    and makes the links anew, for i-PI to start in.
+    """
+    names = [found.address for found in nested_sockets(text) if found.mode == "unix"]
+    targets = [Path(f"{SHARED_PREFIX}{name}") for name in names]
+
+    def renew() -> None:
+        # i-PI that was killed leaves its socket, and no other can open it then
+        for path in [*folder.iterdir(), *filter(Path.is_socket, targets)]:
+            path.unlink(missing_ok=True)
+        for name, target in zip(names, targets, strict=True):
+            (folder / name).symlink_to(target)
+
+    try:
+        yield renew
+    finally:
+        for path in filter(Path.is_socket, targets):
+            path.unlink(missing_ok=True)
 
 
 def foreign_hosts(text: str) -> list[str]:

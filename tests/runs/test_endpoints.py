@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import ase.build
@@ -135,6 +136,47 @@ def test_a_replay_through_six_averages(tmp_path: Path, capsys: pytest.CaptureFix
         scalar = analysis.scalars["replay_forces" if k == 1 else f"replay_forces_{k}"]
         assert scalar.label == f"forces, MAE against driver-aug-{REPLAYED[k - 1]}"
         assert scalar.value == pytest.approx(errors[k], rel=1e-3)
+
+
+def test_a_committee_of_sockets(tmp_path: Path) -> None:
+    """i-PI opens sockets inside another force field elsewhere; two runs at once never meet, nothing is left there."""
+    text = (shipped_folder("inputs") / "gas-nve" / "input.xml").read_text()
+    socket = text[text.index("<ffsocket") : text.index("</ffsocket>") + 11]
+    both = "".join(
+        socket.replace("name='model'", f"name='{name}'").replace("gas-nve-model", name)
+        for name in ("member-raw", "member-averaged")
+    )
+    text = text.replace(socket, f"<ffcommittee name='model'> {both} </ffcommittee>")
+    text = re.sub(r"<trajectory [^>]*filename='spread'.*?</trajectory>", "", text).replace(
+        "stride='10'", "stride='1'"
+    )
+    (tmp_path / "input.xml").write_text(text.replace("checkpoint stride='1000'", "checkpoint stride='2'"))
+    shutil.copyfile(shipped_folder("inputs") / "gas-nve" / "init.xyz", tmp_path / "init.xyz")
+    words = [
+        "run",
+        str(tmp_path / "input.xml"),
+        "--model",
+        MODEL,
+        "--no-pbc",
+        "--endpoint",
+        "member-averaged=D2",
+    ]
+    before = set(Path("/tmp").glob("ipi_member-*"))
+    folder = tmp_path / "run"
+    assert main([*words, "--steps", "2", "--output", str(folder)]) == 0
+    (folder / "RESTART").unlink()
+    assert main(["run", str(folder), "--resume", "--steps", "4"]) == 0
+    assert set(Path("/tmp").glob("ipi_member-*")) == before
+    forces, positions = (list(TrajectoryFile(folder / f"simulation.{name}_0.xyz")) for name in ("for", "pos"))
+    assert [snapshot.step for snapshot in forces] == [0, 1, 2, 3, 4]
+    potential = load_potential(MODEL)
+    atoms = ase.build.molecule("H2O")
+    for found, at in zip(forces, positions, strict=True):
+        atoms.positions = at.values
+        raw, averaged = (
+            Calculator(p).get_forces(atoms) for p in (potential, RotationalAverage(potential, "D2"))
+        )
+        np.testing.assert_allclose(found.values, (raw + averaged) / 2, atol=5e-5)
 
 
 def test_sockets_that_get_some_of_the_atoms(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -737,14 +737,14 @@ def test_a_start_that_is_a_label_of_a_template(tmp_path: Path) -> None:
     assert (tmp_path / "run" / "mine.xyz").read_bytes() == (copy / "mine.xyz").read_bytes()
 
 
-def test_sockets_inside_another_force_field_and_cut_inputs_are_refused(tmp_path: Path) -> None:
+def test_shared_memory_inside_another_force_field_and_cut_inputs_are_refused(tmp_path: Path) -> None:
     copy = edited(tmp_path, "<ffsocket", "<ffcommittee name='both'><ffsocket")
     path = copy / "input.xml"
     whole = path.read_text().replace("</ffsocket>", "</ffsocket></ffcommittee>")
-    path.write_text(whole)
-    with pytest.raises(
-        UserError, match=r"lies inside <ffcommittee name='both'>, and i-PI opens such sockets at"
-    ):
+    path.write_text(whole.replace("mode='unix'", "mode='shm'"))
+    settings = copy / "driver.yaml"
+    settings.write_text(settings.read_text().replace("unix:", "shm:"))
+    with pytest.raises(UserError, match=r"`shm gas-nvt-raw` lies inside another force field"):
         prepare(find_source(copy, Changes()), tmp_path / "run", Changes(model=MODEL))
     for text in ("", whole[: len(whole) // 2]):
         path.write_text(text)
