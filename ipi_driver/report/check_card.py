@@ -130,7 +130,7 @@ def card_rows(result: CheckResult, data_set: str) -> list[CardRow]:
         value = "the run breaks"
         if not drift.broken:
             value = f"{formatted(MILLI * drift.rate, MILLI * drift.error)} meV/atom/ps"
-        rows.append(CardRow("drift at constant energy", value, _good(not (drift.broken or drift.resolved))))
+        rows.append(CardRow("drift at constant energy", value, _good(drift.acceptable)))
     if (inner := result.inner.get(data_set)) is not None:
         value = f"{number(MILLI * inner.mae)} meV/Å, largest {number(MILLI * inner.largest)}"
         rows.append(CardRow(f"inner forces ({inner.inner}) − {inner.outer}", value))

@@ -132,7 +132,7 @@ def drift_text(found: Drift) -> str:
     value, error = MILLI * found.rate, MILLI * found.error
     drift = f"drifts by {formatted(value, error)} meV per atom and ps"
     if not found.resolved:
-        drift = f"does not drift (below {_two_digits(abs(value) + 2.0 * error)} meV per atom and ps)"
+        drift = f"does not drift (below {_two_digits(abs(value) + 3.0 * error)} meV per atom and ps)"
     return (
         f"At constant energy ({length}, {found.temperature:.3g} K) the total energy {drift}, and "
         f"fluctuates by {number(MILLI * found.fluctuation)} meV per atom."

@@ -227,6 +227,7 @@ def _drift(found: Drift) -> dict[str, Any]:
         "fluctuation": found.fluctuation,
         "resolved": found.resolved,
         "broken": found.broken,
+        "acceptable": found.acceptable,
         "temperature": found.temperature,
         "time_step_fs": found.time_step,
         "time_fs": found.times[-1],

@@ -65,7 +65,7 @@ def test_the_card_shows_what_the_files_hold(folder: Path) -> None:
     drift = content["drift"]["gas"]
     assert drift["time_fs"] == pytest.approx(60.0)
     assert not drift["broken"]
-    assert (rows["drift at constant energy"][1] == "✗") == drift["resolved"]
+    assert (rows["drift at constant energy"][1] == "✓") == drift["acceptable"]
     shown = re.match(r"([-\d.e()]+)", rows["drift at constant energy"][0].replace("−", "-"))
     assert shown is not None
     walk = content["rotation_walks"]["gas"]
