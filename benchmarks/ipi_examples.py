@@ -26,6 +26,15 @@ from pathlib import Path
 
 TABLE = Path(__file__).with_suffix(".md")
 MODEL = "anisotropic?l=2&amplitude=0.01"
+REASONS = {
+    r"Extra type|interpolate_extras|'friction'": "ask for an extra, such as a dipole, that this model does not give",
+    r"plumed": "need PLUMED, which is not installed",
+    r"not finite": "have atoms on top of each other, as models of one dimension or of a bath do",
+    r"muller_brown": "have one atom, and a model of two dimensions: here its forces are zero, which the optimizers of "
+    "i-PI do not take",
+    r"no attribute 'copy'|string argument expected": "are broken in this version of i-PI",
+}
+"""Why inputs fail that do not fail because of `ipi-driver`, by words in their row."""
 _GRACE = 20.0
 """Seconds for a run to end after it has been interrupted."""
 
@@ -113,11 +122,17 @@ def write(rows: dict[str, str], steps: int) -> None:
     """The table, sorted by example."""
     verdicts = Counter(row.split(" | ")[1] for row in rows.values())
     counts = ", ".join(f"{verdicts[name]} {name}" for name in ("ran", "refused", "failed"))
+    failed = [row for row in rows.values() if " | failed | " in row]
+    reasons = Counter(
+        next((why for words, why in REASONS.items() if re.search(words, row)), "else") for row in failed
+    )
+    of_these = "; ".join(f"{count} {why}" for why, count in reasons.most_common())
     head = f"""# i-PI's example inputs under `ipi-driver run`
 
 `python benchmarks/ipi_examples.py I-PI` (the source tree of i-PI 3.3.1): each input below `examples`, as it stands, for
 {steps} steps with `--model "{MODEL}"`. Of {len(rows)} inputs {counts}. *Refused*: by `ipi-driver` before
 anything is started, with the reason; *failed*: i-PI or the client ended with this message.
+Of those that failed {of_these}.
 
 | example | verdict | what is said |
 |---|---|---|
@@ -132,6 +147,7 @@ def main() -> None:
     parser.add_argument("tree", type=Path, help="source tree of i-PI")
     parser.add_argument("--only", metavar="WORD", default="", help="examples with this word in their path")
     parser.add_argument("--failed", action="store_true", help="those alone that have failed before")
+    parser.add_argument("--new", action="store_true", help="those alone that have no row")
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--timeout", type=float, default=30.0, metavar="SECONDS")
     args = parser.parse_args()
@@ -143,7 +159,8 @@ def main() -> None:
     tree = args.tree.resolve()
     for example in examples_of(tree):
         name = str(example.relative_to("examples"))
-        if args.only not in name or (args.failed and " | failed | " not in rows.get(name, "")):
+        failed, known = " | failed | " in rows.get(name, ""), name in rows
+        if args.only not in name or (args.failed and not failed) or (args.new and known):
             continue
         began = time.monotonic()
         with tempfile.TemporaryDirectory(prefix="ipi-tree-", ignore_cleanup_errors=True) as place:

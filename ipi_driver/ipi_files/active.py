@@ -26,12 +26,12 @@ def active_atoms(text: str, source: Path) -> dict[str, IntArray]:
     Raises
     ------
     UserError
-        If the text is no XML, or a list holds something else than indices.
+        If a list holds something else than indices.
     """
     try:
         elements = list(ElementTree.fromstring(text).iter("ffsocket"))
-    except ElementTree.ParseError as error:
-        raise UserError(f"{source} is not well-formed XML: {error}") from error
+    except ElementTree.ParseError:  # a checkpoint need not be well-formed, as i-PI does not escape parameters
+        return {}
     found: dict[str, IntArray] = {}
     for element, socket in zip(elements, sockets(text), strict=False):
         words = (element.findtext("activelist") or "").strip(" []\n\t").replace(",", " ").split()

@@ -17,6 +17,7 @@ from ipi_driver.analysis.dispatch import analyze_folders
 from ipi_driver.analysis.result import Options
 from ipi_driver.cli import main
 from ipi_driver.ipi_files import Run, TrajectoryFile
+from ipi_driver.ipi_files.active import active_atoms
 from ipi_driver.shipped import shipped_folder
 
 MODEL = "anisotropic?l=2&amplitude=0.05"
@@ -210,6 +211,7 @@ def test_sockets_that_get_some_of_the_atoms(tmp_path: Path, capsys: pytest.Captu
     found = next(iter(TrajectoryFile(folder / "simulation.for_0.xyz")))
     np.testing.assert_allclose(found.values, expected, atol=2e-5)
 
+    assert active_atoms(text.replace("</simulation>", ""), tmp_path) == {}  # as a checkpoint that is no XML
     (tmp_path / "input.xml").write_text(text.replace("[5, 3, 4]", "[5, 3, 6]"))
     assert main(["run", *words, "--steps", "2", "--output", str(tmp_path / "wrong")]) == 2
     assert "an <activelist> names atoms 3 to 6 of 6" in capsys.readouterr().err
