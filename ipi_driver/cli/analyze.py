@@ -30,6 +30,7 @@ examples:
   ipi-driver analyze my-run --bandwidth 0.1 --map-bandwidth 0.1   # kernels of Langer et al. 2024
   ipi-driver analyze my-gas-run --axis 0 0 1                      # a molecule in a field along z
   ipi-driver analyze runs/liquid-remd               # each ensemble of replica exchange
+  ipi-driver analyze runs/liquid-remd --system r1 r4
   ipi-driver analyze ice-none ice-2i                # relaxations are compared with those of the first
 """
 
