@@ -169,7 +169,12 @@ def main() -> None:
             for folder in ("init_files", "hpc_scripts"):
                 if (tree / "examples" / folder).is_dir():
                     shutil.copytree(tree / "examples" / folder, copy / "examples" / folder)
-            shutil.copytree((tree / example).parent, (copy / example).parent, dirs_exist_ok=True)
+            shutil.copytree(
+                (tree / example).parent,
+                (copy / example).parent,
+                dirs_exist_ok=True,
+                ignore_dangling_symlinks=True,
+            )
             verdict, words = run_one(copy, example, args.steps, args.timeout)
         rows[name] = row_of(example, verdict, words)
         print(f"{rows[name]} {time.monotonic() - began:.0f} s", flush=True)
