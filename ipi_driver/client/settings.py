@@ -15,6 +15,7 @@ Paths in a file are relative to the file.
 from __future__ import annotations
 
 import difflib
+import re
 import reprlib
 import sys
 from pathlib import Path
@@ -265,13 +266,17 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return values
 
 
+_ASE_MODULE = re.compile(r"(?:^|[:+,(])ase:(\w+)")
+"""Module of each ``ase:`` in a model's text."""
+
+
 def modules_here(model: str, folder: Path) -> Path | None:
-    """``folder`` where the module of an ``ase:`` model is a file of it; None where it is none, or elsewhere."""
-    top = model.removeprefix("ase:").partition("?")[0].partition(".")[0]
-    if not model.startswith("ase:") or top in sys.stdlib_module_names:
-        return None
-    here = (folder / f"{top}.py").is_file() or (folder / top / "__init__.py").is_file()
-    return folder.resolve() if here else None
+    """``folder`` where the module of an ``ase:`` model, also in a sum or committee, is a file of it; else None."""
+    for top in _ASE_MODULE.findall(model):
+        here = (folder / f"{top}.py").is_file() or (folder / top / "__init__.py").is_file()
+        if here and top not in sys.stdlib_module_names:
+            return folder.resolve()
+    return None
 
 
 def make_settings(values: dict[str, Any], source: str = "the command line") -> ServeSettings:

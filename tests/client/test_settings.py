@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 import pytest
 from client_place import ANISOTROPIC, CLIENT, ffsocket, wait, water
 
 from ipi_driver.cli import serve
-from ipi_driver.client.settings import EndpointSettings, make_settings, read_yaml
+from ipi_driver.client.settings import EndpointSettings, make_settings, modules_here, read_yaml
 from ipi_driver.errors import UserError
 
 
@@ -110,3 +111,21 @@ def test_ipi_and_serve_in_one_folder(place):
     ipi, client = place.ipi(), place.start([*CLIENT, "serve"], "client")
     assert (wait(ipi), wait(client)) == (0, 0), place.log()
     assert len(place.output()) == 2
+
+
+@pytest.mark.parametrize(
+    ("model", "found"),
+    [
+        ("ase:wall.Wall?a=1", True),
+        ("sum:pet-water-s+ase:wall.Wall", True),
+        ("sum:(anisotropic?l=1,2)+(ase:wall.Wall)", True),
+        ("committee:ase:wall.Wall,pet-water-s", True),
+        ("ase:json.Wall", False),
+        ("ase:other.Wall", False),
+        ("sum:phase:wall+pet-water-s", False),
+    ],
+)
+def test_modules_of_the_current_folder_also_in_sums(model: str, found: bool, tmp_path: Path) -> None:
+    (tmp_path / "wall.py").touch()
+    (tmp_path / "json.py").touch()
+    assert modules_here(model, tmp_path) == (tmp_path.resolve() if found else None)
