@@ -166,13 +166,28 @@ def engines(folder: Path, device: str, dtype: str) -> list[Engine]:
     return found
 
 
-def matrix_products(n_edges: int, n_nodes: int, n_rotations: int, device: str, dtype: torch.dtype) -> Task:
-    """The products with the weights alone, forward and back: what no implementation can save."""
+def product_shapes(n_edges: int, n_nodes: int, n_rotations: int) -> list[tuple[int, int, int]]:
+    """Rows, inner and outer dimension of the products with the weights of a GNN layer, forward; back as many again."""
     config = PetConfig(species=(1, 8))
     d, f, h = config.d_model, config.d_feedforward, config.d_head
     tokens, edges = (n_edges + n_nodes) * n_rotations, n_edges * n_rotations
     per_layer = [(tokens, d, 3 * d), (tokens, d, d), (tokens, d, f), (tokens, f, d)]
-    shapes = per_layer * config.n_attention_layers + [(edges, d, d)] * 2 + [(tokens, d, h), (tokens, h, h)]
+    return per_layer * config.n_attention_layers + [(edges, d, d)] * 2 + [(tokens, d, h), (tokens, h, h)]
+
+
+def product_operations(n_edges: int, n_nodes: int, n_rotations: int) -> float:
+    """Floating-point operations of all products with the weights, forward and back."""
+    of_layer = sum(2.0 * a * b * c for a, b, c in product_shapes(n_edges, n_nodes, n_rotations))
+    return 2.0 * PetConfig(species=(1, 8)).n_gnn_layers * of_layer
+
+
+def matrix_products(n_edges: int, n_nodes: int, n_rotations: int, device: str, dtype: torch.dtype) -> Task:
+    """The products with the weights alone, in pieces that fit a cache: what no implementation can save on a CPU.
+
+    On a GPU, where the start of each piece costs more than the piece, it is no limit; see `gpu/report.py`.
+    """
+    config = PetConfig(species=(1, 8))
+    shapes = product_shapes(n_edges, n_nodes, n_rotations)
     made = {
         shape: (
             torch.randn(min(shape[0], 1024), shape[1], device=device, dtype=dtype),
