@@ -95,7 +95,7 @@ wait_for 300 '[ "$(state $b1)" = RUNNING ] && grep -q "step" runs/same/i-pi.log'
 verdict "preempted, requeued, goes on ($(rows runs/same))" 'rows runs/same | grep -q " regular" && [ "$(state $b1)" = RUNNING ]'
 scancel "$b1"
 # 5 time limit of one minute, signal 25 s before: the job stops itself, requeues, and ends after several jobs
-j=$(sbatch --parsable --job-name=limit --time=1 --signal=B:USR1@25 --cpus-per-task=1 "$script" gas-nve --model "$model" --steps 30000 --seed 3)
+j=$(sbatch --parsable --job-name=limit --time=1 --signal=B:USR1@25 --cpus-per-task=1 "$script" gas-nve --model "$model" --steps 15000 --seed 3)
 # 6 no progress: the time is over before the model is loaded, in every job
 export IPI_DRIVER_MAX_REQUEUES=1
 cat >slow.py <<'PY'
@@ -115,5 +115,5 @@ ipi-driver submit gas-nve --cluster cluster.yaml --seeds 1-2 --average none T --
 wait_for 400 '[ "$(ls farm/*/summary.json 2>/dev/null | wc -l)" -eq 4 ]'
 verdict "farm of two seeds and two averages: four members finished" '[ "$(grep -l "\"finished\": true" farm/*/summary.json | wc -l)" -eq 4 ]'
 wait_for 600 '[ "$(state $j)" = COMPLETED ]'
-verdict "time limit: $(grep -c 'continues in the next job' limit-*.log) times requeued, $(rows runs/limit)" 'rows runs/limit | grep -q "to step 30000, regular"'
+verdict "time limit: $(grep -c 'continues in the next job' limit-*.log) times requeued, $(rows runs/limit)" 'rows runs/limit | grep -q "to step 15000, regular"'
 exit "$failed"

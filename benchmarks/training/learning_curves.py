@@ -150,6 +150,7 @@ def table(args: argparse.Namespace) -> None:
 
     mpl.use("Agg")
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import FormatStrFormatter, NullFormatter
 
     found: dict[str, dict[int, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
     for path in sorted(args.output.glob("*-*-*.json")):
@@ -173,7 +174,9 @@ def table(args: argparse.Namespace) -> None:
     for axis, title in ((left, "force error, held out (meV/Å)"), (right, "symmetry error (meV/Å)")):
         axis.set(xscale="log", yscale="log", xlabel="labelled structures", ylabel=title)
         axis.set_xticks(sizes, [str(n) for n in sizes])
-        axis.minorticks_off()
+        axis.xaxis.set_minor_formatter(NullFormatter())
+        for set_formatter in (axis.yaxis.set_major_formatter, axis.yaxis.set_minor_formatter):
+            set_formatter(FormatStrFormatter("%g"))
     left.legend(frameon=False)
     figure.savefig(args.output / "learning-curves.png", dpi=160)
 
