@@ -63,7 +63,15 @@ def seconds(way: str, steps: int, model: str, average: str) -> tuple[float, floa
         )
         client = None
         if way != "in process":
-            command = [sys.executable, "-m", "ipi_driver", "serve", model, f"--{way}", f"bench-in-process={average}"]
+            command = [
+                sys.executable,
+                "-m",
+                "ipi_driver",
+                "serve",
+                model,
+                f"--{way}",
+                f"bench-in-process={average}",
+            ]
             command += ["--structure", "init.extxyz", "--quiet"]
             client = subprocess.Popen(command, cwd=place, stdout=subprocess.DEVNULL)
         failed = 0

@@ -114,6 +114,6 @@ echo 'cpus: 1' >cluster.yaml
 ipi-driver submit gas-nve --cluster cluster.yaml --seeds 1-2 --average none T --model "$model" --steps 200 --output farm >farm.log && f=$(grep -o 'job [0-9]*' farm.log | cut -d' ' -f2)
 wait_for 400 '[ "$(ls farm/*/summary.json 2>/dev/null | wc -l)" -eq 4 ]'
 verdict "farm of two seeds and two averages: four members finished" '[ "$(grep -l "\"finished\": true" farm/*/summary.json | wc -l)" -eq 4 ]'
-wait_for 600 '[ "$(state $j)" = COMPLETED ]'
+wait_for 1500 '[ "$(state $j)" = COMPLETED ]'
 verdict "time limit: $(grep -c 'continues in the next job' limit-*.log) times requeued, $(rows runs/limit)" 'rows runs/limit | grep -q "to step 15000, regular"'
 exit "$failed"

@@ -119,4 +119,4 @@ def _curve(first: Curve, curves: Sequence[Curve]) -> Curve:
     else:
         rows = np.array([curve.y[:n] for curve in curves])
     mean, error = mean_of_runs(rows)
-    return replace(first, x=first.x[:n], y=mean, error=error, blocks=rows, correction=1.0)
+    return replace(first, x=first.x[:n], y=mean, error=error, blocks=rows, correction=1.0, of_points=None)

@@ -127,8 +127,9 @@ class Curve:
         ps.
     blocks
         (n_blocks, n) curve of each block behind the errors, or None; not written to files.
-    correction
-        Factor that the errors hold for the correlation left between the blocks.
+    correction, of_points
+        Factor that the errors hold for the correlation left between the blocks, and that of each point by itself, see
+        `Estimate`.
     scale_from
         Figures are scaled to the curve beyond this x: below lie the peaks of pairs within molecules.
     """
@@ -143,6 +144,7 @@ class Curve:
     blocks: FloatArray | None = None
     correction: float = 1.0
     scale_from: float = 0.0
+    of_points: FloatArray | None = None
 
     @classmethod
     def of(cls, x: FloatArray, estimate: Estimate, x_label: str, y_label: str) -> Curve:
@@ -157,7 +159,13 @@ class Curve:
             length,
             estimate.blocks,
             estimate.correction,
+            of_points=estimate.of_points,
         )
+
+    @property
+    def corrections(self) -> float | FloatArray:
+        """Of each point, or where that is not known one for all."""
+        return self.correction if self.of_points is None else self.of_points
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,14 +3,16 @@
 If k runs are of the same system, their blocks of equal length are exchangeable: which block belongs to which run is
 chance. Of every point of the function ``F = [sum_i n_i (y_i - y)² / (k - 1)] / s²`` compares the differences of the
 means y_i of the runs with the variance s² of the blocks within runs. Two statistics are used: the mean of F over the
-points is sensitive to a shift of the whole curve, its maximum to a local difference. The
+points is sensitive to a shift of the whole curve, its maximum to a local difference. Where the points are those of a
+curve, the maximum is taken over means of neighboring points as well, in which a difference wider than a point stands
+out of the noise that each point has for itself. The
 blocks are dealt anew to the runs many times; the share of these in which the less likely of the two statistics is as
 unlikely as measured is p (Westfall and Young, Resampling-Based Multiple Testing, Wiley 1993). It needs no model of how
 the points are correlated, and holds for a pair as for many runs: no correction
 for multiple comparisons is needed.
 
-The smallest difference that could have been detected is the one of one run from all others, at one point, that the
-maximum statistic finds in four of five cases at p < 0.05: ``(sqrt(F_95 (k - 1)) + 0.84) s / sqrt(n_i (1 - n_i / N))``.
+The smallest difference that could have been detected is the one of one run from all others, at one point or as wide
+as the window around it that tells most, that the maximum statistic finds in four of five cases at p < 0.05: ``(sqrt(F_95 (k - 1)) + 0.84) s / sqrt(n_i (1 - n_i / N))``.
 """
 
 from __future__ import annotations
@@ -42,8 +44,8 @@ class BlockComparison:
     place
         Index of the point where the runs differ most, in their standard errors.
     detectable
-        (n_points,) smallest difference of one run from the others that is found in four of five cases; NaN where a
-        point has no variance.
+        (n_points,) smallest difference of one run from the others, as wide as the best window around the point, that is
+        found in four of five cases; NaN where a point has no variance.
     """
 
     p: float
@@ -59,7 +61,11 @@ class BlockComparison:
 
 
 def compare_blocks(
-    runs: Sequence[FloatArray], corrections: Sequence[float] | None = None, draws: int = _DRAWS, seed: int = 0
+    runs: Sequence[FloatArray],
+    corrections: Sequence[float | FloatArray] | None = None,
+    draws: int = _DRAWS,
+    seed: int = 0,
+    widths: Sequence[int] = (1,),
 ) -> BlockComparison:
     """Compare runs point by point and as a whole.
 
@@ -68,9 +74,12 @@ def compare_blocks(
     runs
         (n_blocks, n_points) each, at least two; points that are not finite in all blocks are left out.
     corrections
-        Factors by which the errors of the runs are larger than their blocks give, for correlation left between them.
+        Factors by which the errors of the runs are larger than their blocks give, for correlation left between them:
+        of each run one, or one for each point (n_points,).
     draws, seed
         Assignments of blocks to runs drawn, and the seed of their random numbers.
+    widths
+        Numbers of neighboring points whose mean is looked at for local differences, of points in a row.
     """
     n_points = runs[0].shape[1]
     blocks = np.concatenate([np.asarray(run, dtype=np.float64) for run in runs])
@@ -81,23 +90,27 @@ def compare_blocks(
     nothing = np.full(n_points, np.nan)
     if not used.any() or (sizes < 2).any():
         return BlockComparison(np.nan, np.nan, np.nan, 0, nothing)
-    values = blocks[:, used] - blocks[:, used].mean(axis=0)
+    values, windows = _windows(blocks[:, used] - blocks[:, used].mean(axis=0), widths)
+    single = windows[:, 1] - windows[:, 0] == 1
     rng = np.random.default_rng(seed)
     labels = np.repeat(np.arange(len(runs)), sizes)
     measured, within = _ratios(values, labels[None], sizes)
-    larger = 1.0 if corrections is None else float(np.sum(sizes * np.square(corrections)) / sizes.sum())
-    measured /= larger  # correlation left between blocks makes their means differ more than dealt ones
+    larger = _larger(corrections, sizes, n_points)[used]
+    # of a window the most that its points have: their mean has less fast noise than they have
+    of_windows = np.array([larger[start:end].max() for start, end in windows])
+    measured /= of_windows  # correlation left between blocks makes their means differ more than dealt ones
     dealt, _ = _ratios(values, rng.permuted(np.tile(labels, (draws, 1)), axis=1), sizes)
     ratios = np.concatenate([measured, dealt])
-    statistics = np.array([ratios.mean(axis=1), ratios.max(axis=1)])
+    statistics = np.array([ratios[:, single].mean(axis=1), ratios.max(axis=1)])
     chances = np.array([_chances(s) for s in statistics])
     least = chances.min(axis=0)
     p = float((least <= least[0] * (1.0 + 1e-9)).mean())
     threshold = np.sqrt(np.quantile(statistics[1], 1.0 - SIGNIFICANCE) * (len(runs) - 1)) + _POWER
-    spread = np.sqrt(within[0] * larger) / np.sqrt((sizes * (1.0 - sizes / sizes.sum())).min())
+    spread = np.sqrt(within[0] * of_windows) / np.sqrt((sizes * (1.0 - sizes / sizes.sum())).min())
+    centers = np.flatnonzero(used)[(windows.sum(axis=1) - 1) // 2]
     detectable = nothing.copy()
-    detectable[used] = threshold * spread
-    place = int(np.flatnonzero(used)[np.argmax(measured[0])])
+    np.fmin.at(detectable, centers, threshold * spread)
+    place = int(centers[np.argmax(measured[0])])
     return BlockComparison(p, float(chances[0, 0]), float(chances[1, 0]), place, detectable)
 
 
@@ -105,7 +118,7 @@ def compare_with_reference(
     blocks: FloatArray,
     reference: FloatArray,
     uncertainty: float = 0.0,
-    correction: float = 1.0,
+    correction: float | FloatArray = 1.0,
     draws: int = _DRAWS,
     seed: int = 0,
 ) -> BlockComparison:
@@ -137,16 +150,33 @@ def compare_with_reference(
     means = signs @ values / n
     variances = ((values**2).mean(axis=0) - means**2) * n / (n - 1)
     f = n * means**2 / np.maximum(variances, 1e-300)
-    f[0] /= correction**2
+    own = np.broadcast_to(correction, n_points)[used]
+    f[0] /= own**2
     statistics = np.array([f.mean(axis=1), f.max(axis=1)])
     chances = np.array([_chances(s) for s in statistics])
     least = chances.min(axis=0)
     p = float((least <= least[0] * (1.0 + 1e-9)).mean())
     detectable = nothing.copy()
     threshold = np.sqrt(np.quantile(statistics[1], 1.0 - SIGNIFICANCE)) + _POWER
-    detectable[used] = threshold * correction * np.sqrt(variances[0] / n) + uncertainty
+    detectable[used] = threshold * own * np.sqrt(variances[0] / n) + uncertainty
     place = int(np.flatnonzero(used)[np.argmax(f[0])])
     return BlockComparison(p, float(chances[0, 0]), float(chances[1, 0]), place, detectable)
+
+
+def _windows(values: FloatArray, widths: Sequence[int]) -> tuple[FloatArray, IntArray]:
+    """Means (n_blocks, n_windows) over windows of neighboring points, and (n_windows, 2) where each begins and ends."""
+    sums = np.concatenate([np.zeros((len(values), 1)), np.cumsum(values, axis=1)], axis=1)
+    n = values.shape[1]
+    windows = np.array([(start, start + width) for width in widths for start in range(n - width + 1)])
+    return (sums[:, windows[:, 1]] - sums[:, windows[:, 0]]) / (windows[:, 1] - windows[:, 0]), windows
+
+
+def _larger(corrections: Sequence[float | FloatArray] | None, sizes: IntArray, n_points: int) -> FloatArray:
+    """(n_points,) factor on the variances of the means of the runs."""
+    if corrections is None:
+        return np.ones(n_points)
+    squares = np.array([np.broadcast_to(np.square(c), n_points) for c in corrections])
+    return np.asarray(sizes @ squares / sizes.sum())
 
 
 def _ratios(values: FloatArray, labels: IntArray, sizes: IntArray) -> tuple[FloatArray, FloatArray]:

@@ -89,7 +89,10 @@ class Estimate:
     blocks
         (n_blocks, ...) value of each block, for quantities derived from the average.
     correction
-        Factor that the error holds for the correlation left between the blocks.
+        Factor that the error holds for the correlation left between the blocks: that of the slowest of all points.
+    of_points
+        The same for each point of a curve by itself, same shape as ``value``, at most ``correction``: of a point that
+        has fast noise alone, 1. None for a number or a vector.
     """
 
     value: FloatArray
@@ -99,6 +102,7 @@ class Estimate:
     n_blocks: int
     blocks: FloatArray
     correction: float = 1.0
+    of_points: FloatArray | None = None
 
     def half_width(self, level: float = 0.95) -> FloatArray:
         """Half the width of the interval that covers the true average with this probability (Student's t), or NaN."""
@@ -259,7 +263,21 @@ def blocked_ratio(
     length = n / n_blocks * spacing
     variance = ((grouped - grouped.mean(axis=0)) ** 2).sum(axis=0) / (n_blocks * (n_blocks - 1))
     error = np.where(np.isfinite(value), np.sqrt(variance) * correction, np.nan)
-    return Estimate(np.asarray(value), np.asarray(error), tau, length, n_blocks, value + grouped, correction)
+    of_points = None if few else _corrections_of_points(residuals, variance * n_blocks, left)
+    return Estimate(
+        np.asarray(value), np.asarray(error), tau, length, n_blocks, value + grouped, correction, of_points
+    )
+
+
+def _corrections_of_points(residuals: FloatArray, of_blocks: FloatArray, left: float) -> FloatArray:
+    """The correction of each point, from the variance of its blocks over that of its samples.
+
+    With x = tau / L, blocks of length L have ``2 x (1 - x)`` times the variance of the samples.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.nan_to_num(of_blocks / residuals.var(axis=0, ddof=1))
+    own = 0.5 * (1.0 - np.sqrt(1.0 - np.clip(2.0 * ratio, 0.0, 1.0)))
+    return np.asarray(1.0 / np.sqrt(1.0 - np.minimum(own, left)))
 
 
 def _shared_correlation_time(residuals: FloatArray, spacing: float, pooled: float) -> float:

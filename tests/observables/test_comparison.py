@@ -81,3 +81,27 @@ def test_what_cannot_be_compared_is_nan() -> None:
     found = compare_blocks(list(holes))
     assert np.isnan(found.detectable[1])
     assert np.isfinite(found.p)
+
+
+def test_a_difference_wider_than_a_point_is_seen_in_windows() -> None:
+    """Hidden in the noise of every point; the mean of seven has a seventh of its variance."""
+    rng = np.random.default_rng(6)
+    found, said = [], []
+    for k in range(40):
+        runs = [rng.normal(size=(12, 60)) for _ in range(2)]
+        runs[0][:, 20:27] += 0.7
+        narrow, wide = (compare_blocks(runs, draws=299, seed=k, widths=w) for w in ((1,), (1, 7)))
+        found.append((narrow.p_local < 0.05, wide.p_local < 0.05, 20 <= wide.place <= 26))
+        said.append(narrow.detectable[30] / wide.detectable[30])
+    by_points, seen, placed = np.mean(found, axis=0)
+    assert seen > by_points + 0.25
+    assert placed > 0.75
+    assert np.median(said) == pytest.approx(np.sqrt(7.0), rel=0.15)
+
+
+@pytest.mark.parametrize("sizes", [(10, 10), (8, 10, 12)])
+def test_windows_raise_no_false_alarms(sizes: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(7)
+    runs = ([curves(rng, n) for n in sizes] for _ in range(300))
+    p = [compare_blocks(one, draws=199, seed=k, widths=(1, 3, 7)).p for k, one in enumerate(runs)]
+    assert 4 <= np.sum(np.array(p) < 0.05) <= 28  # 15 expected, with a standard deviation of 3.8

@@ -193,3 +193,21 @@ def test_jackknife_of_a_nonlinear_function_is_the_delta_rule():
     squared = estimate.derived(lambda x: x**2)
     assert squared.value == pytest.approx(float(estimate.value) ** 2)
     assert squared.error == pytest.approx(2 * float(estimate.value) * float(estimate.error), rel=0.02)
+
+
+def test_points_of_a_curve_have_their_own_correction() -> None:
+    """A slow mode that a third of the points share, noise at the others: 1 / sqrt(1 - tau / L) and 1."""
+    rng = np.random.default_rng(11)
+    tau, found = 20.0, []
+    for k in range(20):
+        slow = ornstein_uhlenbeck(2000, tau, k)[:, 0]
+        series = rng.normal(size=(2000, 30))
+        series[:, :10] = slow[:, None] + 0.1 * series[:, :10]
+        estimate = blocked_ratio(series, np.ones(2000), 1.0, short_blocks=True)
+        assert estimate.of_points is not None
+        assert (estimate.of_points <= estimate.correction * (1 + 1e-12)).all()
+        expected = 1.0 / np.sqrt(1.0 - tau / estimate.block_length)
+        found.append((estimate.of_points[:10].mean() / expected, estimate.of_points[10:].mean()))
+    of_slow, of_fast = np.mean(found, axis=0)
+    assert of_slow == pytest.approx(1.0, abs=0.08)
+    assert of_fast == pytest.approx(1.0, abs=0.02)

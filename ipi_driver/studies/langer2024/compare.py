@@ -28,6 +28,8 @@ from ipi_driver.studies.langer2024.published import SIGMAS
 
 _POWER = 0.84
 """Standard deviations beyond the threshold at which four of five differences are found."""
+_WIDTHS = (1, 3, 7)
+"""Points of a curve that are looked at together: differences in g(r) and the like are wider than a bin."""
 _MANY = 1000.0
 """Degrees of freedom of an error whose blocks are not known."""
 
@@ -171,7 +173,8 @@ def compare_curves(curves: Sequence[Curve]) -> BlockComparison | None:
         return None
     # a point without an error, such as a correlation at lag 0, is no measurement
     valid = np.all([curve.error > 0.0 for curve in at], axis=0)
-    return compare_blocks([np.where(valid, b, np.nan) for b in blocks], [curve.correction for curve in at])
+    values = [np.where(valid, b, np.nan) for b in blocks]
+    return compare_blocks(values, [curve.corrections for curve in at], widths=_WIDTHS)
 
 
 def _verdict(
@@ -195,7 +198,8 @@ def _at_points_of(a: Curve, b: Curve) -> Curve:
     if len(a.x) == len(b.x) and np.allclose(a.x, b.x):
         return b
     blocks = None if b.blocks is None else np.array([at(block) for block in b.blocks])
-    return replace(b, x=a.x, y=at(b.y), error=at(b.error), blocks=blocks)
+    of_points = None if b.of_points is None else at(b.of_points)
+    return replace(b, x=a.x, y=at(b.y), error=at(b.error), blocks=blocks, of_points=of_points)
 
 
 def _with_blocks_of(curve: Curve, length: float) -> Curve:

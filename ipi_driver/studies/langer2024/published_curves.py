@@ -150,7 +150,8 @@ def _compare(entry: Digitised, curve: Curve) -> CurveComparison | None:
     verdict = "no blocks: compare the largest difference with the error of its point"
     if curve.blocks is not None:
         blocks = curve.blocks[:, both]
-        found = compare_with_reference(blocks, reference[both], entry.uncertainty, curve.correction)
+        corrections = np.broadcast_to(curve.corrections, both.shape)[both]
+        found = compare_with_reference(blocks, reference[both], entry.uncertainty, corrections)
         chance = "p < 0.001" if found.p < 1e-3 else f"p = {found.p:.2g}"
         detectable = (
             float(np.nanmedian(found.detectable)) if np.isfinite(found.detectable).any() else math.nan
