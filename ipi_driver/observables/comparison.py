@@ -12,7 +12,8 @@ the points are correlated, and holds for a pair as for many runs: no correction
 for multiple comparisons is needed.
 
 The smallest difference that could have been detected is the one of one run from all others, at one point or as wide
-as the window around it that tells most, that the maximum statistic finds in four of five cases at p < 0.05: ``(sqrt(F_95 (k - 1)) + 0.84) s / sqrt(n_i (1 - n_i / N))``.
+as the window around it that tells most, that the maximum statistic finds in four of five cases at p < 0.05:
+``(sqrt(F_95 (k - 1)) + 0.84) s / sqrt(n_i (1 - n_i / N))``.
 """
 
 from __future__ import annotations
