@@ -18,7 +18,11 @@ from ipi_driver.analysis.common import (
     used_snapshots,
 )
 from ipi_driver.analysis.gas import add_temperature
-from ipi_driver.analysis.orientation import add_orientation_result, reorientation_time
+from ipi_driver.analysis.orientation import (
+    add_orientation_result,
+    add_perturbed_orientation_in_liquid,
+    reorientation_time,
+)
 from ipi_driver.analysis.pair_curves import add_dipole_correlations, add_pairs
 from ipi_driver.analysis.result import Analysis, Curve, Options, Scalar
 from ipi_driver.analysis.vibrations import add_internal_coordinates, add_vibrations
@@ -128,6 +132,9 @@ def analyze_liquid(system: System, options: Options, progress: Progress = lambda
         with optional(analysis, "orientational free energy"):
             turning = reorientation_time(streamed.correlation.mean(), spacing * streamed.lag_stride)
             add_orientation_result(analysis, streamed.histogram, spacing, turning)
+        if options.model is not None:
+            with optional(analysis, "orientational free energy by perturbation"):
+                add_perturbed_orientation_in_liquid(analysis, system, options, options.model)
     stride = spacing * streamed.pair_stride
     with optional(analysis, "pair correlations"):
         add_pairs(analysis, streamed.pairs, system.structure, stride)

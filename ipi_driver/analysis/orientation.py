@@ -11,13 +11,18 @@ from ipi_driver.observables.dynamics import decay_time
 from ipi_driver.observables.orientation import OrientationHistogram, alignment, inverse_langevin
 from ipi_driver.potentials.base import Potential
 from ipi_driver.structure import FloatArray, Structure
-from ipi_driver.symmetry.orientation import orientational_free_energy
+from ipi_driver.symmetry.orientation import (
+    PerturbedFreeEnergy,
+    orientational_free_energy,
+    orientational_free_energy_in_liquid,
+)
 from ipi_driver.units import FS_PER_PS
 
 FEWEST_TURNS = 10.0
 """Reorientation times that a map of orientations needs: blocks of a shorter run look independent and are not."""
 
 _PERTURBED_SNAPSHOTS = 50
+_LIQUID_SNAPSHOTS = 20
 
 
 def reorientation_time(correlation: FloatArray, spacing: float) -> float:
@@ -120,7 +125,34 @@ def add_perturbed_orientation(
         for snapshot in run.snapshots(["positions"], stride)
         if snapshot.step * run.timestep >= options.skip * FS_PER_PS
     ][:_PERTURBED_SNAPSHOTS]
-    found = orientational_free_energy(potential, structures, temperature, options.vector)
+    _add_perturbed(analysis, orientational_free_energy(potential, structures, temperature, options.vector))
+
+
+def add_perturbed_orientation_in_liquid(
+    analysis: Analysis, system: System, options: Options, potential: Potential
+) -> None:
+    """The same of the molecules of a liquid, in boxes that are turned as a whole.
+
+    Raises
+    ------
+    UserError
+        If the molecules have no orientation, or are too few for a map.
+    """
+    run = system.run
+    stride = max(1, run.n_snapshots() // _LIQUID_SNAPSHOTS)
+    structures = [
+        Structure(run.numbers, snapshot.positions, snapshot.cell, system.structure.pbc)
+        for snapshot in run.snapshots(["positions"], stride)
+        if snapshot.step * run.timestep >= options.skip * FS_PER_PS
+    ][:_LIQUID_SNAPSHOTS]
+    found = orientational_free_energy_in_liquid(
+        potential, structures, run.settings.temperature or 300.0, system.molecules, options.vector
+    )
+    _add_perturbed(analysis, found)
+
+
+def _add_perturbed(analysis: Analysis, found: PerturbedFreeEnergy) -> None:
+    """A map by perturbation and its numbers."""
     analysis.maps["orientation_perturbation"] = Map(
         found.cos_theta, found.phi, found.free_energy, found.error, "cos θ", "φ / rad", "F / kT"
     )

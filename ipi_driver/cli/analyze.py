@@ -113,8 +113,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--model",
-        help="potential (as for serve): adds to gas runs its torque against the average and, at constant temperature, "
-        "the orientational free energy by perturbation",
+        help="potential (as for serve): adds its orientational free energy by perturbation, to gas runs at constant "
+        "temperature and liquids, and to gas runs its torque against the average",
     )
     add(
         "--averages",

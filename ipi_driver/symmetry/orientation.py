@@ -1,4 +1,4 @@
-"""Orientational free energy of an isolated molecule by perturbation, from an isotropic ensemble.
+"""Orientational free energy of a molecule, alone or in a liquid, by perturbation from an isotropic ensemble.
 
 A potential that is not invariant gives a molecule in the orientation R an energy ``E(R x)`` that differs from its
 rotational average ``Ebar(x) = int E(R x) dR``. Under the average every orientation of a geometry x is equally likely,
@@ -10,6 +10,11 @@ over snapshots x of a run with averaged forces. The map on the sphere is that of
 orientation vector, with the turn psi about u integrated over as well, the mean of ``exp(-F)`` being 1. It needs
 evaluations of single molecules alone, where a histogram over a run needs nanoseconds before the orientations are
 sampled better than a hundredth of kT.
+
+In a liquid R turns the whole box, with its cell, and each of its molecules looks in a direction of its own, so that the
+map is that of ``-ln`` of the mean factor of all molecules of all turned snapshots that look into a cell. It says how a
+molecule is turned by what the model has of its own directions, in a box without directions; that a cubic cell fixes
+directions in a run is not in it.
 """
 
 from __future__ import annotations
@@ -93,10 +98,7 @@ def orientational_free_energy(
     UserError
         If there are fewer than 2 snapshots, one is periodic or more than a molecule, or it has no orientation.
     """
-    if len(structures) < 2:
-        raise UserError(f"an orientational free energy needs at least 2 snapshots, got {len(structures)}")
-    if temperature <= 0.0:
-        raise UserError(f"the temperature must be positive, got {temperature:g} K")
+    _check(structures, temperature)
     n_cos, n_phi, n_psi = shape
     cos_theta = (np.arange(n_cos) + 0.5) * 2.0 / n_cos - 1.0
     phi = (np.arange(n_phi) + 0.5) * 2.0 * np.pi / n_phi - np.pi
@@ -109,7 +111,78 @@ def orientational_free_energy(
         factors = np.exp(-(energies - energies.mean()) / (KB * temperature))
         weights[k] = factors.reshape(n_cos * n_phi, n_psi).mean(axis=1)
         progress(len(turns))
-    return _summary(weights, (cos_theta, phi), temperature, len(turns))
+    return _summary(weights, np.ones_like(weights), (cos_theta, phi), temperature, len(turns))
+
+
+def orientational_free_energy_in_liquid(
+    potential: Potential,
+    structures: Sequence[Structure],
+    temperature: float = 300.0,
+    molecules: Molecules | None = None,
+    vector: str | None = None,
+    shape: tuple[int, int] = (6, 12),
+    n_rotations: int = 75,
+    seed: int = 0,
+    rotation_batch: int | None = None,
+    progress: Progress = no_progress,
+) -> PerturbedFreeEnergy:
+    """Free energy of the orientations of the molecules of a periodic box.
+
+    Parameters
+    ----------
+    potential, structures, temperature, vector, rotation_batch, progress
+        As for `orientational_free_energy`, of snapshots of a box.
+    molecules
+        Those that are looked at; None takes the most frequent kind.
+    shape
+        Cells in cos theta and phi.
+    n_rotations
+        Random rotations of each snapshot.
+    seed
+        Of the rotations.
+
+    Raises
+    ------
+    UserError
+        If there are fewer than 2 snapshots, or the molecules have no orientation.
+    """
+    _check(structures, temperature)
+    n_cos, n_phi = shape
+    cos_theta = (np.arange(n_cos) + 0.5) * 2.0 / n_cos - 1.0
+    phi = (np.arange(n_phi) + 0.5) * 2.0 * np.pi / n_phi - np.pi
+    molecules = molecules or find_molecules(structures[0])
+    weights = molecules.weights(vector)
+    if not molecules.have_orientation(structures[0], weights):
+        raise UserError(vanishing(molecules))
+    chunks, rng = RotationChunks(potential, rotation_batch), np.random.default_rng(seed)
+    sums, counts = np.zeros((2, len(structures), n_cos * n_phi))
+    for k, structure in enumerate(structures):
+        turns = Rotation.random(n_rotations, rng=rng).as_matrix()
+        energies = chunks.evaluate(structure, turns).energies[0]
+        factors = np.exp(-(energies - energies.mean()) / (KB * temperature))
+        directions = molecules.orientations(structure.positions, structure.cell, weights) @ turns.transpose(
+            0, 2, 1
+        )
+        row = np.minimum((directions[..., 2] + 1.0) * 0.5 * n_cos, n_cos - 1).astype(np.int64)
+        around = np.arctan2(directions[..., 1], directions[..., 0])
+        column = np.minimum((around + np.pi) / (2.0 * np.pi) * n_phi, n_phi - 1).astype(np.int64)
+        cells, of_molecules = (row * n_phi + column).ravel(), np.repeat(factors, directions.shape[1])
+        sums[k] = np.bincount(cells, of_molecules, n_cos * n_phi)
+        counts[k] = np.bincount(cells, minlength=n_cos * n_phi)
+        progress(len(turns))
+    if (counts.sum(axis=0) == counts).any():
+        raise UserError(
+            f"too few snapshots, rotations and molecules for a map of {n_cos} x {n_phi} cells: some hold molecules of "
+            "one snapshot alone or none; give more snapshots"
+        )
+    return _summary(sums, counts, (cos_theta, phi), temperature, n_rotations)
+
+
+def _check(structures: Sequence[Structure], temperature: float) -> None:
+    if len(structures) < 2:
+        raise UserError(f"an orientational free energy needs at least 2 snapshots, got {len(structures)}")
+    if temperature <= 0.0:
+        raise UserError(f"the temperature must be positive, got {temperature:g} K")
 
 
 def is_molecule(structure: Structure, vector: str | None = None) -> bool:
@@ -122,12 +195,17 @@ def is_molecule(structure: Structure, vector: str | None = None) -> bool:
 
 
 def _summary(
-    weights: FloatArray, grid: tuple[FloatArray, FloatArray], temperature: float, n_rotations: int
+    sums: FloatArray,
+    counts: FloatArray,
+    grid: tuple[FloatArray, FloatArray],
+    temperature: float,
+    n_rotations: int,
 ) -> PerturbedFreeEnergy:
-    """Map and errors from the mean Boltzmann factors of every snapshot, (n_structures, n_cells)."""
-    n = len(weights)
-    map_ = _map_of(weights.mean(axis=0))
-    left_out = np.array([_map_of((weights.sum(axis=0) - row) / (n - 1)) for row in weights])
+    """Map and errors from sums and counts of the Boltzmann factors of every snapshot, (n_structures, n_cells)."""
+    n = len(sums)
+    total, count = sums.sum(axis=0), counts.sum(axis=0)
+    map_ = _map_of(total / count)
+    left_out = np.array([_map_of((total - s) / (count - c)) for s, c in zip(sums, counts, strict=True)])
     error = np.sqrt((n - 1) / n * ((left_out - left_out.mean(axis=0)) ** 2).sum(axis=0))
     noise = float(np.sqrt((error**2).mean()))
     # the mean square of value and noise together is that of the value plus that of the noise

@@ -9,7 +9,11 @@ from ipi_driver.errors import UserError
 from ipi_driver.potentials import load_potential
 from ipi_driver.potentials.base import Potential
 from ipi_driver.structure import RotatedResults, Structure
-from ipi_driver.symmetry.orientation import is_molecule, orientational_free_energy
+from ipi_driver.symmetry.orientation import (
+    is_molecule,
+    orientational_free_energy,
+    orientational_free_energy_in_liquid,
+)
 from ipi_driver.units import KB
 
 
@@ -105,3 +109,49 @@ def test_what_has_no_orientation_is_refused():
             orientational_free_energy(potential, structures)
     assert is_molecule(snapshots(1)[0])
     assert not is_molecule(box)
+
+
+class DipolesInField(Potential):
+    """The same of every molecule of a box."""
+
+    def __init__(self, amplitude: float) -> None:
+        self.amplitude = amplitude
+
+    def _evaluate(self, structures, rotations):
+        (structure,) = structures
+        atoms = structure.positions.reshape(-1, 3, 3)
+        u = atoms[:, 1:].mean(axis=1) - atoms[:, 0]
+        u /= np.linalg.norm(u, axis=1, keepdims=True)
+        energies = -self.amplitude * np.einsum("ry,my->r", rotations[:, 2], u)
+        n = len(rotations)
+        return RotatedResults(energies[None], (np.zeros((n, structure.n_atoms, 3)),), None)
+
+
+def boxes(n: int, n_molecules: int = 8) -> list[Structure]:
+    """Molecules of random orientations on a lattice."""
+    water, turns = molecule("H2O"), Rotation.random(n * n_molecules, rng=3).as_matrix()
+    places = 4.0 * np.stack(np.unravel_index(np.arange(n_molecules), (2, 2, 2)), axis=1)
+    atoms = (water.positions @ turns.transpose(0, 2, 1)).reshape(n, n_molecules, 3, 3) + places[:, None]
+    numbers = np.tile(water.numbers, n_molecules)
+    return [Structure(numbers, a.reshape(-1, 3), np.eye(3) * 8.0, np.full(3, True)) for a in atoms]
+
+
+def test_molecules_of_a_box_that_do_not_see_each_other_have_the_map_of_one():
+    a = 0.4
+    found = orientational_free_energy_in_liquid(
+        DipolesInField(a * KB * 300.0), boxes(60), shape=(6, 4), n_rotations=300
+    )
+    # of a cell between two cosines the mean of exp(a cos theta)
+    edges = np.linspace(-1.0, 1.0, 7)
+    exact = -np.log(np.diff(np.exp(a * edges)) / np.diff(edges) / np.sinh(a))
+    deviation = found.free_energy - exact[:, None]
+    assert np.sqrt((deviation**2).mean()) < 1.5 * found.noise < 0.06
+    assert found.rms == pytest.approx(np.sqrt((exact**2).mean()), abs=3.0 * found.rms_error)
+    assert (found.n_structures, found.n_rotations) == (60, 300)
+
+
+def test_a_box_needs_molecules_in_every_cell_of_the_map():
+    with pytest.raises(UserError, match="too few snapshots, rotations and molecules"):
+        orientational_free_energy_in_liquid(DipolesInField(0.01), boxes(2, 1), shape=(12, 24), n_rotations=4)
+    with pytest.raises(UserError, match="at least 2 snapshots"):
+        orientational_free_energy_in_liquid(DipolesInField(0.01), boxes(1))
