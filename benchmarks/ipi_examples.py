@@ -61,7 +61,7 @@ def run_one(tree: Path, example: Path, steps: int, timeout: float) -> tuple[str,
                 if done
                 else ("failed", f"no step in {timeout:.0f} s")
             )
-        if not (output / "i-pi.log").is_file():
+        if not (output / "i-pi.log").is_file() and message:
             return "refused", message
         return "failed", message or f"status {status}"
 

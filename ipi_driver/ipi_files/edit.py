@@ -29,6 +29,7 @@ _INSTANCE = re.compile(r"<instance\b[^>]*>([^<]*)</instance>")
 _REPLICA_EXCHANGE = re.compile(
     r"<smotion\b[^>]*?\bmode\s*=\s*['\"]\s*remd\s*['\"][^>]*?(?:/>|>(.*?)</smotion>)", re.DOTALL
 )
+_SYSTEMS = re.compile(r"<(system_template|system|smotion)\b[^>]*>.*?</\1>", re.DOTALL)
 _OUTPUT = re.compile(r"<output\b([^>]*)>(.*?)</output>", re.DOTALL)
 
 
@@ -90,6 +91,12 @@ def total_steps(text: str, source: Path) -> int:
         got = "none" if steps is None else repr(steps)
         raise UserError(f"{source}: expected <total_steps> N </total_steps>, got {got}; or give --steps N")
     return int(steps)
+
+
+def steps_done(text: str) -> int:
+    """Steps that a checkpoint has done; 0 where it has none, as an input. A line search has a ``<step>``, too."""
+    found = value(_SYSTEMS.sub("", masked(text)), "step") or ""
+    return int(found) if found.isdigit() else 0
 
 
 def with_total_steps(text: str, steps: int) -> str:

@@ -270,4 +270,4 @@ def _settings(path: Path) -> Any:
 @remembered
 def _step(path: Path) -> int:
     """Number of steps of a complete checkpoint."""
-    return int(xml.value(path.read_text(errors="replace"), "step") or 0)
+    return xml.steps_done(path.read_text(errors="replace"))

@@ -82,7 +82,7 @@ class _Part:
     ) -> None:
         self.run, self._sockets, self._live, self._refresher = run, sockets, live, refresher
         folder = run.path
-        self.first = int(xml.value((folder / start_file).read_text(), "step") or 0)
+        self.first = _step(folder / start_file)
         self.last = self._looked_at = -1
         self.alarm: Alarm | None = None
         for path in folder.glob(f"{RECORD}*"):  # of the clients before
@@ -289,7 +289,7 @@ def _run_parts(
 
 
 def _step(path: Path) -> int:
-    return int(xml.value(path.read_text(), "step") or 0)
+    return xml.steps_done(path.read_text())
 
 
 def _ending(part: _Part, statuses: Statuses, total: int, interruption: Interruption) -> Ending:

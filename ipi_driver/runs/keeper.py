@@ -47,7 +47,7 @@ class CheckpointKeeper:
                 continue
             self._seen[path] = changed
             with suppress(OSError):
-                keep_checkpoint(path, int(xml.value(path.read_text(), "step") or 0), copy=True)
+                keep_checkpoint(path, xml.steps_done(path.read_text()), copy=True)
                 new = True
                 for old in self._copies(path)[:-_COPIES]:
                     old.unlink(missing_ok=True)

@@ -107,7 +107,7 @@ class Restarts:
         older = [step for step in steps.values() if 0 < step < begun]
         if made_a_step or start_file != CONTINUE or not older or "Errno" in str(failure):
             for aside, path in self._unread:  # it was not the checkpoints
-                step = int(xml.value(aside.read_text(), "step") or 0)
+                step = xml.steps_done(aside.read_text())
                 aside.rename(kept_name(path, step) if path.exists() else path)
             raise self._first if self._unread else failure
         for path in [path for path, step in steps.items() if step == begun]:

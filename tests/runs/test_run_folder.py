@@ -97,6 +97,16 @@ def test_stride_needs_two_levels(levels: str) -> None:
         xml.with_nmts(text, 4, Path("x"))
 
 
+def test_steps_done_are_not_those_of_a_line_search() -> None:
+    search = (
+        "<system><motion mode='minimize'><ls_options><step> 1.0e-2 </step></ls_options></motion></system>"
+    )
+    other = "<system prefix='b'><motion><ls_options><step> 7 </step></ls_options></motion></system>"
+    assert xml.steps_done(f"<simulation>{search}{other}</simulation>") == 0
+    done = "<!-- <step> 3 </step> --><step> 12 </step>"
+    assert xml.steps_done(f"<simulation>{search}{done}{other}</simulation>") == 12
+
+
 def test_sockets_of_an_input() -> None:
     labels = ["unix one", "inet localhost:4242", "inet node7:4242", "shm two"]
     assert [s.label for s in xml.sockets(COMMENTED)] == labels
