@@ -228,10 +228,11 @@ def table(rows: list[dict[str, object]]) -> str:
         lines.append("|---|---|---|---|---|")
         for row in rows:
             if row["molecules"] == n:
-                lines.append(
-                    f"| {row['method']} | {row['evaluations']} | {row['ratio']:.3g} | {row['force_error_meV_A']:.2g} | "
-                    f"{row['MB']:.3g} |"
-                )
+                numbers = [
+                    "" if row.get(key) is None else f"{row[key]:.{digits}g}"
+                    for key, digits in (("ratio", 3), ("force_error_meV_A", 2), ("MB", 3))
+                ]
+                lines.append(f"| {row['method']} | {row['evaluations']} | {' | '.join(numbers)} |")
     return "\n".join(lines) + "\n"
 
 
