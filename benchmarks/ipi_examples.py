@@ -29,7 +29,7 @@ MODEL = "anisotropic?l=2&amplitude=0.01"
 REASONS = {
     r"Extra type|interpolate_extras|'friction'": "ask for an extra, such as a dipole, that this model does not give",
     r"plumed": "need PLUMED, which is not installed",
-    r"must be finite": "get positions from i-PI that are not finite, after a committee whose members here are one model",
+    r"must be finite": "get positions from i-PI that are not finite, of a committee whose members here are one model",
     r"not finite": "have atoms on top of each other, as models of one dimension or of a bath do",
     r"muller_brown": "have one atom, and a model of two dimensions: here its forces are zero, which the optimizers of "
     "i-PI do not take",
