@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -163,7 +164,7 @@ def run(
             note(replaced)
         prepare(found, folder, wanted)
     console = lenient_console(sys.stderr, quiet)
-    write = _write_summary if refresh else None
+    write = _refresh_summary if refresh else None
     pool = Clients(clients, tuple(launch))
     outcome = run_simulation(folder, start_file, console, one_core, restarts, write, pool)
     return Run(folder, outcome, _summary(folder, outcome, note))
@@ -219,7 +220,7 @@ def run_set(
 
     folder = found.folder(wanted) if output is None else Path(output)
     console = lenient_console(sys.stderr, quiet)
-    outcome = sets.run_set(found, folder, wanted, console, bool(resume), one_core, restarts, _write_summary)
+    outcome = sets.run_set(found, folder, wanted, console, bool(resume), one_core, restarts, _refresh_summary)
     rows = [set_row(name, folder / name, state) for name, state in outcome.states.items()]
     if folder.is_dir():
         write_set(folder, rows)
@@ -285,6 +286,33 @@ def _resumed(
     if start_file == INPUT:
         note(f"{folder} has no checkpoint to go on from: it begins anew from step 0")
     return folder, start_file
+
+
+_REFRESH = """\
+import sys
+sys.path[:] = filter(None, sys.path)  # files of the current folder are no modules
+from ipi_driver.api.simulation import _write_summary
+from ipi_driver.runs.execute import Outcome
+from pathlib import Path
+import json
+_write_summary(Path(sys.argv[1]), Outcome(**json.loads(sys.argv[2])))
+"""
+
+
+def _refresh_summary(folder: Path, outcome: Outcome) -> None:
+    """Write the summary of a run that still goes on, in a process of its own.
+
+    What draws figures grows a little with each of them, and a launcher lives for days.
+    """
+    subprocess.run(
+        [sys.executable, "-c", _REFRESH, str(folder), json.dumps(asdict(outcome))],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,  # an interruption is for the run
+        timeout=300,
+        check=False,
+    )
 
 
 def _write_summary(folder: Path, outcome: Outcome) -> dict[str, Any]:
