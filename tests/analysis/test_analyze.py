@@ -369,7 +369,11 @@ def test_tables_hold_every_number(output):
     ):
         assert {f"{name}.png", f"{name}.pdf"} <= figures
     maps = {path.name for path in (output / "maps").iterdir()}
-    assert maps == {"liquid-orientation.csv", "gas-orientation.csv", "gas-orientation_perturbation.csv"}
+    assert maps == {
+        f"{kind}-{name}.csv"
+        for kind in ("liquid", "gas")
+        for name in ("orientation", "orientation_perturbation")
+    }
 
 
 def ice_set(folder: Path, shift: float, energies: dict[str, tuple[float, float]]) -> Path:
