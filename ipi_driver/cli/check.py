@@ -133,7 +133,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--card",
         nargs="?",
         type=Path,
-        const=Path(CARD),
+        const=Path(),
         metavar="FILE",
         help=f"one page on the model with verdicts, numbers and figures (default {CARD} in --output)",
     )
@@ -198,7 +198,7 @@ def main(args: argparse.Namespace) -> int:
         result = run_check(potential, data_sets, settings, trajectory, precise, _stages(bar), inner)
     written = [*write_check(result, folder), *write_figures(result, folder)]
     if args.card is not None:
-        card = folder / CARD if args.card == Path(CARD) else args.card
+        card = folder / CARD if args.card == Path() else args.card
         written.append(write_card(result, card, shlex.join(["ipi-driver", *sys.argv[1:]])))
     print_check(result, console)
     console.print(
