@@ -108,6 +108,9 @@ def _prepare_resume(
                 else:
                     input_text = xml.with_inet(input_text, old, host, int(port))
     write_settings(output, settings)
+    for path in run.half_copies():
+        path.unlink()
+        report(f"{path} is removed: the copy of a checkpoint was interrupted")
     _take(run, found[done], by_hand(xml.with_total_steps(text, steps)))
     write_whole(output / INPUT, xml.with_total_steps(input_text, steps))
     for path in run.outputs():
@@ -133,8 +136,6 @@ def _prepare_resume(
 
 def _take(run: RunFolder, chosen: Path, text: str) -> None:
     """Make a checkpoint the one that i-PI starts from; the others, which it would overwrite, get other names."""
-    for path in run.half_copies():
-        path.unlink()
     for path, step in run.checkpoint_steps().items():
         # those with a number i-PI leaves as they are
         if path != chosen and not re.search(r"_\d+$", path.name):

@@ -397,7 +397,8 @@ def test_what_the_outputs_lack_is_reported(tmp_path: Path, capsys) -> None:
     assert "simulation.out ends at step 30, the checkpoint is of step 40: 10 rows are missing" in said
     assert "simulation.vel_0.xyz ends at step 20, the checkpoint is of step 40: 20 frames are missing" in said
     assert "simulation.for is not there: its 41 frames up to step 40 are lost" in said
-    assert len(said.splitlines()) == 4
+    assert "simulation.chk.kept-40.part is removed: the copy of a checkpoint was interrupted" in said
+    assert len(said.splitlines()) == 5
     assert not (folder / "simulation.chk.kept-40.part").exists()
     assert [event["text"] for event in read_events(folder)] == said.splitlines()
 
