@@ -18,7 +18,7 @@ from ipi_driver.runs.changes import Changes
 from ipi_driver.runs.console import lenient_console
 from ipi_driver.runs.execute import Outcome, run_simulation
 from ipi_driver.runs.origin import changes_to_go_on, check_origin, given_name
-from ipi_driver.runs.pair import Clients
+from ipi_driver.runs.pair import WITHOUT_FOLDER, Clients
 from ipi_driver.runs.prepare import find_source, prepare
 from ipi_driver.runs.restarts import DEFAULT
 from ipi_driver.runs.resume import prepare_resume
@@ -288,9 +288,8 @@ def _resumed(
     return folder, start_file
 
 
-_REFRESH = """\
-import sys
-sys.path[:] = filter(None, sys.path)  # files of the current folder are no modules
+_REFRESH = f"""\
+{WITHOUT_FOLDER}
 from ipi_driver.api.simulation import _write_summary
 from ipi_driver.runs.execute import Outcome
 from pathlib import Path

@@ -36,10 +36,9 @@ _NOTHING_TO_LOSE = 3.0
 """Replaces both times before the first step: there is no RESTART, and i-PI waits for forces and handles no signal."""
 
 
-_CLIENT = (
-    "import sys; sys.path[:] = filter(None, sys.path); from ipi_driver.cli import main; sys.exit(main())"
-)
-"""Without the working folder on the path of modules: a file of the run called random.py is not to be run."""
+WITHOUT_FOLDER = "import sys; sys.path[:] = filter(None, sys.path); "
+"""Takes the working folder from the path of modules: a file of the run called random.py is not to be run."""
+_CLIENT = WITHOUT_FOLDER + "from ipi_driver.cli import main; sys.exit(main())"
 
 
 @dataclass(frozen=True)
