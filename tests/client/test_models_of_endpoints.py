@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -20,25 +19,15 @@ pytest.importorskip("metatomic.torch")
 
 def export(path: Path) -> Path:
     """The model of `metatomic_outputs`: springs along z, direct forces, an ensemble."""
-    from metatomic.torch import AtomisticModel, ModelCapabilities, ModelMetadata, ModelOutput
-    from metatomic_outputs import Outputs
+    from metatomic.torch import ModelOutput
+    from metatomic_outputs import save
 
-    capabilities = ModelCapabilities(
-        outputs={
-            "energy/soft": ModelOutput(unit="eV"),
-            "energy_ensemble": ModelOutput(unit="eV"),
-            "non_conservative_force": ModelOutput(unit="eV/A", sample_kind="atom"),
-        },
-        atomic_types=[1, 8],
-        interaction_range=0.0,
-        length_unit="angstrom",
-        supported_devices=["cpu"],
-        dtype="float64",
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        AtomisticModel(Outputs().eval(), ModelMetadata(), capabilities).save(str(path))
-    return path
+    outputs = {
+        "energy/soft": ModelOutput(unit="eV"),
+        "energy_ensemble": ModelOutput(unit="eV"),
+        "non_conservative_force": ModelOutput(unit="eV/A", sample_kind="atom"),
+    }
+    return save(path, outputs)
 
 
 def test_direct_forces_inside_and_averaged_ones_outside(place):

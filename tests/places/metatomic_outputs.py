@@ -1,11 +1,19 @@
 """A metatomic model with many outputs, for the tests."""
 
 import warnings
+from pathlib import Path
 from typing import Dict, List, Optional  # noqa: UP035 - the annotations that metatomic asks for
 
 import torch
 from metatensor.torch import Labels, TensorBlock, TensorMap
-from metatomic.torch import ModelOutput, NeighborListOptions, System
+from metatomic.torch import (
+    AtomisticModel,
+    ModelCapabilities,
+    ModelMetadata,
+    ModelOutput,
+    NeighborListOptions,
+    System,
+)
 
 
 def one_block(values: torch.Tensor, samples: Labels, components: List[Labels], name: str) -> TensorMap:  # noqa: UP006
@@ -107,3 +115,19 @@ class Outputs(torch.nn.Module):
                 ],
             )
         return result
+
+
+def save(path: Path, outputs: Dict[str, ModelOutput], force: str = "non_conservative_force") -> Path:  # noqa: UP006
+    """Export the model with some of its outputs."""
+    capabilities = ModelCapabilities(
+        outputs=outputs,
+        atomic_types=[1, 8],
+        interaction_range=0.0,
+        length_unit="angstrom",
+        supported_devices=["cpu"],
+        dtype="float64",
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        AtomisticModel(Outputs(force).eval(), ModelMetadata(), capabilities).save(str(path))
+    return path

@@ -30,8 +30,8 @@ ROTATIONS = Rotation.random(2, random_state=3).as_matrix() * np.array([1.0, -1.0
 def export(
     path: Path, force: str = "non_conservative_force", energies: tuple[str, ...] = ("soft", "hard")
 ) -> Path:
-    from metatomic.torch import AtomisticModel, ModelCapabilities, ModelMetadata, ModelOutput
-    from metatomic_outputs import Outputs
+    from metatomic.torch import ModelOutput
+    from metatomic_outputs import save
 
     outputs = {f"energy/{name}": ModelOutput(unit="kJ/mol" if name == "kj" else "eV") for name in energies}
     outputs |= {
@@ -42,18 +42,7 @@ def export(
         "mtt::dipole": ModelOutput(unit="", sample_kind="system"),
         "mtt::spherical": ModelOutput(unit="", sample_kind="system"),
     }
-    capabilities = ModelCapabilities(
-        outputs=outputs,
-        atomic_types=[1, 8],
-        interaction_range=0.0,
-        length_unit="angstrom",
-        supported_devices=["cpu"],
-        dtype="float64",
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        AtomisticModel(Outputs(force).eval(), ModelMetadata(), capabilities).save(str(path))
-    return path
+    return save(path, outputs, force)
 
 
 @pytest.fixture(scope="module")

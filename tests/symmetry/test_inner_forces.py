@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -84,23 +83,14 @@ def test_a_check_with_an_inner_potential_gives_the_outer_step_also_where_no_aver
 def test_direct_forces_of_a_metatomic_model_are_compared_with_its_derivatives(tmp_path: Path) -> None:
     """The model of the tests, energy z² and direct forces -z, half of what the derivatives are."""
     pytest.importorskip("metatomic.torch")
-    from metatomic.torch import AtomisticModel, ModelCapabilities, ModelMetadata, ModelOutput
-    from metatomic_outputs import Outputs
+    from metatomic.torch import ModelOutput
+    from metatomic_outputs import save
 
-    capabilities = ModelCapabilities(
-        outputs={
-            "energy/hard": ModelOutput(unit="eV"),
-            "non_conservative_force": ModelOutput(unit="eV/A", sample_kind="atom"),
-        },
-        atomic_types=[1, 8],
-        interaction_range=0.0,
-        length_unit="angstrom",
-        supported_devices=["cpu"],
-        dtype="float64",
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        AtomisticModel(Outputs().eval(), ModelMetadata(), capabilities).save(str(tmp_path / "model.pt"))
+    outputs = {
+        "energy/hard": ModelOutput(unit="eV"),
+        "non_conservative_force": ModelOutput(unit="eV/A", sample_kind="atom"),
+    }
+    save(tmp_path / "model.pt", outputs)
     direct = load_potential(f"{tmp_path / 'model.pt'}?variant=hard&non_conservative=forces")
     conservative = direct.with_derivatives()
     assert conservative is not None
