@@ -20,7 +20,7 @@ from scipy.optimize import brentq
 from ipi_driver.errors import UserError
 from ipi_driver.observables.blocks import Blocks
 from ipi_driver.observables.statistics import Estimate
-from ipi_driver.structure import FloatArray
+from ipi_driver.structure import FloatArray, IntArray
 
 _FINE = 3.0
 """Cells of the histogram per bandwidth of the kernel."""
@@ -71,6 +71,19 @@ class OrientationalFreeEnergy:
         )
 
 
+def cells_of(directions: FloatArray, n_cos: int, n_phi: int) -> IntArray:
+    """Cells of equal solid angle that unit vectors (..., 3) lie in: ``row of cos theta * n_phi + column of phi``."""
+    row = np.clip((directions[..., 2] + 1.0) / 2.0 * n_cos, 0, n_cos - 1e-9).astype(np.int64)
+    phi = np.arctan2(directions[..., 1], directions[..., 0])
+    column = np.clip((phi + np.pi) / (2.0 * np.pi) * n_phi, 0, n_phi - 1e-9).astype(np.int64)
+    return row * n_phi + column
+
+
+def centers_of(n_cos: int, n_phi: int) -> tuple[FloatArray, FloatArray]:
+    """Centers of these cells in cos theta (n_cos,), and in phi (n_phi,), rad from -pi."""
+    return _centers(n_cos, 2.0), _centers(n_phi, 2.0 * np.pi)
+
+
 class OrientationHistogram:
     """Streaming histogram of unit vectors on (cos theta, phi).
 
@@ -94,13 +107,8 @@ class OrientationHistogram:
 
     def add(self, orientations: FloatArray) -> None:
         """Add the (n_molecules, 3) unit vectors of one snapshot."""
-        cos_theta = np.clip((orientations[:, 2] + 1.0) / 2.0 * self.n_cos, 0, self.n_cos - 1e-9).astype(
-            np.int64
-        )
-        phi = np.arctan2(orientations[:, 1], orientations[:, 0])
-        phi_cell = np.clip((phi + np.pi) / (2.0 * np.pi) * self.n_phi, 0, self.n_phi - 1e-9).astype(np.int64)
         n_cells = self.n_cos * self.n_phi
-        counts = np.bincount(cos_theta * self.n_phi + phi_cell, minlength=n_cells)
+        counts = np.bincount(cells_of(orientations, self.n_cos, self.n_phi), minlength=n_cells)
         self._cells.add(counts.reshape(self.n_cos, self.n_phi) * (n_cells / len(orientations)))
         self._mean.add(orientations.mean(axis=0))
 
@@ -143,7 +151,7 @@ class OrientationHistogram:
         weight = p[visited].sum()
         roughness = float(np.sqrt((p * free_energy**2)[visited].sum() / weight))
         noise = float(np.sqrt((p * free_error**2)[visited].sum() / weight))
-        cos_theta, phi = _centers(self.shape[0], 2.0), _centers(self.shape[1], 2.0 * np.pi)
+        cos_theta, phi = centers_of(*self.shape)
         dipole = self._mean.estimate(
             spacing, short_blocks=True, least_correlation_time=least_correlation_time
         )

@@ -19,7 +19,7 @@ from ase.data import atomic_masses
 from ipi_driver.potentials.base import Potential
 from ipi_driver.potentials.chunks import Progress, no_progress
 from ipi_driver.structure import FloatArray, Prediction, Structure
-from ipi_driver.units import DALTON, KB
+from ipi_driver.units import DALTON, FS_PER_PS, KB
 
 FEWEST_STEPS, N_BLOCKS = 80, 8
 ACCEPTABLE = 1e-5
@@ -140,7 +140,13 @@ def nve_drift(
         return Drift(np.nan, np.nan, np.nan, float(temperatures[-1]), time_step, times, energies, True)
     rate, error, fluctuation = _slope(times, energies)
     return Drift(
-        1e3 * rate, 1e3 * error, fluctuation, float(np.mean(temperatures)), time_step, times, energies
+        FS_PER_PS * rate,
+        FS_PER_PS * error,
+        fluctuation,
+        float(np.mean(temperatures)),
+        time_step,
+        times,
+        energies,
     )
 
 

@@ -27,6 +27,7 @@ from scipy.spatial.transform import Rotation
 
 from ipi_driver.errors import UserError
 from ipi_driver.observables.molecules import Molecules, find_molecules, vanishing
+from ipi_driver.observables.orientation import cells_of, centers_of
 from ipi_driver.potentials.base import Potential
 from ipi_driver.potentials.chunks import Progress, RotationChunks, no_progress
 from ipi_driver.structure import FloatArray, Structure
@@ -100,8 +101,7 @@ def orientational_free_energy(
     """
     _check(structures, temperature)
     n_cos, n_phi, n_psi = shape
-    cos_theta = (np.arange(n_cos) + 0.5) * 2.0 / n_cos - 1.0
-    phi = (np.arange(n_phi) + 0.5) * 2.0 * np.pi / n_phi - np.pi
+    cos_theta, phi = centers_of(n_cos, n_phi)
     turns = _orientations(cos_theta, phi, n_psi)
     chunks = RotationChunks(potential, rotation_batch)
     weights = np.empty((len(structures), n_cos * n_phi))
@@ -148,34 +148,28 @@ def orientational_free_energy_in_liquid(
     """
     _check(structures, temperature)
     n_cos, n_phi = shape
-    cos_theta = (np.arange(n_cos) + 0.5) * 2.0 / n_cos - 1.0
-    phi = (np.arange(n_phi) + 0.5) * 2.0 * np.pi / n_phi - np.pi
+    grid, n_cells = centers_of(n_cos, n_phi), n_cos * n_phi
     molecules = molecules or find_molecules(structures[0])
     weights = molecules.weights(vector)
     if not molecules.have_orientation(structures[0], weights):
         raise UserError(vanishing(molecules))
     chunks, rng = RotationChunks(potential, rotation_batch), np.random.default_rng(seed)
-    sums, counts = np.zeros((2, len(structures), n_cos * n_phi))
+    sums, counts = np.zeros((2, len(structures), n_cells))
     for k, structure in enumerate(structures):
         turns = Rotation.random(n_rotations, rng=rng).as_matrix()
         energies = chunks.evaluate(structure, turns).energies[0]
         factors = np.exp(-(energies - energies.mean()) / (KB * temperature))
-        directions = molecules.orientations(structure.positions, structure.cell, weights) @ turns.transpose(
-            0, 2, 1
-        )
-        row = np.minimum((directions[..., 2] + 1.0) * 0.5 * n_cos, n_cos - 1).astype(np.int64)
-        around = np.arctan2(directions[..., 1], directions[..., 0])
-        column = np.minimum((around + np.pi) / (2.0 * np.pi) * n_phi, n_phi - 1).astype(np.int64)
-        cells, of_molecules = (row * n_phi + column).ravel(), np.repeat(factors, directions.shape[1])
-        sums[k] = np.bincount(cells, of_molecules, n_cos * n_phi)
-        counts[k] = np.bincount(cells, minlength=n_cos * n_phi)
+        directions = molecules.orientations(structure.positions, structure.cell, weights)
+        cells = cells_of(directions @ turns.transpose(0, 2, 1), n_cos, n_phi)  # (n_rotations, n_molecules)
+        sums[k] = np.bincount(cells.ravel(), np.repeat(factors, len(directions)), n_cells)
+        counts[k] = np.bincount(cells.ravel(), minlength=n_cells)
         progress(len(turns))
     if (counts.sum(axis=0) == counts).any():
         raise UserError(
             f"too few snapshots, rotations and molecules for a map of {n_cos} x {n_phi} cells: some hold molecules of "
             "one snapshot alone or none; give more snapshots"
         )
-    return _summary(sums, counts, (cos_theta, phi), temperature, n_rotations)
+    return _summary(sums, counts, grid, temperature, n_rotations)
 
 
 def _check(structures: Sequence[Structure], temperature: float) -> None:
