@@ -44,7 +44,7 @@ def serve(
 
     Examples
     --------
-    >>> ipi_driver.serve("pet-water-s", "init.xyz", unix={"raw": "none", "averaged": "2i"})  # doctest: +SKIP
+    >>> ipi_driver.serve("pet-water-s2", "init.xyz", unix={"raw": "none", "averaged": "2i"})  # doctest: +SKIP
     """
     endpoints = []
     for kind, given in (("unix", unix), ("inet", inet)):

@@ -33,12 +33,12 @@ be below the tolerance. Of a liquid or solid, with snapshots at most 1.5 fs apar
 simulation heats with each outer step.
 
 examples:
-  ipi-driver check pet-water-s water.extxyz
-  ipi-driver check pet-water-s gas.extxyz liquid.extxyz --average T Th 2i --tolerance 0.5
+  ipi-driver check pet-water-s2 water.extxyz
+  ipi-driver check pet-water-s2 gas.extxyz liquid.extxyz --average T Th 2i --tolerance 0.5
   ipi-driver check my-model gas.extxyz --drift --card            # the whole of it on one page, for a phone too
   ipi-driver check model.pt water.extxyz --inner 'model.pt?non_conservative=forces' --trajectory positions.xyz
   ipi-driver check my-model gas.extxyz --explain                 # is it a real field, or an error?
-  ipi-driver check pet-water-s gas.xyz --no-pbc --trajectory run/simulation.pos_0.xyz --spacing 1
+  ipi-driver check pet-water-s2 gas.xyz --no-pbc --trajectory run/simulation.pos_0.xyz --spacing 1
 """
 
 

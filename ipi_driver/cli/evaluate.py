@@ -24,8 +24,8 @@ the averages and the reference (Ih: 120); --reference none leaves the symmetry e
 
 examples:
   ipi-driver evaluate my-model water.extxyz --indices my-model/split.yaml
-  ipi-driver evaluate pet-water-s water.extxyz --average none 2i --reference 3i
-  ipi-driver evaluate pet-water-s test.extxyz --reference none --output errors
+  ipi-driver evaluate pet-water-s2 water.extxyz --average none 2i --reference 3i
+  ipi-driver evaluate pet-water-s2 test.extxyz --reference none --output errors
   ipi-driver evaluate my-model bulk.extxyz slabs.extxyz --indices my-model/split.yaml   # each file by itself as well
 """
 

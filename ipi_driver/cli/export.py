@@ -11,9 +11,9 @@ from ipi_driver.errors import UserError
 
 EPILOG = """\
 examples:
-  ipi-driver export pet-water-s pet-water-s.pt
+  ipi-driver export pet-water-s2 pet-water-s2.pt
   ipi-driver export models/my-pet my-pet-Th.pt --average Th
-  ipi-driver export pet-water-s precise.pt --average 2i --dtype float64
+  ipi-driver export pet-water-s2 precise.pt --average 2i --dtype float64
   ipi-driver export 'model.pt?variant=r2scan' averaged.pt --average Th
   ipi-driver check my-pet-Th.pt structures.extxyz
 

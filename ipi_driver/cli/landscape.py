@@ -24,8 +24,8 @@ eigenvalues of its Hessian in the same scale follow from Lanczos' method. Errors
 start vectors (--seeds). Writes landscape.json and landscape.png.
 
 examples:
-  ipi-driver landscape pet-water-s water.extxyz
-  ipi-driver landscape pet-water-s water.extxyz --beside pet-water-noaug my-e3nn-model --max-structures 4
+  ipi-driver landscape pet-water-s2 water.extxyz
+  ipi-driver landscape pet-water-s2 water.extxyz --beside pet-water-noaug my-e3nn-model --max-structures 4
   ipi-driver landscape my-model water.extxyz --points 21 --extent 1 --lanczos 0        # the surface alone, finer
 """
 

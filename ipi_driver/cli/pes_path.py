@@ -13,12 +13,12 @@ In the input of i-PI:
   <ffdirect name='pet'>
     <pes>custom</pes>
     <pes_path> (what this command prints) </pes_path>
-    <parameters>{model: pet-water-s, structure: init.xyz, average: 2i}</parameters>
+    <parameters>{model: pet-water-s2, structure: init.xyz, average: 2i}</parameters>
   </ffdirect>
 
 or in a shell:
 
-  i-pi-py_driver -u -a driver -m custom -P $(ipi-driver pes-path) -o model=pet-water-s,structure=init.xyz
+  i-pi-py_driver -u -a driver -m custom -P $(ipi-driver pes-path) -o model=pet-water-s2,structure=init.xyz
 """
 
 

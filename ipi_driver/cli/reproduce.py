@@ -70,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="gas, liquid, ice (default: all of these); or hofgard2024",
     )
     add("--scale", choices=("small", "full"), default="small", help="lengths and sizes (default small)")
-    add("--model", default="pet-water-s", help="as for `ipi-driver run` (default pet-water-s)")
+    add("--model", default="pet-water-s2", help="as for `ipi-driver run` (default pet-water-s2)")
     add("-o", "--output", type=Path, metavar="DIR", help="folder to write (default reproduction-SCALE)")
     add("--jobs", type=int, metavar="N", help="runs at the same time (default: cores / threads)")
     add("--threads", type=int, default=1, metavar="N", help="of each model (default 1)")
@@ -219,7 +219,7 @@ def _print_plan(runs: Runs, parts: Sequence[Part], jobs: int) -> None:
     waiting = [part.seconds / 3600 for part in parts if not runs.complete(part)]
     wall = max([sum(waiting) / jobs, *waiting])
     print(
-        f"an estimate for a model as fast as pet-water-s, with one thread each: {sum(waiting):.2g} core hours "
+        f"an estimate for a model as fast as pet-water-s2, with one thread each: {sum(waiting):.2g} core hours "
         f"are left, at least {wall:.2g} h with {jobs} run{'s' * (jobs > 1)} at a time"
     )
 

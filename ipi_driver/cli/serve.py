@@ -20,8 +20,8 @@ Averages: none; the Euler-angle grids 2, 2i, 3, 3i, ...; i (inversion); the grou
 Ih; lebedev-L; random, random-so3, random-NAME.
 
 examples:
-  ipi-driver serve pet-water-s --structure init.xyz --unix driver
-  ipi-driver serve pet-water-s --input input.xml --unix raw --unix averaged=2i     # multiple time stepping
+  ipi-driver serve pet-water-s2 --structure init.xyz --unix driver
+  ipi-driver serve pet-water-s2 --input input.xml --unix raw --unix averaged=2i     # multiple time stepping
   ipi-driver serve model.pt --structure init.xyz --inet cluster01:31415=Th --device cuda
   ipi-driver serve                                   # everything from driver.yaml in this folder
 """

@@ -22,7 +22,7 @@ of the system of interest serves best; every file counts the same. The last fift
 symmetry error before and after is measured on it.
 
 examples:
-  ipi-driver symmetrize pet-water-s gas.extxyz --output my-gas-model
+  ipi-driver symmetrize pet-water-s2 gas.extxyz --output my-gas-model
   ipi-driver symmetrize my-model gas.xyz liquid.xyz ice.xyz --output my-model-sym --minutes 20
   ipi-driver symmetrize my-model run/simulation.pos_0.xyz --data test.extxyz --output new   # errors on labels as well
 """

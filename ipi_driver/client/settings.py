@@ -2,7 +2,7 @@
 
 .. code-block:: yaml
 
-    model: pet-water-s
+    model: pet-water-s2
     endpoints:
       - unix: raw
       - unix: averaged

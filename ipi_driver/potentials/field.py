@@ -3,7 +3,7 @@ r"""``field?electric=0,0,0.1&charges=O:-0.82,H:0.41``: fixed charges in a unifor
 .. math::  E = -\sum_i q_{Z_i}\, \mathcal E \cdot r_i, \qquad F_i = q_{Z_i}\, \mathcal E
 
 with the field :math:`\mathcal E` in V/Å, in the laboratory frame, and one charge for each element, in e. On top of a
-model (``sum:pet-water-s+(field?...)``) it is the simplest real breaking of rotational symmetry: a vector, l = 1 and
+model (``sum:pet-water-s2+(field?...)``) it is the simplest real breaking of rotational symmetry: a vector, l = 1 and
 odd. The structure must be neutral, so that the energy does not depend on the origin, and isolated: a uniform field
 has no periodic potential.
 """

@@ -104,7 +104,7 @@ def nve_drift(
     --------
     >>> from ase.build import molecule
     >>> from ipi_driver import Structure, load_potential
-    >>> found = nve_drift(load_potential("pet-water-s"), Structure.from_atoms(molecule("H2O")), 200, 0.25)
+    >>> found = nve_drift(load_potential("pet-water-s2"), Structure.from_atoms(molecule("H2O")), 200, 0.25)
     >>> found.broken, bool(abs(found.rate) < 1e-3)
     (False, True)
     """

@@ -107,7 +107,7 @@ def test_starting_structure(name: str) -> None:
     """The client sees the atoms that i-PI starts from; one molecule isolated, the liquid at 0.997 g/cm3."""
     folder = shipped_folder("inputs") / name
     settings = yaml.safe_load((folder / "driver.yaml").read_text())
-    assert settings["model"] == "pet-water-s"
+    assert settings["model"] == "pet-water-s2"
     client, ipi = read_template(folder / settings["structure"]), read_template(folder / "init.xyz")
     np.testing.assert_array_equal(client.numbers, ipi.numbers)
     assert client.periodic == name.startswith("liquid")
