@@ -14,6 +14,10 @@ for multiple comparisons is needed.
 The smallest difference that could have been detected is the one of one run from all others, at one point or as wide
 as the window around it that tells most, that the maximum statistic finds in four of five cases at p < 0.05:
 ``(sqrt(F_95 (k - 1)) + 0.84) s / sqrt(n_i (1 - n_i / N))``.
+
+One run is compared with a given function by changing the signs of the deviations of its blocks at random. Of n blocks
+there are ``2^(n - 1)`` cases, so that up to five have no p below 0.05, whatever the difference. They are judged by
+Student's t of every point, and p is that of the least likely one times the number of points (Bonferroni).
 """
 
 from __future__ import annotations
@@ -23,6 +27,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import t as student
 
 from ipi_driver.structure import FloatArray, IntArray
 
@@ -41,7 +46,7 @@ class BlockComparison:
     p
         Probability of differences as large; NaN where a run has fewer than two blocks or no point has a variance.
     p_whole, p_local
-        Of the mean and of the maximum over the points alone.
+        Of the mean and of the maximum over the points alone; NaN and p where few blocks are compared with a function.
     place
         Index of the point where the runs differ most, in their standard errors.
     detectable
@@ -146,12 +151,14 @@ def compare_with_reference(
     values = deviations[:, used]
     mean = values.mean(axis=0)
     values = values - mean + np.sign(mean) * np.maximum(np.abs(mean) - uncertainty, 0.0)
+    own = np.broadcast_to(correction, n_points)[used]
+    if 2.0 ** (1 - n) > SIGNIFICANCE:
+        return _of_few_blocks(values, used, own, uncertainty)
     rng = np.random.default_rng(seed)
     signs = np.concatenate([np.ones((1, n)), rng.choice([-1.0, 1.0], size=(draws, n))])
     means = signs @ values / n
     variances = ((values**2).mean(axis=0) - means**2) * n / (n - 1)
     f = n * means**2 / np.maximum(variances, 1e-300)
-    own = np.broadcast_to(correction, n_points)[used]
     f[0] /= own**2
     statistics = np.array([f.mean(axis=1), f.max(axis=1)])
     chances = np.array([_chances(s) for s in statistics])
@@ -162,6 +169,21 @@ def compare_with_reference(
     detectable[used] = threshold * own * np.sqrt(variances[0] / n) + uncertainty
     place = int(np.flatnonzero(used)[np.argmax(f[0])])
     return BlockComparison(p, float(chances[0, 0]), float(chances[1, 0]), place, detectable)
+
+
+def _of_few_blocks(
+    values: FloatArray, used: NDArray[np.bool_], own: FloatArray, uncertainty: float
+) -> BlockComparison:
+    """As `compare_with_reference` from the deviations at the points used, of blocks too few for changes of signs."""
+    n, n_used = values.shape
+    errors = own * values.std(axis=0, ddof=1) / np.sqrt(n)
+    sigmas = np.abs(values.mean(axis=0)) / errors
+    p = min(1.0, 2.0 * n_used * float(student.sf(sigmas.max(), n - 1)))
+    detectable = np.full(len(used), np.nan)
+    threshold = student.isf(0.5 * SIGNIFICANCE / n_used, n - 1) + student.isf(0.2, n - 1)
+    detectable[used] = threshold * errors + uncertainty
+    place = int(np.flatnonzero(used)[np.argmax(sigmas)])
+    return BlockComparison(p, np.nan, p, place, detectable)
 
 
 def _windows(values: FloatArray, widths: Sequence[int]) -> tuple[FloatArray, IntArray]:

@@ -72,6 +72,22 @@ def test_a_reference_is_met_or_not() -> None:
     assert compare_with_reference(curves(rng, 12), shifted, uncertainty=2.0).p > 0.05
 
 
+@pytest.mark.parametrize("n_blocks", [4, 5])
+def test_few_blocks_differ_from_a_reference_where_it_is_far(n_blocks: int) -> None:
+    """By the signs alone p is never below 2^(1 - n), 1 / 8 of four blocks."""
+    rng = np.random.default_rng(8)
+    assert not compare_with_reference(5.0 + 0.01 * curves(rng, n_blocks), np.zeros(60)).same
+    found = [compare_with_reference(curves(rng, n_blocks), np.zeros(60)) for _ in range(300)]
+    assert np.sum([not f.same for f in found]) <= 15  # fewer than one of twenty, as points are correlated
+    detectable, place = np.median([f.detectable[30] for f in found]), 30
+    shifted = np.zeros(60)
+    shifted[place] = detectable
+    p = np.array([compare_with_reference(curves(rng, n_blocks), shifted).p for _ in range(300)])
+    assert np.mean(p < 0.05) == pytest.approx(0.7, abs=0.2)
+    within = compare_with_reference(curves(rng, n_blocks), shifted, uncertainty=float(detectable))
+    assert within.same
+
+
 def test_what_cannot_be_compared_is_nan() -> None:
     constant = np.ones((5, 4))
     assert np.isnan(compare_blocks([constant, constant]).p)

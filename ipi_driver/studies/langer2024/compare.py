@@ -140,8 +140,9 @@ def _chance(p: float) -> str:
 
 
 def _sigmas(a: Scalar, b: Scalar) -> float:
-    """How far b is above a, in standard errors of the difference."""
-    return (b.value - a.value) / math.hypot(a.error, b.error)
+    """How far b is above a, in standard errors of the difference; NaN where both have none."""
+    error = math.hypot(a.error, b.error)
+    return (b.value - a.value) / error if error > 0.0 else math.nan
 
 
 def _compare_curve(key: str, analyses: Mapping[str, Analysis]) -> Comparison | None:
@@ -261,14 +262,15 @@ def _order_of_drifts(drifts: Mapping[str, Scalar], ranks: Mapping[str, int]) -> 
                 verdict = f"not {lower} < {higher}"
             else:
                 verdict = f"{lower} and {higher} not resolved"
-            verdicts.append(f"{verdict} ({abs(sigmas):.1f} σ)")
-    text = f"{max(spreads):.2g} {first.unit}" if spreads and math.isfinite(max(spreads)) else ""
+            verdicts.append(f"{verdict} ({abs(sigmas):.1f} σ)" if math.isfinite(sigmas) else verdict)
+    resolved = bool(spreads) and all(map(math.isfinite, spreads)) and max(spreads) > 0.0
+    text = f"{max(spreads):.2g} {first.unit}" if resolved else ""
     return Comparison(first.label, first.unit, values, "; ".join(verdicts) or "no order expected", text)
 
 
 def _two_sided(a: Scalar, b: Scalar) -> float:
     """Standard errors beyond which two numbers differ: Student's t at 5 % for few blocks, `SIGMAS` where not known."""
-    if a.n_blocks < 2 or b.n_blocks < 2:
+    if a.n_blocks < 2 or b.n_blocks < 2 or not math.hypot(a.error, b.error) > 0.0:
         return SIGMAS
     variances = np.array([a.error**2, b.error**2])
     freedom = variances.sum() ** 2 / (variances**2 / (np.array([a.n_blocks, b.n_blocks]) - 1.0)).sum()

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from ipi_driver.analysis.result import Analysis, Scalar
 from ipi_driver.observables.comparison import SIGNIFICANCE
 from ipi_driver.report.conclusion import number
-from ipi_driver.report.tables import formatted
+from ipi_driver.report.tables import formatted, shown_value
 from ipi_driver.studies.langer2024.compare import Comparison
 from ipi_driver.studies.langer2024.published import Row
 
@@ -19,7 +19,7 @@ def conclude(
     """About five sentences, of what has been measured."""
     sentences = [
         _symmetry(analyses, model),
-        _averages(comparisons),
+        _averages(analyses, comparisons),
         _structure({row.label: row for row in rows}),
         _drifts(analyses),
         _ice(analyses),
@@ -38,11 +38,9 @@ def _symmetry(analyses: Mapping[str, Analysis], model: str) -> str:
     raw, averaged = (_scalar(analyses, "gas-nve-raw", f"torque_{name}") for name in ("none", "2i"))
     if raw is None or averaged is None:
         return ""
-    factor = raw.value / averaged.value if averaged.value > 0.0 else math.inf
-    times = f"{float(f'{factor:.2g}'):.0f} times" if math.isfinite(factor) else "to nothing"
     text = (
         f"The raw model {model} exerts a root mean square torque of {number(raw)} on a water molecule (published "
-        f"model: about 5 meV); averaging over the 36 rotations of 2i lowers it {times} (published: 20 times)."
+        f"model: about 5 meV); averaging over the 36 rotations of 2i {_lowered(raw, averaged)} (published: 20 times)."
     )
     map_ = _scalar(analyses, "gas-nvt-2i", "orientation_rms")
     if map_ is not None:
@@ -50,14 +48,37 @@ def _symmetry(analyses: Mapping[str, Analysis], model: str) -> str:
     return text
 
 
-def _averages(comparisons: Sequence[Comparison]) -> str:
+def _lowered(raw: Scalar, averaged: Scalar) -> str:
+    """What an average does to a torque, in words."""
+    if not 1.05 * averaged.value < raw.value:
+        return f"does not lower it: {number(averaged)} are left"
+    if averaged.value <= 0.0:
+        return "lowers it to nothing"
+    factor = float(f"{raw.value / averaged.value:.2g}")
+    return f"lowers it {factor:.2g} times" if factor < 10.0 else f"lowers it {factor:.0f} times"
+
+
+def _liquids(analyses: Mapping[str, Analysis]) -> str:
+    """The liquids that were compared: "Liquids with raw, averaged and random forces"."""
+    known = {"liquid-raw": "raw", "liquid-2i": "averaged", "liquid-random": "random"}
+    forces = [word for name, word in known.items() if name in analyses]
+    others = [name for name, analysis in analyses.items() if analysis.kind == "liquid" and name not in known]
+    words = [f"{_listed(forces)} forces"] if forces else []
+    return f"Liquids with {_listed(words + others)}"
+
+
+def _listed(words: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
+
+
+def _averages(analyses: Mapping[str, Analysis], comparisons: Sequence[Comparison]) -> str:
     """Whether raw, averaged and random liquids agree, and what would have been seen."""
     tested = [row for row in comparisons if math.isfinite(row.p)]
     if not tested:
         return ""
     different = [row for row in tested if row.p < SIGNIFICANCE]
     verdict = "agree in all" if not different else f"agree in {len(tested) - len(different)} of"
-    text = f"Liquids with raw, averaged and random forces {verdict} {len(tested)} quantities compared, as published"
+    text = f"{_liquids(analyses)} {verdict} {len(tested)} quantities compared, as published"
     if different:
         names = ", ".join(f"{row.label} (p = {row.p:.2g})" for row in different)
         text = f"{text.removesuffix(', as published')}; they differ in {names}"
@@ -84,18 +105,20 @@ def _structure(rows: Mapping[str, Row]) -> str:
 
 
 def _drifts(analyses: Mapping[str, Analysis]) -> str:
-    """How fast each liquid heats."""
+    """How fast each liquid heats: by the fluctuations of the conserved quantity, or else by its slope."""
     parts = []
     for run, name, published in (
         ("liquid-raw", "raw", 2.0), ("liquid-2i", "2i with multiple time stepping", 12.5),
         ("liquid-random", "random rotations", 20.1),
     ):  # fmt: skip
-        found = _scalar(analyses, run, "dissipation") or _scalar(analyses, run, "drift")
-        if found is not None:
-            parts.append(f"{name} {formatted(found.value, found.error)} (published {published:g})")
+        implied, slope = (_scalar(analyses, run, key) for key in ("dissipation", "drift"))
+        if implied is not None:
+            parts.append(f"{name} {shown_value('dissipation', implied)} (published {published:g})")
+        elif slope is not None:
+            parts.append(f"{name} {shown_value('drift', slope)} by its slope (published {published:g})")
     if not parts:
         return ""
-    return f"The conserved quantity rises, in meV per molecule and ns: {'; '.join(parts)}."
+    return f"The conserved quantity drifts, by its fluctuations and in meV per molecule and ns: {'; '.join(parts)}."
 
 
 def _ice(analyses: Mapping[str, Analysis]) -> str:

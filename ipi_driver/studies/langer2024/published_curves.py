@@ -152,11 +152,11 @@ def _compare(entry: Digitised, curve: Curve) -> CurveComparison | None:
         blocks = curve.blocks[:, both]
         corrections = np.broadcast_to(curve.corrections, both.shape)[both]
         found = compare_with_reference(blocks, reference[both], entry.uncertainty, corrections)
-        chance = "p < 0.001" if found.p < 1e-3 else f"p = {found.p:.2g}"
-        detectable = (
-            float(np.nanmedian(found.detectable)) if np.isfinite(found.detectable).any() else math.nan
-        )
-        verdict = f"{'agrees' if found.same else 'differs'} ({chance}; {detectable:.2g} would have been seen)"
+        verdict = "not resolved: no point has an error"
+        if math.isfinite(found.p):
+            chance = "p < 0.001" if found.p < 1e-3 else f"p = {found.p:.2g}"
+            seen = f"{float(np.nanmedian(found.detectable)):.2g} would have been seen"
+            verdict = f"{'agrees' if found.same else 'differs'} ({chance}; {seen})"
     return CurveComparison(
         entry.label,
         f"{at[0]:.3g} to {at[-1]:.3g} {unit}",
