@@ -15,8 +15,6 @@ from functools import lru_cache
 from typing import Literal
 
 import numpy as np
-from scipy.linalg import block_diag
-from scipy.special import sph_harm_y
 
 from ipi_driver.errors import UserError
 from ipi_driver.structure import FloatArray
@@ -52,6 +50,8 @@ def _of_bytes(rotations: bytes, degree: int) -> FloatArray:
 
 def real_harmonics(points: FloatArray, degree: int) -> FloatArray:
     """(..., 2l+1) real spherical harmonics of unit vectors (..., 3), m = -l … l, polar axis y."""
+    from scipy.special import sph_harm_y  # here, as every client imports this module and few need harmonics
+
     x, y, z = np.moveaxis(points, -1, 0)
     polar, azimuth = np.arccos(np.clip(y, -1.0, 1.0)), np.arctan2(x, z)
     columns = []
@@ -91,6 +91,8 @@ def irreps_matrices(rotations: FloatArray, irreps: str, order: Order = "e3nn") -
     >>> irreps_matrices(improper, "0o+1o")[0].diagonal().round(9).tolist()
     [-1.0, 1.0, 1.0, -1.0]
     """
+    from scipy.linalg import block_diag
+
     parts = parse_irreps(irreps)
     signs = np.sign(np.linalg.det(rotations))[:, None, None]
     turned = rotations if order == "e3nn" else _AXES @ rotations @ _AXES.T

@@ -19,7 +19,6 @@ from types import FrameType
 from typing import Any
 
 import ase
-import ase.io
 import numpy as np
 
 from ipi_driver.allocator import keep_freed_memory
@@ -351,6 +350,8 @@ def _template(settings: ServeSettings) -> Structure:
 
 def _write_structure(request: Request, template: Structure, reason: str) -> Path:
     """The configuration of ``request`` as extended xyz, Å, under a name that is not taken yet."""
+    import ase.io  # takes half a second, which no client should wait for at its start
+
     known = len(request.positions) == template.n_atoms
     atoms = ase.Atoms(
         numbers=template.numbers if known else np.zeros(len(request.positions), dtype=int),

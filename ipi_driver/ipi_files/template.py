@@ -13,8 +13,6 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
-import ase
-import ase.io
 import numpy as np
 
 from ipi_driver.elements import elements_of
@@ -92,6 +90,8 @@ def _labels_of_xyz(path: Path) -> list[str]:
 
 
 def _from_ase(path: Path, format: str | None = None) -> Structure:
+    import ase.io  # takes half a second, which a client of i-PI's own files does not need
+
     try:
         atoms = ase.io.read(path, index=0, format=format)
     except Exception as error:  # every reader of ASE has its own

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
 from ipi_driver.structure import FloatArray
 
 
 def augmentation_rotations(kind: str, n: int, generator: np.random.Generator) -> FloatArray:
     """(n, 3, 3) matrices: identities ("none"), uniform rotations ("so3"), or those and inversions ("o3")."""
+    from scipy.spatial.transform import Rotation  # here, as only training draws these
+
     if kind == "none":
         return np.tile(np.eye(3), (n, 1, 1))
     matrices: FloatArray = Rotation.random(n, rng=generator).as_matrix()

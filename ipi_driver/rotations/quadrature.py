@@ -45,9 +45,6 @@ from functools import lru_cache
 from typing import Literal
 
 import numpy as np
-from scipy.integrate import lebedev_rule
-from scipy.spatial.transform import Rotation
-from scipy.special import roots_legendre
 
 from ipi_driver.errors import UserError
 from ipi_driver.structure import FloatArray
@@ -58,6 +55,7 @@ GROUP_DEGREES = {"D2": 1, "T": 2, "O": 3, "I": 5}
 MAX_ORDER = 40
 """Largest N of the Euler-angle grids (249640 rotations); larger ones are typing errors."""
 
+# scipy is imported where a grid is built: it takes a quarter of a second, which a raw client need not wait for
 _IDENTITY = np.eye(3)
 
 _ALL_DEGREES = 10**6
@@ -189,6 +187,8 @@ def _with_inversion(proper: Quadrature, name: str) -> Quadrature:
 
 def _group(name: str) -> Quadrature:
     """Rotation group, the identity first."""
+    from scipy.spatial.transform import Rotation
+
     rotations = Rotation.create_group(name).as_matrix()
     first = int(np.trace(rotations, axis1=1, axis2=2).argmax())
     order = [first, *(k for k in range(len(rotations)) if k != first)]
@@ -197,6 +197,9 @@ def _group(name: str) -> Quadrature:
 
 def _euler_grid(order: int) -> Quadrature:
     """N (2N-1)² zxz Euler angles: first and third uniform, cosine of the second at Gauss–Legendre nodes."""
+    from scipy.spatial.transform import Rotation
+    from scipy.special import roots_legendre
+
     if not 2 <= order <= MAX_ORDER:
         raise UserError(f"average: the order N of an Euler-angle grid must be 2 to {MAX_ORDER}, got {order}")
     nodes, node_weights = roots_legendre(order)
@@ -209,6 +212,9 @@ def _euler_grid(order: int) -> Quadrature:
 
 def _lebedev(order: int) -> Quadrature:
     """Lebedev rule for the first two Euler angles (a point on the sphere), L uniform values of the third."""
+    from scipy.integrate import lebedev_rule
+    from scipy.spatial.transform import Rotation
+
     try:
         points, point_weights = lebedev_rule(order)
     except (ValueError, NotImplementedError):

@@ -12,13 +12,16 @@ from hashlib import blake2b
 from typing import Literal
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
 from ipi_driver.structure import FloatArray, Structure
 
 
 def random_frame(seed: int, structure: Structure, group: Literal["o3", "so3"]) -> FloatArray:
     """A (3, 3) matrix uniform over O(3) or SO(3), a function of ``seed``, positions and cell."""
+    from scipy.spatial.transform import (
+        Rotation,
+    )  # here, as a client without random rotations does not need it
+
     digest = blake2b(structure.positions.tobytes(), digest_size=16)
     digest.update(structure.cell.tobytes())
     digest.update(str(seed).encode())
