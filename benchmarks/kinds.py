@@ -26,6 +26,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,7 @@ import torch
 from ase.build import bulk, molecule
 
 import ipi_driver
+from ipi_driver.cli import main as command
 from ipi_driver.potentials import Potential, load_potential
 from ipi_driver.potentials.chunks import RotationChunks
 from ipi_driver.potentials.testing import ConformanceError, check_potential
@@ -106,6 +108,31 @@ def orb(kind: str) -> Potential:
     return OrbPotential(model, f"orb-{kind}")
 
 
+def metatrain_pet(folder: Path, way: str) -> str:
+    """One small PET of metatrain with random weights: exported for metatomic, imported, or converted for pet-kokkos."""
+    from metatrain.pet import PET
+    from metatrain.utils.architectures import get_default_hypers
+    from metatrain.utils.data import DatasetInfo
+    from metatrain.utils.data.target_info import get_energy_target_info
+
+    torch.manual_seed(0)
+    hypers = get_default_hypers("pet")["model"] | {
+        "cutoff": 4.5, "d_pet": 64, "d_node": 128, "d_head": 64, "d_feedforward": 64, "num_heads": 4,
+        "num_attention_layers": 1, "system_conditioning": way == "charged",
+    }  # fmt: skip
+    energy = get_energy_target_info("energy", {"quantity": "energy", "unit": "eV"})
+    model = PET(hypers, DatasetInfo("angstrom", [1, 6, 8, 11, 17], {"energy": energy})).eval()
+    if way == "charged":  # metatrain starts with zeros
+        torch.nn.init.normal_(model.backend.system_conditioning.project[2].weight)
+    path = folder / way
+    if way in ("exported", "charged"):
+        model.export().save(f"{path}.pt")
+        return f"{path}.pt"
+    torch.save(model.get_checkpoint(), f"{path}.ckpt")
+    command(["import-pet", f"{path}.ckpt", str(path), *(["--kokkos"] if way == "kokkos" else [])])
+    return f"pet-kokkos:{path}" if way == "kokkos" else str(path)
+
+
 Maker = Callable[[Path], str | Potential]
 CASES: dict[str, tuple[str, Maker, Structure, Structure]] = {
     "anisotropic": ("ase", lambda _: "anisotropic?l=1,2,3e", water(False), water(True)),
@@ -122,6 +149,20 @@ CASES: dict[str, tuple[str, Maker, Structure, Structure]] = {
         water(False),
         water(True),
     ),
+    "metatomic: PET of metatrain": ("metatrain", partial(metatrain_pet, way="exported"), methanol(), salt()),
+    "metatomic: PET with charge and spin": (
+        "metatrain",
+        partial(metatrain_pet, way="charged"),
+        methanol(),
+        salt(),
+    ),
+    "network: the same PET, imported": (
+        "metatrain",
+        partial(metatrain_pet, way="imported"),
+        methanol(),
+        salt(),
+    ),
+    "pet-kokkos: the same PET": ("pet_kokkos", partial(metatrain_pet, way="kokkos"), methanol(), salt()),
     "ase: EMT": ("ase", lambda _: "ase:ase.calculators.emt.EMT", copper(3), copper()),
     "chgnet": ("chgnet", lambda _: "chgnet:", methanol(), salt()),
     "ase: CHGNet": (
