@@ -30,6 +30,14 @@ HARTREE = 1.0 / ELECTRONVOLT
 FORCE = HARTREE / BOHR
 """eV/Å per hartree/bohr of i-PI."""
 
+WITHOUT_IPI = {
+    ("length", "angstrom"): ANGSTROM,
+    ("energy", "electronvolt"): ELECTRONVOLT,
+    ("length", "atomic_unit"): 1.0,
+    ("energy", "atomic_unit"): 1.0,
+}
+"""Units of most structure files, tested against i-PI's: a client that reads one need not import i-PI."""
+
 
 def ipi_factor(dimension: str, unit: str) -> float:
     """Factor from a number that i-PI printed, or reads, to the unit of this package.
@@ -84,6 +92,9 @@ def _unit_of_package(dimension: str) -> float:
 
 @cache
 def _to_atomic(dimension: str, unit: str) -> float:
+    known = WITHOUT_IPI.get((dimension, unit or "atomic_unit"))
+    if known is not None:
+        return known
     from ipi.utils.units import UnitMap, unit_to_internal
 
     if dimension not in UnitMap:

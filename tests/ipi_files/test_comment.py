@@ -20,7 +20,7 @@ from ipi_driver.ipi_files.conversion import results_to_ipi, structure_from_ipi
 from ipi_driver.ipi_files.start import read_start, write_start
 from ipi_driver.ipi_files.structures import read_data_set
 from ipi_driver.ipi_files.template import read_template
-from ipi_driver.ipi_files.units import ANGSTROM, ELECTRONVOLT, ipi_factor
+from ipi_driver.ipi_files.units import ANGSTROM, ELECTRONVOLT, WITHOUT_IPI, ipi_factor
 from ipi_driver.structure import Prediction, Structure
 from ipi_driver.training.setup import read_unlabelled
 
@@ -130,6 +130,8 @@ def test_the_constants_are_those_of_the_ipi_installed() -> None:
 
     assert unit_to_internal("length", "angstrom", 1.0) == ANGSTROM
     assert unit_to_internal("energy", "electronvolt", 1.0) == ELECTRONVOLT
+    for (dimension, unit), factor in WITHOUT_IPI.items():
+        assert unit_to_internal(dimension, unit, 1.0) == factor
     for dimension, unit in (
         ("length", "angstrom"), ("energy", "electronvolt"), ("time", "femtosecond"), ("mass", "dalton"),
         ("temperature", "kelvin"),
