@@ -34,7 +34,7 @@ def add_pairs(analysis: Analysis, pairs: PairDistances, structure: Structure, sp
         analysis.curves[key] = found
         maximum = add_first_maximum(analysis, found, key, name)
         if maximum is not None:
-            _add_coordination(analysis, found, key, (first, second), structure, maximum)
+            _add_coordination(analysis, found, key, (first, second), structure, maximum, pairs.inverse_volume)
     r = next(curve.x for key, curve in analysis.curves.items() if key.startswith("g_"))
     end = 1.5 * r[-1] - 0.5 * r[-2] if len(r) > 1 else 2.0 * r[-1]
     if end < pairs.r_max * (1.0 - 1e-9):
@@ -87,9 +87,15 @@ def add_first_maximum(analysis: Analysis, curve: Curve, key: str, name: str) -> 
 
 
 def _add_coordination(
-    analysis: Analysis, curve: Curve, key: str, pair: Sequence[str], structure: Structure, top: int
+    analysis: Analysis,
+    curve: Curve,
+    key: str,
+    pair: Sequence[str],
+    structure: Structure,
+    top: int,
+    inverse_volume: float,
 ) -> None:
-    """Neighbors between molecules up to the first minimum, ``n = rho int 4 pi r² g(r) dr``."""
+    """Neighbors between molecules up to the first minimum, ``n = rho int 4 pi r² g(r) dr`` at the mean density."""
     end = _first_minimum(curve.y, top)
     if end is None or curve.blocks is None:
         return
@@ -97,7 +103,7 @@ def _add_coordination(
     others = int((structure.numbers == atomic_numbers[second]).sum()) - (first == second)
     width = float(curve.x[1] - curve.x[0])
     edges = np.arange(len(curve.x) + 1) * width
-    shells = 4.0 / 3.0 * np.pi * np.diff(edges**3) * others / structure.volume
+    shells = 4.0 / 3.0 * np.pi * np.diff(edges**3) * others * inverse_volume
     used = (curve.x > curve.scale_from) & (np.arange(len(curve.x)) <= end)
 
     def number(g: FloatArray) -> float:

@@ -90,11 +90,18 @@ class PairDistances:
         self.r = 0.5 * (edges[1:] + edges[:-1])
         self._shells = 4.0 / 3.0 * np.pi * np.diff(edges**3)
         self._complete = _CompleteShells(self.r_max, self.n_bins, self.bandwidth)
+        self._inverse_volume = Blocks()
+
+    @property
+    def inverse_volume(self) -> float:
+        """Mean of one over the volume over all snapshots, Å⁻³: g(r) times it is a density of pairs."""
+        return float(self._inverse_volume.mean())
 
     def add(self, positions: FloatArray, cell: FloatArray) -> None:
         """Add one snapshot, (n_atoms, 3) and (3, 3) in Å."""
         self._complete.see(cell)
         volume = abs(np.linalg.det(cell))
+        self._inverse_volume.add(1.0 / volume)
         for pair, blocks in self._blocks.items():
             first, second = self._atoms[pair[0]], self._atoms[pair[1]]
             counts, n_pairs = self._count(positions, cell, first, second, pair[0] == pair[1])

@@ -137,6 +137,19 @@ def test_neighbors_are_counted() -> None:
     assert analysis.scalars["g_OO_height"].n_blocks >= 4
 
 
+def test_neighbors_are_counted_at_the_density_of_the_run() -> None:
+    """At constant pressure the first snapshot may be denser than all others: six neighbors all the same."""
+    rng = np.random.default_rng(1)
+    grid = np.array(np.unravel_index(np.arange(64), (4, 4, 4))).T * 1.0
+    dense = Structure(np.full(64, 8), 2.8 * grid, np.eye(3) * 11.2, np.full(3, True))
+    pairs = PairDistances(dense.numbers, [("O", "O")], 5.5, 110)
+    for _ in range(40):
+        pairs.add(3.0 * grid + rng.normal(size=grid.shape) * 0.1, np.eye(3) * 12.0)
+    analysis = empty()
+    add_pairs(analysis, pairs, dense, 1.0)
+    assert analysis.scalars["g_OO_coordination"].value == pytest.approx(6.0, abs=0.05)
+
+
 def test_errors_of_the_card_are_those_of_the_evaluation() -> None:
     stored = json.loads((shipped_folder("models") / "pet-water-s" / "evaluation.json").read_text())
     (raw,) = [row for row in stored["averages"] if row["average"] == "none"]
