@@ -113,10 +113,12 @@ def _curve(first: Curve, curves: Sequence[Curve]) -> Curve:
     """The mean on the points that all runs have."""
     n = min(len(curve.x) for curve in curves)
     if any(not np.allclose(curve.x[:n], first.x[:n]) for curve in curves):
-        # runs whose cells differ a little have other distances: all on those of the first
-        rows = np.array([np.interp(first.x, curve.x, curve.y) for curve in curves])
-        n = len(first.x)
+        # runs whose cells differ a little have other distances: all on those of the first, as far as all reach
+        begin, end = max(curve.x[0] for curve in curves), min(curve.x[-1] for curve in curves)
+        x = first.x[(first.x >= begin) & (first.x <= end)]
+        rows = np.array([np.interp(x, curve.x, curve.y) for curve in curves])
     else:
+        x = first.x[:n]
         rows = np.array([curve.y[:n] for curve in curves])
     mean, error = mean_of_runs(rows)
-    return replace(first, x=first.x[:n], y=mean, error=error, blocks=rows, correction=1.0, of_points=None)
+    return replace(first, x=x, y=mean, error=error, blocks=rows, correction=1.0, of_points=None)

@@ -36,6 +36,18 @@ def test_runs_of_one_average_are_joined() -> None:
     assert averaged.scalars["temperature"].error == 0.0
 
 
+def test_curves_of_other_lengths_are_joined_as_far_as_all_reach() -> None:
+    """As g(r) of runs at constant pressure; beyond its last point a curve is not known."""
+    one, other = run(1.0, 1), run(1.0, 2)
+    x = np.linspace(0.0, 0.8, 9)
+    other.curves["msd"] = Curve(x, x, np.full(9, 0.1), "t / ps", "msd / Å²")
+    for order in ([one, other], [other, one]):
+        (joined,) = join({"raw": order})
+        curve = joined.curves["msd"]
+        assert curve.x[-1] <= 0.8
+        np.testing.assert_allclose(curve.y, curve.x)
+
+
 def test_runs_of_different_systems_or_one_run_are_refused() -> None:
     with pytest.raises(UserError, match="differ"):
         join({"raw": [run(1.0, 1), run(1.0, 2, "2 H2O")]})
