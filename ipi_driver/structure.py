@@ -267,6 +267,7 @@ class RotatedResults:
             np.concatenate([part.energies for part in parts]),
             tuple(forces for part in parts for forces in part.forces),
             np.concatenate(virials) if len(virials) == len(parts) else None,
+            {name: tuple(v for part in parts for v in part.extras[name]) for name in parts[0].extras},
         )
 
     @staticmethod

@@ -1,7 +1,8 @@
 r"""Potentials made of others: ``sum:A+B`` and ``committee:A,B,C``.
 
 ``sum:pet-water-s+ase:my_package.Dispersion`` adds energies, forces and virials: a dispersion, a wall, a field on top of
-a model. ``committee:A,B,C`` takes the mean of its members; the energies of the members are the extra
+a model. An extra that an earlier part has, too, is named after its part: ``energy_ensemble_2`` is that of the second.
+``committee:A,B,C`` takes the mean of its members; the energies of the members are the extra
 ``energy_ensemble`` (i-PI prints it with ``extra_type='committee_pot'``), their standard deviation
 :math:`\sqrt{\sum_m (E_m - \bar E)^2 / (n-1)}` is ``energy_uncertainty`` (eV), that of the forces (root mean square over
 atoms and components) ``forces_uncertainty`` (eV/Å). Extras are averaged over rotations like the energy, member by
@@ -122,7 +123,12 @@ class SumPotential(CompositePotential):
 
     def _evaluate(self, structures: list[Structure], rotations: FloatArray) -> RotatedResults:
         found, virials = self._results(structures, rotations)
-        extras = {name: values for result in found for name, values in result.extras.items()}
+        extras: dict[str, tuple[FloatArray, ...]] = {}
+        for number, result in enumerate(found, start=1):
+            extras |= {
+                f"{name}_{number}" if name in extras else name: values
+                for name, values in result.extras.items()
+            }
         return RotatedResults(
             np.sum([result.energies for result in found], axis=0),
             tuple(np.sum(forces, axis=0) for forces in zip(*(r.forces for r in found), strict=True)),

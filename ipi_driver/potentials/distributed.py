@@ -148,12 +148,8 @@ def _leave() -> None:
 
 def _joined(gathered: list[list[RotatedResults]]) -> RotatedResults:
     parts = [rows for rows in gathered if rows]
-    by_structure = [RotatedResults.concatenate(list(column)) for column in zip(*parts, strict=True)]
-    virials = [found.virials for found in by_structure if found.virials is not None]
-    return RotatedResults(
-        np.concatenate([found.energies for found in by_structure]),
-        tuple(found.forces[0] for found in by_structure),
-        np.concatenate(virials) if len(virials) == len(by_structure) else None,
+    return RotatedResults.joined(
+        [RotatedResults.concatenate(list(column)) for column in zip(*parts, strict=True)]
     )
 
 

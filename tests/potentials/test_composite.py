@@ -36,6 +36,14 @@ def test_a_sum() -> None:
     assert found.virial == pytest.approx(first.virial + second.virial)
 
 
+def test_a_sum_keeps_the_extras_of_all_parts() -> None:
+    first, second = f"committee:{A},{B}", f"committee:{B},({C})"
+    found = load_potential(f"sum:({first})+({second})").predict(CRYSTAL)
+    one, other = (load_potential(text).predict(CRYSTAL) for text in (first, second))
+    assert found.extras["energy_ensemble"] == pytest.approx(one.extras["energy_ensemble"])
+    assert found.extras["energy_ensemble_2"] == pytest.approx(other.extras["energy_ensemble"])
+
+
 def test_a_committee_averaged_member_by_member() -> None:
     average = RotationalAverage(load_potential(f"committee:{A},{B},({C})"), "D2")
     found = average.predict(CRYSTAL)

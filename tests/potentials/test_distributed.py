@@ -24,7 +24,7 @@ from ipi_driver.potentials.distributed import DistributedPotential
 from ipi_driver.rotations import RotationalAverage
 from ipi_driver.structure import Structure
 
-raw = load_potential("anisotropic?l=2&amplitude=0.1")
+raw = load_potential("committee:anisotropic?l=2&amplitude=0.1,anisotropic?l=3e&seed=4")
 group = DistributedPotential(raw)
 if group.rank:
     if "{mode}" == "die":
@@ -42,6 +42,9 @@ for name in ("none", "i", "T", "2i"):
         assert abs(one.energy - many.energy) < 1e-12, (one.energy, many.energy)
         np.testing.assert_allclose(many.forces, one.forces, atol=1e-12)
         np.testing.assert_allclose(many.virial, one.virial, atol=1e-12)
+        assert set(many.extras) == set(one.extras) != set()
+        for key, value in one.extras.items():
+            np.testing.assert_allclose(many.extras[key], value, atol=1e-12)
 together = group.evaluate(structures, RotationalAverage(raw, "T").quadrature.rotations)
 alone = raw.evaluate(structures, RotationalAverage(raw, "T").quadrature.rotations)
 np.testing.assert_allclose(together.energies, alone.energies, atol=1e-12)
