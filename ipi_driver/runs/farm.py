@@ -20,6 +20,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ipi_driver.errors import UserError
+from ipi_driver.ipi_files.run_folder import RunFolder
 from ipi_driver.rotations.quadrature import Quadrature
 from ipi_driver.shipped import shipped_folder
 from ipi_driver.yaml_file import load_yaml
@@ -234,7 +235,7 @@ def ensembles_of(folder: Path) -> dict[str, list[Path]]:
     groups: dict[str, list[Path]] = {}
     for name in load_yaml(folder / PLAN)["members"]:
         begun = groups.setdefault(name.rpartition("-")[0], [])
-        if (folder / name / "simulation.out").is_file():
+        if RunFolder(folder / name).is_begun:
             begun.append(folder / name)
     for name, runs in groups.items():
         if len(runs) < 2:

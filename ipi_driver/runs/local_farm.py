@@ -7,8 +7,10 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 
+from ipi_driver.runs.ending import has_ended_by_itself
 from ipi_driver.runs.farm import Member, of_resume
 
 
@@ -28,10 +30,11 @@ def run_here(
     at_once
         Members that run at the same time.
     """
+    steps = next((int(value) for word, value in pairwise(options) if word == "--steps"), 0)
 
     def run(member: Member) -> str:
         output = folder / member.name
-        if is_finished(output):
+        if is_finished(output, steps):
             return "finished before"
         begun = ["--resume"] if (output / "input.xml").is_file() else []
         words = [*options, *member.words] if not begun else of_resume(options)
@@ -51,9 +54,11 @@ def run_here(
     return 0 if done == len(members) else 1
 
 
-def is_finished(folder: Path) -> bool:
-    """Whether the summary of a run states that it has finished."""
+def is_finished(folder: Path, steps: int = 0) -> bool:
+    """Whether the summary of a run states that it has finished, of ``steps`` or more, or had nothing left to do."""
     try:
-        return bool(json.loads((folder / "summary.json").read_text()).get("finished"))
+        summary = json.loads((folder / "summary.json").read_text())
     except (OSError, ValueError):
         return False
+    long_enough = summary.get("total_steps", steps) >= steps or has_ended_by_itself(folder)
+    return bool(summary.get("finished")) and long_enough

@@ -128,10 +128,17 @@ def _prepare_resume(
             f"{path} is not cut: it may repeat what follows step {done}; a copy of it shows where the new part begins"
         )
     (output / STARTING).unlink(missing_ok=True)
-    for stats in output.glob("stats*.json"):  # of several clients stats-2.json, ...
+    for stats in sorted(output.glob("stats*.json")):  # of several clients stats-2.json, ...
         if not stats.name.startswith("stats-to-"):
-            stats.rename(output / f"stats-to-{done}{stats.name.removeprefix('stats')}")
+            stats.rename(_kept_stats(output, done, stats.name.removeprefix("stats")))
     return CONTINUE
+
+
+def _kept_stats(output: Path, done: int, end: str) -> Path:
+    """The name for what a client counted up to a checkpoint; several parts may have begun from the same."""
+    numbers = ("", *(f".{k}" for k in range(1, len(list(output.iterdir())) + 1)))
+    paths = (output / f"stats-to-{done}{number}{end}" for number in numbers)
+    return next(path for path in paths if not path.exists())
 
 
 def _take(run: RunFolder, chosen: Path, text: str) -> None:

@@ -23,7 +23,10 @@ _SILENT = 12 * EVERY
 """Seconds without an update after which a run whose status is running is not: it was killed, or its node has died."""
 _DEPTH = 4
 _TAIL = 1 << 15
-_STD = re.compile(rb"forces_(?:std|spread)\W+([-\d.e+]+)|^\s*([-\d.e+]+)\s*$", re.MULTILINE)
+_STD = re.compile(rb"forces_(?:std|spread)\W+([-\d.e+]+)")
+_NUMBER = re.compile(rb"^\s*([-\d.e+]+)\s*$", re.MULTILINE)
+_OF_FORCES = ("spread", "std", "monitor")
+"""In the names of files that hold nothing but these deviations; others with a number a step hold something else."""
 
 
 @dataclass(frozen=True)
@@ -164,8 +167,11 @@ def _symmetry_std(run: RunFolder) -> float | None:
             for path in run.files_of(output):
                 with path.open("rb") as stream:
                     stream.seek(max(0, path.stat().st_size - _TAIL))
-                    found = _STD.findall(stream.read())
-                if found and (value := float(found[-1][0] or found[-1][1])) > 0.0:
+                    content = stream.read()
+                found = _STD.findall(content)
+                if not found and any(word in path.name for word in _OF_FORCES):
+                    found = _NUMBER.findall(content)
+                if found and (value := float(found[-1])) > 0.0:
                     return MILLI * value
     return None
 

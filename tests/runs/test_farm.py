@@ -12,7 +12,8 @@ import pytest
 from ipi_driver.cli import main
 from ipi_driver.errors import UserError
 from ipi_driver.rotations.quadrature import quadrature
-from ipi_driver.runs.farm import members_of, parse_seeds, read_cluster
+from ipi_driver.runs.farm import ensembles_of, members_of, parse_seeds, read_cluster
+from ipi_driver.runs.local_farm import is_finished
 
 MODEL = "anisotropic?l=2&amplitude=0.05"
 
@@ -90,6 +91,30 @@ def test_a_farm_here_and_its_statistics(
     assert "T (2 runs)" in printed
     # another model under the same folder would mix two farms
     assert main(["submit", "gas-nve", "--seeds", "1-2", "--output", "farm", "--dry-run"]) == 2
+
+
+def test_a_member_goes_on_to_more_steps_than_it_has_finished(tmp_path: Path) -> None:
+    assert not is_finished(tmp_path)
+    (tmp_path / "summary.json").write_text(json.dumps({"finished": True, "steps": 300, "total_steps": 300}))
+    assert is_finished(tmp_path)
+    assert is_finished(tmp_path, 300)
+    assert not is_finished(tmp_path, 320)
+    # a minimization that has converged has nothing left to do
+    message = "I-PI reports success. Restartable as is: NO. Geometry optimization converged"
+    (tmp_path / "i-pi.log").write_text(
+        f"Soft exit has been requested with message: ' {message}'. Cleaning up"
+    )
+    assert is_finished(tmp_path, 320)
+
+
+def test_members_count_as_begun_whatever_their_outputs_are_called(tmp_path: Path) -> None:
+    (tmp_path / "farm.yaml").write_text("members: [T-1, T-2, T-3]\n")
+    for number in (1, 2):
+        folder = tmp_path / f"T-{number}"
+        folder.mkdir()
+        for name in ("input.xml", "driver.yaml", "md.out"):
+            (folder / name).touch()
+    assert ensembles_of(tmp_path) == {"T": [tmp_path / "T-1", tmp_path / "T-2"]}
 
 
 def _cluster(folder: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -20,6 +21,7 @@ from ipi.engine.cell import Cell
 from ipi.utils.io import print_file
 from runs_place import MODEL
 
+from ipi_driver.analysis.run_statistics import client_counts
 from ipi_driver.cli import main
 from ipi_driver.errors import UserError
 from ipi_driver.ipi_files import edit as xml
@@ -438,6 +440,20 @@ def checkpoint(folder: Path, name: str, step: int, end: str = "</simulation>\n")
     text = f"<!-- i-PI -->\n<simulation>\n<step>{step}</step>\n<total_steps>{max(step, 50)}</total_steps>\n"
     (folder / name).write_text(text + STATE + end)
     return folder / name
+
+
+def test_what_the_clients_counted_is_kept_of_every_part(tmp_path: Path) -> None:
+    """A part that ends before its first checkpoint is followed by another one from the same."""
+    folder = tmp_path / "run"
+    prepare(find_source("gas-nvt", Changes()), folder, Changes(model=MODEL, steps=50))
+    checkpoint(folder, "RESTART", 40)
+    for seconds in (1.0, 20.0, 300.0):
+        for name, scale in (("stats.json", 1.0), ("stats-2.json", 1000.0)):
+            counts = {"model_seconds": scale * seconds, "endpoints": {}}
+            (folder / name).write_text(json.dumps(counts))
+        prepare_resume(folder, Changes())
+    found = client_counts(folder, [])
+    assert found["model_seconds"] == 321.0 + 321e3
 
 
 DAMAGES = {

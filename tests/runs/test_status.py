@@ -35,6 +35,17 @@ def begun(folder: Path, name: str = "gas-nvt") -> Path:
     return folder
 
 
+def test_other_extras_are_no_deviation_of_forces(tmp_path: Path) -> None:
+    folder = begun(tmp_path / "a")
+    text = (folder / "input.xml").read_text()
+    extra = "<trajectory filename='raw' extra_type='energy_raw'> extras_component_raw(0) </trajectory>"
+    (folder / "input.xml").write_text(text.replace("<trajectory", f"{extra}<trajectory", 1))
+    (folder / "simulation.raw").write_text(" #EXTRAS(a)# Step:  0\n 12.5\n")
+    assert status_of(folder).symmetry_std is None
+    (folder / "simulation.spread").write_text(" #EXTRAS(a)# Step:  0\n 2.5e-02\n")
+    assert status_of(folder).symmetry_std == pytest.approx(25.0)
+
+
 def test_states_of_runs(tmp_path: Path) -> None:
     folder = begun(tmp_path / "runs" / "a")
     (folder / "simulation.spread").write_text(
