@@ -1,6 +1,6 @@
 """Orientational free energy of a gas-phase molecule by perturbation, for several models, beside the histogram of a run.
 
-    ipi-driver run gas-nvt --average 2i --steps 1200 --output runs/gas-nvt-2i
+    ipi-driver run gas-nvt --model pet-water-s --average 2i --steps 1200 --output runs/gas-nvt-2i
     python benchmarks/orientation.py runs/gas-nvt-2i --output benchmarks/figures/orientation.png
 
 The snapshots are those of one run with averaged forces of `pet-water-s`; every model is evaluated on them. The
