@@ -79,7 +79,7 @@ def _angles(cell: ase.cell.Cell) -> str:
 
 
 def describe_model(settings: ServeSettings) -> str:
-    """``model pet-water-s, average 2i (36 rotations) and none, cpu``."""
+    """``model pet-water-s2, average 2i (36 rotations) and none, cpu``."""
     own = [endpoint for endpoint in settings.endpoints if not is_monitor(endpoint.model_dump())]
     grids = {grid.name: grid for grid in (endpoint.quadrature for endpoint in own)}
     averages = []
