@@ -201,8 +201,9 @@ class ServeSettings(BaseModel):
     )
     stats: Path | None = Field(None, description="JSON file for the number of evaluations and their time")
     record: Path | None = Field(None, description="file for the configurations that were evaluated last")
-    modules: Path | None = None
-    """Folder in which the module of an ``ase:`` model lies, where that is on no other path."""
+    modules: Path | None = Field(
+        None, description="folder with the module of an `ase:` model, where Python does not find it"
+    )
     extras: list[str] = Field(
         default_factory=list, description="further outputs of a metatomic model for i-PI"
     )
