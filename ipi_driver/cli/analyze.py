@@ -67,14 +67,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=default.longest_lag,
         metavar="PS",
-        help="of time correlations (default 10)",
+        help="longest lag of time correlations (default 10)",
     )
     add(
         "--fit-start",
         type=float,
         default=default.fit_start,
         metavar="PS",
-        help="of the fits of D and tau (default 1)",
+        help="start of the fits of D and tau (default 1)",
     )
     add(
         "--r-max",
@@ -88,7 +88,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=default.pair_snapshots,
         metavar="N",
-        help="snapshots for pair correlations (400)",
+        help="snapshots for pair correlations (default 400)",
     )
     add(
         "--viscosity",
@@ -113,15 +113,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--model",
-        help="potential (as for serve): adds its orientational free energy by perturbation, to gas runs at constant "
-        "temperature and liquids, and to gas runs its torque against the average",
+        help="potential (as for serve): adds its orientational free energy by perturbation (liquids, gas runs at "
+        "constant temperature) and its torque with each of --averages (gas runs)",
     )
     add(
         "--averages",
         nargs="+",
         default=list(TORQUE_AVERAGES),
         metavar="NAME",
-        help=f"for --model (default: {' '.join(TORQUE_AVERAGES)})",
+        help=f"averages for the torque of --model (default: {' '.join(TORQUE_AVERAGES)})",
     )
     add(
         "--system",

@@ -23,12 +23,12 @@ CARD = "card.html"
 
 EPILOG = """\
 Averages: none; the Euler-angle grids 2, 2i, 3, 3i, ...; i (inversion); the groups D2, D2h, T, Th, O, Oh, I,
-Ih; lebedev-L; random, random-so3, random-NAME.
+Ih; lebedev-L; random, random-so3, random-NAME; ecse (isolated structures).
 
 The table lists the mean and largest difference of every average from the reference. Below it, the error is
 resolved by angular degree l and parity, with the share of each that passes an average. Forces and virial
 are compared with finite differences. With --trajectory, the spectrum of the correction (averaged minus raw
-forces) gives the stride of multiple time stepping: the part of it that the outer step cannot resolve must
+forces) gives the outer step of multiple time stepping: the part of it that the outer step cannot resolve must
 be below the tolerance. Of a liquid or solid, with snapshots at most 1.5 fs apart, it also gives how fast a
 simulation heats with each outer step.
 
@@ -58,9 +58,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         action="extend",
         metavar="NAME",
-        help="averages (default: 14)",
+        help="averages to compare (default: none i D2 D2h T Th O Oh I Ih 2 2i 3 3i)",
     )
-    add("--reference", default="Ih", metavar="NAME", help="reference (default Ih)")
+    add("--reference", default="Ih", metavar="NAME", help="average that counts as exact (default Ih)")
     add(
         "--tolerance",
         type=float,
@@ -68,9 +68,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="MEV",
         help="acceptable force error, meV/Å (default 1)",
     )
-    add("--max-structures", type=int, default=10, metavar="N", help="per file (default 10)")
+    add("--max-structures", type=int, default=10, metavar="N", help="structures of each file (default 10)")
     add("--max-degree", type=int, metavar="L", help="resolve degrees up to L (default: what 30 s allow)")
-    add("--trajectory", type=Path, metavar="FILE", help="snapshots at equal times, for the stride")
+    add("--trajectory", type=Path, metavar="FILE", help="snapshots at equal times, for the outer step")
     add(
         "--spacing",
         type=float,
@@ -84,7 +84,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=1000,
         metavar="N",
-        help="snapshots of it to use (default 1000)",
+        help="snapshots of --trajectory to use (default 1000)",
     )
     add(
         "--skip-snapshots",
@@ -92,7 +92,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=0,
         metavar="N",
-        help="snapshots of it to leave out at the start (default 0)",
+        help="snapshots of --trajectory to leave out at the start (default 0)",
     )
     add(
         "--pbc",
@@ -105,7 +105,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=300.0,
         metavar="K",
-        help="of the orientational free energy of isolated molecules (default 300)",
+        help="temperature of the orientational free energy of isolated molecules (default 300)",
     )
     add(
         "--explain",
@@ -137,7 +137,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help=f"one page on the model with verdicts, numbers and figures (default {CARD} in --output)",
     )
-    add("--output", type=Path, metavar="DIR", help="for CSV, JSON and PNG (default check-MODEL)")
+    add("--output", type=Path, metavar="DIR", help="folder for CSV, JSON and PNG (default check-MODEL)")
     add_conditions(parser)
     add("--device", default="cpu", help="torch device (default cpu)")
     add("--dtype", choices=("float32", "float64"), help="precision of the model (default float32)")

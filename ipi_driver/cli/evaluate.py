@@ -60,11 +60,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="of the data (default auto)",
     )
-    add("--output", type=Path, metavar="DIR", help="for JSON, CSV and PNG (default evaluate-MODEL)")
+    add("--output", type=Path, metavar="DIR", help="folder for JSON, CSV and PNG (default evaluate-MODEL)")
     add("--device", default="cpu", help="torch device (default cpu)")
     add("--dtype", choices=("float32", "float64"), help="precision of the model (default float32)")
     add("--batch", type=int, metavar="N", help="rotations per call of the model (default: chosen)")
-    add("--seed", type=int, default=0, help="of random frames (default 0)")
+    add("--seed", type=int, default=0, help="seed of random rotations (default 0)")
     add_printing(parser)
 
 

@@ -37,12 +37,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("model", help="shipped model or model folder (a network)")
     add("data", type=Path, help="extended XYZ, n2p2 input.data or DeePMD folder with forces")
     add("--beside", nargs="+", default=[], metavar="MODEL", help="further models, drawn beside it")
-    add("--max-structures", type=int, default=2, metavar="N", help="evenly spaced (default 2)")
-    add("--points", type=int, default=11, metavar="N", help="along each direction, odd (default 11)")
-    add("--extent", type=float, default=0.5, metavar="X", help="largest a and b (default 0.5)")
+    add(
+        "--max-structures",
+        type=int,
+        default=2,
+        metavar="N",
+        help="structures of DATA, evenly spaced (default 2)",
+    )
+    add("--points", type=int, default=11, metavar="N", help="points along each direction, odd (default 11)")
+    add(
+        "--extent",
+        type=float,
+        default=0.5,
+        metavar="X",
+        help="largest distance along each direction (default 0.5)",
+    )
     add("--lanczos", type=int, default=12, metavar="N", help="steps of Lanczos' method, 0: none (default 12)")
     add("--eigenvalues", type=int, default=3, metavar="N", help="largest eigenvalues (default 3)")
-    add("--seeds", type=int, default=3, metavar="N", help="for the errors (default 3)")
+    add("--seeds", type=int, default=3, metavar="N", help="repetitions, for the errors (default 3)")
     add("--seed", type=int, default=0, help="first seed (default 0)")
     add("--energy-key", default="energy", metavar="KEY", help="name in the comment line (default energy)")
     add("--forces-key", default="forces", metavar="KEY", help="name of the columns (default forces)")
@@ -52,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="of the data (default auto)",
     )
-    add("--output", type=Path, metavar="DIR", help="for JSON and PNG (default landscape-MODEL)")
+    add("--output", type=Path, metavar="DIR", help="folder for JSON and PNG (default landscape-MODEL)")
     add_printing(parser)
 
 

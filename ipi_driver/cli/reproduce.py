@@ -69,13 +69,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SYSTEM",
         help="gas, liquid, ice (default: all of these); or hofgard2024",
     )
-    add("--scale", choices=("small", "full"), default="small", help="lengths and sizes (default small)")
+    add(
+        "--scale",
+        choices=("small", "full"),
+        default="small",
+        help="lengths of the runs, sizes of the boxes (default small)",
+    )
     add("--model", default="pet-water-s2", help="as for `ipi-driver run` (default pet-water-s2)")
     add("-o", "--output", type=Path, metavar="DIR", help="folder to write (default reproduction-SCALE)")
     add("--jobs", type=int, metavar="N", help="runs at the same time (default: cores / threads)")
-    add("--threads", type=int, default=1, metavar="N", help="of each model (default 1)")
+    add("--threads", type=int, default=1, metavar="N", help="threads of each model (default 1)")
     add("--device", help="torch device of the models of the runs (default cpu)")
-    add("--seed", type=int, default=31415, help="of i-PI and of random frames (default 31415)")
+    add("--seed", type=int, default=31415, help="seed of i-PI and of random rotations (default 31415)")
     add(
         "--fraction",
         type=float,
@@ -90,7 +95,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         metavar="N",
         help="inner steps (0.5 fs) per outer step of the averaged liquid, as `ipi-driver check` recommends; the number "
-        "of outer steps stays (default 10, as published; small with less than 8 is too short for the drift)",
+        "of outer steps stays (default 10, as published; less than 8 makes the small runs too short for the drift)",
     )
     add("--dry-run", action="store_true", help="print the runs and their estimated time, run nothing")
     add("--only-report", action="store_true", help="run nothing, analyze what is complete")

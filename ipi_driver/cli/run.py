@@ -74,7 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="inner steps per outer step of multiple time stepping, as `ipi-driver check` recommends; "
         "the inner step stays",
     )
-    add("--average", metavar="NAME", help="average of the endpoints that are averaged, or of the only one")
+    add("--average", metavar="NAME", help="average of the averaged endpoints, or of the only endpoint")
     add(
         "--endpoint",
         action="append",
@@ -109,7 +109,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="periodic or isolated, whatever the file of the structure states (default: as the file; an input for the "
         "other kind is refused)",
     )
-    add("--seed", type=int, help="of i-PI and of random rotations")
+    add("--seed", type=int, help="seed of i-PI and of random rotations")
     add_conditions(parser)
     add("--device", help="torch device of the model")
     add("--dtype", choices=["float32", "float64"], help="precision of the model (default float32)")
@@ -145,8 +145,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_restarts,
         default=3,
         metavar="N",
-        help="start again from the last checkpoint where the client dies, at most N times without the steps of a "
-        "checkpoint in between (default 3; 0: never)",
+        help="start again from the last checkpoint when the client dies, at most N times in a row without a new "
+        "checkpoint (default 3; 0: never)",
     )
     add(
         "--watch",
@@ -159,7 +159,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--monitor",
         metavar="NAME",
-        help="of a raw run: evaluate this average beside the dynamics now and then, and write the standard deviation "
+        help="in a raw run, evaluate this average beside the dynamics now and then, and write the standard deviation "
         "of the forces over its rotations to simulation.monitor, as a check of the symmetry error on the way",
     )
     add("--monitor-stride", type=int, metavar="N", help="steps between two evaluations (default 200)")

@@ -17,7 +17,7 @@ CONFIG = "driver.yaml"
 EPILOG = """\
 One process answers any number of sockets with one copy of the model.
 Averages: none; the Euler-angle grids 2, 2i, 3, 3i, ...; i (inversion); the groups D2, D2h, T, Th, O, Oh, I,
-Ih; lebedev-L; random, random-so3, random-NAME.
+Ih; lebedev-L; random, random-so3, random-NAME; ecse (isolated structures).
 
 examples:
   ipi-driver serve pet-water-s2 --structure init.xyz --unix driver
@@ -80,8 +80,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--device", help="torch device (default cpu)")
     add("--dtype", choices=("float32", "float64"), help="precision of the model (default float32)")
     add("--rotation-batch", type=int, metavar="N", help="rotations per call of the model (default: chosen)")
-    add("--seed", type=int, help="of random frames (default 0)")
-    add("--deadline", type=float, metavar="SECONDS", help="wait for i-PI (default 600)")
+    add("--seed", type=int, help="seed of random rotations (default 0)")
+    add("--deadline", type=float, metavar="SECONDS", help="time to wait for i-PI (default 600; 0: for ever)")
     add("--threads", type=int, help="threads of the model")
     add(
         "--virial",

@@ -30,7 +30,13 @@ _EVERY = 10.0
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.epilog = EPILOG
-    parser.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="run folders, or folders of such")
+    parser.add_argument(
+        "runs",
+        nargs="*",
+        type=Path,
+        metavar="RUN",
+        help="run folders, or folders that hold some (default: runs/ and farms/, or this folder)",
+    )
     parser.add_argument("--watch", action="store_true", help=f"again every {_EVERY:g} seconds")
     parser.add_argument("--json", action="store_true", help="as JSON")
 

@@ -61,6 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--output", type=Path, metavar="DIR", help="folder of the farm (default farms/INPUT)")
     add("--seed", type=int, help=argparse.SUPPRESS)
     add("--resume", action="store_true", help=argparse.SUPPRESS)
+    add("--continue", dest="resume", action="store_true", help=argparse.SUPPRESS)  # as members always do
     add("--structures", type=Path, help=argparse.SUPPRESS)
     add_printing(parser)
 
