@@ -1,4 +1,4 @@
-"""Observables of many molecules in a periodic cell."""
+"""Observables of many molecules, in a periodic cell or as a cluster."""
 
 from __future__ import annotations
 
@@ -49,6 +49,9 @@ _LAGS = 200
 """Most lags of a time correlation: snapshots in between are not used for it."""
 
 
+_CLUSTER = "an isolated cluster: what belongs to a homogeneous liquid (pair and dipole correlations, diffusion) is left out"
+
+
 class _Pass:
     """Everything that one pass over the positions of a liquid feeds."""
 
@@ -63,14 +66,15 @@ class _Pass:
         self.fractions = run.masses / run.masses.sum()
         self.histogram = OrientationHistogram(bandwidth=options.map_bandwidth)
         self.internal = InternalCoordinates(molecules)
-        largest = largest_radius(system.structure.cell)
-        if options.r_max is not None and options.r_max > largest * (1.0 + 1e-9):
+        self.periodic = system.structure.periodic
+        largest = largest_radius(system.structure.cell) if self.periodic else 0.0
+        if self.periodic and options.r_max is not None and options.r_max > largest * (1.0 + 1e-9):
             raise UserError(
                 f"{run.path}: --r-max must not exceed half the smallest height of the cell, {largest:.3f} Å, got "
                 f"{options.r_max:g}"
             )
         # a little inside the first cell, so that one that breathes does not cost many shells
-        self.r_max = options.r_max or 0.98 * largest
+        self.r_max = options.r_max or 0.98 * largest or 1.0
         self.pair_stride = max(1, -(-n_snapshots // options.pair_snapshots))
         pairs = _pairs_of(run.numbers)
         self.pairs = PairDistances(run.numbers, pairs, self.r_max, bandwidth=options.bandwidth)
@@ -99,10 +103,11 @@ class _Pass:
         if self.oriented:
             orientations = molecules.orientations(positions, cell, self.weights)
             self.histogram.add(orientations)
-            if with_pairs:
+            if with_pairs and self.periodic:
                 self.dipoles.add(centers, orientations, cell)
-        if with_pairs:
+        if with_pairs and self.periodic:
             self.pairs.add(positions, cell)
+        if with_pairs:
             self.internal.add(molecules.whole(positions, cell))
         if self.n_seen % self.lag_stride == 0:
             self.msd.add(centers, cell, self._center_of_mass(positions, cell))
@@ -117,12 +122,13 @@ def analyze_liquid(system: System, options: Options, progress: Progress = lambda
     Raises
     ------
     UserError
-        If the run has no cell or fewer than two snapshots of positions.
+        If the run has fewer than two snapshots of positions.
     """
     analysis = new_analysis(system, system.kind, options.vector)
     run = system.run
-    if not system.structure.periodic:
-        raise UserError(f"{run.path}: a liquid needs a periodic cell, the trajectory has none")
+    periodic = system.structure.periodic
+    if not periodic:
+        analysis.note(_CLUSTER)
     spacing, n_skipped = sampling_of(run, ["positions"], options.skip)
     n_snapshots = max(1, run.n_snapshots() - n_skipped)
     streamed = _Pass(system, options, spacing, n_snapshots)
@@ -132,13 +138,14 @@ def analyze_liquid(system: System, options: Options, progress: Progress = lambda
         with optional(analysis, "orientational free energy"):
             turning = reorientation_time(streamed.correlation.mean(), spacing * streamed.lag_stride)
             add_orientation_result(analysis, streamed.histogram, spacing, turning)
-        if options.model is not None:
+        if options.model is not None and periodic:
             with optional(analysis, "orientational free energy by perturbation"):
                 add_perturbed_orientation_in_liquid(analysis, system, options, options.model)
     stride = spacing * streamed.pair_stride
-    with optional(analysis, "pair correlations"):
-        add_pairs(analysis, streamed.pairs, system.structure, stride)
-    if streamed.oriented:
+    if periodic:
+        with optional(analysis, "pair correlations"):
+            add_pairs(analysis, streamed.pairs, system.structure, stride)
+    if streamed.oriented and periodic:
         with optional(analysis, "dipole correlations"):
             add_dipole_correlations(analysis, streamed.dipoles, stride)
     with optional(analysis, "bonds and angles"):
@@ -158,8 +165,9 @@ def analyze_liquid(system: System, options: Options, progress: Progress = lambda
 
 def _add_dynamics(analysis: Analysis, streamed: _Pass, options: Options) -> None:
     """What follows one trajectory in time."""
-    with optional(analysis, "mean-square displacement"):
-        _add_diffusion(analysis, streamed, options)
+    if streamed.periodic:
+        with optional(analysis, "mean-square displacement"):
+            _add_diffusion(analysis, streamed, options)
     if streamed.oriented:
         with optional(analysis, "dipole autocorrelation"):
             _add_relaxation(analysis, streamed, options)

@@ -59,10 +59,8 @@ def largest_forces(run: Run) -> tuple[FloatArray, FloatArray]:
 def n_molecules(run: Run) -> int:
     """Molecules of all kinds in the first snapshot (at least 1)."""
     snapshot = next(iter(run.snapshots(["positions"])))
-    molecules = find_molecules(
-        Structure(run.numbers, snapshot.positions, snapshot.cell, np.ones(3, dtype=bool))
-    )
-    return molecules.n_all
+    periodic = np.full(3, bool(snapshot.cell.any()))
+    return find_molecules(Structure(run.numbers, snapshot.positions, snapshot.cell, periodic)).n_all
 
 
 def _pair(estimate: Estimate) -> dict[str, float]:

@@ -17,6 +17,7 @@ from ipi_driver.ipi_files.binary_trajectory import BinaryTrajectory
 from ipi_driver.ipi_files.input import InputSettings, OutputFile, checkpoint_masses, read_system
 from ipi_driver.ipi_files.properties import PropertyTable, read_properties
 from ipi_driver.ipi_files.run_folder import RunFolder
+from ipi_driver.ipi_files.template import states_isolated
 from ipi_driver.ipi_files.units import masses_of
 from ipi_driver.ipi_files.xyz import TrajectoryFile, TrajectorySnapshot
 from ipi_driver.structure import BoolArray, FloatArray, IntArray
@@ -38,7 +39,7 @@ class Snapshot:
     step
         Simulation step.
     cell
-        (3, 3) rows, Å.
+        (3, 3) rows, Å; zeros of an isolated structure.
     values
         Quantity to (n_atoms, 3): positions Å, velocities Å/fs, forces eV/Å.
     """
@@ -127,6 +128,11 @@ class Run:
     def driver(self) -> dict[str, Any]:
         """Content of driver.yaml, empty where the run has none."""
         return self.folder.settings
+
+    @cached_property
+    def isolated(self) -> bool:
+        """Whether the model sees the atoms without images; the cell in the files of i-PI is then none of theirs."""
+        return states_isolated(self.driver, self.path)
 
     @cached_property
     def properties(self) -> PropertyTable:
@@ -293,7 +299,8 @@ class Run:
                         else snapshot.values
                         for wanted, (name, _), snapshot in zip(quantities, files, snapshots, strict=True)
                     }
-                    yield Snapshot(snapshots[0].step, snapshots[0].cell, values)
+                    cell = np.zeros((3, 3)) if self.isolated else snapshots[0].cell
+                    yield Snapshot(snapshots[0].step, cell, values)
                 n_common += 1
         finally:
             for _, file in files:

@@ -8,10 +8,12 @@ input or a checkpoint starts from is periodic, unless the comment of an xyz has 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -56,6 +58,21 @@ def read_template(path: str | Path, pbc: bool | None = None) -> Structure:
     if pbc is None:
         return structure
     return replace(structure, pbc=np.array(pbc))
+
+
+def states_isolated(settings: Mapping[str, Any], folder: Path) -> bool:
+    """Whether the ``driver.yaml`` of a run folder states that the structure is isolated.
+
+    i-PI writes the cell that it was given around it all the same. False where the file states nothing.
+    """
+    if settings.get("pbc") is not None:
+        return not settings["pbc"]
+    for key in ("structure", "input"):
+        name = settings.get(key)
+        if isinstance(name, str) and (folder / name).is_file():
+            with suppress(UserError):
+                return not read_template(folder / name).periodic
+    return False
 
 
 def check_not_wrapped(text: str, pbc: BoolArray, source: Path) -> None:

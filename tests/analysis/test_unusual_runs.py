@@ -13,6 +13,8 @@ from scipy.spatial.transform import Rotation
 from ipi_driver.analysis.dispatch import analyze_folders
 from ipi_driver.analysis.pair_curves import add_first_maximum
 from ipi_driver.analysis.result import Analysis, Curve, Options
+from ipi_driver.analysis.run_statistics import n_molecules
+from ipi_driver.ipi_files import Run
 from ipi_driver.units import DALTON, KB
 
 
@@ -67,6 +69,34 @@ def test_temperature_of_the_atoms_that_move(tmp_path: Path, held: str) -> None:
     assert said(analysis, "12 atoms that are free to move")
     xml.write_text(xml.read_text().replace(str(indices), "[ 0, 1 ]").replace("fixatoms>", "fixatoms_dof>"))
     assert said(analyze(folder), "kinetic temperature left out", "single coordinates")
+
+
+def test_an_isolated_cluster_is_no_liquid_in_the_box_around_it(tmp_path: Path) -> None:
+    """i-PI writes a cell for it, too; images in it, and the density in it, are nobody's."""
+    folder = many("H2O", tmp_path / "cluster")
+    assert "g_OO" in analyze(folder).curves
+    (folder / "driver.yaml").write_text("model: m\nendpoints: [{unix: a}]\npbc: false\n")
+    analysis = analyze(folder)
+    assert not {key for key in analysis.curves if key.startswith(("g_", "cuu_", "msd"))}
+    assert not {key for key in analysis.scalars if key.startswith(("g_", "diffusion"))}
+    assert "bond_OH" in analysis.scalars
+    assert analysis.structure is not None
+    assert not analysis.structure.periodic
+    assert said(analysis, "isolated cluster", "left out")
+    (folder / "driver.yaml").write_text("model: m\nendpoints: [{unix: a}]\nstructure: start.extxyz\n")
+    (folder / "start.extxyz").write_text('1\nProperties=species:S:1:pos:R:3 pbc="F F F"\nO 0.0 0.0 0.0\n')
+    assert not {key for key in analyze(folder).curves if key.startswith("g_")}
+
+
+def test_molecules_of_an_isolated_cluster_are_not_joined_through_its_box(tmp_path: Path) -> None:
+    """A cluster wider than the 30 Å that i-PI is given: atoms 30 Å apart touch in the box alone."""
+    water = molecule("H2O").positions
+    positions = np.concatenate([water, water + [15.0, 0.0, 0.0], water + [31.4, 0.0, 0.0]])
+    folder = synthetic.write_run(
+        tmp_path / "long", {"pos": [positions] * 3}, 100, np.zeros((3, 2)), length=30.0
+    )
+    (folder / "driver.yaml").write_text("model: m\nendpoints: [{unix: a}]\npbc: false\n")
+    assert n_molecules(Run(folder)) == 3
 
 
 def test_relaxation_energy_of_a_mixture_is_that_of_all_its_molecules(tmp_path: Path) -> None:
