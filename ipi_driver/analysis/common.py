@@ -17,6 +17,7 @@ from ipi_driver.errors import UserError
 from ipi_driver.ipi_files import Run, Snapshot
 from ipi_driver.ipi_files.endpoints import averages
 from ipi_driver.ipi_files.properties import row_spacing
+from ipi_driver.ipi_files.structures import evenly
 from ipi_driver.observables.dissipation import dissipation, heating_spectrum
 from ipi_driver.observables.molecules import Molecules, find_molecules
 from ipi_driver.observables.statistics import Estimate
@@ -138,6 +139,19 @@ def used_snapshots(run: Run, quantities: list[str], skip: float, progress: Progr
                 "analyze the parts with different strides on their own"
             )
         yield snapshot
+
+
+def spread_out(run: Run, skip: float, most: int) -> list[Snapshot]:
+    """At most ``most`` snapshots of positions, evenly over all of the run after the first ``skip`` ps.
+
+    Raises
+    ------
+    UserError
+        If there are fewer than two.
+    """
+    n_skipped = sampling_of(run, ["positions"], skip).n_skipped
+    chosen = set((n_skipped + evenly(max(1, run.n_snapshots() - n_skipped), most)).tolist())
+    return [snapshot for k, snapshot in enumerate(run.snapshots(["positions"])) if k in chosen]
 
 
 class Sampling(NamedTuple):

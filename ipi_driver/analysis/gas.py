@@ -12,6 +12,7 @@ from ipi_driver.analysis.common import (
     new_analysis,
     optional,
     sampling_of,
+    spread_out,
     used_snapshots,
 )
 from ipi_driver.analysis.orientation import (
@@ -172,12 +173,10 @@ def _add_torque_against_average(
     """Root-mean-square torque of a potential under each average, on snapshots of the run (at equal distances)."""
     run, molecule = system.run, system.molecules
     atoms = molecule.indices[0]
-    stride = max(1, run.n_snapshots() // options.torque_snapshots)
     structures = [
         Structure(run.numbers[atoms], molecule.whole(snapshot.positions, snapshot.cell)[0])
-        for snapshot in run.snapshots(["positions"], stride)
-        if snapshot.step * run.timestep >= options.skip * FS_PER_PS
-    ][: options.torque_snapshots]
+        for snapshot in spread_out(run, options.skip, options.torque_snapshots)
+    ]
     results = torque_against_average(potential, structures, options.averages)
     for result in results:
         how = f"average {result.average} ({result.n_rotations} evaluations)"

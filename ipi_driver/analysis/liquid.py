@@ -49,7 +49,9 @@ _LAGS = 200
 """Most lags of a time correlation: snapshots in between are not used for it."""
 
 
-_CLUSTER = "an isolated cluster: what belongs to a homogeneous liquid (pair and dipole correlations, diffusion) is left out"
+_CLUSTER = (
+    "an isolated cluster: what a homogeneous liquid has (pair and dipole correlations, diffusion) is left out"
+)
 
 
 class _Pass:

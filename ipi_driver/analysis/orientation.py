@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from itertools import islice
-
 import numpy as np
 
-from ipi_driver.analysis.common import System, add_modulus
+from ipi_driver.analysis.common import System, add_modulus, spread_out
 from ipi_driver.analysis.result import Analysis, Curve, Map, Options, Scalar
 from ipi_driver.errors import UserError
-from ipi_driver.ipi_files import Run, Snapshot
 from ipi_driver.observables.dynamics import decay_time
 from ipi_driver.observables.orientation import OrientationHistogram, alignment, inverse_langevin
 from ipi_driver.potentials.base import Potential
@@ -124,7 +121,7 @@ def add_perturbed_orientation(
     atoms = molecule.indices[0]
     structures = [
         Structure(run.numbers[atoms], molecule.whole(snapshot.positions, snapshot.cell)[0])
-        for snapshot in _spread_out(run, options, _PERTURBED_SNAPSHOTS)
+        for snapshot in spread_out(run, options.skip, _PERTURBED_SNAPSHOTS)
     ]
     _add_perturbed(analysis, orientational_free_energy(potential, structures, temperature, options.vector))
 
@@ -142,23 +139,12 @@ def add_perturbed_orientation_in_liquid(
     run = system.run
     structures = [
         Structure(run.numbers, snapshot.positions, snapshot.cell, system.structure.pbc)
-        for snapshot in _spread_out(run, options, _LIQUID_SNAPSHOTS)
+        for snapshot in spread_out(run, options.skip, _LIQUID_SNAPSHOTS)
     ]
     found = orientational_free_energy_in_liquid(
         potential, structures, run.settings.temperature or 300.0, system.molecules, options.vector
     )
     _add_perturbed(analysis, found)
-
-
-def _spread_out(run: Run, options: Options, most: int) -> list[Snapshot]:
-    """At most so many snapshots of positions, from all of the run that is not skipped."""
-    stride = max(1, run.n_snapshots() // most)
-    used = (
-        snapshot
-        for snapshot in run.snapshots(["positions"], stride)
-        if snapshot.step * run.timestep >= options.skip * FS_PER_PS
-    )
-    return list(islice(used, most))
 
 
 def _add_perturbed(analysis: Analysis, found: PerturbedFreeEnergy) -> None:

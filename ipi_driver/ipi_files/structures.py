@@ -48,7 +48,7 @@ class DataSet:
         """At most ``most`` structures, evenly spaced."""
         if len(self.structures) <= most:
             return self
-        chosen = _evenly(len(self.structures), most)
+        chosen = evenly(len(self.structures), most)
         masses = None if self.masses is None else tuple(self.masses[k] for k in chosen)
         return DataSet(self.name, tuple(self.structures[k] for k in chosen), None, masses)
 
@@ -122,7 +122,7 @@ def spacing_of(data: DataSet, file: Path, spacing: float | None) -> float:
     return float(differences[0]) * time_step
 
 
-def _evenly(n: int, most: int) -> IntArray:
+def evenly(n: int, most: int) -> IntArray:
     """At most ``most`` of the numbers below n, evenly spaced."""
     return np.linspace(0, n - 1, min(n, most)).round().astype(np.int64)
 
@@ -134,7 +134,7 @@ def _read_ipi(file: Path, sample: int | None, part: slice | None) -> DataSet:
     numbers, masses = elements_of(trajectory.symbols, file), masses_of(trajectory.symbols)
     pbc = np.full(3, trajectory.periodic)
     structures, steps = [], []
-    chosen = None if sample is None else set(_evenly(trajectory.n_snapshots, sample).tolist())
+    chosen = None if sample is None else set(evenly(trajectory.n_snapshots, sample).tolist())
     snapshots = iter(trajectory) if part is None else islice(trajectory, part.start, part.stop)
     for k, snapshot in enumerate(snapshots):
         if chosen is not None and k not in chosen:

@@ -10,6 +10,7 @@ import synthetic
 from ase.build import molecule
 from scipy.spatial.transform import Rotation
 
+from ipi_driver.analysis.common import spread_out
 from ipi_driver.analysis.dispatch import analyze_folders
 from ipi_driver.analysis.pair_curves import add_first_maximum
 from ipi_driver.analysis.result import Analysis, Curve, Options
@@ -97,6 +98,18 @@ def test_molecules_of_an_isolated_cluster_are_not_joined_through_its_box(tmp_pat
     )
     (folder / "driver.yaml").write_text("model: m\nendpoints: [{unix: a}]\npbc: false\n")
     assert n_molecules(Run(folder)) == 3
+
+
+def test_snapshots_are_taken_from_all_of_a_run(tmp_path: Path) -> None:
+    """Also of a run that has not a multiple of what is asked for: not the first of them alone."""
+    run = Run(many("H2O", tmp_path / "run", n_snapshots=59))  # every 50 fs
+    steps = [snapshot.step for snapshot in spread_out(run, 0.0, 30)]
+    assert len(steps) == 30
+    assert (steps[0], steps[-1]) == (0, 5800)
+    steps = [snapshot.step for snapshot in spread_out(run, 2.0, 10)]
+    assert len(steps) == 10
+    assert (steps[0], steps[-1]) == (4000, 5800)
+    assert np.diff(steps).max() <= 300
 
 
 def test_relaxation_energy_of_a_mixture_is_that_of_all_its_molecules(tmp_path: Path) -> None:

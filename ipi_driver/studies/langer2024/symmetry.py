@@ -6,14 +6,13 @@ import html
 import json
 import math
 from collections.abc import Callable, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ipi_driver.ipi_files import Run
-from ipi_driver.ipi_files.structures import DataSet
+from ipi_driver.ipi_files.structures import DataSet, evenly
 from ipi_driver.potentials import load_potential, load_precise
 from ipi_driver.report.check_figures import write_figures
 from ipi_driver.report.check_tables import write_check
@@ -100,11 +99,11 @@ def data_sets(runs: Runs, parts: Sequence[Part]) -> list[DataSet]:
 def _snapshots(folder: Path, most: int, periodic: bool) -> tuple[Structure, ...]:
     """At most ``most`` snapshots at equal distances over a run, which is streamed."""
     run = Run(folder)
-    stride = max(1, (run.n_snapshots() - 1) // max(1, most - 1))
-    snapshots = islice(run.snapshots(["positions"], stride), most)
+    chosen = set(evenly(run.n_snapshots(), most).tolist())
     return tuple(
         Structure(run.numbers, f.positions, f.cell if periodic else np.zeros((3, 3)), np.full(3, periodic))
-        for f in snapshots
+        for k, f in enumerate(run.snapshots(["positions"]))
+        if k in chosen
     )
 
 
