@@ -25,13 +25,15 @@ def add_internal_coordinates(analysis: Analysis, internal: InternalCoordinates, 
     Raises
     ------
     UserError
-        If the trajectory is too short for a block average.
+        If the trajectory is too short for a block average, or the bonds are longer than the distributions reach.
     """
     for kind, unit, found in (("bond", "Å", internal.bonds), ("angle", "°", internal.angles)):
         for name, distribution in found.items():
             density, mean = distribution.result(spacing)
             key = f"{kind}_{name.replace('–', '')}"
             seen = np.flatnonzero(density.value > 0.0)
+            if not len(seen):
+                raise UserError(f"all {kind}s {name} are longer than {distribution.edges[-1]:g} {unit}")
             part = slice(max(0, int(seen[0]) - 2), int(seen[-1]) + 3)
             curve = Curve.of(distribution.centers, density, f"{name} / {unit}", f"p({name}) / {unit}⁻¹")
             blocks = None if curve.blocks is None else curve.blocks[:, part]

@@ -51,6 +51,8 @@ class Distribution:
 class InternalCoordinates:
     """Bonds and angles of molecules of one kind, by the elements that they join, streamed.
 
+    Molecules whose atoms stand in another order, so that other columns are bonded than in the first, are left out.
+
     Attributes
     ----------
     bonds, angles
@@ -59,6 +61,7 @@ class InternalCoordinates:
 
     def __init__(self, molecules: Molecules) -> None:
         symbols = [chemical_symbols[z] for z in molecules.numbers]
+        self._as_the_first = (molecules.parents == molecules.parents[0]).all(axis=1)
         pairs = [(int(parent), k) for k, parent in enumerate(molecules.parents[0]) if k > 0]
         self._bonds = _by_name({pair: "–".join(symbols[k] for k in pair) for pair in pairs})
         around: dict[int, list[int]] = {}
@@ -74,6 +77,7 @@ class InternalCoordinates:
 
     def add(self, whole: FloatArray) -> None:
         """Add the (n_molecules, n_sites, 3) positions in Å of one snapshot, molecules whole."""
+        whole = whole[self._as_the_first]
         for name, pairs in self._bonds.items():
             lengths = np.linalg.norm(whole[:, pairs[:, 0]] - whole[:, pairs[:, 1]], axis=-1)
             self.bonds[name].add(lengths.ravel())

@@ -16,6 +16,9 @@ from ipi_driver.analysis.pair_curves import add_first_maximum
 from ipi_driver.analysis.result import Analysis, Curve, Options
 from ipi_driver.analysis.run_statistics import n_molecules
 from ipi_driver.ipi_files import Run
+from ipi_driver.observables.intramolecular import InternalCoordinates
+from ipi_driver.observables.molecules import find_molecules
+from ipi_driver.structure import Structure
 from ipi_driver.units import DALTON, KB
 
 
@@ -110,6 +113,36 @@ def test_snapshots_are_taken_from_all_of_a_run(tmp_path: Path) -> None:
     assert len(steps) == 10
     assert (steps[0], steps[-1]) == (4000, 5800)
     assert np.diff(steps).max() <= 300
+
+
+def test_bonds_of_molecules_whose_atoms_stand_in_another_order(tmp_path: Path) -> None:
+    """The hydrogen of OH first, or last: no bond is measured between atoms that are not bonded."""
+    methanol = molecule("CH3OH")  # C O H H H H
+    (of_oxygen,) = (k for k in range(2, 6) if methanol.get_distance(1, k) < 1.1)
+    rest = [k for k in range(2, 6) if k != of_oxygen]
+    orders = [[0, 1, of_oxygen, *rest], [0, 1, *rest, of_oxygen]]
+    positions = np.concatenate(
+        [methanol.positions[order] + [5.0 * k, 0.0, 0.0] for k, order in enumerate(orders)]
+    )
+    found = find_molecules(Structure(np.array([6, 8, 1, 1, 1, 1] * 2), positions))
+    internal = InternalCoordinates(found)
+    for _ in range(60):
+        internal.add(found.whole(positions, np.zeros((3, 3))))
+    expected = {
+        "C–O": methanol.get_distance(0, 1),
+        "O–H": methanol.get_distance(1, of_oxygen),
+        "C–H": np.mean([methanol.get_distance(0, k) for k in rest]),
+    }
+    lengths = {frozenset(name.split("–")): bond.result(1.0)[1].value for name, bond in internal.bonds.items()}
+    assert lengths == {frozenset(n.split("–")): pytest.approx(length) for n, length in expected.items()}
+
+
+def test_a_dimer_with_a_long_bond_is_analyzed_without_it(tmp_path: Path) -> None:
+    positions = np.array([[0.0, 0.0, 0.0], [3.2, 0.0, 0.0]])
+    folder = synthetic.write_run(
+        tmp_path / "Na2", {"pos": [positions] * 80}, 100, np.zeros((80, 2)), length=30.0, symbols=["Na", "Na"]
+    )
+    assert said(analyze(folder), "bonds and angles left out", "longer than 3 Å")
 
 
 def test_relaxation_energy_of_a_mixture_is_that_of_all_its_molecules(tmp_path: Path) -> None:
