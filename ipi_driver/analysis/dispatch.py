@@ -75,11 +75,11 @@ def analyze_folders(
             continue
         for run in runs:
             analyses.append(_analyze(run, options, start))
-    _make_labels_unique(analyses)
+    make_labels_unique(analyses)
     number_cells(relaxed)
     for other in relaxed[1:]:
         compare_relaxations(relaxed[0], other)
-    _check_same_systems(analyses)
+    check_same_systems(analyses)
     return analyses
 
 
@@ -101,7 +101,7 @@ def _only_momenta(run: Run, quantity: str) -> bool:
     return quantity == "velocities" and run.trajectory("velocities") is None
 
 
-def _check_same_systems(analyses: Sequence[Analysis]) -> None:
+def check_same_systems(analyses: Sequence[Analysis]) -> None:
     """Runs of one kind are drawn over each other: they must be of the same system.
 
     Relaxations are compared cell by cell, by name, and need not hold the same number of cells.
@@ -122,7 +122,7 @@ def _composition(analysis: Analysis) -> list[int]:
     return [] if analysis.structure is None else sorted(analysis.structure.numbers.tolist())
 
 
-def _make_labels_unique(analyses: Sequence[Analysis]) -> None:
+def make_labels_unique(analyses: Sequence[Analysis]) -> None:
     """Put as many parents of the folder before equal labels as it takes; the same folder twice gets a number."""
     parents = {id(analysis): list(Path(analysis.source).resolve().parent.parts) for analysis in analyses}
     while same := _with_equal_labels(analyses):

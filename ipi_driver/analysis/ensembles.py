@@ -81,15 +81,21 @@ def _joined(label: str, analyses: list[Analysis]) -> Analysis:
     joined.structure = first.structure
     if len(set(seeds)) < len(seeds) and None not in seeds:
         joined.note("runs of one seed are not independent: the errors are too small")
-    for key, scalar in first.scalars.items():
-        if all(key in analysis.scalars for analysis in analyses):
-            joined.scalars[key] = _scalar(scalar, [analysis.scalars[key].value for analysis in analyses])
+    for key in dict.fromkeys(key for analysis in analyses for key in analysis.scalars):
+        scalars = [analysis.scalars[key] for analysis in analyses if key in analysis.scalars]
+        if len(scalars) == len(analyses):
+            joined.scalars[key] = _scalar(scalars[0], [scalar.value for scalar in scalars])
         else:
-            joined.note(f"{scalar.label}: left out, as some runs do not have it")
-    for key, curve in first.curves.items():
-        found = [analysis.curves[key] for analysis in analyses if key in analysis.curves]
-        if len(found) == len(analyses):
-            joined.curves[key] = _curve(curve, found)
+            joined.note(f"{scalars[0].label}: left out, as some runs do not have it")
+    for key in dict.fromkeys(key for analysis in analyses for key in analysis.curves):
+        curves = [analysis.curves[key] for analysis in analyses if key in analysis.curves]
+        if len(curves) == len(analyses):
+            joined.curves[key] = _curve(curves[0], curves)
+        else:
+            what = " ".join(curves[0].y_label.split())
+            joined.note(f"the curve of {what}: left out, as some runs do not have it")
+    if any(analysis.maps for analysis in analyses):
+        joined.note("maps of orientations are those of single runs, and left out: analyze a member by itself")
     for analysis in analyses:
         for note in analysis.notes:
             joined.note(note)

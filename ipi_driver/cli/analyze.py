@@ -136,7 +136,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Analyze, write, print the table."""
-    from ipi_driver.analysis.dispatch import analyze_folders
+    from ipi_driver.analysis.dispatch import analyze_folders, check_same_systems, make_labels_unique
     from ipi_driver.analysis.ensembles import join
     from ipi_driver.report.writer import write_report
     from ipi_driver.runs.farm import ensembles_of, is_farm
@@ -156,6 +156,8 @@ def main(args: argparse.Namespace) -> int:
         for farm in (folder for folder in args.runs if is_farm(folder)):
             groups = ensembles_of(farm)
             analyses += join({name: analyze_folders(runs, options, start) for name, runs in groups.items()})
+        make_labels_unique(analyses)  # of several farms, or farms beside runs
+        check_same_systems(analyses)
     command = shlex.join(["ipi-driver", *sys.argv[1:]]) if sys.argv[1:] else "ipi-driver analyze"
     page = write_report(analyses, folder, command, with_viewer=not args.no_viewer)
     _print(analyses)

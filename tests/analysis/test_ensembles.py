@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from ipi_driver.analysis.dispatch import make_labels_unique
 from ipi_driver.analysis.ensembles import join, mean_of_runs
-from ipi_driver.analysis.result import Analysis, Curve, Scalar
+from ipi_driver.analysis.result import Analysis, Curve, Map, Scalar
 from ipi_driver.errors import UserError
 
 
@@ -46,6 +47,28 @@ def test_curves_of_other_lengths_are_joined_as_far_as_all_reach() -> None:
         curve = joined.curves["msd"]
         assert curve.x[-1] <= 0.8
         np.testing.assert_allclose(curve.y, curve.x)
+
+
+def test_what_some_runs_lack_is_said() -> None:
+    """Also where the first is the one that lacks it."""
+    short, long = run(1.0, 1), run(3.0, 2)
+    long.scalars["diffusion"] = Scalar("diffusion coefficient D", 0.2, 0.1, "Å²/ps")
+    long.curves["g_OO"] = Curve(np.ones(3), np.ones(3), np.ones(3), "r / Å", "g O–O")
+    long.maps["orientation"] = Map(np.ones(1), np.ones(1), np.ones((1, 1)), np.ones((1, 1)), "", "", "")
+    for order in ([short, long], [long, short]):
+        (joined,) = join({"raw": order})
+        assert set(joined.scalars) == {"temperature"}
+        assert set(joined.curves) == {"msd"}
+        for what in ("diffusion coefficient D: left out", "g O–O: left out", "maps of orientations"):
+            assert any(what in note for note in joined.notes)
+
+
+def test_ensembles_of_several_farms_are_told_apart() -> None:
+    joined = [one for farm in "ab" for one in join({"T": [run(1.0, 1), run(2.0, 2)]})]
+    for farm, one in zip("ab", joined, strict=True):
+        one.source = f"farm-{farm}/T-1"
+    make_labels_unique(joined)
+    assert [one.label for one in joined] == ["farm-a/T (2 runs)", "farm-b/T (2 runs)"]
 
 
 def test_runs_of_different_systems_or_one_run_are_refused() -> None:
