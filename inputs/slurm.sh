@@ -2,7 +2,7 @@
 # One simulation as a Slurm job that continues itself: two minutes before its time is over the job asks the run to
 # stop, which writes a RESTART, and puts itself back into the queue until the run has reached its last step.
 #
-#   sbatch --job-name=water slurm.sh liquid-nvt --structure init-512.xyz --steps 200000 --device cuda
+#   sbatch --job-name=water slurm.sh liquid-nvt --structure init-512.xyz --steps 200000
 #
 # The words after slurm.sh are those of `ipi-driver run` (without --output and --resume). The run folder is runs/ and
 # the name of the job, or of the input where --job-name is not given. A job goes on with the run that is in its folder if

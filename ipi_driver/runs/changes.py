@@ -17,7 +17,7 @@ from ipi_driver.potentials.registry import check_potential_exists, located_poten
 from ipi_driver.rotations.quadrature import quadrature
 from ipi_driver.whole_file import write_whole
 
-_HEAD = "# settings of `ipi-driver serve`; every key is also an option of the command\n"
+_HEAD = "# settings of `ipi-driver serve`; most keys are also options of the command\n"
 _CLIENT_KEYS = ("device", "dtype", "seed", "threads", "rotation_batch", "charge", "spin", "pbc", "watch")
 
 
