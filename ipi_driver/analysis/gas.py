@@ -174,7 +174,9 @@ def _add_torque_against_average(
     run, molecule = system.run, system.molecules
     atoms = molecule.indices[0]
     structures = [
-        Structure(run.numbers[atoms], molecule.whole(snapshot.positions, snapshot.cell)[0])
+        Structure(run.numbers[atoms], molecule.whole(snapshot.positions, snapshot.cell)[0]).conditioned(
+            *run.conditions
+        )
         for snapshot in spread_out(run, options.skip, options.torque_snapshots)
     ]
     results = torque_against_average(potential, structures, options.averages)

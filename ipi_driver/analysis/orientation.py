@@ -120,7 +120,9 @@ def add_perturbed_orientation(
     temperature = run.settings.temperature or 300.0
     atoms = molecule.indices[0]
     structures = [
-        Structure(run.numbers[atoms], molecule.whole(snapshot.positions, snapshot.cell)[0])
+        Structure(run.numbers[atoms], molecule.whole(snapshot.positions, snapshot.cell)[0]).conditioned(
+            *run.conditions
+        )
         for snapshot in spread_out(run, options.skip, _PERTURBED_SNAPSHOTS)
     ]
     _add_perturbed(analysis, orientational_free_energy(potential, structures, temperature, options.vector))
@@ -138,7 +140,7 @@ def add_perturbed_orientation_in_liquid(
     """
     run = system.run
     structures = [
-        Structure(run.numbers, snapshot.positions, snapshot.cell, system.structure.pbc)
+        Structure(run.numbers, snapshot.positions, snapshot.cell, system.structure.pbc, *run.conditions)
         for snapshot in spread_out(run, options.skip, _LIQUID_SNAPSHOTS)
     ]
     found = orientational_free_energy_in_liquid(

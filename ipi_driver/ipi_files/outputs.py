@@ -17,7 +17,7 @@ from ipi_driver.ipi_files.binary_trajectory import BinaryTrajectory
 from ipi_driver.ipi_files.input import InputSettings, OutputFile, checkpoint_masses, read_system
 from ipi_driver.ipi_files.properties import PropertyTable, read_properties
 from ipi_driver.ipi_files.run_folder import RunFolder
-from ipi_driver.ipi_files.template import states_isolated
+from ipi_driver.ipi_files.template import conditions_of, states_isolated
 from ipi_driver.ipi_files.units import masses_of
 from ipi_driver.ipi_files.xyz import TrajectoryFile, TrajectorySnapshot
 from ipi_driver.structure import BoolArray, FloatArray, IntArray
@@ -133,6 +133,11 @@ class Run:
     def isolated(self) -> bool:
         """Whether the model sees the atoms without images; the cell in the files of i-PI is then none of theirs."""
         return states_isolated(self.driver, self.path)
+
+    @cached_property
+    def conditions(self) -> tuple[float | None, int | None]:
+        """Charge and multiplicity that the model was given; None where the run states none."""
+        return conditions_of(self.driver, self.path)
 
     @cached_property
     def properties(self) -> PropertyTable:

@@ -67,12 +67,28 @@ def states_isolated(settings: Mapping[str, Any], folder: Path) -> bool:
     """
     if settings.get("pbc") is not None:
         return not settings["pbc"]
+    template = _named(settings, folder)
+    return template is not None and not template.periodic
+
+
+def conditions_of(settings: Mapping[str, Any], folder: Path) -> tuple[float | None, int | None]:
+    """Charge and multiplicity that a client with the ``driver.yaml`` of a run folder gives to the model; None: none."""
+    template = _named(settings, folder)
+    charge, spin = settings.get("charge"), settings.get("spin")
+    if template is not None:
+        charge = template.charge if charge is None else charge
+        spin = template.spin if spin is None else spin
+    return None if charge is None else float(charge), None if spin is None else int(spin)
+
+
+def _named(settings: Mapping[str, Any], folder: Path) -> Structure | None:
+    """The structure that a ``driver.yaml`` names, where it can be read."""
     for key in ("structure", "input"):
         name = settings.get(key)
         if isinstance(name, str) and (folder / name).is_file():
             with suppress(UserError):
-                return not read_template(folder / name).periodic
-    return False
+                return read_template(folder / name)
+    return None
 
 
 def check_not_wrapped(text: str, pbc: BoolArray, source: Path) -> None:

@@ -18,7 +18,10 @@ from ipi_driver.analysis.run_statistics import n_molecules
 from ipi_driver.ipi_files import Run
 from ipi_driver.observables.intramolecular import InternalCoordinates
 from ipi_driver.observables.molecules import find_molecules
-from ipi_driver.structure import Structure
+from ipi_driver.potentials.anisotropic import AnisotropicPotential
+from ipi_driver.potentials.base import Potential
+from ipi_driver.rotations import quadratures
+from ipi_driver.structure import RotatedResults, Structure
 from ipi_driver.units import DALTON, KB
 
 
@@ -143,6 +146,40 @@ def test_a_dimer_with_a_long_bond_is_analyzed_without_it(tmp_path: Path) -> None
         tmp_path / "Na2", {"pos": [positions] * 80}, 100, np.zeros((80, 2)), length=30.0, symbols=["Na", "Na"]
     )
     assert said(analyze(folder), "bonds and angles left out", "longer than 3 Å")
+
+
+class Charged(Potential):
+    """An anisotropic potential times one plus the charge of the structure."""
+
+    name = "charged"
+    conditions = ("charge",)
+
+    def _evaluate(self, structures: list[Structure], rotations: np.ndarray) -> RotatedResults:
+        found = AnisotropicPotential().evaluate(structures, rotations)
+        factors = [1.0 + (structure.charge or 0.0) for structure in structures]
+        energies = found.energies * np.array(factors)[:, None]
+        return RotatedResults(
+            energies, tuple(f * x for f, x in zip(found.forces, factors, strict=True)), None
+        )
+
+
+def test_a_model_of_the_analysis_gets_the_charge_of_the_run(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    turns = Rotation.random(40, rng=rng).as_matrix()
+    positions = list(np.einsum("txy,ky->tkx", turns, synthetic.WATER))
+    folder = synthetic.write_run(tmp_path / "gas", {"pos": positions}, 10, np.zeros((40, 2)), length=30.0)
+    found = []
+    for more in ("", "charge: 2\n", "structure: start.extxyz\n"):
+        (folder / "driver.yaml").write_text(f"model: m\nendpoints: [{{unix: a}}]\n{more}")
+        (folder / "start.extxyz").write_text(
+            '1\nProperties=species:S:1:pos:R:3 charge=-1 pbc="F F F"\nO 0.0 0.0 0.0\n'
+        )
+        analysis = analyze(folder, model=Charged(), averages=quadratures(["none"]))
+        found.append([analysis.scalars[key].value for key in ("torque_none", "orientation_highest")])
+    neutral, cation, anion = found
+    assert cation[0] == pytest.approx(3.0 * neutral[0])
+    assert cation[1] > 1.5 * neutral[1] > 0.0
+    assert anion == pytest.approx([0.0, 0.0], abs=1e-9)
 
 
 def test_relaxation_energy_of_a_mixture_is_that_of_all_its_molecules(tmp_path: Path) -> None:
