@@ -32,6 +32,7 @@ def check(
     time_step: float = 0.5,
     max_structures: int = 10,
     max_degree: int | None = None,
+    orientations: int | None = None,
     pbc: bool | None = None,
     device: str = "cpu",
     dtype: str | None = None,
@@ -62,6 +63,8 @@ def check(
         Structures to use of a file, evenly spaced.
     max_degree
         Highest degree of the decomposition; None: what half a minute allows.
+    orientations
+        Of each isolated structure: as it is, and turned at random; None: as many as make eight with all structures.
     pbc
         Periodic or isolated, whatever a file states.
     device, dtype
@@ -104,6 +107,7 @@ def check(
         reference=quadrature(reference),
         tolerance=tolerance,
         max_degree=max_degree,
+        orientations=orientations,
         seed=seed,
         time_step=time_step,
         explain=explain,

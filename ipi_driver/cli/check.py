@@ -69,6 +69,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="acceptable force error, meV/Å (default 1)",
     )
     add("--max-structures", type=int, default=10, metavar="N", help="structures of each file (default 10)")
+    add(
+        "--orientations",
+        type=int,
+        metavar="N",
+        help="of each isolated structure: as it is, and N - 1 at random; along the axes, as files often have it, a "
+        "molecule may have no error by symmetry (default: as many as make 8 with all structures of a file)",
+    )
     add("--max-degree", type=int, metavar="L", help="resolve degrees up to L (default: what 30 s allow)")
     add("--trajectory", type=Path, metavar="FILE", help="snapshots at equal times, for the outer step")
     add(
@@ -186,6 +193,7 @@ def main(args: argparse.Namespace) -> int:
         reference=quadrature(args.reference),
         tolerance=args.tolerance / MILLI,
         max_degree=args.max_degree,
+        orientations=args.orientations,
         seed=args.seed,
         rotation_batch=args.rotation_batch,
         time_step=args.time_step,

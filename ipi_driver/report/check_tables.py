@@ -71,9 +71,11 @@ def _settings(settings: CheckSettings) -> dict[str, Any]:
 
 
 def _error_table(data_set: str, rows: Sequence[AverageError], result: CheckResult) -> Table:
-    count = rows[0].n_structures
+    count = "1 structure" if rows[0].n_structures == 1 else f"{rows[0].n_structures} structures"
+    if rows[0].n_orientations > 1:
+        count += f" in {rows[0].n_orientations} orientations"
     table = Table(
-        title=f"{result.model} on {data_set}: difference from {result.settings.reference.name}, {count} structures",
+        title=f"{result.model} on {data_set}: difference from {result.settings.reference.name}, {count}",
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
     )

@@ -34,6 +34,10 @@ class CheckSettings:
         eV/Å.
     max_degree
         Of the decomposition; None: as high as half a minute per structure allows, at least 2.
+    orientations
+        Of each isolated structure: as it is given, and turned at random. A molecule along the axes, as in many files,
+        has another error there than in a run, where it turns. None: as many as make eight with all structures of a
+        set, where half a minute allows. Periodic structures stay as they are given.
     seed, rotation_batch
         As in `RotationalAverage`.
     time_step
@@ -50,6 +54,7 @@ class CheckSettings:
     reference: Quadrature = field(default_factory=lambda: quadrature("Ih"))
     tolerance: float = 1e-3
     max_degree: int | None = None
+    orientations: int | None = None
     seed: int = 0
     rotation_batch: int | None = None
     time_step: float = 0.5

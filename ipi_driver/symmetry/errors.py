@@ -64,6 +64,8 @@ class AverageError:
         Time of one evaluation; NaN until measured.
     is_reference
         Whether this is the reference average.
+    n_orientations
+        In which each structure was evaluated.
     """
 
     data_set: str
@@ -81,6 +83,7 @@ class AverageError:
     seconds: float
     is_reference: bool
     energy_mae_centred: float = float("nan")
+    n_orientations: int = 1
 
 
 def symmetry_errors(

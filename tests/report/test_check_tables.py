@@ -25,7 +25,7 @@ POTENTIAL = AnisotropicPotential([Term.parse("2", 0.1)], cutoff=3.5)
 
 @pytest.fixture(scope="module")
 def result() -> CheckResult:
-    settings = CheckSettings(averages=quadratures(["D2"]), max_degree=1)
+    settings = CheckSettings(averages=quadratures(["D2"]), max_degree=1, orientations=1)
     return run_check(POTENTIAL, [DataSet("gas", (GAS,)), DataSet("ice", (ICE,))], settings)
 
 

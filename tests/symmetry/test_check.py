@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from ase.build import molecule
 from ase.data import atomic_masses
+from scipy.spatial.transform import Rotation
 
 from ipi_driver.ipi_files.structures import DataSet
 from ipi_driver.potentials.anisotropic import AnisotropicPotential, Term
@@ -26,6 +27,7 @@ NUMBERS = np.array([8, 1, 1])
 MOLECULE = Structure(NUMBERS, POSITIONS)
 POTENTIAL = AnisotropicPotential([Term.parse("2", 0.1)], cutoff=3.5)
 SETTINGS = CheckSettings(averages=quadratures(["T"]), max_degree=1)
+AS_GIVEN = replace(SETTINGS, orientations=1)
 DEUTERATED = np.array([15.999, 2.014, 2.014])
 
 
@@ -47,7 +49,7 @@ def test_masses_of_isotopes_count_for_what_heats() -> None:
     results = []
     for factor in (1.0, 2.0):
         trajectory = DataSet("run", snapshots, masses=(factor * natural,) * len(snapshots))
-        results.append(run_check(POTENTIAL, [plain, heavy], SETTINGS, (trajectory, 0.5)))
+        results.append(run_check(POTENTIAL, [plain, heavy], AS_GIVEN, (trajectory, 0.5)))
     deviations = POTENTIAL.predict(MOLECULE).forces - POTENTIAL.exact_average().predict(MOLECULE).forces
     raw = {row.data_set: row for row in results[0].errors if row.average == "none"}
     for name, masses in (("plain", natural), ("heavy", DEUTERATED)):
@@ -58,6 +60,31 @@ def test_masses_of_isotopes_count_for_what_heats() -> None:
     assert double is not None
     assert np.isfinite(light.rate).sum() > 3
     assert double.rate == pytest.approx(light.rate / 2, nan_ok=True)
+
+
+def test_a_molecule_is_checked_in_several_orientations() -> None:
+    """The errors are means over the orientations that it has in a run; a crystal stays as it lies in its cell."""
+    water = molecule("H2O")
+    water.rotate(37.0, "x", center=(0, 0, 0))
+    structure = Structure.from_atoms(water)
+    data = DataSet("gas", (structure,), masses=(DEUTERATED,))
+    raw, alone = (
+        next(row for row in run_check(POTENTIAL, [data], settings).errors if row.average == "none")
+        for settings in (replace(SETTINGS, orientations=40), AS_GIVEN)
+    )
+    assert (raw.n_structures, raw.n_orientations, alone.n_orientations) == (1, 40, 1)
+    exact = POTENTIAL.exact_average().predict(structure).forces
+    turns = Rotation.random(400, random_state=1).as_matrix()
+    errors = [
+        np.abs(POTENTIAL.predict(structure.rotated(turn)).forces - exact @ turn.T).mean() for turn in turns
+    ]
+    assert raw.force_mae == pytest.approx(np.mean(errors), rel=0.15)
+    assert alone.force_mae == pytest.approx(np.abs(POTENTIAL.predict(structure).forces - exact).mean())
+    box = Structure(structure.numbers, structure.positions, 6.0 * np.eye(3), np.full(3, True))
+    rows = run_check(POTENTIAL, [DataSet("box", (box,))], replace(SETTINGS, orientations=40)).errors
+    assert {row.n_orientations for row in rows} == {1}
+    many = DataSet("many", (structure,) * 3)
+    assert {row.n_orientations for row in run_check(POTENTIAL, [many], SETTINGS).errors} == {3}
 
 
 def test_a_sample_keeps_the_masses_of_its_structures() -> None:
@@ -106,7 +133,7 @@ def test_check_gives_the_orientational_free_energy_of_molecules_alone() -> None:
     box = Structure(water.numbers, positions[0], np.eye(3) * 8.0, np.full(3, True))
     periodic = DataSet("box", (box, box))
     potential = POTENTIAL
-    settings = CheckSettings(averages=(quadrature("D2"),), max_degree=2, temperature=600.0)
+    settings = CheckSettings(averages=(quadrature("D2"),), max_degree=2, temperature=600.0, orientations=1)
     result = run_check(potential, [isolated, periodic], settings)
     assert list(result.orientation) == ["gas"]
     assert result.orientation["gas"].temperature == 600.0
