@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -66,6 +67,7 @@ def write_report(
         From elsewhere, by kind (and key), drawn beside those of the runs.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    _remove_earlier(folder)
     write_tables(analyses, folder)
     parts, figures = [], {}
     for kind in dict.fromkeys(analysis.kind for analysis in analyses):
@@ -82,6 +84,23 @@ def write_report(
     title = title or f"Analysis of {len(analyses)} run{'s' * (len(analyses) > 1)}"
     sentences = conclusion_of(analyses) if conclusion is None else conclusion
     return write_page(folder / "report.html", title, sentences, lead, parts, command)
+
+
+def _remove_earlier(folder: Path) -> None:
+    """Remove curves, maps and figures of an earlier report: what this one lacks would look as if it belonged to it."""
+    try:
+        earlier = json.loads((folder / "analysis.json").read_text())
+        found = [
+            (str(a["kind"]), place, key) for a in earlier for place in ("curves", "maps") for key in a[place]
+        ]
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    for kind, place, key in found:
+        (folder / place / f"{kind}-{key}.csv").unlink(missing_ok=True)
+    for kind in {kind for kind, _, _ in found}:
+        for path in (folder / "figures").glob(f"{kind}-*"):
+            if path.suffix in (".png", ".pdf"):
+                path.unlink()
 
 
 def _figures(

@@ -22,7 +22,7 @@ from ipi_driver.ipi_files.run_folder import STARTING, RunFolder
 from ipi_driver.shipped import shipped_folder
 from ipi_driver.studies.langer2024.plan import Part, Settings, fingerprint, open_plan, parts_of
 from ipi_driver.studies.langer2024.published import figure_remarks
-from ipi_driver.studies.langer2024.report import longer_than_planned
+from ipi_driver.studies.langer2024.report import _analyze, longer_than_planned
 from ipi_driver.studies.langer2024.runner import Runs
 from ipi_driver.studies.langer2024.stability import longest_bond
 from ipi_driver.studies.langer2024.symmetry import data_sets
@@ -327,3 +327,6 @@ def test_ice_is_checked_as_it_was_made(tmp_path: Path) -> None:
     assert structure.pbc.all()
     assert np.diag(structure.cell) == pytest.approx([5.0, 6.0, 7.0], rel=1e-6)
     assert structure.positions[0].tolist() == [0.0, 0.0, 0.0]  # before the relaxation
+    # relaxations that cannot be analyzed are named, and end no report
+    assert _analyze(runs, [part], lambda text, total: lambda n: None) == {}
+    assert runs.notes[-1].startswith("ice-raw left out: ")

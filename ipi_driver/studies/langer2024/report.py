@@ -193,8 +193,11 @@ def _analyze(runs: Runs, parts: Sequence[Part], start: Start) -> dict[str, Analy
             runs.notes.append(f"{part.name} left out: {error}")
     sets = sorted((part for part in parts if part.is_set), key=lambda part: part.name != "ice-raw")
     if sets:
-        results = analyze_folders([runs.folder(part) for part in sets], _options(runs, "ice"), start)
-        found |= {part.name: analysis for part, analysis in zip(sets, results, strict=True)}
+        try:
+            results = analyze_folders([runs.folder(part) for part in sets], _options(runs, "ice"), start)
+            found |= {part.name: analysis for part, analysis in zip(sets, results, strict=True)}
+        except UserError as error:
+            runs.notes.append(f"{' and '.join(part.name for part in sets)} left out: {error}")
     for analysis in found.values():
         _without_place(analysis, f"{runs.output.parent}{os.sep}")
     return found
