@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ipi_driver.analysis.dispatch import analyze_folders
 from ipi_driver.analysis.result import Analysis, Options
@@ -14,12 +15,15 @@ from ipi_driver.potentials import load_potential
 from ipi_driver.report.tables import formatted
 from ipi_driver.rotations import quadratures
 
+if TYPE_CHECKING:  # it loads scipy
+    from ipi_driver.analysis.compare import Comparison
+
 
 @dataclass(frozen=True)
 class Analyses(Sequence[Analysis]):
     """The analyses of several runs, in the order of the folders.
 
-    Printing it gives every number with its standard error and unit.
+    Printing it gives every number with its standard error and unit, and whether the runs agree.
     """
 
     analyses: tuple[Analysis, ...]
@@ -41,13 +45,24 @@ class Analyses(Sequence[Analysis]):
                 f"  {scalar.label}: {formatted(scalar.value, scalar.error)} {scalar.unit}".rstrip()
                 for scalar in analysis.scalars.values()
             ]
+        for runs, rows in self.comparisons.items():
+            lines += [f"{runs}: do the runs agree?", *(f"  {row.label}: {row.verdict}" for row in rows)]
         return "\n".join(lines)
+
+    @cached_property
+    def comparisons(self) -> dict[str, list[Comparison]]:
+        """Verdicts on runs of one kind, ensemble and temperature, as ``ipi-driver analyze`` prints them."""
+        from ipi_driver.report.comparison import comparisons_of
+
+        return comparisons_of(self.analyses)
 
     def write_report(self, folder: str | Path, with_viewer: bool = True) -> Path:
         """Write tables, figures and one HTML page into ``folder``; returns the page."""
         from ipi_driver.report.writer import write_report
 
-        return write_report(list(self.analyses), Path(folder), "ipi_driver.analyze", with_viewer=with_viewer)
+        return write_report(
+            list(self.analyses), Path(folder), "ipi_driver.analyze", with_viewer, comparisons=self.comparisons
+        )
 
 
 def analyze(runs: str | Path | Sequence[str | Path], **options: Any) -> Analyses:

@@ -7,6 +7,7 @@ import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
@@ -18,11 +19,15 @@ from ipi_driver.cli.output_folder import output_folder
 from ipi_driver.cli.printing import add_printing, set_result
 from ipi_driver.errors import UserError
 
+if TYPE_CHECKING:  # it loads scipy
+    from ipi_driver.analysis.compare import Comparison
+
 EPILOG = """\
 RUN is a folder in which i-PI ran (its input .xml and what <output> names), or a folder of relaxations.
 What the run is - one molecule, a liquid, ice - is recognized from its structure. Runs of one kind are drawn
-over each other: give the raw and the averaged runs together. Needed in the output: positions; for angular momentum
-and temperatures velocities or momenta; for torques forces; for the drift the properties step and conserved.
+over each other, and where ensemble and temperature are the same it is tested whether they agree: give the raw and the
+averaged runs together. Needed in the output: positions; for angular momentum and temperatures velocities or momenta;
+for torques forces; for the drift the properties step and conserved.
 
 examples:
   ipi-driver analyze runs/liquid-raw runs/liquid-2i runs/liquid-random --output analysis
@@ -138,6 +143,7 @@ def main(args: argparse.Namespace) -> int:
     """Analyze, write, print the table."""
     from ipi_driver.analysis.dispatch import analyze_folders, check_same_systems, make_labels_unique
     from ipi_driver.analysis.ensembles import join
+    from ipi_driver.report.comparison import comparisons_of
     from ipi_driver.report.writer import write_report
     from ipi_driver.runs.farm import ensembles_of, is_farm
 
@@ -159,8 +165,11 @@ def main(args: argparse.Namespace) -> int:
         make_labels_unique(analyses)  # of several farms, or farms beside runs
         check_same_systems(analyses)
     command = shlex.join(["ipi-driver", *sys.argv[1:]]) if sys.argv[1:] else "ipi-driver analyze"
-    page = write_report(analyses, folder, command, with_viewer=not args.no_viewer)
+    compared = comparisons_of(analyses)
+    with_viewer = not args.no_viewer
+    page = write_report(analyses, folder, command, with_viewer, comparisons=compared)
     _print(analyses)
+    _print_comparisons(compared)
     for analysis in analyses:
         for note in analysis.notes:
             print(f"note: {analysis.label}: {note}", file=sys.stderr)
@@ -221,4 +230,21 @@ def _print(analyses: list[Analysis]) -> None:
             cells = ["–" if scalar is None else formatted(scalar.value, scalar.error) for scalar in known]
             cells = [f"{cell}\n{addition}".rstrip() for cell, addition in zip(cells, own, strict=True)]
             table.add_row(label, *cells, first.unit)
+        console.print(table)
+
+
+def _print_comparisons(found: dict[str, list[Comparison]]) -> None:
+    from ipi_driver.report.comparison import comparison_table
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=140)
+    for runs, rows in found.items():
+        header, cells = comparison_table(rows)
+        shown = [header.index(name) for name in ("quantity", "verdict", "would have been found")]
+        table = Table(title=escape(f"{runs}: do the runs agree?"))
+        for k in shown:
+            table.add_column(header[k], overflow="fold")
+        for row in cells:
+            table.add_row(*(escape(row[k]) for k in shown))
         console.print(table)

@@ -6,7 +6,13 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ipi_driver.analysis.compare import Comparison
 from ipi_driver.analysis.result import Analysis, Curve, Map
+from ipi_driver.report.comparison import (
+    agreement,
+    comparison_section,
+    write_comparisons,
+)
 from ipi_driver.report.conclusion import conclusion_of
 from ipi_driver.report.figures import draw_curves, draw_maps, save
 from ipi_driver.report.layouts import layouts_of
@@ -48,6 +54,7 @@ def write_report(
     conclusion: Sequence[str] | None = None,
     curves: Mapping[str, Mapping[str, Sequence[tuple[str, Curve]]]] | None = None,
     maps: Mapping[str, Sequence[tuple[str, Map]]] | None = None,
+    comparisons: Mapping[str, Sequence[Comparison]] | None = None,
 ) -> Path:
     """Write CSV, JSON, PNG, PDF and ``report.html`` to a folder; the path of the page.
 
@@ -65,10 +72,19 @@ def write_report(
         Sentences of the first screen; None makes them from the numbers.
     curves, maps
         From elsewhere, by kind (and key), drawn beside those of the runs.
+    comparisons
+        Verdicts, by what the runs are: a part of the page, a sentence, files.
     """
     folder.mkdir(parents=True, exist_ok=True)
     _remove_earlier(folder)
     write_tables(analyses, folder)
+    compared = comparisons or {}
+    write_comparisons(compared, folder)
+    verdicts = [agreement(f"The runs ({runs})", rows) for runs, rows in compared.items()]
+    sections = [
+        *sections,
+        *(comparison_section(f"Do the runs agree? ({runs})", rows) for runs, rows in compared.items()),
+    ]
     parts, figures = [], {}
     for kind in dict.fromkeys(analysis.kind for analysis in analyses):
         same = [analysis for analysis in analyses if analysis.kind == kind]
@@ -82,7 +98,7 @@ def write_report(
         parts.append(Section("Structures", viewer_html(analyses)))
     lead = next((figures[name] for name in _LEADS if name in figures), next(iter(figures.values()), None))
     title = title or f"Analysis of {len(analyses)} run{'s' * (len(analyses) > 1)}"
-    sentences = conclusion_of(analyses) if conclusion is None else conclusion
+    sentences = [*filter(None, verdicts), *conclusion_of(analyses)] if conclusion is None else conclusion
     return write_page(folder / "report.html", title, sentences, lead, parts, command)
 
 

@@ -115,8 +115,11 @@ def run_check(
             progress,
             {name: turned.masses},
         )
-        counts = {"n_structures": len(data.structures), "n_orientations": n_orientations}
-        errors += [replace(row, seconds=timings[name][row.average], **counts) for row in rows]
+        n = len(data.structures)
+        errors += [
+            replace(row, seconds=timings[name][row.average], n_structures=n, n_orientations=n_orientations)
+            for row in rows
+        ]
     decompositions = {
         name: _decompose(potential, data, settings, _per_rotation(timings[name], grids), stage)
         for name, data in sets.items()

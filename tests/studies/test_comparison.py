@@ -7,8 +7,8 @@ import pytest
 from scipy.stats import norm
 from scipy.stats import t as student
 
+from ipi_driver.analysis.compare import compare_curves, compare_numbers, compare_runs
 from ipi_driver.analysis.result import Analysis, Curve, Map, Scalar
-from ipi_driver.studies.langer2024.compare import compare_curves, compare_numbers, compare_runs
 from ipi_driver.studies.langer2024.published import published_rows
 from ipi_driver.studies.langer2024.published_curves import (
     compare_with_published,

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from ipi_driver.analysis.compare import Comparison, compare_runs
 from ipi_driver.analysis.result import Analysis, Curve, Scalar
-from ipi_driver.studies.langer2024.compare import Comparison, compare_runs
 from ipi_driver.studies.langer2024.conclusion import conclude
 from ipi_driver.studies.langer2024.published_curves import CURVES, _compare
 

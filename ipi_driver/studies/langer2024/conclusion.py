@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from ipi_driver.analysis.compare import Comparison
 from ipi_driver.analysis.result import Analysis, Scalar
-from ipi_driver.observables.comparison import SIGNIFICANCE
+from ipi_driver.report.comparison import agreement
 from ipi_driver.report.conclusion import number
 from ipi_driver.report.tables import formatted, shown_value
-from ipi_driver.studies.langer2024.compare import Comparison
 from ipi_driver.studies.langer2024.published import Row
 
 
@@ -73,20 +73,7 @@ def _listed(words: Sequence[str]) -> str:
 
 def _averages(analyses: Mapping[str, Analysis], comparisons: Sequence[Comparison]) -> str:
     """Whether raw, averaged and random liquids agree, and what would have been seen."""
-    tested = [row for row in comparisons if math.isfinite(row.p)]
-    if not tested:
-        return ""
-    different = [row for row in tested if row.p < SIGNIFICANCE]
-    verdict = "agree in all" if not different else f"agree in {len(tested) - len(different)} of"
-    text = f"{_liquids(analyses)} {verdict} {len(tested)} quantities compared, as published"
-    if different:
-        names = ", ".join(f"{row.label} (p = {row.p:.2g})" for row in different)
-        text = f"{text.removesuffix(', as published')}; they differ in {names}"
-        text += f", where {0.05 * len(tested):.1f} such verdicts are expected by chance"
-    peak = next((row for row in comparisons if row.label.startswith("g O–O") and "whole" in row.label), None)
-    if peak is not None and peak.detectable:
-        text += f"; in g(O–O) a difference of {peak.detectable} would have been found"
-    return text + "."
+    return agreement(_liquids(analyses), comparisons, ", as published")
 
 
 def _structure(rows: Mapping[str, Row]) -> str:

@@ -13,12 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import t as student
 
+from ipi_driver.analysis.compare import SIGMAS
 from ipi_driver.analysis.result import Analysis, Curve
 from ipi_driver.studies.langer2024.plan import PUBLISHED_STRIDE
 from ipi_driver.studies.langer2024.published_values import PUBLISHED, Published
-
-SIGMAS = 2.0
-"""Differences up to this many standard errors are called agreement where the number of blocks is not known."""
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from ipi_driver.analysis.compare import compare_runs
 from ipi_driver.analysis.dispatch import analyze_folders
 from ipi_driver.analysis.result import Analysis, Options
 from ipi_driver.errors import UserError
 from ipi_driver.potentials import load_potential
+from ipi_driver.report.comparison import comparison_section
 from ipi_driver.report.page import Section, table_html
 from ipi_driver.report.writer import write_report
 from ipi_driver.rotations import quadratures
-from ipi_driver.studies.langer2024.compare import compare_runs
 from ipi_driver.studies.langer2024.conclusion import conclude
 from ipi_driver.studies.langer2024.plan import Part
 from ipi_driver.studies.langer2024.published import figure_remarks, published_rows, remarks
@@ -29,7 +30,6 @@ from ipi_driver.studies.langer2024.stability import Stability, longest_bond
 from ipi_driver.studies.langer2024.symmetry import card_errors, symmetry_errors, symmetry_section
 from ipi_driver.studies.langer2024.tables import (
     Reproduction,
-    comparison_table,
     curve_table,
     print_tables,
     published_table,
@@ -54,13 +54,11 @@ _ORDER = (
     "ice-2i",
 )
 _TORQUE_AVERAGES = ("none", "i", "D2", "T", "Th", "O", "Oh", "I", "Ih", "2", "2i", "3", "3i")
-_COMPARISON_NOTE = (
-    "p: how often runs of the same liquid would differ as much, over all runs and the whole curve at once (the blocks "
-    "of the runs are dealt anew); below 0.05 they differ. Beside it stands the smallest difference of one run from the "
-    "others that would have been found in four of five cases: a verdict does not cover smaller ones. The slope of "
-    "the conserved quantity is lost in its random walk for long; what its fluctuations imply follows from the "
-    "fluctuation theorem and needs shorter runs."
-)
+_SCALARS = (
+    "g_OO_height", "g_OO_coordination", "diffusion", "relaxation", "temperature_O", "temperature_H",
+)  # fmt: skip
+_CURVES = ("g_OO", "g_OH", "g_HH", "cuu_longitudinal", "cuu_transverse", "msd", "dipole_single")
+"""Of the liquid: what is compared, those of the publication among them."""
 _BANDWIDTH = 0.1
 """Of the published kernel estimates: Å for pair correlations, 1 and rad for maps of orientations."""
 _LIQUID_SKIP = 0.5
@@ -107,7 +105,8 @@ def write_reproduction(
     stability = _stability(runs, parts, analyses, start)
     rows = published_rows(analyses, check, card_errors(runs.settings.model))
     ordered = {name: analyses[name] for name in (*_ORDER, *beside) if name in analyses}
-    comparisons = compare_runs({name: a for name, a in ordered.items() if a.kind == "liquid"})
+    liquids = {name: a for name, a in ordered.items() if a.kind == "liquid"}
+    comparisons = compare_runs(liquids, _SCALARS, _CURVES)
     curves = compare_with_published(ordered)
     result = Reproduction(rows, comparisons, stability, folder / "report.html", curves)
     scale = runs.settings.scale
@@ -240,11 +239,8 @@ def _sections(result: Reproduction, conclusions: Sequence[str]) -> list[Section]
     if result.curves:
         parts.append(Section("Published curves and this model", table_html(*curve_table(result.curves))))
     if result.comparisons:
-        header, rows = comparison_table(result.comparisons)
-        at = header.index("unit")
-        body = table_html(_without(header, at), [_without(row, at) for row in rows], _column(rows, at))
-        body += f"<p>{html.escape(_COMPARISON_NOTE)}</p>"
-        parts.append(Section("The liquid with raw, averaged and random forces", body))
+        title = "The liquid with raw, averaged and random forces"
+        parts.append(comparison_section(title, result.comparisons))
     if result.stability:
         parts.append(Section("Stability", table_html(*stability_table(result.stability))))
     return parts
@@ -252,7 +248,3 @@ def _sections(result: Reproduction, conclusions: Sequence[str]) -> list[Section]
 
 def _column(rows: Sequence[Sequence[str]], at: int) -> list[str]:
     return [row[at] for row in rows]
-
-
-def _without(row: Sequence[str], at: int) -> list[str]:
-    return [*row[:at], *row[at + 1 :]]

@@ -12,9 +12,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from ipi_driver.analysis.compare import Comparison
+from ipi_driver.report.comparison import comparison_table
 from ipi_driver.report.plain_files import plain
 from ipi_driver.report.tables import formatted
-from ipi_driver.studies.langer2024.compare import Comparison
 from ipi_driver.studies.langer2024.plan import Settings
 from ipi_driver.studies.langer2024.published import Row
 from ipi_driver.studies.langer2024.published_curves import CurveComparison
@@ -37,22 +38,6 @@ def published_table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     header = ["quantity", "published", "this model", "unit", "verdict", "what differs"]
     return header, [
         [r.label, r.published, formatted(r.value, r.error), r.unit, r.agreement, r.remark] for r in rows
-    ]
-
-
-def comparison_table(found: Sequence[Comparison]) -> tuple[list[str], list[list[str]]]:
-    """The comparison of the liquids: header and rows."""
-    runs = list(dict.fromkeys(name for row in found for name in row.values))
-    header = ["quantity", *runs, "unit", "verdict", "would have been found"]
-    return header, [
-        [
-            row.label,
-            *(formatted(*row.values[n]) if n in row.values else "" for n in runs),
-            row.unit,
-            row.verdict,
-            row.detectable,
-        ]
-        for row in found
     ]
 
 

@@ -1,18 +1,19 @@
-"""Runs of one liquid beside each other: whether raw, averaged and random forces give the same.
+"""Runs of one system beside each other: whether raw, averaged and random forces give the same.
 
 Whole curves and maps are judged by dealing the blocks of the runs anew (`observables.comparison`): one p over all runs.
 Numbers are judged by ``sum_i (v_i - v)² / e_i² / (k - 1)``, which for k runs of the same thing follows Fisher's F with
 k - 1 degrees of freedom and as many as the errors have (Student's t for two runs of few blocks). Beside each verdict
 stands the smallest difference that would have been found in four of five cases: where that is large, agreement proves
 little.
-Runs of one liquid have one correlation time: where the blocks of a run are shorter than those of the other, as in a run
+Runs of one system have one correlation time: where the blocks of a run are shorter than those of the other, as in a run
 too short to show a slow mode, they are merged until they are as long, or four are left.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise, product
 
@@ -24,8 +25,9 @@ from ipi_driver.analysis.result import Analysis, Curve, Map, Scalar
 from ipi_driver.observables.comparison import SIGNIFICANCE, BlockComparison, compare_blocks
 from ipi_driver.observables.statistics import MINIMUM_BLOCKS
 from ipi_driver.structure import FloatArray
-from ipi_driver.studies.langer2024.published import SIGMAS
 
+SIGMAS = 2.0
+"""Standard errors beyond which two numbers differ whose degrees of freedom are not known."""
 _POWER = 0.84
 """Standard deviations beyond the threshold at which four of five differences are found."""
 _WIDTHS = (1, 3, 7)
@@ -36,7 +38,7 @@ _MANY = 1000.0
 
 @dataclass(frozen=True)
 class Comparison:
-    """A quantity in several runs of the same liquid.
+    """A quantity in several runs of the same system.
 
     Attributes
     ----------
@@ -60,25 +62,52 @@ class Comparison:
     p: float = math.nan
 
 
-_SCALARS = (
-    "g_OO_height", "g_OO_coordination", "diffusion", "relaxation", "temperature_O", "temperature_H",
-)  # fmt: skip
-_CURVES = ("g_OO", "g_OH", "g_HH", "cuu_longitudinal", "cuu_transverse", "msd", "dipole_single")
+_SCALARS = re.compile(
+    r"g_\w+_(height|coordination)|diffusion|relaxation|temperature_\w+|(bond|angle)_\w+|mean_cosine"
+)
+_CURVES = re.compile(r"g_\w+|cuu_\w+|msd|dipole_single")
 _DRIFTS = ("drift", "dissipation")
 _MAPS = {"orientation": "orientational free energy"}
 
 
-def compare_runs(analyses: Mapping[str, Analysis]) -> list[Comparison]:
-    """Whether runs of one liquid agree within their uncertainties, and the order of the drifts."""
-    rows = [row for key in _SCALARS if (row := _compare_scalar(key, analyses)) is not None]
-    rows += [row for key in _CURVES if (row := _compare_curve(key, analyses)) is not None]
-    rows += [row for key in _MAPS if (row := _compare_map(key, analyses)) is not None]
+def compare_runs(
+    analyses: Mapping[str, Analysis],
+    scalars: Sequence[str] | None = None,
+    curves: Sequence[str] | None = None,
+    maps: Sequence[str] = tuple(_MAPS),
+) -> list[Comparison]:
+    """Whether runs of one system agree within their uncertainties, and the order of the drifts.
+
+    Parameters
+    ----------
+    analyses
+        By the names of the runs.
+    scalars, curves, maps
+        Keys of what to compare; None: all of `keys_to_compare`.
+    """
+    of_scalars, of_curves = keys_to_compare(analyses)
+    scalars, curves = of_scalars if scalars is None else scalars, of_curves if curves is None else curves
+    rows = [row for key in scalars if (row := _compare_scalar(key, analyses)) is not None]
+    rows += [row for key in curves if (row := _compare_curve(key, analyses)) is not None]
+    rows += [row for key in maps if (row := _compare_map(key, analyses)) is not None]
     ranks = _ranks(analyses)
     for key in _DRIFTS:
         drifts = {name: a.scalars[key] for name, a in analyses.items() if key in a.scalars}
         if len(drifts) > 1:
             rows.append(_order_of_drifts(drifts, ranks))
     return rows
+
+
+def keys_to_compare(analyses: Mapping[str, Analysis]) -> tuple[list[str], list[str]]:
+    """Keys of the numbers and of the curves that runs of one system have in common but for chance."""
+    scalars = [key for key in _keys(a.scalars for a in analyses.values()) if _SCALARS.fullmatch(key)]
+    curves = [key for key in _keys(a.curves for a in analyses.values()) if _CURVES.fullmatch(key)]
+    return scalars, curves
+
+
+def _keys(found: Iterable[Mapping[str, object]]) -> list[str]:
+    """All keys, in the order in which they come."""
+    return list(dict.fromkeys(key for each in found for key in each))
 
 
 def _ranks(analyses: Mapping[str, Analysis]) -> dict[str, int]:
