@@ -16,6 +16,8 @@ from ipi_driver.ipi_files import TrajectoryFile
 from ipi_driver.ipi_files.comment import ipi_comment
 from ipi_driver.ipi_files.input import read_input
 from ipi_driver.ipi_files.packed import unpacked
+from ipi_driver.ipi_files.run_folder import RunFolder
+from ipi_driver.ipi_files.template import states_isolated
 from ipi_driver.ipi_files.units import masses_of
 from ipi_driver.structure import FloatArray, IntArray, Structure
 
@@ -68,7 +70,8 @@ def read_data_set(
         Any format of ASE, or an i-PI trajectory of positions (its units are respected).
     pbc
         Periodic or isolated, whatever the file states; None: as the file states. A file of i-PI is periodic if it
-        has a cell, unless its comment has ``pbc="F F F"``.
+        has a cell, unless its comment has ``pbc="F F F"`` or the ``driver.yaml`` beside it states that the run is of an
+        isolated structure.
     sample
         At most so many structures, evenly spaced (of a long file that i-PI did not write: within an eighth); None: all.
     part
@@ -132,7 +135,9 @@ def _read_ipi(file: Path, sample: int | None, part: slice | None) -> DataSet:
     if trajectory.quantity not in ("positions", "x_centroid"):
         raise UserError(f"{file} holds {trajectory.quantity}, expected positions")
     numbers, masses = elements_of(trajectory.symbols, file), masses_of(trajectory.symbols)
-    pbc = np.full(3, trajectory.periodic)
+    pbc = np.full(
+        3, trajectory.periodic and not states_isolated(RunFolder(file.parent).settings, file.parent)
+    )
     structures, steps = [], []
     chosen = None if sample is None else set(evenly(trajectory.n_snapshots, sample).tolist())
     snapshots = iter(trajectory) if part is None else islice(trajectory, part.start, part.stop)

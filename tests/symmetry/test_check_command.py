@@ -266,6 +266,10 @@ def test_ipi_trajectory_with_its_units_and_steps(folder: Path) -> None:
     assert spacing_of(data, path, None) == pytest.approx(20.0)
     (folder / "input.xml").write_text((shipped_folder("inputs") / "liquid-nvt-raw" / "input.xml").read_text())
     assert spacing_of(data, path, None) == pytest.approx(2.0)
+    # the run beside it is of a molecule: the cell is the one that i-PI was given around it
+    (folder / "driver.yaml").write_text("model: m\nendpoints: [{unix: a}]\npbc: false\n")
+    assert not read_data_set(path).structures[0].periodic
+    assert read_data_set(path, pbc=True).structures[0].periodic
     isolated = read_data_set(path, pbc=False).structures[0]
     assert not isolated.periodic
     assert isolated.volume == 0.0
