@@ -21,7 +21,10 @@ from ipi_driver.structure import FloatArray, Structure
 from ipi_driver.wigner import irreps_matrices
 
 _ENERGIES = ("energy_uncertainty", "energy_ensemble")
-_DIPOLE_UNITS = {"debye": 0.20819433, "d": 0.20819433, "e*bohr": 0.529177210903, "a.u.": 0.529177210903}
+_DIPOLE_UNITS = {"": 1.0, "ea": 1.0, "eå": 1.0, "eangstrom": 1.0} | {
+    "debye": 0.20819433, "d": 0.20819433, "ebohr": 0.529177210903, "au": 0.529177210903,
+}  # fmt: skip
+"""In e Å; no unit counts as e Å."""
 
 
 def energy_name(outputs: Sequence[str], variant: str | None, model: str) -> str:
@@ -85,6 +88,11 @@ class ExtraOutput:
         Of the model: ``energy_ensemble``, ``mtt::dipole``.
     capability
         The model's description of it.
+
+    Raises
+    ------
+    UserError
+        If it is a dipole in a unit that is not known.
     """
 
     def __init__(self, name: str, capability: Any) -> None:
@@ -95,7 +103,7 @@ class ExtraOutput:
         self.factor = 1.0
         unit = "eV" if name.split("/")[0] in _ENERGIES else capability.unit
         if self.name == "dipole":  # e Å
-            self.factor = _DIPOLE_UNITS.get(str(capability.unit).lower().replace(" ", ""), 1.0)
+            self.factor = _dipole_factor(str(capability.unit), name)
         self.request = ModelOutput(unit=unit, sample_kind="atom" if self.per_atom else "system")
 
     def values(self, tensor: Any, structures: Sequence[Structure], rotations: FloatArray) -> list[FloatArray]:
@@ -172,3 +180,17 @@ class ExtraOutput:
         if values.shape[-1] == 1:
             values = values[..., 0]
         return values if self.per_atom else values[:, 0]
+
+
+def _dipole_factor(unit: str, output: str) -> float:
+    """From the unit of a dipole to e Å.
+
+    >>> _dipole_factor("e * angstrom", "dipole"), _dipole_factor("Debye", "dipole")
+    (1.0, 0.20819433)
+    """
+    word = unit.lower().translate(str.maketrans("", "", " *·._"))
+    if word not in _DIPOLE_UNITS:
+        raise UserError(
+            f"extras: the unit {unit!r} of {output!r} is not known; expected e*A, debye or e*bohr"
+        )
+    return _DIPOLE_UNITS[word]

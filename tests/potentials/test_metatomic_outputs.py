@@ -156,3 +156,21 @@ def test_spherical_outputs_are_turned_back(model: Path) -> None:
         assert values == pytest.approx(np.tile(expected, (2, 1)), abs=1e-9)
     averaged = RotationalAverage(potential, "Th").predict(WATER).extras["spherical"]
     assert averaged == pytest.approx(np.array(expected), abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("unit", "factor"),
+    [("", 1.0), ("e*A", 1.0), ("e*angstrom", 1.0), ("e*bohr", 0.529177), ("Debye", 0.208194), ("C*m", None)],
+)
+def test_a_dipole_in_a_unit_that_is_not_known_is_refused(unit: str, factor: float | None) -> None:
+    """It would go to i-PI as if it were in e Å."""
+    from metatomic.torch import ModelOutput
+
+    from ipi_driver.potentials.metatomic_outputs import ExtraOutput
+
+    output = ModelOutput(unit=unit, sample_kind="system")
+    if factor is None:
+        with pytest.raises(UserError, match="unit 'C\\*m' of 'mtt::dipole' is not known"):
+            ExtraOutput("mtt::dipole", output)
+    else:
+        assert ExtraOutput("mtt::dipole", output).factor == pytest.approx(factor, rel=1e-5)
