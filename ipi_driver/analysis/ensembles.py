@@ -127,4 +127,8 @@ def _curve(first: Curve, curves: Sequence[Curve]) -> Curve:
         x = first.x[:n]
         rows = np.array([curve.y[:n] for curve in curves])
     mean, error = mean_of_runs(rows)
-    return replace(first, x=x, y=mean, error=error, blocks=rows, correction=1.0, of_points=None)
+    # the blocks are whole runs now
+    length = first.block_length * len(first.blocks) if first.blocks is not None else float("nan")
+    return replace(
+        first, x=x, y=mean, error=error, blocks=rows, block_length=length, correction=1.0, of_points=None
+    )

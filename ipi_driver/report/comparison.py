@@ -8,6 +8,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -116,11 +117,23 @@ def agreement(who: str, found: Sequence[Comparison], addition: str = "") -> str:
     return text + "."
 
 
+def _file_name(runs: str) -> str:
+    name = re.sub(r"[^\w.]+", "-", runs)
+    return f"comparison-{name}.csv"
+
+
+def remove_comparisons(folder: Path) -> None:
+    """Remove the files of an earlier report."""
+    with suppress(OSError, ValueError):
+        for runs in json.loads((folder / "comparison.json").read_text(encoding="utf-8")):
+            (folder / _file_name(runs)).unlink(missing_ok=True)
+        (folder / "comparison.json").unlink()
+
+
 def write_comparisons(found: Mapping[str, Sequence[Comparison]], folder: Path) -> None:
     """``comparison-RUNS.csv`` and ``comparison.json``; nothing where no runs were compared."""
     for runs, rows in found.items():
-        name = re.sub(r"[^\w.]+", "-", runs)
-        with (folder / f"comparison-{name}.csv").open("w", newline="", encoding="utf-8") as stream:
+        with (folder / _file_name(runs)).open("w", newline="", encoding="utf-8") as stream:
             header, cells = comparison_table(rows)
             csv.writer(stream).writerows([header, *cells])
     if found:

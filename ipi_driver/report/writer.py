@@ -11,6 +11,7 @@ from ipi_driver.analysis.result import Analysis, Curve, Map
 from ipi_driver.report.comparison import (
     agreement,
     comparison_section,
+    remove_comparisons,
     write_comparisons,
 )
 from ipi_driver.report.conclusion import conclusion_of
@@ -103,7 +104,8 @@ def write_report(
 
 
 def _remove_earlier(folder: Path) -> None:
-    """Remove curves, maps and figures of an earlier report: what this one lacks would look as if it belonged to it."""
+    """Remove what an earlier report has written: what this one lacks would look as if it belonged to it."""
+    remove_comparisons(folder)
     try:
         earlier = json.loads((folder / "analysis.json").read_text())
         found = [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -47,6 +49,17 @@ def test_curves_of_other_lengths_are_joined_as_far_as_all_reach() -> None:
         curve = joined.curves["msd"]
         assert curve.x[-1] <= 0.8
         np.testing.assert_allclose(curve.y, curve.x)
+
+
+def test_blocks_of_an_ensemble_are_its_runs() -> None:
+    """Where it is compared with another run, whose blocks are merged until they are as long."""
+    runs = [run(1.0, 1), run(3.0, 2)]
+    for one in runs:
+        one.curves["msd"] = replace(one.curves["msd"], blocks=np.ones((4, 5)), block_length=2.5)
+    (joined,) = join({"raw": runs})
+    assert joined.curves["msd"].block_length == 10.0
+    assert joined.curves["msd"].blocks is not None
+    assert len(joined.curves["msd"].blocks) == 2
 
 
 def test_what_some_runs_lack_is_said() -> None:
