@@ -186,10 +186,10 @@ def _compare_curve(key: str, analyses: Mapping[str, Analysis]) -> Comparison | N
     if found is None:
         return Comparison(label, "", {}, "not resolved: no blocks")
     where = f"at {first.x[found.place]:.3g} {first.x_label.rpartition('/ ')[2]}"
-    between = np.where(first.x >= first.scale_from, np.nan_to_num(first.y), -np.inf)
+    between = np.where(first.x >= first.scale_from, np.abs(np.nan_to_num(first.y)), -np.inf)
     top = int(np.argmax(np.where(np.isfinite(found.detectable), between, -np.inf)))
     level = found.detectable[top]
-    text = f"{level:.2g} at the highest point ({100 * level / abs(first.y[top]):.0f} % of it)"
+    text = f"{level:.2g} where the curve is largest ({100 * level / abs(first.y[top]):.2g} % of it)"
     return _verdict(label, found, where, list(known), list(analyses), text)
 
 

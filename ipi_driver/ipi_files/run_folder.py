@@ -138,12 +138,19 @@ class RunFolder:
 
     def checkpoint_steps(self) -> dict[Path, int]:
         """Complete checkpoints with their numbers of steps; several may have the same."""
-        complete = [path for path in self._checkpoint_files() if checkpoint_problem(path) is None]
-        return {path: _step(path) for path in complete}
+        found = {}
+        for path in self._checkpoint_files():
+            with suppress(FileNotFoundError):  # the launcher of a run removes one that a newer one has replaced
+                if checkpoint_problem(path) is None:
+                    found[path] = _step(path)
+        return found
 
     def damaged_checkpoints(self) -> dict[Path, str]:
         """Checkpoints that hold no complete state, with the reason."""
-        found = {path: checkpoint_problem(path) for path in self._checkpoint_files()}
+        found = {}
+        for path in self._checkpoint_files():
+            with suppress(FileNotFoundError):
+                found[path] = checkpoint_problem(path)
         # a run without a step writes a checkpoint without a number of steps
         return {path: problem for path, problem in found.items() if problem and "<step> is ''" not in problem}
 

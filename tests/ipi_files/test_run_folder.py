@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -10,8 +11,9 @@ import pytest
 
 from ipi_driver.errors import UserError
 from ipi_driver.ipi_files import Run
+from ipi_driver.ipi_files.checkpoint import checkpoint_problem
 from ipi_driver.ipi_files.remembered import remembered
-from ipi_driver.ipi_files.run_folder import INPUT, SETTINGS, RunFolder
+from ipi_driver.ipi_files.run_folder import INPUT, SETTINGS, RunFolder, keep_checkpoint
 
 
 def aged(path: Path, seconds: float = 10.0) -> None:
@@ -87,3 +89,23 @@ def test_what_the_run_starts_from_is_not_its_own(tmp_path: Path) -> None:
         (tmp_path / name).write_text("<simulation/>")
     assert [path.name for path in RunFolder(tmp_path).damaged_checkpoints()] == []
     assert [path.name for path in RunFolder(tmp_path).written_files()] == ["RESTART"]
+
+
+def test_a_checkpoint_that_vanishes_while_it_is_read_is_none(
+    ipi_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The launcher of a run removes older checkpoints while others look at the folder."""
+    folder = tmp_path / "run"
+    shutil.copytree(ipi_run, folder)
+    kept = keep_checkpoint(folder / "RESTART", 20, copy=True)
+
+    def removed_first(path: Path) -> str | None:
+        if path == kept:
+            path.unlink()
+        return checkpoint_problem(path)
+
+    monkeypatch.setattr("ipi_driver.ipi_files.run_folder.checkpoint_problem", removed_first)
+    assert RunFolder(folder).checkpoint_steps() == {folder / "RESTART": 20}
+    shutil.copyfile(folder / "RESTART", kept)
+    assert RunFolder(folder).damaged_checkpoints() == {}
+    assert not kept.exists()

@@ -113,7 +113,7 @@ class Runs:
         folder = self.folder(part)
         if part.is_set:
             names = self.cells(part)
-            return sum(is_finished(folder / name) for name in names), len(names)
+            return sum(self._is_finished(folder / name) for name in names), len(names)
         total = part.steps or 1
         try:
             if part.name not in self._monitors:
@@ -121,6 +121,14 @@ class Runs:
             return max(0, self._monitors[part.name].update().step), total
         except (OSError, ValueError, UserError):
             return 0, total
+
+    @staticmethod
+    def _is_finished(folder: Path) -> bool:
+        """Whether a cell is done, as far as that can be read while it is written."""
+        try:
+            return is_finished(folder)
+        except (OSError, ValueError, UserError):
+            return False
 
     def execute(
         self, parts: Sequence[Part], jobs: int, watch: Callable[[Sequence[Part]], None]
