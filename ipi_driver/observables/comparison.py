@@ -17,16 +17,19 @@ as the window around it that tells most, that the maximum statistic finds in fou
 
 One run is compared with a given function by changing the signs of the deviations of its blocks at random. Of n blocks
 there are ``2^(n - 1)`` cases, so that up to five have no p below 0.05, whatever the difference. They are judged by
-Student's t of every point, and p is that of the least likely one times the number of points (Bonferroni).
+Student's t of every point, and p is that of the least likely one times the number of points (Bonferroni). So are runs
+whose blocks can be dealt in fewer than 20 ways, as two of three blocks each, by Fisher's F.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import f as fisher
 from scipy.stats import t as student
 
 from ipi_driver.structure import FloatArray, IntArray
@@ -46,7 +49,7 @@ class BlockComparison:
     p
         Probability of differences as large; NaN where a run has fewer than two blocks or no point has a variance.
     p_whole, p_local
-        Of the mean and of the maximum over the points alone; NaN and p where few blocks are compared with a function.
+        Of the mean and of the maximum over the points alone; NaN and p where the blocks are few.
     place
         Index of the point where the runs differ most, in their standard errors.
     detectable
@@ -102,6 +105,8 @@ def compare_blocks(
     labels = np.repeat(np.arange(len(runs)), sizes)
     measured, within = _ratios(values, labels[None], sizes)
     larger = _larger(corrections, sizes, n_points)[used]
+    if _least_p(sizes) > SIGNIFICANCE:
+        return _of_few_assignments(measured[0, single], within[0, single], larger, sizes, used)
     # of a window the most that its points have: their mean has less fast noise than they have
     of_windows = np.array([larger[start:end].max() for start, end in windows])
     measured /= of_windows  # correlation left between blocks makes their means differ more than dealt ones
@@ -169,6 +174,27 @@ def compare_with_reference(
     detectable[used] = threshold * own * np.sqrt(variances[0] / n) + uncertainty
     place = int(np.flatnonzero(used)[np.argmax(f[0])])
     return BlockComparison(p, float(chances[0, 0]), float(chances[1, 0]), place, detectable)
+
+
+def _least_p(sizes: IntArray) -> float:
+    """Share of one assignment of the blocks to the runs among all that are different: below it there is no p."""
+    ways = math.factorial(int(sizes.sum()))
+    for n in (*sizes, *np.unique(sizes, return_counts=True)[1]):  # runs of one size may change places
+        ways //= math.factorial(int(n))
+    return 1.0 / ways
+
+
+def _of_few_assignments(
+    ratios: FloatArray, within: FloatArray, larger: FloatArray, sizes: IntArray, used: NDArray[np.bool_]
+) -> BlockComparison:
+    """As `compare_blocks`, by Fisher's F of every point, from F and the variances within runs (n_used,)."""
+    k, n, n_used = len(sizes), int(sizes.sum()), len(ratios)
+    ratios = ratios / larger
+    p = min(1.0, n_used * float(fisher.sf(ratios.max(), k - 1, n - k)))
+    threshold = np.sqrt(fisher.isf(SIGNIFICANCE / n_used, k - 1, n - k) * (k - 1)) + student.isf(0.2, n - k)
+    detectable = np.full(len(used), np.nan)
+    detectable[used] = threshold * np.sqrt(within * larger) / np.sqrt((sizes * (1.0 - sizes / n)).min())
+    return BlockComparison(p, np.nan, p, int(np.flatnonzero(used)[np.argmax(ratios)]), detectable)
 
 
 def _of_few_blocks(

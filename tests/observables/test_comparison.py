@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from scipy.stats import f as fisher
+from scipy.stats import f_oneway
 
 from ipi_driver.observables.comparison import compare_blocks, compare_with_reference
 
@@ -86,6 +87,21 @@ def test_few_blocks_differ_from_a_reference_where_it_is_far(n_blocks: int) -> No
     assert np.mean(p < 0.05) == pytest.approx(0.7, abs=0.2)
     within = compare_with_reference(curves(rng, n_blocks), shifted, uncertainty=float(detectable))
     assert within.same
+
+
+@pytest.mark.parametrize("sizes", [(2, 2), (3, 3), (2, 4)])
+def test_few_blocks_of_two_runs_differ_where_they_are_far_apart(sizes: tuple[int, int]) -> None:
+    """Three blocks each can be dealt in ten ways, so that dealing alone has no p below 1 / 10."""
+    rng = np.random.default_rng(9)
+    far = [5.0 * k + 0.001 * curves(rng, n) for k, n in enumerate(sizes)]
+    found = compare_blocks(far, widths=(1, 3, 7))
+    assert not found.same
+    assert np.nanmedian(found.detectable) < 5.0
+    p = [compare_blocks([curves(rng, n) for n in sizes]).p for _ in range(200)]
+    assert np.sum(np.array(p) < 0.05) <= 12
+    # one point: the analysis of variance itself
+    runs = [rng.normal(size=(n, 1)) for n in sizes]
+    assert compare_blocks(runs).p == pytest.approx(f_oneway(*(r[:, 0] for r in runs)).pvalue)
 
 
 def test_what_cannot_be_compared_is_nan() -> None:
