@@ -154,10 +154,10 @@ def main() -> None:
         f"Written by `python benchmarks/statistics.py --repeats {args.repeats}`.\n",
         "## Coverage\n",
         "Intervals of Student's t (`Estimate.half_width`) around a block average (`block_average`), per cent that hold the true "
-        "mean; the standard error said is the root mean square over five times as many repeats. Nothing in a series that is shorter than some "
+        "mean; the standard error said is the root mean square over the repeats. Nothing in a series that is shorter than some "
         "seven of its correlation times tells that it is, and a slow tail under noise is seen from some 50 of its times on: "
         "there the intervals are too narrow. Where such a time is known otherwise, as that of reorientation for maps, it is given.\n",
-        table(["series", "T/τ", "refused / %", "68 % cover / %", "95 % cover / %", "error said / true"], coverage(rng, 5 * args.repeats)),
+        table(["series", "T/τ", "refused / %", "68 % cover / %", "95 % cover / %", "error said / true"], coverage(rng, args.repeats)),
         "\n## Whole curves: false alarms and power\n",
         f"g(O–O) of runs of {SNAPSHOTS} snapshots of 64 molecules, 50 ps, with noise of the counts and three slow modes of 1.6 ps; the "
         "first maximum of one run is higher by so much. An ideal test knows shape, place and noise of the difference.\n",
