@@ -4,8 +4,7 @@
     python benchmarks/orientation.py runs/gas-nvt-2i --output benchmarks/figures/orientation.png
 
 The snapshots are those of one run with averaged forces of `pet-water-s`; every model is evaluated on them. The
-histogram is that of the raw run of 50 ps of `benchmarks/reproduction`, the published map was digitised. Prints the
-numbers.
+histogram is that of a raw run of 50 ps (`gas-nvt`), the published map was digitised. Prints the numbers.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from ipi_driver.studies.langer2024.published_curves import published_maps
 from ipi_driver.symmetry.orientation import orientational_free_energy
 
 MODELS = {"pet-water-s": "raw", "pet-water-sym": "penalised", "pet-water-noaug": "not augmented"}
-HISTOGRAM = Path(__file__).resolve().parent / "reproduction" / "kept" / "maps" / "gas-orientation.csv"
+HISTOGRAM = Path(__file__).resolve().parent / "figures" / "orientation-histogram.csv"
 
 
 def snapshots(folder: Path, n: int) -> list[Structure]:
