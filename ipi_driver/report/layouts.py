@@ -173,6 +173,13 @@ VIBRATIONS = Layout(
 )
 
 
+NAMES = frozenset(
+    layout.name
+    for layout in (*(one for each in LAYOUTS.values() for one in each), INTERNAL, VIBRATIONS, REPLAY)
+)
+"""Of all figures of curves, without the kind of run before them."""
+
+
 def layouts_of(analyses: Sequence[Analysis]) -> tuple[Layout, ...]:
     """The figures of a kind, with what the runs hold: other elements than O and H, ice that moves."""
     kind = analyses[0].kind

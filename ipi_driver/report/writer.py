@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 
 from ipi_driver.analysis.compare import Comparison
@@ -16,7 +17,7 @@ from ipi_driver.report.comparison import (
 )
 from ipi_driver.report.conclusion import conclusion_of
 from ipi_driver.report.figures import draw_curves, draw_maps, save
-from ipi_driver.report.layouts import layouts_of
+from ipi_driver.report.layouts import NAMES, layouts_of
 from ipi_driver.report.page import (
     PageFigure,
     Section,
@@ -115,10 +116,9 @@ def _remove_earlier(folder: Path) -> None:
         return
     for kind, place, key in found:
         (folder / place / f"{kind}-{key}.csv").unlink(missing_ok=True)
-    for kind in {kind for kind, _, _ in found}:
-        for path in (folder / "figures").glob(f"{kind}-*"):
-            if path.suffix in (".png", ".pdf"):
-                path.unlink()
+    figures = [*NAMES, *(key.replace("_", "-") for key in MAPS)]
+    for kind, name, ending in product({kind for kind, _, _ in found}, figures, ("png", "pdf")):
+        (folder / "figures" / f"{kind}-{name}.{ending}").unlink(missing_ok=True)
 
 
 def _figures(
