@@ -189,7 +189,9 @@ def _compare_curve(key: str, analyses: Mapping[str, Analysis]) -> Comparison | N
     between = np.where(first.x >= first.scale_from, np.abs(np.nan_to_num(first.y)), -np.inf)
     top = int(np.argmax(np.where(np.isfinite(found.detectable), between, -np.inf)))
     level = found.detectable[top]
-    text = f"{level:.2g} where the curve is largest ({100 * level / abs(first.y[top]):.2g} % of it)"
+    share = 100 * level / abs(first.y[top])
+    percent = f"{share:.2g}" if share < 100 else f"{share:.0f}"
+    text = f"{level:.2g} where the curve is largest ({percent} % of it)"
     return _verdict(label, found, where, list(known), list(analyses), text)
 
 

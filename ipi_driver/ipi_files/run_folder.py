@@ -140,9 +140,8 @@ class RunFolder:
         """Complete checkpoints with their numbers of steps; several may have the same."""
         found = {}
         for path in self._checkpoint_files():
-            with suppress(
-                FileNotFoundError
-            ):  # the launcher of a run removes one that a newer one has replaced
+            # the launcher of a run removes one that a newer one has replaced
+            with suppress(FileNotFoundError):
                 if checkpoint_problem(path) is None:
                     found[path] = _step(path)
         return found

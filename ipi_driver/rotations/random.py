@@ -18,9 +18,8 @@ from ipi_driver.structure import FloatArray, Structure
 
 def random_frame(seed: int, structure: Structure, group: Literal["o3", "so3"]) -> FloatArray:
     """A (3, 3) matrix uniform over O(3) or SO(3), a function of ``seed``, positions and cell."""
-    from scipy.spatial.transform import (
-        Rotation,
-    )  # here, as a client without random rotations does not need it
+    # imported here, as a client without random rotations does not need it
+    from scipy.spatial.transform import Rotation
 
     digest = blake2b(structure.positions.tobytes(), digest_size=16)
     digest.update(structure.cell.tobytes())

@@ -117,6 +117,6 @@ def _ice(analyses: Mapping[str, Analysis]) -> str:
         return ""
     text = (
         f"Relaxed ice with raw and averaged forces: relative energies differ by {energies.value:.2g} meV/molecule over "
-        f"all cells (published about 0.02), geometries by {geometries.value:.2g}e-3 Å (about 1)"
+        f"all cells (published about 0.02), geometries by {geometries.value:.2g}e-3 Å (about 1e-3)"
     )
     return f"{text}, initial forces by {forces.value:.2g} meV/Å (< 1)." if forces is not None else f"{text}."
