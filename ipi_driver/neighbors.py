@@ -201,12 +201,21 @@ class NeighborList:
         # by center, neighbor and image: edges, and with them the rounding of every sum over them, are then a function
         # of the structure alone, not of when the list was built
         order = np.lexsort((shifts[:, 2], shifts[:, 1], shifts[:, 0], j, i))
-        self._i, self._j = i[order], j[order]
-        self._shifts = shifts[order].astype(np.float64)
-        self._has_shifts = bool(shifts.any())
-        self._reverse = reverse_index(self._i, self._j, shifts[order])
-        self._built_for = structure
-        self._inside = None  # what was selected belongs to the old list, even where the new one is empty
+        i, j, shifts = i[order], j[order], shifts[order]
+        before, self._built_for = self._built_for, structure
+        same = (
+            before is not None
+            and np.array_equal(before.numbers, structure.numbers)
+            and np.array_equal(i, self._i)
+            and np.array_equal(j, self._j)
+            and np.array_equal(shifts, self._shifts)
+        )
+        if not same:  # a molecule that flies keeps its pairs: what was made of them, and recorded, stays
+            self._i, self._j = i, j
+            self._shifts = shifts.astype(np.float64)
+            self._has_shifts = bool(shifts.any())
+            self._reverse = reverse_index(i, j, shifts)
+            self._inside = None  # what was selected belongs to the old list, even where the new one is empty
         self.builds += 1
 
     def _select(self, inside: BoolArray) -> None:

@@ -52,3 +52,29 @@ def test_atoms_beyond_all_cells_are_refused() -> None:
     structure = Structure(np.full(2, 18), positions, 5.0 * np.eye(3), np.ones(3, dtype=bool))
     with pytest.raises(UserError, match=r"atom 1 lies 2e\+09 cells away from the origin"):
         all_pairs(structure, CUTOFF)
+
+
+def water(places: FloatArray) -> Structure:
+    """A molecule at each place, in vacuum."""
+    atoms = np.array([[0.0, 0.0, 0.0], [0.76, 0.59, 0.0], [-0.76, 0.59, 0.0]])
+    positions = (places[:, None] + atoms).reshape(-1, 3)
+    return Structure(np.tile([8, 1, 1], len(places)), positions)
+
+
+def test_pairs_of_a_flying_molecule_stay_the_same_set() -> None:
+    """The list is built again on the way, and what was made of its set of edges stays valid; other pairs are another set."""
+    neighbors = NeighborList(CUTOFF)
+    first = neighbors.edges(water(np.zeros((1, 3))))
+    builds = neighbors.builds
+    for k in range(1, 11):
+        flown = water(np.full((1, 3), 0.4 * k))
+        assert neighbors.edges(flown).topology == first.topology
+        np.testing.assert_allclose(neighbors.edges(flown).vectors, first.vectors, atol=1e-14)
+    assert neighbors.builds == builds + 10
+    turned = Structure([1, 8, 1], water(np.zeros((1, 3))).positions)
+    assert neighbors.edges(turned).topology != first.topology
+    two = NeighborList(CUTOFF)
+    apart = two.edges(water(np.array([[0.0, 0.0, 0.0], [5.5, 0.0, 0.0]])))
+    near = two.edges(water(np.array([[0.0, 0.0, 0.0], [4.5, 0.0, 0.0]])))
+    assert near.topology != apart.topology
+    assert len(near.centers) > len(apart.centers)

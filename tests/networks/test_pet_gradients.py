@@ -10,9 +10,11 @@ import torch
 
 from ipi_driver.neighbors import NeighborList
 from ipi_driver.networks.base import EdgeNetwork
+from ipi_driver.networks.baseline import Baseline
 from ipi_driver.networks.graph import Graph, build_graph
 from ipi_driver.networks.pet import PetConfig, PetNetwork
 from ipi_driver.networks.pet.gradients import PetGradients, supported
+from ipi_driver.potentials.network import NetworkPotential
 from ipi_driver.structure import Structure
 
 
@@ -153,3 +155,14 @@ def test_a_setting_that_is_not_known_is_refused() -> None:
     assert not supported(PetNetwork(Wider(**small, sharpness=2.0)))
     assert not supported(Derived(PetConfig(**small)))
     assert not supported(PetNetwork(PetConfig(**small).model_copy(update={"norm": "rms"})))
+
+
+def test_the_pass_of_a_flying_molecule_is_recorded() -> None:
+    """Its neighbor list is built again every few steps, which does not begin the count of evaluations anew."""
+    network = make_network()
+    potential = NetworkPotential(network, Baseline((1, 8), np.zeros(2), 3.0), dtype="float64")
+    potential._gradient_function = passes = PetGradients(network, record_after=10)
+    atoms = np.array([[0.0, 0.0, 0.0], [0.76, 0.59, 0.0], [-0.76, 0.59, 0.0]])
+    for k in range(12):
+        potential.predict(Structure([8, 1, 1], atoms + 0.5 * k))
+        assert len(passes.recordings) == (k >= 9)
