@@ -162,6 +162,8 @@ class NeighborList:
         self.skin = skin
         self.builds = 0
         self._topology = 0
+        self._i = self._j = np.empty(0, dtype=np.int64)
+        self._shifts = np.empty((0, 3))
         self._built_for: Structure | None = None
         self._inside: BoolArray | None = None
         self._last: tuple[Structure, Edges] | None = None

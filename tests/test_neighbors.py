@@ -62,7 +62,7 @@ def water(places: FloatArray) -> Structure:
 
 
 def test_pairs_of_a_flying_molecule_stay_the_same_set() -> None:
-    """The list is built again on the way, and what was made of its set of edges stays valid; other pairs are another set."""
+    """The list is built again on the way, but what was made of its set of edges stays; other pairs are another set."""
     neighbors = NeighborList(CUTOFF)
     first = neighbors.edges(water(np.zeros((1, 3))))
     builds = neighbors.builds

@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch.nn.functional import linear
 
+from ipi_driver.networks import kernels
 from ipi_driver.networks.blocks import Block
 
 Tensors = tuple[torch.Tensor, ...]
@@ -48,6 +49,9 @@ class Attention:
     def forward(self, tokens: torch.Tensor, bias: torch.Tensor, block: Block) -> tuple[torch.Tensor, Tensors]:
         """Output (n_tokens, d), and what `backward` needs; bias (n_heads * n_nodes, 1, row_length)."""
         qkv = linear(tokens, self.qkv, self.qkv_bias)
+        if kernels.attention_usable(qkv, self.d_head, block):
+            mixed = kernels.attention(qkv, bias, block, self.n_heads)
+            return linear(mixed, self.out, self.out_bias), (qkv, bias)
         rows = qkv.view(-1, self.d_head).index_select(0, block.gather_qkv)
         rows = rows.view(3, self.n_heads * block.n_nodes, block.row_length, self.d_head)
         queries, keys, values = rows.unbind(0)
@@ -58,8 +62,15 @@ class Attention:
     def backward(
         self, gradient: torch.Tensor, kept: Tensors, block: Block
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Derivatives by the tokens (n_tokens, d) and by the scores (n_heads * n_nodes, row_length, row_length)."""
+        """Derivatives by the tokens (n_tokens, d) and by the scores (n_heads * n_nodes, row_length, row_length).
+
+        Those by the scores may be summed over the queries already, to (n_heads * n_nodes, 1, row_length).
+        """
         rows, weights = kept
+        if kernels.attention_usable(rows, self.d_head, block):
+            g_mixed = gradient @ self.out
+            g_qkv, g_scores = kernels.attention_backward(g_mixed, rows, weights, block, self.n_heads)
+            return g_qkv @ self.qkv, g_scores
         queries, keys, values = rows.unbind(0)
         g_mixed = (gradient @ self.out).view(-1, self.d_head).index_select(0, block.gather)
         if block.empty is not None:

@@ -7,6 +7,7 @@ to block works on arrays that stay in the cache, and its temporary memory does n
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -28,17 +29,14 @@ class Block:
         Their number, and with the edges.
     row_length
         1 + largest number of neighbors in the block.
-    gather_qkv
-        (3 * n_heads * n_nodes * row_length,) from tokens cut in 3 * n_heads parts to the rows of each part; empty slots
-        take token 0.
-    scatter_qkv
-        (n_tokens * 3 * n_heads,) the way back.
-    gather, scatter
-        The same for tokens cut in n_heads parts.
-    empty
-        Slots of the rows of the heads without a token, or None if all rows are full.
+    n_heads
+        Of the attention.
+    slots
+        (n_tokens,) slot of each token in the rows of the nodes.
     edge_slots
-        (n_edges,) slot of each edge in the rows.
+        (n_edges,) slot of each edge, on the device.
+    starts
+        (n_nodes + 1,) first edge of each node in the block, and their number, on the device.
     """
 
     nodes: slice
@@ -46,12 +44,60 @@ class Block:
     n_nodes: int
     n_tokens: int
     row_length: int
-    gather_qkv: torch.Tensor
-    scatter_qkv: torch.Tensor
-    gather: torch.Tensor
-    scatter: torch.Tensor
-    empty: torch.Tensor | None
+    n_heads: int
+    slots: IntArray
     edge_slots: torch.Tensor
+    starts: torch.Tensor
+
+    @cached_property
+    def _tokens(self) -> IntArray:
+        """(n_nodes * row_length,) token in each slot, -1 for none."""
+        tokens = np.full(self.n_nodes * self.row_length, -1)
+        tokens[self.slots] = np.arange(self.n_tokens)
+        return tokens
+
+    @cached_property
+    def gather_qkv(self) -> torch.Tensor:
+        """(3 * n_heads * n_nodes * row_length,) from tokens cut in 3 * n_heads parts to the rows of each part.
+
+        Empty slots take token 0.
+        """
+        return self._gather(3 * self.n_heads)
+
+    @cached_property
+    def scatter_qkv(self) -> torch.Tensor:
+        """(n_tokens * 3 * n_heads,) the way back."""
+        return self._scatter(3 * self.n_heads)
+
+    @cached_property
+    def gather(self) -> torch.Tensor:
+        """As `gather_qkv` for tokens cut in n_heads parts."""
+        return self._gather(self.n_heads)
+
+    @cached_property
+    def scatter(self) -> torch.Tensor:
+        """The way back."""
+        return self._scatter(self.n_heads)
+
+    @cached_property
+    def empty(self) -> torch.Tensor | None:
+        """Slots of the rows of the heads without a token, or None if all rows are full."""
+        empty = np.flatnonzero(self._tokens < 0)
+        heads = np.arange(self.n_heads)[:, None]
+        return self._tensor(empty + len(self._tokens) * heads, np.int64) if len(empty) else None
+
+    def _gather(self, n_parts: int) -> torch.Tensor:
+        return self._tensor(np.maximum(self._tokens, 0) * n_parts + np.arange(n_parts)[:, None])
+
+    def _scatter(self, n_parts: int) -> torch.Tensor:
+        return self._tensor(self.slots[:, None] + len(self._tokens) * np.arange(n_parts))
+
+    def _tensor(self, array: IntArray, kind: type[np.integer] = np.int32) -> torch.Tensor:
+        return _tensor(array, self.starts.device, kind)
+
+
+def _tensor(array: IntArray, device: torch.device, kind: type[np.integer] = np.int32) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array.reshape(-1), dtype=kind)).to(device)
 
 
 def blocks_of(graph: Graph, n_heads: int, max_tokens: int) -> list[Block]:
@@ -91,27 +137,14 @@ def _block(
     length = 1 + int(counts.max(initial=0))
     position = np.arange(len(local)) - (edges_before[start:end] - edges.start)[local]
     edge_slots = local * length + 1 + position
-    to_tokens = np.concatenate([np.arange(n_nodes) * length, edge_slots])
-    n_slots = n_nodes * length
-    to_rows = np.full(n_slots, -1)
-    to_rows[to_tokens] = np.arange(len(to_tokens))
-    empty = np.flatnonzero(to_rows < 0)
-    to_rows[empty] = 0
-    parts, heads = np.arange(3 * n_heads), np.arange(n_heads)
-
-    def tensor(array: IntArray, kind: type[np.integer] = np.int32) -> torch.Tensor:
-        return torch.from_numpy(np.ascontiguousarray(array.reshape(-1), dtype=kind)).to(device)
-
     return Block(
         nodes=slice(start, end),
         edges=edges,
         n_nodes=n_nodes,
-        n_tokens=len(to_tokens),
+        n_tokens=n_nodes + len(edge_slots),
         row_length=length,
-        gather_qkv=tensor(to_rows * len(parts) + parts[:, None]),
-        scatter_qkv=tensor(to_tokens[:, None] + n_slots * parts),
-        gather=tensor(to_rows * n_heads + heads[:, None]),
-        scatter=tensor(to_tokens[:, None] + n_slots * heads),
-        empty=tensor(empty + n_slots * heads[:, None], np.int64) if len(empty) else None,
-        edge_slots=tensor(edge_slots, np.int64),
+        n_heads=n_heads,
+        slots=np.concatenate([np.arange(n_nodes) * length, edge_slots]),
+        edge_slots=_tensor(edge_slots, device, np.int64),
+        starts=_tensor(edges_before[start : end + 1] - edges.start, device),
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -112,6 +113,57 @@ class Assembly:
             energies + self.atomic_energies[:, None],
             tuple(forces[:, a] for a in self.atoms),
             np.array([-(transposed[:, :, e] @ vectors[e]) for e in self.edges]),
+        )
+
+    @cached_property
+    def _on_device(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """``reverse``, and the number of edges of each atom, on the network's device."""
+        device = self.graph.species.device
+        counts = torch.bincount(self.centers, minlength=self.atoms[-1].stop)
+        return torch.from_numpy(self.reverse).to(device), counts.to(device)
+
+    def results_on_device(
+        self,
+        vectors: torch.Tensor,
+        rotations: torch.Tensor,
+        atomic: torch.Tensor,
+        bonds: torch.Tensor,
+        gradients: torch.Tensor,
+    ) -> RotatedResults:
+        """As `results`, on the device that holds the arrays, in their own order: for large ones, which are not moved.
+
+        Sums over the edges of an atom go from the first to the last, so that they are the same at every call.
+
+        Parameters
+        ----------
+        vectors, rotations
+            As of `results`, float64.
+        atomic, bonds, gradients
+            As of `results`, in the precision of the network.
+        """
+        device, n = vectors.device, len(rotations)
+        turned = gradients.double().view(n, -1, 3) @ rotations
+        bond_energies = bonds.double().view(n, -1)
+        if self.pair_terms is not None:
+            pair_energies, pair_gradients = self.pair_terms.evaluate(vectors.cpu().numpy())
+            bond_energies = bond_energies + torch.from_numpy(pair_energies).to(device)
+            turned += torch.from_numpy(pair_gradients).to(device)
+        reverse, counts = self._on_device
+        net = (turned - turned[:, reverse]).transpose(0, 1).reshape(len(reverse), -1)
+        forces = torch.segment_reduce(net, "sum", lengths=counts, axis=0, initial=0.0)
+        forces = forces.view(-1, n, 3).transpose(0, 1)
+        energies = torch.stack(
+            [
+                atomic.double().view(n, -1)[:, a].sum(1) + bond_energies[:, e].sum(1)
+                for a, e in zip(self.atoms, self.edges, strict=True)
+            ]
+        )
+        virials = torch.stack([-(turned[:, e].transpose(1, 2) @ vectors[e]) for e in self.edges])
+        of_atoms: FloatArray = forces.cpu().numpy()
+        return RotatedResults(
+            energies.cpu().numpy() + self.atomic_energies[:, None],
+            tuple(of_atoms[:, a] for a in self.atoms),
+            virials.cpu().numpy(),
         )
 
 

@@ -34,6 +34,9 @@ from ipi_driver.structure import FloatArray, RotatedResults, Structure
 
 # Threads pay only above this many numbers (tokens × width): below, starting them costs more than the work.
 _WIDTH_FOR_THREADS = 25_000
+# Edges (times rotations) from which the work around the network is done on a GPU, too: below, starts of operations
+# cost more than the work.
+_EDGES_FOR_DEVICE = 50_000
 # Distinct structures (by their atoms) whose neighbor lists are kept, unless a call has more.
 _MAX_LISTS = 8
 # Sets of structures, each for one number of rotations, whose index arrays are kept.
@@ -220,6 +223,9 @@ class NetworkPotential(Potential):
         selections: list[EdgeSelection],
     ) -> RotatedResults:
         vectors = edges[0].vectors if len(edges) == 1 else np.concatenate([e.vectors for e in edges])
+        large = len(rotations) * len(vectors) > _EDGES_FOR_DEVICE
+        if self.device.type == "cuda" and large and not selections:
+            return self._evaluate_on_device(assembly, vectors, rotations)
         turned = (vectors @ rotations.transpose(0, 2, 1)).reshape(-1, 3)
         n = len(rotations)
         work = assembly.graph.n_tokens * self.network.width if self.device.type == "cpu" else None
@@ -250,6 +256,15 @@ class NetworkPotential(Potential):
                 tuple(f + more for f, (more, _) in zip(results.forces, extra, strict=True)),
                 results.virials + np.array([virial for _, virial in extra]),
             )
+
+    def _evaluate_on_device(
+        self, assembly: Assembly, vectors: FloatArray, rotations: FloatArray
+    ) -> RotatedResults:
+        """As `_evaluate_together`; only edge vectors, energies and forces go to the device and back."""
+        flat, turns = (torch.tensor(array, device=self.device) for array in (vectors, rotations))
+        turned = (flat @ turns.transpose(1, 2)).view(-1, 3).to(self.dtype)
+        atomic, bonds, gradients, *_ = self._network(turned, assembly.graph, [], len(rotations))
+        return assembly.results_on_device(flat, turns, atomic, bonds, gradients)
 
     def _network(
         self, vectors: torch.Tensor, graph: Graph, selections: list[EdgeSelection], copies: int

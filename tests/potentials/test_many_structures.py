@@ -7,6 +7,7 @@ import pytest
 from ase.build import molecule
 
 from ipi_driver.potentials import chunks, load_potential
+from ipi_driver.potentials.network import NetworkPotential
 from ipi_driver.rotations import RotationalAverage
 from ipi_driver.rotations.quadrature import quadrature
 from ipi_driver.structure import Prediction, Structure
@@ -63,3 +64,21 @@ def test_an_average_of_many_is_the_average_of_each(average: str, known: str) -> 
         assert found.energy_std == pytest.approx(expected.energy_std, abs=1e-9)
         assert found.n_rotations == expected.n_rotations
         assert (found.raw is None) == (expected.raw is None and known == "none") or known == "some"
+
+
+def test_the_way_of_large_arrays_on_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a GPU does with large arrays, here with the arrays of a CPU."""
+    structures, rotations = different_structures(), quadrature("D2h").rotations
+    potential = load_potential("pet-water-s", dtype="float64")
+    expected = potential.evaluate(structures, rotations)
+    monkeypatch.setattr(
+        NetworkPotential,
+        "_evaluate_together",
+        lambda self, assembly, edges, turns, _: self._evaluate_on_device(
+            assembly, np.concatenate([e.vectors for e in edges]), turns
+        ),
+    )
+    found = potential.evaluate(structures, rotations)
+    for k in range(len(structures)):
+        for rotation in range(len(rotations)):
+            assert_same(found.prediction(rotation, k), expected.prediction(rotation, k))

@@ -175,7 +175,7 @@ class _Evaluation:
             )
             scores = more if scores is None else scores.add_(more)
         assert scores is not None
-        rows = scores.view(self.n_heads, block.n_nodes, block.row_length, block.row_length)
+        rows = scores.view(self.n_heads, block.n_nodes, -1, block.row_length)
         self.g_log_weights[edges] += rows.sum((0, 2)).view(-1).index_select(0, block.edge_slots)
         layer.edge_tokens.backward(
             g_edges, of_edges, self.g_features[edges], None if g_messages is None else g_messages[edges]

@@ -343,7 +343,7 @@ class _Evaluation:
             gradient, scores = transformer.backward(gradient, kept.pop(), block)
             g_scores = scores if g_scores is None else g_scores.add_(scores)
         if g_scores is not None:
-            rows = g_scores.view(self.n_heads, block.n_nodes, block.row_length, block.row_length)
+            rows = g_scores.view(self.n_heads, block.n_nodes, -1, block.row_length)
             self.g_log_weights[edges] += rows.sum((0, 2)).view(-1).index_select(0, block.edge_slots)
         layer.edge_tokens.backward(
             gradient[n:],

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 from torch.nn.functional import linear
 
+from ipi_driver.networks import kernels
 from ipi_driver.networks.attention import Attention, Tensors
 from ipi_driver.networks.blocks import Block
 from ipi_driver.networks.pet.network import GnnLayer, TransformerLayer
@@ -65,12 +66,38 @@ class Norm:
         self.shape = list(module.normalized_shape)
         self.weight, self.bias, self.eps = module.weight.detach(), module.bias.detach(), module.eps
 
-    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, Tensors]:
+    def forward(self, x: torch.Tensor, added: torch.Tensor | None = None) -> tuple[torch.Tensor, Tensors]:
+        """The norm of ``x``, plus ``added``, which then is added to ``x``."""
+        if kernels.usable(x):
+            y, *kept = kernels.sum_norm(x, added, self.weight, self.bias, self.eps)
+            return y, tuple(kept)
+        if added is not None:
+            x += added
         y, mean, inverse_std = torch.native_layer_norm(x, self.shape, self.weight, self.bias, self.eps)
         return y, (x, mean, inverse_std)
 
-    def backward(self, gradient: torch.Tensor, kept: Tensors) -> torch.Tensor:
+    def backward(
+        self,
+        gradient: torch.Tensor,
+        kept: Tensors,
+        before: torch.Tensor | None = None,
+        after: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Derivative by the argument; ``before`` is added to ``gradient``, or ``after`` to the result."""
         x, mean, inverse_std = kept
+        if kernels.usable(x):
+            added = after if before is None else before
+            return kernels.norm_backward(
+                gradient, x, mean, inverse_std, self.weight, added, before is not None
+            )
+        if before is not None:
+            gradient = gradient.add_(before)
+        result = self._backward(gradient, x, mean, inverse_std)
+        return result if after is None else result.add_(after)
+
+    def _backward(
+        self, gradient: torch.Tensor, x: torch.Tensor, mean: torch.Tensor, inverse_std: torch.Tensor
+    ) -> torch.Tensor:
         if torch.jit.is_tracing():
             return _recordable_norm_backward()(
                 gradient, x, self.shape, mean, inverse_std, self.weight, self.bias
@@ -100,17 +127,16 @@ class Transformer:
         """Output tokens, and what `backward` needs."""
         if self.pre_norm:
             normed, kept_first = self.norm_attention.forward(tokens)
-            attended, kept = self.attention.forward(normed, bias, block)
-            middle = attended.add_(tokens)
-            normed, kept_second = self.norm_feedforward.forward(middle)
+            middle, kept = self.attention.forward(normed, bias, block)
+            normed, kept_second = self.norm_feedforward.forward(middle, tokens)
             hidden = linear(normed, self.up, self.up_bias)
             result = linear(self.activation.value(hidden), self.down, self.down_bias).add_(middle)
             return result, (*kept, *kept_first, *kept_second, hidden)
         attended, kept = self.attention.forward(tokens, bias, block)
-        middle, kept_first = self.norm_attention.forward(attended.add_(tokens))
+        middle, kept_first = self.norm_attention.forward(attended, tokens)
         hidden = linear(middle, self.up, self.up_bias)
-        added = linear(self.activation.value(hidden), self.down, self.down_bias).add_(middle)
-        result, kept_second = self.norm_feedforward.forward(added)
+        added = linear(self.activation.value(hidden), self.down, self.down_bias)
+        result, kept_second = self.norm_feedforward.forward(added, middle)
         return result, (*kept, *kept_first, *kept_second, hidden)
 
     def backward(
@@ -122,12 +148,12 @@ class Transformer:
             gradient = self.norm_feedforward.backward(gradient, of_second)
         g_hidden = self.activation.backward(gradient @ self.down, hidden)
         if self.pre_norm:
-            g_middle = self.norm_feedforward.backward(g_hidden @ self.up, of_second).add_(gradient)
+            g_middle = self.norm_feedforward.backward(g_hidden @ self.up, of_second, after=gradient)
         else:
-            g_middle = self.norm_attention.backward((g_hidden @ self.up).add_(gradient), of_first)
+            g_middle = self.norm_attention.backward(g_hidden @ self.up, of_first, before=gradient)
         g_tokens, g_scores = self.attention.backward(g_middle, of_attention, block)
         if self.pre_norm:
-            return self.norm_attention.backward(g_tokens, of_first).add_(g_middle), g_scores
+            return self.norm_attention.backward(g_tokens, of_first, after=g_middle), g_scores
         return g_tokens.add_(g_middle), g_scores
 
 

@@ -1,0 +1,182 @@
+"""Kernels for GPUs, in Triton: attention among the tokens of each atom, and norms of sums, forward and backward.
+
+On a GPU most of the time of a pass goes into moving arrays. The attention of one atom and head is a few thousand
+numbers: a kernel reads its queries, keys and values once, in place, and writes the result, where separate operations
+gather rows, write scores, read them, write weights, and scatter. The way back computes the weights again instead of
+keeping them.
+
+For float32 on CUDA devices, where Triton is installed (it comes with torch there); everything else takes the separate
+operations of `attention` and `pet.passes`, whose numbers these kernels give to rounding.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from ipi_driver.networks.blocks import Block
+
+SWITCH = "IPI_DRIVER_KERNELS"
+"""Environment variable; ``off``: the separate operations are used on GPUs, too."""
+
+MOST_ROW = 128
+"""Longest row, tokens of an atom, that one program holds in its registers."""
+
+_INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+
+
+@functools.cache
+def _installed() -> bool:
+    return os.environ.get(SWITCH) != "off" and find_spec("triton") is not None
+
+
+def usable(tokens: torch.Tensor) -> bool:
+    """Whether the kernels take this array."""
+    return tokens.dtype == torch.float32 and (tokens.is_cuda or _INTERPRETED) and _installed()
+
+
+def attention_usable(tokens: torch.Tensor, d_head: int, block: Block) -> bool:
+    """Whether the kernels take the attention of this block."""
+    fits = d_head in (16, 32, 64, 128) and block.row_length <= MOST_ROW and block.n_nodes > 0
+    return fits and usable(tokens)
+
+
+def _row(length: int) -> int:
+    """The power of two that holds a row; products take at least 16."""
+    return max(16, 1 << (length - 1).bit_length())
+
+
+def _precision() -> str:
+    return "tf32" if torch.backends.cuda.matmul.allow_tf32 else "ieee"
+
+
+def attention(qkv: torch.Tensor, bias: torch.Tensor, block: Block, n_heads: int) -> torch.Tensor:
+    """Mixed values (n_tokens, d) of queries, keys and values (n_tokens, 3 d), the scale in the queries.
+
+    Parameters
+    ----------
+    bias
+        (n_heads * n_nodes, 1, row_length), added to the scores, the same for all heads.
+    """
+    n_tokens, d = qkv.shape[0], qkv.shape[1] // 3
+    out = qkv.new_empty(n_tokens, d)
+    length = _row(block.row_length)
+    _kernels().attention[(block.n_nodes, n_heads)](
+        qkv,
+        bias,
+        out,
+        block.starts,
+        block.n_nodes,
+        block.row_length,
+        D=d // n_heads,
+        H=n_heads,
+        L=length,
+        PRECISION=_precision(),
+        num_warps=_warps(length),
+    )
+    return out
+
+
+def attention_backward(
+    gradient: torch.Tensor, qkv: torch.Tensor, bias: torch.Tensor, block: Block, n_heads: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Derivatives by ``qkv``, and by the bias of each head (n_heads * n_nodes, 1, row_length)."""
+    d = qkv.shape[1] // 3
+    g_qkv = torch.empty_like(qkv)
+    g_bias = qkv.new_empty(n_heads * block.n_nodes, 1, block.row_length)
+    length = _row(block.row_length)
+    _kernels().attention_backward[(block.n_nodes, n_heads)](
+        gradient,
+        qkv,
+        bias,
+        g_qkv,
+        g_bias,
+        block.starts,
+        block.n_nodes,
+        block.row_length,
+        D=d // n_heads,
+        H=n_heads,
+        L=length,
+        PRECISION=_precision(),
+        num_warps=_warps(length),
+    )
+    return g_qkv, g_bias
+
+
+def _warps(length: int) -> int:
+    return 1 if length <= 16 else 2 if length <= 32 else 4 if length <= 64 else 8
+
+
+_ROWS = 4
+"""Rows of a norm in one program."""
+
+
+def sum_norm(
+    a: torch.Tensor, b: torch.Tensor | None, weight: torch.Tensor, bias: torch.Tensor, eps: float
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Norm of ``a + b``, the sum, written to ``a``, and its means and inverse standard deviations (n_tokens, 1)."""
+    n, width = a.shape
+    y, mean, inverse_std = torch.empty_like(a), a.new_empty(n, 1), a.new_empty(n, 1)
+    if n:
+        _kernels().sum_norm[(-(-n // _ROWS),)](
+            a,
+            a if b is None else b,
+            y,
+            mean,
+            inverse_std,
+            weight,
+            bias,
+            n,
+            width,
+            eps,
+            ADD=b is not None,
+            W=1 << (width - 1).bit_length(),
+            ROWS=_ROWS,
+            num_warps=_ROWS,
+        )
+    return y, a, mean, inverse_std
+
+
+def norm_backward(
+    gradient: torch.Tensor,
+    x: torch.Tensor,
+    mean: torch.Tensor,
+    inverse_std: torch.Tensor,
+    weight: torch.Tensor,
+    added: torch.Tensor | None,
+    before: bool,
+) -> torch.Tensor:
+    """Derivative by the argument of a norm; ``added`` is added to the gradient (``before``) or to the result."""
+    n, width = x.shape
+    out = torch.empty_like(x)
+    if n:
+        _kernels().norm_backward[(-(-n // _ROWS),)](
+            gradient,
+            gradient if added is None else added,
+            x,
+            mean,
+            inverse_std,
+            weight,
+            out,
+            n,
+            width,
+            BEFORE=added is not None and before,
+            AFTER=added is not None and not before,
+            W=1 << (width - 1).bit_length(),
+            ROWS=_ROWS,
+            num_warps=_ROWS,
+        )
+    return out
+
+
+@functools.cache
+def _kernels() -> Any:
+    """Compiled at their first use; Triton is imported here."""
+    from ipi_driver.networks import triton_kernels
+
+    return triton_kernels
