@@ -116,12 +116,14 @@ def run(args: argparse.Namespace) -> None:
             "evaluate_every": max(1, 136 // labels),
             "threads": 1,
         }
+        common |= {"batch_size": args.batch_size, "device": args.device}
         config = TrainConfig.model_validate(common | {"warmup": 0.05} | ways(args.data, hours)[args.way])
         trainer = build_trainer(config)
         prepared = time.perf_counter() - began
         trainer.run(quiet=True)
     structures = read_dataset(files)
     species, cutoff = trainer.network.config.species, trainer.network.config.cutoff
+    trainer.network.cpu()
     samples = [make_sample(structures[i], species, cutoff, trainer.baseline) for i in test]
     trainer.network.load_state_dict(trainer.average.weights)
     errors, _ = errors_by_group(trainer.network, samples, trainer.offsets)
@@ -130,6 +132,8 @@ def run(args: argparse.Namespace) -> None:
         "labels": labels,
         "seed": args.seed,
         "minutes": args.minutes,
+        "batch_size": args.batch_size,
+        "device": args.device,
         "preparation_s": round(prepared, 1),
         "steps": trainer.step,
         "parameters": sum(p.numel() for p in trainer.network.parameters()),
@@ -201,6 +205,8 @@ def main() -> None:
     one.add_argument("--labels", type=int, default=136, help="0: all that are not held out")
     one.add_argument("--seed", type=int, default=0)
     one.add_argument("--minutes", type=float, default=6.0)
+    one.add_argument("--batch-size", type=int, default=1, help="structures a step (default 1)")
+    one.add_argument("--device", default="cpu", help="of the training (default cpu)")
     one.add_argument("--output", type=Path, required=True, help="folder of the results")
     one.set_defaults(function=run)
     all_of_them = verbs.add_parser("table", help="of all results in a folder")

@@ -1,4 +1,4 @@
-"""The kernels for GPUs, run by Triton's interpreter where there is none, against the separate operations in float64."""
+"""The kernels for GPUs, by Triton's interpreter on a CPU, against the separate operations in float64."""
 
 from __future__ import annotations
 
@@ -12,16 +12,23 @@ import torch
 
 pytest.importorskip("triton")
 
-SCRIPT = Path(__file__).parent.parent / "places" / "kernels_interpreted.py"
+GPU = torch.cuda.is_available()
+SCRIPT = Path(__file__).parent.parent / "places" / "kernels_compared.py"
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="the tests marked gpu run the compiled kernels")
+@pytest.mark.parametrize(
+    "interpreted",
+    [
+        pytest.param(False, marks=[pytest.mark.gpu, pytest.mark.skipif(not GPU, reason="needs a CUDA device")]),
+        pytest.param(True, marks=pytest.mark.skipif(GPU, reason="compiled here")),
+    ],
+)
 @pytest.mark.parametrize("norm", ["pre", "post"])
-def test_passes_with_the_kernels(norm: str) -> None:
+def test_passes_with_the_kernels(norm: str, interpreted: bool) -> None:
     """In a process of its own: Triton reads the switch when the kernels are defined."""
     found = subprocess.run(
         [sys.executable, str(SCRIPT), norm],
-        env=os.environ | {"TRITON_INTERPRET": "1"},
+        env=os.environ | {"TRITON_INTERPRET": str(int(interpreted))},
         capture_output=True,
         text=True,
         timeout=200,

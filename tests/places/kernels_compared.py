@@ -1,4 +1,4 @@
-"""Compare the pass of a PET in float32 with kernels to that in float64 without; for tests/networks/test_kernels.py."""
+"""Compare the pass of a PET in float32 with kernels to that in float64 without; for tests of tests/networks."""
 
 from __future__ import annotations
 
@@ -40,13 +40,14 @@ def main() -> None:
         Structure(np.array([1, 8, 1]), rng.normal(scale=0.9, size=(3, 3)), np.eye(3) * 2.6, True),
     ]
     edges = [NeighborList(3.0, skin=0.0).edges(structure) for structure in structures]
-    graph = build_graph([np.where(s.numbers == 8, 1, 0) for s in structures], edges)
+    species = [np.where(s.numbers == 8, 1, 0) for s in structures]
+    graph = build_graph(species, edges)
     vectors = torch.from_numpy(np.concatenate([e.vectors for e in edges]))
     expected = PetGradients(network, record_after=None)(vectors, graph)
     calls = []
     plain = kernels.attention
     kernels.attention = lambda *arguments: calls.append(1) or plain(*arguments)
-    network, graph = network.float().to(device), graph.to(device) if hasattr(graph, "to") else graph
+    network, graph = network.float().to(device), build_graph(species, edges, device)
     for block_tokens in (None, 40):
         found = PetGradients(network, block_tokens, record_after=None)(vectors.float().to(device), graph)
         for one, other in zip(found, expected, strict=True):
