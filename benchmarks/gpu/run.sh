@@ -26,9 +26,10 @@ fi
 python -c 'import torch; print("torch", torch.__version__)' >> "$output"
 
 part 60 "Tests" python -m pytest -q -m gpu tests/networks
-engines=(python -W ignore benchmarks/engines.py --device "$device" --seconds 5 --molecules $molecules)
+engines=(python -W ignore benchmarks/engines.py --device "$device" --seconds 4 --molecules $molecules)
 part 110 "Engines, float32" "${engines[@]}" --average-up-to "$largest"
 if [ "$device" = cuda ]; then
+  IPI_DRIVER_KERNELS=off part 90 "Engines, float32, separate operations" "${engines[@]}" --average-up-to "$largest"
   part 60 "Engines, TF32" "${engines[@]}" --average-up-to 1 --tf32
 fi
 part 100 "Memory, error of TF32, share of the matrix products" \

@@ -21,7 +21,7 @@ correction are then those that the blocks give.
 
 The window closes early in a short series, as the subtracted mean lowers every lag by ``2 s² tau / T``; tau of
 numbers and vectors is corrected for it. What a slow tail of a fifth of the variance hides still needs 50 of its times
-(`benchmarks/statistics.md`).
+(`benchmarks/error_bars.md`).
 
 Errors of few blocks are known to a third: intervals and verdicts take Student's t (`Estimate.half_width`).
 

@@ -1,7 +1,7 @@
 # ruff: noqa: E501
 """Do the error bars cover, do verdicts raise false alarms, and what do they find? Synthetic series with known answers.
 
-    python benchmarks/statistics.py [--repeats N] [--output benchmarks/statistics.md]
+    python benchmarks/error_bars.py [--repeats N] [--output benchmarks/error_bars.md]
 
 Takes some minutes of one core with the default of 400 repeats.
 """
@@ -151,7 +151,7 @@ def main() -> None:
     rng = np.random.default_rng(20261127)
     parts = [
         "# Error bars and verdicts on synthetic runs\n",
-        f"Written by `python benchmarks/statistics.py --repeats {args.repeats}`.\n",
+        f"Written by `python benchmarks/error_bars.py --repeats {args.repeats}`.\n",
         "## Coverage\n",
         "Intervals of Student's t (`Estimate.half_width`) around a block average (`block_average`), per cent that hold the true "
         "mean; the standard error said is the root mean square over the repeats. Nothing in a series that is shorter than some "
