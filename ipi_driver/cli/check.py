@@ -147,7 +147,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--output", type=Path, metavar="DIR", help="folder for CSV, JSON and PNG (default check-MODEL)")
     add_conditions(parser)
     add("--device", default="cpu", help="torch device (default cpu)")
-    add("--dtype", choices=("float32", "float64"), help="precision of the model (default float32)")
+    add(
+        "--dtype",
+        choices=("float32", "float64", "tf32"),
+        help="precision of the model (default float32); tf32: on a GPU, faster and less precise",
+    )
     add("--rotation-batch", type=int, metavar="N", help="rotations per call of the model (default: chosen)")
     add("--seed", type=int, default=0, help="of random rotations (default 0)")
     add_printing(parser)

@@ -112,7 +112,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=int, help="seed of i-PI and of random rotations")
     add_conditions(parser)
     add("--device", help="torch device of the model")
-    add("--dtype", choices=["float32", "float64"], help="precision of the model (default float32)")
+    add(
+        "--dtype",
+        choices=("float32", "float64", "tf32"),
+        help="precision of the model (default float32); tf32: on a GPU, faster and less precise",
+    )
     add("--threads", type=int, help="threads of the model")
     add("--rotation-batch", type=int, metavar="N", help="rotations per call of the model")
     add(

@@ -35,7 +35,7 @@ class InProcessSettings(Averaged, BaseModel):
     average: str = "none"
     pbc: bool | None = None
     device: str = "cpu"
-    dtype: Literal["float32", "float64"] | None = None
+    dtype: Literal["float32", "float64", "tf32"] | None = None
     rotation_batch: int | None = None
     seed: int = 0
     virial: Literal["required", "nan"] = "required"

@@ -181,7 +181,7 @@ class ServeSettings(BaseModel):
     input: Path | None = Field(None, description="input of i-PI, in place of `structure`")
     pbc: bool | None = Field(None, description="periodic or isolated, whatever the file states")
     device: str = Field("cpu", description="torch device: cpu, cuda, cuda:1")
-    dtype: Literal["float32", "float64"] | None = Field(
+    dtype: Literal["float32", "float64", "tf32"] | None = Field(
         None, description="precision; null: that of the model"
     )
     rotation_batch: int | None = Field(

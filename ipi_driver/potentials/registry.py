@@ -94,16 +94,21 @@ def load_potential(
     device
         Torch device of network potentials.
     dtype
-        "float32" or "float64": precision of a network, by default float32; sums are float64 always. Other models have
-        one of their own, and None takes it.
+        "float32", "float64" or "tf32": precision of a network, by default float32; sums are float64 always. "tf32" is
+        float32 with the products of matrices in TF32 (10 binary digits), for GPUs, and holds for the whole process.
+        Other models have a precision of their own, and None takes it.
 
     Raises
     ------
     UserError
         If there is no such model, device or precision, or the model has another precision or no such option.
     """
-    if dtype not in (None, "float32", "float64"):
-        raise UserError(f"`dtype` must be float32 or float64, got {dtype!r}")
+    if dtype not in (None, "float32", "float64", "tf32"):
+        raise UserError(f"`dtype` must be float32, float64 or tf32, got {dtype!r}")
+    if dtype == "tf32" and not device.startswith("cuda"):
+        raise UserError(
+            f"--dtype tf32 is for GPUs, got --device {device}: give --device cuda, or leave it out"
+        )
     parsed = parse_potential(spec)
     kind = potential_class(parsed.kind)
     what = f"{parsed.prefix}{parsed.name}"
@@ -123,6 +128,12 @@ def load_potential(
         if kind.options:
             known = f"expected one of {', '.join(kind.options)}"
         raise UserError(f"{parsed}: unknown option {unknown[0]!r}, {known}")
+    if dtype == "tf32":
+        import torch
+
+        found = kind.from_spec(parsed, device, "float32")
+        torch.set_float32_matmul_precision("high")
+        return found
     return kind.from_spec(parsed, device, dtype)
 
 

@@ -46,3 +46,13 @@ def test_a_recorded_pass_on_the_gpu() -> None:
     for k in range(60):
         structure = Structure(water.numbers, water.positions * (1.0 + 1e-4 * k))
         np.testing.assert_allclose(gpu.predict(structure).forces, cpu.predict(structure).forces, atol=2e-4)
+
+
+def test_tf32_rounds_the_products() -> None:
+    """Last in this file: it holds for the process."""
+    box = structures()[-1]
+    expected = RotationalAverage(load_potential("pet-water-s", device="cuda"), "O").predict(box)
+    found = RotationalAverage(load_potential("pet-water-s", device="cuda", dtype="tf32"), "O").predict(box)
+    torch.set_float32_matmul_precision("highest")
+    difference = np.abs(found.forces - expected.forces).max()
+    assert 1e-5 < difference < 0.02

@@ -19,7 +19,9 @@ SCRIPT = Path(__file__).parent.parent / "places" / "kernels_compared.py"
 @pytest.mark.parametrize(
     "interpreted",
     [
-        pytest.param(False, marks=[pytest.mark.gpu, pytest.mark.skipif(not GPU, reason="needs a CUDA device")]),
+        pytest.param(
+            False, marks=[pytest.mark.gpu, pytest.mark.skipif(not GPU, reason="needs a CUDA device")]
+        ),
         pytest.param(True, marks=pytest.mark.skipif(GPU, reason="compiled here")),
     ],
 )
