@@ -50,11 +50,11 @@ class Block:
     starts: torch.Tensor
 
     @cached_property
-    def _tokens(self) -> IntArray:
-        """(n_nodes * row_length,) token in each slot, -1 for none."""
-        tokens = np.full(self.n_nodes * self.row_length, -1)
-        tokens[self.slots] = np.arange(self.n_tokens)
-        return tokens
+    def _tokens(self) -> torch.Tensor:
+        """(n_nodes * row_length,) int32 token in each slot, -1 for none."""
+        tokens = np.full(self.n_nodes * self.row_length, -1, dtype=np.int32)
+        tokens[self.slots] = np.arange(self.n_tokens, dtype=np.int32)
+        return torch.from_numpy(tokens)
 
     @cached_property
     def gather_qkv(self) -> torch.Tensor:
@@ -82,18 +82,23 @@ class Block:
     @cached_property
     def empty(self) -> torch.Tensor | None:
         """Slots of the rows of the heads without a token, or None if all rows are full."""
-        empty = np.flatnonzero(self._tokens < 0)
-        heads = np.arange(self.n_heads)[:, None]
-        return self._tensor(empty + len(self._tokens) * heads, np.int64) if len(empty) else None
+        empty = torch.nonzero(self._tokens < 0).view(-1)
+        heads = torch.arange(self.n_heads) * len(self._tokens)
+        return (heads[:, None] + empty).view(-1).to(self.starts.device) if len(empty) else None
+
+    def make_indices(self) -> None:
+        """Make the index arrays, which otherwise are made at their first use: kernels on a GPU need none."""
+        _ = self.gather_qkv, self.scatter_qkv, self.gather, self.scatter, self.empty
 
     def _gather(self, n_parts: int) -> torch.Tensor:
-        return self._tensor(np.maximum(self._tokens, 0) * n_parts + np.arange(n_parts)[:, None])
+        parts = torch.arange(n_parts, dtype=torch.int32)
+        places = self._tokens.clamp_min(0) * n_parts
+        return (parts[:, None] + places).view(-1).to(self.starts.device)
 
     def _scatter(self, n_parts: int) -> torch.Tensor:
-        return self._tensor(self.slots[:, None] + len(self._tokens) * np.arange(n_parts))
-
-    def _tensor(self, array: IntArray, kind: type[np.integer] = np.int32) -> torch.Tensor:
-        return _tensor(array, self.starts.device, kind)
+        parts = torch.arange(n_parts, dtype=torch.int32) * len(self._tokens)
+        places = torch.from_numpy(self.slots.astype(np.int32))
+        return (places[:, None] + parts).view(-1).to(self.starts.device)
 
 
 def _tensor(array: IntArray, device: torch.device, kind: type[np.integer] = np.int32) -> torch.Tensor:
@@ -104,7 +109,10 @@ def blocks_of(graph: Graph, n_heads: int, max_tokens: int) -> list[Block]:
     """Blocks of about equal size, of at most ``max_tokens`` tokens where an atom has not more; kept by the graph."""
     key = (n_heads, max_tokens)
     if key not in graph.blocks:
-        graph.blocks[key] = _build(graph, n_heads, max_tokens)
+        graph.blocks[key] = blocks = _build(graph, n_heads, max_tokens)
+        if graph.centers.device.type == "cpu":  # now: within a pass they drive its arrays out of the caches
+            for block in blocks:
+                block.make_indices()
     return graph.blocks[key]
 
 
