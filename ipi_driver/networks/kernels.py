@@ -12,6 +12,7 @@ operations of `attention` and `pet.passes`, whose numbers these kernels give to 
 from __future__ import annotations
 
 import functools
+import logging
 import os
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,8 @@ import torch
 
 if TYPE_CHECKING:
     from ipi_driver.networks.blocks import Block
+
+logger = logging.getLogger(__name__)
 
 SWITCH = "IPI_DRIVER_KERNELS"
 """Environment variable; ``off``: the separate operations are used on GPUs, too."""
@@ -31,13 +34,30 @@ _INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
 
 @functools.cache
-def _installed() -> bool:
-    return os.environ.get(SWITCH) != "off" and find_spec("triton") is not None
+def _work(device: torch.device) -> bool:
+    """Whether a kernel can be compiled and run; if not, the reason is a warning."""
+    if os.environ.get(SWITCH) == "off" or find_spec("triton") is None:
+        return False
+    try:
+        two = torch.ones(2, device=device)
+        sum_norm(torch.ones(1, 2, device=device), None, two, two, 1e-5)
+    except (
+        Exception
+    ) as error:  # Triton's are of many kinds: no C compiler, no folder to write to, an old driver, ...
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        logger.warning(
+            "ipi-driver: warning: kernels for GPUs cannot be compiled (%s); separate operations are used, which take "
+            "up to three times as long. %s=off silences this.",
+            reason[-1],
+            SWITCH,
+        )
+        return False
+    return True
 
 
 def usable(tokens: torch.Tensor) -> bool:
     """Whether the kernels take this array."""
-    return tokens.dtype == torch.float32 and (tokens.is_cuda or _INTERPRETED) and _installed()
+    return tokens.dtype == torch.float32 and (tokens.is_cuda or _INTERPRETED) and _work(tokens.device)
 
 
 def attention_usable(tokens: torch.Tensor, d_head: int, block: Block) -> bool:

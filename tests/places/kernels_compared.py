@@ -52,6 +52,15 @@ def main() -> None:
         found = PetGradients(network, block_tokens, record_after=None)(vectors.float().to(device), graph)
         for one, other in zip(found, expected, strict=True):
             torch.testing.assert_close(one.double().cpu(), other, rtol=2e-5, atol=2e-5)
+    kernels._kernels = lambda: None  # as where nothing can be compiled
+    kernels._work.cache_clear()
+    torch.testing.assert_close(
+        PetGradients(network, record_after=None)(vectors.float().to(device), graph)[0].double().cpu(),
+        expected[0],
+        rtol=2e-5,
+        atol=2e-5,
+    )
+    assert not kernels._work(vectors.device), "the kernels are taken for usable"
     print("attention:", "yes" if calls else "no", graph.row_length)
 
 
