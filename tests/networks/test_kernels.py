@@ -25,11 +25,11 @@ SCRIPT = Path(__file__).parent.parent / "places" / "kernels_compared.py"
         pytest.param(True, marks=pytest.mark.skipif(GPU, reason="compiled here")),
     ],
 )
-@pytest.mark.parametrize("norm", ["pre", "post"])
-def test_passes_with_the_kernels(norm: str, interpreted: bool) -> None:
+@pytest.mark.parametrize("name", ["pre", "post", "metatrain"])
+def test_passes_with_the_kernels(name: str, interpreted: bool) -> None:
     """In a process of its own: Triton reads the switch when the kernels are defined."""
     found = subprocess.run(
-        [sys.executable, str(SCRIPT), norm],
+        [sys.executable, str(SCRIPT), name],
         env=os.environ | {"TRITON_INTERPRET": str(int(interpreted))},
         capture_output=True,
         text=True,
