@@ -154,34 +154,45 @@ def table(args: argparse.Namespace) -> None:
 
     mpl.use("Agg")
     import matplotlib.pyplot as plt
-    from matplotlib.ticker import FormatStrFormatter, NullFormatter
+    from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
-    found: dict[str, dict[int, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
-    for path in sorted(args.output.glob("*-*-*.json")):
-        content = json.loads(path.read_text())
-        found[content["way"]][content["labels"]].append(content)
-    sizes = sorted({n for by_size in found.values() for n in by_size})
-    print("| way | " + " | ".join(map(str, sizes)) + " | symmetry error |\n|---|" + "---|" * (len(sizes) + 1))
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9.0, 3.6), layout="constrained")
-    for way, by_size in found.items():
-        cells = []
-        for n in sizes:
-            cells.append(_cell([run["force_mae"] for run in by_size.get(n, [])]))
-        most = max(by_size)
-        cells.append(_cell([run["symmetry_error"] for run in by_size[most]]))
-        print(f"| {way} | " + " | ".join(cells) + " |")
-        x = sorted(by_size)
-        for axis, key in ((left, "force_mae"), (right, "symmetry_error")):
-            y = [np.mean([run[key] for run in by_size[n]]) for n in x]
-            spread = [np.ptp([run[key] for run in by_size[n]]) / 2 for n in x]
-            axis.errorbar(x, np.maximum(y, 1e-3), spread, marker="o", capsize=2, label=way)
+    runs = [json.loads(path.read_text()) for path in sorted(args.output.glob("*-*-*.json"))]
+    sizes = sorted({run["labels"] for run in runs})
+    times = sorted({run["minutes"] for run in runs})
+    head = ["way", *(["minutes"] if len(times) > 1 else []), *map(str, sizes), "symmetry error", "steps"]
+    print("| " + " | ".join(head) + " |\n|" + "---|" * len(head))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9.6, 3.6), layout="constrained")
+    for minutes, style in zip(times, ("-", "--", ":"), strict=False):
+        for color, way in enumerate(("plain", "augmented", "penalty", "denoised", "e3nn")):
+            by_size: dict[int, list[dict[str, Any]]] = defaultdict(list)
+            for run in runs:
+                if (run["way"], run["minutes"]) == (way, minutes):
+                    by_size[run["labels"]].append(run)
+            if not by_size:
+                continue
+            cells = [_cell([run["force_mae"] for run in by_size.get(n, [])]) for n in sizes]
+            cells.append(_cell([run["symmetry_error"] for run in by_size[max(by_size)]]))
+            cells.append(f"{np.mean([run['steps'] for group in by_size.values() for run in group]):.0f}")
+            time = [f"{minutes:g}"] if len(times) > 1 else []
+            print("| " + " | ".join([way, *time, *cells]) + " |")
+            x = sorted(by_size)
+            label = f"{way}, {minutes:g} min" if len(times) > 1 else way
+            for axis, key in ((left, "force_mae"), (right, "symmetry_error")):
+                if axis is right and way == "e3nn":
+                    continue  # rounding
+                y = [np.mean([run[key] for run in by_size[n]]) for n in x]
+                spread = [np.ptp([run[key] for run in by_size[n]]) / 2 for n in x]
+                look = {"linestyle": style, "color": f"C{color}", "marker": "o", "markersize": 4.5}
+                look["markerfacecolor"] = f"C{color}" if minutes == times[0] else "white"
+                axis.errorbar(x, y, spread if any(spread) else None, capsize=2, label=label, **look)
     for axis, title in ((left, "force error, held out (meV/Å)"), (right, "symmetry error (meV/Å)")):
         axis.set(xscale="log", yscale="log", xlabel="labelled structures", ylabel=title)
         axis.set_xticks(sizes, [str(n) for n in sizes])
         axis.xaxis.set_minor_formatter(NullFormatter())
+        axis.yaxis.set_minor_locator(LogLocator(subs=(1.5, 2, 3, 4, 5, 6, 8)))
         for set_formatter in (axis.yaxis.set_major_formatter, axis.yaxis.set_minor_formatter):
             set_formatter(FormatStrFormatter("%g"))
-    left.legend(frameon=False)
+    figure.legend(*left.get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=8)
     figure.savefig(args.output / "learning-curves.png", dpi=160)
 
 
