@@ -1,7 +1,7 @@
 """Angular momentum of one water molecule at constant energy, raw and averaged, from the runs' own output.
 
-    ipi-driver run gas-nve --model pet-water-s --steps 40000
-    ipi-driver run gas-nve --model pet-water-s --steps 40000 --average 2i --output runs/gas-nve-2i
+    ipi-driver run gas-nve --model pet-water-s2 --steps 20000
+    ipi-driver run gas-nve --model pet-water-s2 --steps 20000 --average 2i --output runs/gas-nve-2i
     python benchmarks/precession.py runs/gas-nve runs/gas-nve-2i --output benchmarks/figures/precession.png
 
 An equivariant potential conserves every component. Prints the mean rate of change of the modulus and the angle by which
