@@ -20,6 +20,7 @@ import json
 import tempfile
 import time
 from collections import defaultdict
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -143,7 +144,8 @@ def run(args: argparse.Namespace) -> None:
         "symmetry_error": 1e3 * symmetry_error(trainer.network, samples[:10], 0),
     }
     args.output.mkdir(parents=True, exist_ok=True)
-    path = args.output / f"{args.way}-{labels}-{args.seed}.json"
+    name = f"{args.way}-{labels}-{args.seed}-{args.minutes:g}min-{args.batch_size}-{args.device.replace(':', '')}"
+    path = args.output / f"{name}.json"
     path.write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result), flush=True)
 
@@ -158,33 +160,33 @@ def table(args: argparse.Namespace) -> None:
 
     runs = [json.loads(path.read_text()) for path in sorted(args.output.glob("*-*-*.json"))]
     sizes = sorted({run["labels"] for run in runs})
-    times = sorted({run["minutes"] for run in runs})
-    head = ["way", *(["minutes"] if len(times) > 1 else []), *map(str, sizes), "symmetry error", "steps"]
+    settings = sorted({_setting(run) for run in runs})
+    head = ["way", *(["time"] if len(settings) > 1 else []), *map(str, sizes), "symmetry error", "steps"]
     print("| " + " | ".join(head) + " |\n|" + "---|" * len(head))
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.6, 3.6), layout="constrained")
-    for minutes, style in zip(times, ("-", "--", ":"), strict=False):
+    for setting, style in zip(settings, cycle(("-", "--", ":", "-."))):
         for color, way in enumerate(("plain", "augmented", "penalty", "denoised", "e3nn")):
             by_size: dict[int, list[dict[str, Any]]] = defaultdict(list)
             for run in runs:
-                if (run["way"], run["minutes"]) == (way, minutes):
+                if (run["way"], _setting(run)) == (way, setting):
                     by_size[run["labels"]].append(run)
             if not by_size:
                 continue
             cells = [_cell([run["force_mae"] for run in by_size.get(n, [])]) for n in sizes]
             cells.append(_cell([run["symmetry_error"] for run in by_size[max(by_size)]]))
             cells.append(f"{np.mean([run['steps'] for group in by_size.values() for run in group]):.0f}")
-            time = [f"{minutes:g}"] if len(times) > 1 else []
-            print("| " + " | ".join([way, *time, *cells]) + " |")
+            what = _described(setting)
+            print("| " + " | ".join([way, *([what] if len(settings) > 1 else []), *cells]) + " |")
             x = sorted(by_size)
-            label = f"{way}, {minutes:g} min" if len(times) > 1 else way
+            label = f"{way}, {what}" if len(settings) > 1 else way
             for axis, key in ((left, "force_mae"), (right, "symmetry_error")):
                 if axis is right and way == "e3nn":
                     continue  # rounding
                 y = [np.mean([run[key] for run in by_size[n]]) for n in x]
-                spread = [np.ptp([run[key] for run in by_size[n]]) / 2 for n in x]
+                error = [_error([run[key] for run in by_size[n]]) for n in x]
                 look = {"linestyle": style, "color": f"C{color}", "marker": "o", "markersize": 4.5}
-                look["markerfacecolor"] = f"C{color}" if minutes == times[0] else "white"
-                axis.errorbar(x, y, spread if any(spread) else None, capsize=2, label=label, **look)
+                look["markerfacecolor"] = f"C{color}" if setting == settings[0] else "white"
+                axis.errorbar(x, y, error if any(error) else None, capsize=2, label=label, **look)
     for axis, title in ((left, "force error, held out (meV/Å)"), (right, "symmetry error (meV/Å)")):
         axis.set(xscale="log", yscale="log", xlabel="labelled structures", ylabel=title)
         axis.set_xticks(sizes, [str(n) for n in sizes])
@@ -196,12 +198,28 @@ def table(args: argparse.Namespace) -> None:
     figure.savefig(args.output / "learning-curves.png", dpi=160)
 
 
+def _setting(run: dict[str, Any]) -> tuple[float, int, str]:
+    """Minutes, structures a step, device: what the runs of a curve share."""
+    return run["minutes"], run.get("batch_size", 1), run.get("device", "cpu")
+
+
+def _described(setting: tuple[float, int, str]) -> str:
+    minutes, batch_size, device = setting
+    more = f", {batch_size} a step" if batch_size > 1 else ""
+    return f"{minutes:g} min{more}" + ("" if device == "cpu" else f", {device}")
+
+
+def _error(values: list[float]) -> float:
+    """Standard error of the mean; 0 for a single value."""
+    return float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
+
+
 def _cell(values: list[float]) -> str:
     if not values:
         return "-"
     text = f"{np.mean(values):.3g}"
     if len(values) > 1:
-        text += f" ± {np.std(values, ddof=1) / np.sqrt(len(values)):.2g}"
+        text += f" ± {_error(values):.2g}"
     return text
 
 

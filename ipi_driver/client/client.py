@@ -294,6 +294,8 @@ class Client:
             return
         summary = {
             "model": self.settings.model,
+            "device": self.settings.device,
+            "dtype": self.settings.dtype,
             "seconds": seconds,
             "model_seconds": sum(c.model_seconds for c in self.counts.values()),
             "endpoints": {label: counts.as_json() for label, counts in self.counts.items()},

@@ -240,6 +240,14 @@ class ServeSettings(BaseModel):
                 raise ValueError(f"the endpoint {label} is given {labels.count(label)} times")
         return self
 
+    @model_validator(mode="after")
+    def _tf32_on_a_gpu(self) -> ServeSettings:
+        if self.dtype == "tf32" and not self.device.startswith("cuda"):
+            raise ValueError(
+                f"`dtype` tf32 is for GPUs, got `device` {self.device}: give --device cuda, or leave it out"
+            )
+        return self
+
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """Settings in a ``driver.yaml``, with paths made absolute; not validated yet.

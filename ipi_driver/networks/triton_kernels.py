@@ -17,7 +17,7 @@ def _row_of(starts, n_nodes, node, L: tl.constexpr):
     return slots, tokens, slots <= n_edges
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n_nodes", "row_length"])
 def attention(
     qkv,
     bias,
@@ -47,7 +47,7 @@ def attention(
     tl.store(out + to, mixed, mask=mask)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n_nodes", "row_length"])
 def attention_backward(
     gradient,
     qkv,
@@ -87,7 +87,7 @@ def attention_backward(
     tl.store(g_bias + row + slots, tl.sum(g_scores, 0), mask=slots < row_length)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n"])
 def sum_norm(
     a,
     b,
@@ -123,7 +123,7 @@ def sum_norm(
     tl.store(inverse_std + rows, inverse, mask=rows < n)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n"])
 def norm_backward(
     gradient,
     added,

@@ -81,7 +81,8 @@ class NetworkPotential(Potential):
     name
         For messages.
     device, dtype
-        Where and in which precision the network runs.
+        Where and in which precision the network runs: "float32", "float64", or "tf32" for float32 with products of
+        matrices in TF32 (10 binary digits), on GPUs.
     skin
         Å, of the neighbor list.
     """
@@ -99,7 +100,7 @@ class NetworkPotential(Potential):
         dtype: str = "float32",
         skin: float = 0.6,
     ) -> None:
-        self.name = name
+        self.name = f"{name}, TF32" if dtype == "tf32" else name
         self.config = network.config
         self.cutoff = network.config.cutoff
         self.species = network.config.species
@@ -107,7 +108,7 @@ class NetworkPotential(Potential):
         self.baseline = baseline
         self.skin = skin
         self.device = torch_device(device)
-        self.dtype = torch_dtype(dtype)
+        self.dtype, self.tf32 = torch_dtype(dtype), dtype == "tf32"
         self.network = network.to(self.device, self.dtype).eval().requires_grad_(False)
         self._gradient_function: GradientFunction | None = None
         self._selected_function: SelectedGradientFunction | None = None
@@ -270,6 +271,19 @@ class NetworkPotential(Potential):
         self, vectors: torch.Tensor, graph: Graph, selections: list[EdgeSelection], copies: int
     ) -> tuple[torch.Tensor, ...]:
         """Results of the network; the functions are made at the first use, until then the weights may still be set."""
+        if self.tf32:
+            before = torch.get_float32_matmul_precision()
+            torch.set_float32_matmul_precision("high")
+            try:
+                return self._network_as_set(vectors, graph, selections, copies)
+            finally:
+                torch.set_float32_matmul_precision(before)
+        return self._network_as_set(vectors, graph, selections, copies)
+
+    def _network_as_set(
+        self, vectors: torch.Tensor, graph: Graph, selections: list[EdgeSelection], copies: int
+    ) -> tuple[torch.Tensor, ...]:
+        """`_network` in the precision of products that is set."""
         if not selections:
             if self._gradient_function is None:
                 self._gradient_function = self.network.gradient_function()

@@ -95,7 +95,7 @@ def load_potential(
         Torch device of network potentials.
     dtype
         "float32", "float64" or "tf32": precision of a network, by default float32; sums are float64 always. "tf32" is
-        float32 with the products of matrices in TF32 (10 binary digits), for GPUs, and holds for the whole process.
+        float32 with products of matrices in TF32 (10 binary digits), for networks of this package on GPUs.
         Other models have a precision of their own, and None takes it.
 
     Raises
@@ -128,12 +128,6 @@ def load_potential(
         if kind.options:
             known = f"expected one of {', '.join(kind.options)}"
         raise UserError(f"{parsed}: unknown option {unknown[0]!r}, {known}")
-    if dtype == "tf32":
-        import torch
-
-        found = kind.from_spec(parsed, device, "float32")
-        torch.set_float32_matmul_precision("high")
-        return found
     return kind.from_spec(parsed, device, dtype)
 
 

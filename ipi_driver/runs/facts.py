@@ -87,6 +87,8 @@ def describe_model(settings: ServeSettings) -> str:
         averages.append(f"{grid.name} ({len(grid)} rotations)" if len(grid) > 1 else grid.name)
     model = settings.model.rpartition("/")[2] if "?" not in settings.model else settings.model
     text = f"model {model}, average {' and '.join(averages)}, {settings.device}"
+    if settings.dtype is not None:
+        text += f", {settings.dtype}"
     monitor = settings.monitor
     return (
         text

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import ase
 import pytest
+import torch
 from ase.calculators.lj import LennardJones
 
 from ipi_driver.errors import UserError
 from ipi_driver.potentials import load_potential
 from ipi_driver.potentials.ase import AsePotential
+from ipi_driver.potentials.network import NetworkPotential
+from ipi_driver.shipped import find_shipped
 from ipi_driver.structure import Structure
 
 PAIR = ase.Atoms("Ar2", [[0.0, 0.0, 0.0], [0.0, 0.3, 3.7]])
@@ -28,3 +31,22 @@ def test_a_plus_is_no_blank() -> None:
 def test_tf32_is_for_gpus() -> None:
     with pytest.raises(UserError, match="--dtype tf32 is for GPUs, got --device cpu: give --device cuda"):
         load_potential("pet-water-s", dtype="tf32")
+
+
+def test_tf32_changes_its_own_potential_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no GPU is, the setting alone is seen: it holds during the network, and not after."""
+    seen = []
+    potential = NetworkPotential.load(find_shipped("models", "pet-water-s"), dtype="tf32")
+    monkeypatch.setattr(
+        NetworkPotential,
+        "_network_as_set",
+        lambda self, vectors, graph, *_: (
+            seen.append(torch.get_float32_matmul_precision()),
+            *self.network.gradient_function()(vectors, graph),
+        )[1:],
+    )
+    water = Structure([8, 1, 1], [[0.0, 0.0, 0.0], [0.76, 0.59, 0.0], [-0.76, 0.59, 0.0]])
+    potential.predict(water)
+    load_potential("pet-water-s").predict(water)
+    assert seen == ["high", "highest"]
+    assert potential.name == "pet-water-s, TF32"

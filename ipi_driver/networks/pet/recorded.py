@@ -77,4 +77,5 @@ class _CudaGraph:
 
 
 def _capture(function: Pass, vectors: torch.Tensor) -> Pass:
-    return _CudaGraph(function, vectors)
+    with torch.cuda.device(vectors.device):
+        return _CudaGraph(function, vectors)
