@@ -191,7 +191,7 @@ def table(args: argparse.Namespace) -> None:
         axis.set(xscale="log", yscale="log", xlabel="labelled structures", ylabel=title)
         axis.set_xticks(sizes, [str(n) for n in sizes])
         axis.xaxis.set_minor_formatter(NullFormatter())
-        axis.yaxis.set_minor_locator(LogLocator(subs=(1.5, 2, 3, 4, 5, 6, 8)))
+        axis.yaxis.set_minor_locator(LogLocator(subs=(1.2, 1.5, 2, 3, 4, 6, 8) if axis is left else (2, 5)))
         for set_formatter in (axis.yaxis.set_major_formatter, axis.yaxis.set_minor_formatter):
             set_formatter(FormatStrFormatter("%g"))
     figure.legend(*left.get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=8)
