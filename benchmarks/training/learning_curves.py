@@ -69,11 +69,12 @@ PRETRAINING = 1 / 3
 N_BULK = 490
 
 
-def ways(folder: Path, hours: float) -> dict[str, dict[str, Any]]:
+def settings_of(way: str, folder: Path, hours: float) -> dict[str, Any]:
     """Settings of the training by the way that symmetry is dealt with."""
-    unlabelled = [find(folder, name) for name in ("slabs", "bulk-pimd", "monolayer")]
+    names = ("slabs", "bulk-pimd", "monolayer") if way == "denoised" else ()
+    unlabelled = [find(folder, name) for name in names]
     denoise = {"files": unlabelled, "epochs": 1000, "hours": PRETRAINING * hours}
-    return {
+    ways = {
         "plain": MUON | {"architecture": PET, "augmentation": "none"},
         "augmented": MUON | {"architecture": PET},
         "penalty": MUON
@@ -81,6 +82,7 @@ def ways(folder: Path, hours: float) -> dict[str, dict[str, Any]]:
         "denoised": MUON | {"architecture": PET, "pretrain": denoise, "max_hours": (1 - PRETRAINING) * hours},
         "e3nn": E3NN,
     }
+    return ways[way]
 
 
 def find(folder: Path, name: str) -> Path:
@@ -118,7 +120,9 @@ def run(args: argparse.Namespace) -> None:
             "threads": 1,
         }
         common |= {"batch_size": args.batch_size, "device": args.device}
-        config = TrainConfig.model_validate(common | {"warmup": 0.05} | ways(args.data, hours)[args.way])
+        config = TrainConfig.model_validate(
+            common | {"warmup": 0.05} | settings_of(args.way, args.data, hours)
+        )
         trainer = build_trainer(config)
         prepared = time.perf_counter() - began
         trainer.run(quiet=True)
