@@ -131,7 +131,7 @@ printf '%s\\n' "${{COMPREPLY[@]}}"
 
     assert complete("stat") == {"status"}
     assert {"--restarts", "--resume"} <= complete("run", "gas-nve", "--res")
-    assert complete("serve", "m", "--dtype", "") == {"float32", "float64"}
+    assert complete("serve", "m", "--dtype", "") == {"float32", "float64", "tf32"}
     assert "water.xyz" in complete("run", "gas-nve", "--structure", "wat")
 
 
