@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ipi_driver.cli.conditions import add_conditions
+from ipi_driver.cli.conditions import add_conditions, add_precision
 from ipi_driver.cli.printing import add_printing, set_result
 from ipi_driver.errors import UserError
 from ipi_driver.units import MILLI
@@ -147,11 +147,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--output", type=Path, metavar="DIR", help="folder for CSV, JSON and PNG (default check-MODEL)")
     add_conditions(parser)
     add("--device", default="cpu", help="torch device (default cpu)")
-    add(
-        "--dtype",
-        choices=("float32", "float64", "tf32"),
-        help="precision of the model (default float32); tf32: on a GPU, faster and less precise",
-    )
+    add_precision(parser)
     add("--rotation-batch", type=int, metavar="N", help="rotations per call of the model (default: chosen)")
     add("--seed", type=int, default=0, help="of random rotations (default 0)")
     add_printing(parser)

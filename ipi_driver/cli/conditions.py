@@ -1,4 +1,4 @@
-"""The options for the charge and the spin of a structure, the same in every command that evaluates a model."""
+"""Options for charge, spin and the precision of a model, the same in all commands that have them."""
 
 from __future__ import annotations
 
@@ -16,4 +16,13 @@ def add_conditions(parser: argparse.ArgumentParser) -> None:
         "--spin",
         type=int,
         help="multiplicity 2S+1, for models that depend on it (default: the structure's, else 1)",
+    )
+
+
+def add_precision(parser: argparse.ArgumentParser) -> None:
+    """Add ``--dtype``."""
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "float64", "tf32"),
+        help="precision of the model (default float32); tf32: on a GPU, faster and less precise",
     )

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ipi_driver.cli.conditions import add_conditions
+from ipi_driver.cli.conditions import add_conditions, add_precision
 from ipi_driver.rotations.quadrature import known_averages
 from ipi_driver.shipped import shipped_names
 
@@ -112,11 +112,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=int, help="seed of i-PI and of random rotations")
     add_conditions(parser)
     add("--device", help="torch device of the model")
-    add(
-        "--dtype",
-        choices=("float32", "float64", "tf32"),
-        help="precision of the model (default float32); tf32: on a GPU, faster and less precise",
-    )
+    add_precision(parser)
     add("--threads", type=int, help="threads of the model")
     add("--rotation-batch", type=int, metavar="N", help="rotations per call of the model")
     add(

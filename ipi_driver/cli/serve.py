@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ipi_driver.cli.conditions import add_conditions
+from ipi_driver.cli.conditions import add_conditions, add_precision
 from ipi_driver.client.settings import make_settings, read_yaml
 from ipi_driver.errors import UserError
 
@@ -78,11 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "(committee_pot), mtt::dipole (dipole), ...",
     )
     add("--device", help="torch device (default cpu)")
-    add(
-        "--dtype",
-        choices=("float32", "float64", "tf32"),
-        help="precision of the model (default float32); tf32: on a GPU, faster and less precise",
-    )
+    add_precision(parser)
     add("--rotation-batch", type=int, metavar="N", help="rotations per call of the model (default: chosen)")
     add("--seed", type=int, help="seed of random rotations (default 0)")
     add("--deadline", type=float, metavar="SECONDS", help="time to wait for i-PI (default 600; 0: for ever)")

@@ -25,7 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from ipi_driver.errors import UserError
 from ipi_driver.potentials.registry import located_potential, parse_potential
-from ipi_driver.potentials.spec import PotentialSpec
+from ipi_driver.potentials.spec import PotentialSpec, check_precision
 from ipi_driver.rotations.quadrature import Quadrature, quadrature
 from ipi_driver.yaml_file import load_yaml
 
@@ -241,11 +241,11 @@ class ServeSettings(BaseModel):
         return self
 
     @model_validator(mode="after")
-    def _tf32_on_a_gpu(self) -> ServeSettings:
-        if self.dtype == "tf32" and not self.device.startswith("cuda"):
-            raise ValueError(
-                f"`dtype` tf32 is for GPUs, got `device` {self.device}: give --device cuda, or leave it out"
-            )
+    def _precision_of_the_device(self) -> ServeSettings:
+        try:
+            check_precision(self.dtype, self.device)
+        except UserError as error:
+            raise ValueError(str(error)) from None
         return self
 
 

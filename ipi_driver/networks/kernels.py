@@ -67,11 +67,10 @@ def _attention_works(device: torch.device, d_head: int, length: int, precision: 
 
 
 def _tried(trial: Callable[[], None], what: str) -> bool:
+    # Triton's errors are of many kinds: no C compiler, no folder to write to, little memory, ...
     try:
         trial()
-    except (
-        Exception
-    ) as error:  # Triton's are of many kinds: no C compiler, no folder to write to, little memory, ...
+    except Exception as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]
         logger.warning(
             "ipi-driver: warning: %s cannot be compiled (%s); separate operations are used, which take up to three "

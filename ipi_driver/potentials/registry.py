@@ -22,7 +22,7 @@ from pathlib import Path
 from ipi_driver.errors import UserError
 from ipi_driver.potentials.base import Potential
 from ipi_driver.potentials.kinds import potential_class, potential_kinds
-from ipi_driver.potentials.spec import PotentialSpec
+from ipi_driver.potentials.spec import PotentialSpec, check_precision
 from ipi_driver.shipped import find_shipped
 
 
@@ -105,11 +105,12 @@ def load_potential(
     """
     if dtype not in (None, "float32", "float64", "tf32"):
         raise UserError(f"`dtype` must be float32, float64 or tf32, got {dtype!r}")
-    if dtype == "tf32" and not device.startswith("cuda"):
-        raise UserError(
-            f"--dtype tf32 is for GPUs, got --device {device}: give --device cuda, or leave it out"
-        )
+    check_precision(dtype, device)
     parsed = parse_potential(spec)
+    if dtype == "tf32" and parsed.kind != "network":
+        raise UserError(
+            f"--dtype tf32 is for networks of this package, and {parsed} is none of them; leave it out"
+        )
     kind = potential_class(parsed.kind)
     what = f"{parsed.prefix}{parsed.name}"
     for option, value, taken in (

@@ -8,6 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from urllib.parse import parse_qsl
 
+from ipi_driver.errors import UserError
+
 
 @dataclass(frozen=True)
 class PotentialSpec:
@@ -64,3 +66,11 @@ class PotentialSpec:
             for key, sign, value in options
         ]
         return replace(self, body=name + mark + "&".join(located))
+
+
+def check_precision(dtype: str | None, device: str) -> None:
+    """Raise `UserError` for a precision that this device has not; nothing is loaded."""
+    if dtype == "tf32" and not device.startswith("cuda"):
+        raise UserError(
+            f"--dtype tf32 is for GPUs, got --device {device}: give --device cuda, or leave it out"
+        )

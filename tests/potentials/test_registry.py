@@ -31,6 +31,8 @@ def test_a_plus_is_no_blank() -> None:
 def test_tf32_is_for_gpus() -> None:
     with pytest.raises(UserError, match="--dtype tf32 is for GPUs, got --device cpu: give --device cuda"):
         load_potential("pet-water-s", dtype="tf32")
+    with pytest.raises(UserError, match=r"for networks of this package, and mace:my\.model is none of them"):
+        load_potential("mace:my.model", device="cuda", dtype="tf32")
 
 
 def test_tf32_changes_its_own_potential_alone(monkeypatch: pytest.MonkeyPatch) -> None:

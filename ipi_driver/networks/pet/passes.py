@@ -67,7 +67,7 @@ class Norm:
         self.weight, self.bias, self.eps = module.weight.detach(), module.bias.detach(), module.eps
 
     def forward(self, x: torch.Tensor, added: torch.Tensor | None = None) -> tuple[torch.Tensor, Tensors]:
-        """The norm of ``x``, plus ``added``, which then is added to ``x``."""
+        """The norm of ``x + added``; the sum is written to ``x``."""
         if kernels.usable(x):
             y, *kept = kernels.sum_norm(x, added, self.weight, self.bias, self.eps)
             return y, tuple(kept)
