@@ -12,6 +12,7 @@ import numpy as np
 from ipi_driver.elements import elements_of
 from ipi_driver.errors import UserError
 from ipi_driver.ipi_files.comment import ipi_comment
+from ipi_driver.ipi_files.packed import unpacked
 from ipi_driver.ipi_files.xyz import TrajectoryFile
 
 CONDITIONS = ("charge", "spin", "spin_multiplicity")
@@ -48,8 +49,9 @@ def read_start(path: Path, periodic: bool, whatever: bool = False) -> ase.Atoms:
         If the file cannot be read, states that it is periodic where the input is not, or the other way round, or has no
         cell where one is needed.
     """
-    from_ipi = bool(ipi_comment(path))  # files of i-PI hold no pbc
-    atoms = _from_ipi(path) if from_ipi else _from_ase(path)
+    with unpacked(path) as plain:
+        from_ipi = bool(ipi_comment(plain))  # files of i-PI hold no pbc
+        atoms = _from_ipi(plain) if from_ipi else _from_ase(plain)
     directions = " ".join("FT"[int(direction)] for direction in atoms.pbc)
     if from_ipi or whatever:
         atoms.pbc = periodic

@@ -85,7 +85,9 @@ def read_data_set(
     file = Path(path)
     if not file.is_file():
         raise UserError(f"no structures: {file} is not a file")
-    data = _read_ipi(file, sample, part) if ipi_comment(file) else _read_ase(file, sample, part)
+    with unpacked(file) as plain:
+        read = _read_ipi if ipi_comment(plain) else _read_ase
+        data = read(file, plain, sample, part)
     if not data.structures:
         after = f" after the first {part.start}" if part is not None and part.start else ""
         raise UserError(f"no structures in {file}{after}")
@@ -130,8 +132,9 @@ def evenly(n: int, most: int) -> IntArray:
     return np.linspace(0, n - 1, min(n, most)).round().astype(np.int64)
 
 
-def _read_ipi(file: Path, sample: int | None, part: slice | None) -> DataSet:
-    trajectory = TrajectoryFile(file)
+def _read_ipi(file: Path, plain: Path, sample: int | None, part: slice | None) -> DataSet:
+    """``plain`` has the content of ``file``, beside which the files of its run lie."""
+    trajectory = TrajectoryFile(plain)
     if trajectory.quantity not in ("positions", "x_centroid"):
         raise UserError(f"{file} holds {trajectory.quantity}, expected positions")
     numbers, masses = elements_of(trajectory.symbols, file), masses_of(trajectory.symbols)
@@ -150,11 +153,10 @@ def _read_ipi(file: Path, sample: int | None, part: slice | None) -> DataSet:
     return DataSet(file.stem, tuple(structures), tuple(steps) if trajectory.timed else None, all_masses)
 
 
-def _read_ase(file: Path, sample: int | None, part: slice | None) -> DataSet:
+def _read_ase(file: Path, plain: Path, sample: int | None, part: slice | None) -> DataSet:
     try:
-        with unpacked(file) as plain:
-            snapshots = ase.io.iread(plain, index=part or slice(None))
-            images = list(snapshots) if sample is None else _thinned(snapshots, _THINNED * sample)
+        snapshots = ase.io.iread(plain, index=part or slice(None))
+        images = list(snapshots) if sample is None else _thinned(snapshots, _THINNED * sample)
     except Exception as error:  # ASE's readers raise anything on a malformed file
         raise UserError(f"{file} cannot be read as structures: {type(error).__name__}: {error}") from error
     masses = tuple(np.asarray(atoms.get_masses()) for atoms in images)

@@ -29,15 +29,13 @@ def read_unlabelled(paths: Sequence[Path], units: Units = "auto") -> list[Struct
     """
     found: list[Structure] = []
     for path in paths:
-        if path.is_file() and ipi_comment(path):
+        with unpacked(path) as plain:
+            of_ipi = plain.is_file() and ipi_comment(plain) is not None
+            images = [] if of_ipi else _images(path, plain)
+        if of_ipi:
             structures = list(read_data_set(path).structures)
             atomic = [False] * len(structures)
         else:
-            try:
-                with unpacked(path) as plain:
-                    images = list(ase.io.iread(plain, ":"))
-            except Exception as error:  # ASE's readers raise anything on a malformed file
-                raise UserError(f"unlabelled structures {path} cannot be read: {error}") from error
             atomic = [units == "atomic" or (units == "auto" and is_native(atoms)) for atoms in images]
             lengths = [BOHR if in_bohr else 1.0 for in_bohr in atomic]
             structures = [
@@ -47,3 +45,11 @@ def read_unlabelled(paths: Sequence[Path], units: Units = "auto") -> list[Struct
         check_lengths(path, structures, atomic, units != "auto")
         found += structures
     return found
+
+
+def _images(path: Path, plain: Path) -> list[ase.Atoms]:
+    """What ASE reads from ``plain``, the content of ``path``."""
+    try:
+        return list(ase.io.iread(plain, ":"))
+    except Exception as error:  # ASE's readers raise anything on a malformed file
+        raise UserError(f"unlabelled structures {path} cannot be read: {error}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import lzma
 from pathlib import Path
@@ -13,6 +14,7 @@ from ase.build import molecule
 
 from ipi_driver.errors import UserError
 from ipi_driver.ipi_files.packed import unpacked
+from ipi_driver.ipi_files.start import read_start
 from ipi_driver.ipi_files.structures import read_data_set
 from ipi_driver.training.unlabelled import read_unlabelled
 
@@ -38,6 +40,32 @@ def test_packed_and_plain_structures(ending: str, pack: object, tmp_path: Path) 
     assert not copy.exists()
     with unpacked(plain) as same:
         assert same == plain
+
+
+PACKERS = [(".gz", gzip.compress), (".xz", lzma.compress), (".bz2", bz2.compress)]
+
+
+@pytest.mark.parametrize(("ending", "pack"), PACKERS)
+def test_a_packed_trajectory_of_ipi_keeps_its_cell_and_units(
+    ending: str, pack: object, tmp_path: Path
+) -> None:
+    """ASE would read it as an isolated cluster, and its bohr as Å."""
+    units = "positions{atomic_unit} cell{angstrom}"
+    header = f"# CELL(abcABC): 10.0 11.0 12.0 90.0 90.0 90.0 Step: 5 Bead: 0 {units}"
+    snapshot = f"3\n{header}\nO 0 0 0\nH 1.81 0 0\nH -0.45 1.75 0\n"
+    packed = tmp_path / f"pos.xyz{ending}"
+    packed.write_bytes(pack(snapshot.encode()))  # type: ignore[operator]
+    data = read_data_set(packed)
+    assert data.steps == (5,)
+    for structure in (*data.structures, *read_unlabelled([packed])):
+        assert structure.pbc.all()
+        assert structure.cell == pytest.approx(np.diag([10.0, 11.0, 12.0]))
+        assert structure.positions[1, 0] == pytest.approx(1.81 * 0.529177210903)
+    assert read_start(packed, periodic=True).cell.lengths() == pytest.approx([10.0, 11.0, 12.0])
+    # what the run folder states of its structure holds for its packed trajectories as well
+    (tmp_path / "driver.yaml").write_text("pbc: false\n")
+    (structure,) = read_data_set(packed).structures
+    assert not structure.pbc.any()
 
 
 def test_a_broken_archive_is_named(tmp_path: Path) -> None:
