@@ -59,7 +59,9 @@ def read_labelled(
     split = replace(split, data=order)
     train = _take(structures, split.train)
     if data.validation_files:
-        validation = read_dataset(data.validation_files, *keys)
+        # their energies are judged by the zero of all sets, whichever set that is
+        zero = next(k for k, part in enumerate(data.parts()) if part.is_zero)
+        validation = [replace(item, group=zero) for item in read_dataset(data.validation_files, *keys)]
         _check_distinct(train, validation)
     else:
         validation = _take(structures, split.validation)

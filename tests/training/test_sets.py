@@ -76,6 +76,21 @@ def test_shift_is_learnt_as_energies_without_offset(tmp_path: Path) -> None:
     assert errors.energy_mae_per_atom > 0.3 * OFFSET
 
 
+@pytest.mark.parametrize("first", [{"offset": "fit"}, {"forces_only": True}])
+def test_validation_files_have_the_energy_zero_of_all_sets(tmp_path: Path, first: dict[str, object]) -> None:
+    """Whichever set is the first: no offset is taken off their energies, and they count."""
+    files(tmp_path)
+    sets = [{"files": ["shifted.extxyz"]} | first, {"files": ["first.extxyz"]}]
+    data = {"sets": sets, "validation_files": ["others.extxyz"], "test": 3}
+    path = write_config(tmp_path, data=data)
+    ase.io.write(tmp_path / "others.extxyz", labelled_molecules(5, seed=7))
+    trainer = build_trainer(load_config(path))
+    assert {sample.group for sample in trainer.validation_samples} == {1}
+    trainer.network.zero_output()  # the baseline alone, which is good to some 0.1 eV
+    errors = trainer.evaluate(trainer.validation_samples, trainer.network.state_dict())
+    assert errors.energy_mae_per_atom < 0.3 * OFFSET
+
+
 def test_resumed_training_keeps_the_offsets(tmp_path: Path) -> None:
     path = config(tmp_path, epochs=2)
     trainer = build_trainer(load_config(path))
