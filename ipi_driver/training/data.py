@@ -157,7 +157,7 @@ def choose_units(snapshots: Sequence[RawSnapshot], units: Units) -> tuple[list[b
 def _convert(raw: RawSnapshot, atomic: bool) -> LabelledStructure:
     length, energy, force = (BOHR, HARTREE, FORCE) if atomic else (1.0, 1.0, 1.0)
     return LabelledStructure(
-        Structure(raw.numbers, length * raw.positions, length * raw.cell, raw.pbc),
+        Structure(raw.numbers, length * raw.positions, length * raw.cell, raw.pbc, raw.charge, raw.spin),
         float("nan") if raw.energy is None else energy * raw.energy,
         force * raw.forces,
         None if raw.virial is None else energy * raw.virial,

@@ -64,6 +64,15 @@ def test_labels_are_those_of_ase(tmp_path: Path) -> None:
         np.testing.assert_allclose(item.structure.cell, atoms.cell.array, atol=1e-7)
 
 
+def test_charge_and_spin_of_the_comment_line(tmp_path: Path) -> None:
+    """As for a run or a check: a model that depends on them is evaluated with them."""
+    lines = water_lines()
+    charged = [lines[0], f"{lines[1]} charge=-1 spin_multiplicity=2", *lines[2:]]
+    plain, ion = (item.structure for item in read_dataset([write(tmp_path, [*lines, *charged])]))
+    assert (plain.charge, plain.spin) == (None, None)
+    assert (ion.charge, ion.spin) == (-1.0, 2)
+
+
 def test_virial_is_the_derivative_by_the_strain(tmp_path: Path) -> None:
     """The virial made of a stress agrees with finite differences of EMT's energy."""
     (atoms,) = copper(1)

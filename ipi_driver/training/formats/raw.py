@@ -49,6 +49,8 @@ class RawSnapshot:
         Whether the form usually is in bohr and hartree.
     where
         File and snapshot, for messages.
+    charge, spin
+        Charge in e and multiplicity, where the file has them.
     """
 
     numbers: IntArray
@@ -60,6 +62,8 @@ class RawSnapshot:
     virial: FloatArray | None
     atomic: bool
     where: str
+    charge: float | None = None
+    spin: int | None = None
 
     def __post_init__(self) -> None:
         check_finite(self.positions, "positions", self.where)
