@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 FILE = "checkpoint.safetensors"
 
-# Keys that may change when a training is resumed: they do not alter what has been done so far, or name a folder.
+# Keys that may change when a training is resumed: they do not alter what has been done so far, or name a folder. The
+# learning rate and the clipping are those of each step: what a training whose gradient was not finite needs to go on.
 _RESUMABLE = {
     "max_hours",
     "epochs",
@@ -26,6 +27,8 @@ _RESUMABLE = {
     "start_from",
     "score_energy",
     "pretrain",
+    "learning_rate",
+    "gradient_clip",
 }
 # Keys that older checkpoints lack, with the value that repeats what those did.
 _ADDED = {

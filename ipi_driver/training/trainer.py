@@ -194,8 +194,9 @@ class Trainer:
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), config.gradient_clip)
         if not torch.isfinite(norm):
             raise UserError(
-                f"the gradient is not finite at step {self.step}; lower `learning_rate` (got {config.learning_rate})"
-                " and resume from the last checkpoint"
+                f"the gradient is not finite at step {self.step}; lower `learning_rate` (got "
+                f"{config.learning_rate}) or `gradient_clip` (got {config.gradient_clip}) and --resume from the last "
+                "checkpoint"
             )
         factor = learning_rate_factor(
             self.step, self.progress(), config.warmup_steps, config.final_learning_rate, config.warmup

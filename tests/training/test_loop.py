@@ -11,6 +11,7 @@ import torch
 import yaml
 from training_place import labelled_molecules, write_config
 
+from ipi_driver.errors import UserError
 from ipi_driver.potentials import load_potential
 from ipi_driver.potentials.base import Potential
 from ipi_driver.rotations.augmentation import augmentation_rotations
@@ -179,6 +180,26 @@ def test_a_checkpoint_holds_the_state_of_the_training(tmp_path: Path) -> None:
     for key, value in trainer.average.weights.items():
         assert torch.equal(again.average.weights[key], value), key
         assert torch.equal(again.network.state_dict()[key], trainer.network.state_dict()[key]), key
+
+
+def test_what_a_gradient_that_is_not_finite_asks_for_can_be_done(tmp_path: Path) -> None:
+    """A training resumes with another learning rate, which then is that of its steps."""
+    trainer = trainer_of(tmp_path, warmup_steps=0)
+    save_checkpoint(trainer)
+    for p in trainer.network.parameters():
+        torch.nn.init.constant_(p, float("nan"))
+    with pytest.raises(
+        UserError, match=r"lower `learning_rate` \(got 0.001\) or `gradient_clip` .* --resume"
+    ):
+        trainer.train_step(np.arange(4))
+    config = load_config(write_config(tmp_path, warmup_steps=0, learning_rate=1e-5, gradient_clip=0.5))
+    resumed = build_trainer(config, resume=True)
+    before = [p.detach().clone() for p in resumed.network.parameters()]
+    resumed.train_step(np.arange(4))
+    after = resumed.network.parameters()
+    moved = max(float((p.detach() - q).abs().max()) for p, q in zip(after, before, strict=True))
+    # a step of AdamW moves each weight by its learning rate at most
+    assert 0.0 < moved < 1.1e-5
 
 
 def test_the_average_of_the_weights_and_its_memory() -> None:

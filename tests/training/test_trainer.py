@@ -178,9 +178,9 @@ def test_resume_continues_exactly(tmp_path: Path, optimizer: str) -> None:
 def test_resume_refuses_another_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = write_config(tmp_path)
     assert main(["train", str(path), "--quiet"]) == 0
-    write_config(tmp_path, learning_rate=0.1)
+    write_config(tmp_path, weight_decay=0.1)
     assert main(["train", str(path), "--quiet", "--resume"]) == 2
-    assert "`learning_rate` was 0.001, is now 0.1" in capsys.readouterr().err
+    assert "`weight_decay` was 0.01, is now 0.1" in capsys.readouterr().err
     split = (tmp_path / "model" / "split.yaml").read_text()
     data = {"files": ["data.extxyz"], "validation": 4, "test": 4}
     write_config(tmp_path, data=data | {"split_seed": 5})
