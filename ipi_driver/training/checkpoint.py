@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ipi_driver.errors import UserError
+from ipi_driver.training.config import TrainConfig
+from ipi_driver.training.data_config import DataConfig
 from ipi_driver.training.state_file import read_state, write_state
 
 if TYPE_CHECKING:
@@ -30,16 +34,9 @@ _RESUMABLE = {
     "learning_rate",
     "gradient_clip",
 }
-# Keys that older checkpoints lack, with the value that repeats what those did.
-_ADDED = {
-    "loss.symmetry_smoothing": "0.001",
-    "loss.unlabelled": "1.0",
-    "loss.rotation_gradient": "0.0",
-    "warmup": "None",
-    "data.sets": "[]",
-    "data.split": "random",
-    "data.similarity_threshold": "1.5",
-}
+# Keys that older checkpoints lack and whose default is not what those did, with the value that is. Every other key
+# that a checkpoint lacks is newer than it, and had the effect of its default.
+_ADDED: dict[str, str] = {}
 # Keys that have another name now.
 _RENAMED = {"loss.symmetry_frames": "loss.symmetry_rotations"}
 _DATA = "training and validation structures"
@@ -78,7 +75,7 @@ def load_checkpoint(trainer: Trainer) -> None:
         raise UserError(f"nothing to resume: {path} does not exist; start without --resume")
     state = read_state(path, trainer.device)
     now = fixed_settings(trainer)
-    before = _ADDED | {_RENAMED.get(key, key): value for key, value in state["config"].items()}
+    before = _defaults() | _ADDED | {_RENAMED.get(key, key): value for key, value in state["config"].items()}
     for key in sorted((set(now) | set(before)) - _RESUMABLE):
         if key == _DATA and key not in before:
             continue  # an older checkpoint
@@ -104,7 +101,19 @@ def fixed_settings(trainer: Trainer) -> dict[str, str]:
         "world_size": str(trainer.world_size),
         _DATA: trainer.data_digest,
     }
-    for key, value in trainer.config.model_dump(mode="json").items():
+    return flat | _flat(trainer.config.model_dump(mode="json"))
+
+
+def _defaults() -> dict[str, str]:
+    """The settings of a configuration that names none."""
+    plain = TrainConfig.model_construct(data=DataConfig.model_construct(), output=Path())
+    return _flat(plain.model_dump(mode="json"))
+
+
+def _flat(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Settings that must not change, as text, those of a section after its name and a dot."""
+    flat: dict[str, str] = {}
+    for key, value in settings.items():
         if key in _RESUMABLE:
             continue
         if isinstance(value, dict):

@@ -328,12 +328,14 @@ def test_saved_weights_have_the_best_sum_of_force_and_symmetry_error(tmp_path: P
 
 
 def test_older_checkpoint_and_log_are_continued(tmp_path: Path) -> None:
-    """Made before the options and columns of the symmetry error existed."""
+    """Made before these options and the columns of the symmetry error existed."""
     path = write_config(tmp_path, epochs=4, evaluate_every=2)
     assert main(["train", str(path), "--quiet"]) == 0
     model = tmp_path / "model"
     state = read_state(model / "checkpoint.safetensors")
-    del state["config"]["loss.symmetry_smoothing"], state["config"]["loss.unlabelled"]
+    newer = "loss.symmetry_smoothing loss.unlabelled loss.rotation_gradient warmup data.sets data.split"
+    for key in (*newer.split(), "data.similarity_threshold", "tf32"):
+        del state["config"][key]
     state["clock"] = state["clock"][:2]
     write_state(model / "checkpoint.safetensors", state)
     lines = [line.rsplit(",", 3)[0] for line in (model / "log.csv").read_text().splitlines()]
@@ -342,6 +344,11 @@ def test_older_checkpoint_and_log_are_continued(tmp_path: Path) -> None:
     assert main(["train", str(path), "--quiet", "--resume"]) == 0
     assert set(read_log(model / "log.csv")["epoch"]) == {2, 4, 6}
     assert (model / "log.csv").read_text().splitlines()[-1].count(",") == lines[0].count(",")
+    # an option that was not there had the effect of its default, and no other one
+    write_state(model / "checkpoint.safetensors", state)
+    write_config(tmp_path, epochs=8, evaluate_every=2, warmup=0.1)
+    with pytest.raises(UserError, match=r"`warmup` was None, is now 0\.1"):
+        build_trainer(load_config(path), resume=True)
 
 
 @pytest.mark.parametrize(
