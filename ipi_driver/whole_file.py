@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,4 +17,19 @@ def write_whole(path: Path, text: str) -> None:
     except OSError:
         with suppress(OSError):
             part.unlink(missing_ok=True)
+        raise
+
+
+def write_together(contents: Mapping[Path, bytes]) -> None:
+    """Write files that belong together: all are complete before the first one takes its place, in the order given."""
+    parts = {path: path.with_name(f"{path.name}.part") for path in contents}
+    try:
+        for path, content in contents.items():
+            parts[path].write_bytes(content)
+        for path, part in parts.items():
+            os.replace(part, path)
+    except OSError:
+        for part in parts.values():
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
         raise

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from ipi_driver.errors import UserError
 from ipi_driver.networks.base import EdgeNetwork, NetworkConfig
 from ipi_driver.networks.baseline import Baseline
 from ipi_driver.networks.kinds import DEFAULT, build_network, network_config
+from ipi_driver.whole_file import write_together
 from ipi_driver.yaml_file import load_yaml
 
 FORMAT = 1
@@ -57,9 +60,9 @@ def save_model(
         },
         "provenance": provenance or {},
     }
-    (folder / "model.yaml").write_text(yaml.safe_dump(content, sort_keys=False, width=110))
+    text = yaml.safe_dump(content, sort_keys=False, width=110)
     # not save_file, whose file others cannot read (mode 600)
-    (folder / "weights.safetensors").write_bytes(weights)
+    write_together({folder / "weights.safetensors": weights, folder / "model.yaml": text.encode()})
 
 
 def load_model(folder: Path) -> tuple[EdgeNetwork, Baseline]:
@@ -74,22 +77,52 @@ def load_model(folder: Path) -> tuple[EdgeNetwork, Baseline]:
     for file in ("model.yaml", "weights.safetensors"):
         if not (folder / file).is_file():
             raise UserError(f"{folder} is not a model folder: it has no {file}")
+    content = _read_description(folder)
+    _check_weights(folder / "weights.safetensors", content.get("weights_sha256"))
+    with _readable(folder):
+        network, baseline = _build(content)
+        weights = load_file(folder / "weights.safetensors")
+        if any(w.dtype == torch.float64 for w in weights.values()):
+            network = network.double()
+        network.load_state_dict(weights)
+    return network, baseline
+
+
+def load_without_weights(folder: Path) -> tuple[EdgeNetwork, Baseline]:
+    """The network as it is built, and the baseline: of a model folder whose weights stand elsewhere.
+
+    Raises
+    ------
+    UserError
+        If ``model.yaml`` does not hold what `save_model` writes.
+    """
+    content = _read_description(folder)
+    with _readable(folder):
+        return _build(content)
+
+
+def _read_description(folder: Path) -> dict[str, Any]:
+    """Content of ``model.yaml``."""
     content = load_yaml(folder / "model.yaml")
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise UserError(
             f"{folder / 'model.yaml'} must hold `format: {FORMAT}`, and `kind:` with the network's kind"
         )
-    _check_weights(folder / "weights.safetensors", content.get("weights_sha256"))
+    return content
+
+
+def _build(content: dict[str, Any]) -> tuple[EdgeNetwork, Baseline]:
+    architecture = dict(content["architecture"])
+    species = tuple(atomic_numbers[s] for s in architecture.pop("species"))
+    config = network_config(architecture | {"kind": content.get("kind", DEFAULT)}, species)
+    return build_network(config), _read_baseline(content["baseline"], config)
+
+
+@contextmanager
+def _readable(folder: Path) -> Iterator[None]:
+    """Name the folder in whatever is raised on one that is malformed."""
     try:
-        architecture = dict(content["architecture"])
-        species = tuple(atomic_numbers[s] for s in architecture.pop("species"))
-        config = network_config(architecture | {"kind": content.get("kind", DEFAULT)}, species)
-        network = build_network(config)
-        weights = load_file(folder / "weights.safetensors")
-        if any(w.dtype == torch.float64 for w in weights.values()):
-            network = network.double()
-        network.load_state_dict(weights)
-        baseline = _read_baseline(content["baseline"], config)
+        yield
     except UserError as error:
         raise UserError(f"the model folder {folder} cannot be read: {error}") from error
     except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
@@ -97,7 +130,6 @@ def load_model(folder: Path) -> tuple[EdgeNetwork, Baseline]:
         raise UserError(
             f"the model folder {folder} cannot be read: {type(error).__name__}: {reason}"
         ) from error
-    return network, baseline
 
 
 def _check_weights(path: Path, digest: Any) -> None:

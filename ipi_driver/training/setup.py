@@ -18,7 +18,7 @@ from ipi_driver.errors import UserError
 from ipi_driver.networks.base import EdgeNetwork
 from ipi_driver.networks.baseline import Baseline
 from ipi_driver.networks.kinds import build_network, network_config
-from ipi_driver.networks.storage import load_model
+from ipi_driver.networks.storage import load_model, load_without_weights
 from ipi_driver.potentials.torch_device import torch_device, torch_dtype
 from ipi_driver.shipped import find_shipped
 from ipi_driver.structure import Structure
@@ -246,8 +246,8 @@ def _network_and_baseline(
     config: TrainConfig, species: tuple[int, ...], train: list[LabelledStructure], resume: bool
 ) -> tuple[EdgeNetwork, Baseline]:
     if _is_begun(config, resume):
-        # what it was begun from is not needed any more, and may have changed
-        return load_model(config.output)
+        # what it was begun from is not needed any more, and may have changed; the weights are those of the checkpoint
+        return load_without_weights(config.output)
     if config.start_from is not None:
         network, baseline = load_model(find_shipped("models", config.start_from))
         if set(species) - set(network.config.species):

@@ -20,6 +20,7 @@ from ipi_driver.training.checkpoint import load_checkpoint, save_checkpoint
 from ipi_driver.training.config import load_config
 from ipi_driver.training.schedule import MovingAverage, learning_rate_factor
 from ipi_driver.training.setup import build_trainer
+from ipi_driver.training.state_file import read_state
 from ipi_driver.training.trainer import Trainer
 
 
@@ -200,6 +201,27 @@ def test_what_a_gradient_that_is_not_finite_asks_for_can_be_done(tmp_path: Path)
     moved = max(float((p.detach() - q).abs().max()) for p, q in zip(after, before, strict=True))
     # a step of AdamW moves each weight by its learning rate at most
     assert 0.0 < moved < 1.1e-5
+
+
+def test_a_kill_while_the_best_model_is_written_costs_nothing(tmp_path: Path) -> None:
+    trainer = trainer_of(tmp_path, epochs=2)
+    trainer.run(quiet=True)
+    model = tmp_path / "model"
+    before = load_potential(model).network.state_dict()
+    trainer.train_step(np.arange(4))
+    (model / "model.yaml.part").mkdir()  # the second file cannot be written
+    with pytest.raises(OSError, match=r"model\.yaml\.part"):
+        trainer.save_best({})
+    for key, value in load_potential(model).network.state_dict().items():
+        assert torch.equal(value, before[key]), key
+    # between the two files the weights are already those of the next model
+    weights = model / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-8])
+    resumed = build_trainer(load_config(tmp_path / "train.yaml"), resume=True)
+    np.testing.assert_array_equal(resumed.baseline.atomic_energies, trainer.baseline.atomic_energies)
+    state = read_state(model / "checkpoint.safetensors")["network"]
+    for key, value in resumed.network.state_dict().items():
+        assert torch.equal(value, state[key]), key
 
 
 def test_the_average_of_the_weights_and_its_memory() -> None:
