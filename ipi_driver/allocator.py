@@ -2,7 +2,8 @@
 
 By default glibc maps every large tensor anew and unmaps it at the end of the step, so that the kernel clears the
 same pages at every step. With the thresholds raised the heap keeps them: the process holds its peak memory until
-its end.
+its end. That heap is the one of the main thread. Other threads have arenas of their own, of pieces of 64 MB, and beyond
+that size map and unmap again; the client evaluates the model in such a thread. So all threads share the main one.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ SWITCH = "IPI_DRIVER_ALLOCATOR"
 """Environment variable; ``system`` leaves the allocator as it is."""
 
 # parameters of mallopt(3), from <malloc.h>
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -2, -3, -8
 _SETTINGS = (
     (_M_MMAP_THRESHOLD, 1 << 30),  # bytes from which a block is mapped by itself
     (_M_TRIM_THRESHOLD, (1 << 31) - 1),  # free bytes at the top of the heap that go back to the system
     (_M_TOP_PAD, 16 << 20),  # bytes by which the heap grows beyond what is asked for
+    (_M_ARENA_MAX, 1),  # heaps
 )
 _USERS = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_", "GLIBC_TUNABLES")
 

@@ -9,30 +9,36 @@ import sys
 import pytest
 
 _CODE = """
-import ctypes, resource
+import ctypes, resource, threading
 from ipi_driver.allocator import keep_freed_memory
 print(keep_freed_memory())
 libc = ctypes.CDLL(None)
 libc.malloc.restype = ctypes.c_void_p
 size = 64 << 20
-for step in range(6):
-    if step == 1:
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    block = ctypes.c_void_p(libc.malloc(ctypes.c_size_t(size)))
-    libc.memset(block, 1, ctypes.c_size_t(size))
-    libc.free(block)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+def steps():
+    for step in range(6):
+        if step == 1:
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        block = ctypes.c_void_p(libc.malloc(ctypes.c_size_t(size)))
+        libc.memset(block, 1, ctypes.c_size_t(size))
+        libc.free(block)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+thread = threading.Thread(target=steps)  # as the client, which evaluates in a thread
+thread.start()
+thread.join()
+steps()
 """
 
 
 def _faults(**environment: str) -> tuple[str, int]:
+    """Whether memory is kept, and the larger number of page faults of a thread and of the main thread."""
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("MALLOC_", "GLIBC_"))}
     clean.pop("IPI_DRIVER_ALLOCATOR", None)
     found = subprocess.run(
         [sys.executable, "-c", _CODE], env=clean | environment, capture_output=True, text=True, check=True
     )
-    kept, faults = found.stdout.split()
-    return kept, int(faults)
+    kept, *faults = found.stdout.split()
+    return kept, max(map(int, faults))
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc only")
