@@ -16,6 +16,7 @@ MODULES = sorted(path for path in PACKAGE.rglob("*.py") if "_shipped" not in pat
 """Without the inputs and models that an installed package holds."""
 GROUND = {
     "allocator",
+    "openmp",
     "wigner",
     "errors",
     "structure",

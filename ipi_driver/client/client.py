@@ -34,6 +34,7 @@ from ipi_driver.ipi_files.conversion import extras_json, results_to_ipi, structu
 from ipi_driver.ipi_files.endpoints import is_monitor
 from ipi_driver.ipi_files.template import check_not_wrapped, read_template
 from ipi_driver.ipi_files.units import BOHR
+from ipi_driver.openmp import release_workers
 from ipi_driver.potentials.base import Potential
 from ipi_driver.potentials.distributed import DistributedPotential, local_device, world
 from ipi_driver.potentials.registry import load_potential
@@ -105,6 +106,7 @@ class Client:
         self.recorder = None if settings.record is None else Recorder(settings.record, self.template.n_atoms)
         self.counts: dict[str, Counts] = {}
         self.endpoints = [self._endpoint(endpoint) for endpoint in settings.endpoints]
+        release_workers()  # from here on the threads of the endpoints compute
         self._wake = threading.Event()
         self._failing = threading.Lock()
         self._failure: Exception | None = None

@@ -18,6 +18,7 @@ from ipi_driver.client.settings import Averaged
 from ipi_driver.errors import UserError
 from ipi_driver.ipi_files.conversion import extras_json, results_to_ipi, structure_from_ipi
 from ipi_driver.ipi_files.template import read_template
+from ipi_driver.openmp import release_workers
 from ipi_driver.potentials.registry import load_potential, parse_potential
 from ipi_driver.rotations.transmission import physics_removed
 from ipi_driver.structure import FloatArray
@@ -92,6 +93,7 @@ class InProcess:
         self._evaluator.potential.check_conditions(chosen.charge, chosen.spin)
         self._average = self._evaluator.prepare(chosen.quadrature)
         self.counts = Counts(self._average.average)
+        release_workers()  # i-PI may evaluate in a thread of its own
         lost = physics_removed(self._evaluator.potential.directions, self._average.quadrature)
         if lost is not None:
             logger.warning("ipi-driver: warning: %s", lost)
