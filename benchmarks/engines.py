@@ -209,17 +209,19 @@ def matrix_products(n_edges: int, n_nodes: int, n_rotations: int, device: str, d
     return run
 
 
-def measure(tasks: list[tuple[Engine, Task]], structure: Structure, seconds: float, device: str) -> None:
+def measure(
+    tasks: list[tuple[Engine, Task]], structure: Structure, n_rotations: int, seconds: float, device: str
+) -> None:
     """Times of each task as in a run, without other work between its steps; the tasks take turns for ``seconds``."""
     rng = np.random.default_rng(1)
+    many = structure.n_atoms * n_rotations
     for _, task in tasks:
-        for _ in range(WARM_UP if structure.n_atoms < 100 else 3):
+        for _ in range(WARM_UP if many < 100 else 3 if many < 5000 else 1):
             task(structure)
     end = time.perf_counter() + seconds
     rounds = 0
-    in_a_row = (
-        4 if structure.n_atoms < 100 else 2
-    )  # the first after another engine finds the caches full of its weights
+    # the first after another engine finds the caches full of its weights, which counts where it is short
+    in_a_row = 4 if structure.n_atoms < 100 else 2 if many < 5000 else 1
     while rounds < 2 or (time.perf_counter() < end and rounds < 300):
         for engine, task in tasks:
             for k in range(in_a_row):
@@ -229,19 +231,24 @@ def measure(tasks: list[tuple[Engine, Task]], structure: Structure, seconds: flo
                 task(configuration)
                 if device != "cpu":
                     torch.cuda.synchronize()
-                if k:
+                if k or in_a_row == 1:
                     engine.cpu.append(time.process_time() - cpu)
                     engine.wall.append(time.perf_counter() - wall)
         rounds += 1
 
 
 def row(
-    label: str, tasks: list[tuple[Engine, Task]], structure: Structure, seconds: float, device: str
+    label: str,
+    tasks: list[tuple[Engine, Task]],
+    structure: Structure,
+    n_rotations: int,
+    seconds: float,
+    device: str,
 ) -> str:
     """One line of the table."""
     for engine, _ in tasks:
         engine.wall, engine.cpu = [], []
-    measure(tasks, structure, seconds, device)
+    measure(tasks, structure, n_rotations, seconds, device)
     cells = [f"{1e3 * min(e.cpu):.3g} / {1e3 * min(e.wall):.3g}" for e, _ in tasks]
     return f"| {label} | " + " | ".join(cells) + " |"
 
@@ -287,7 +294,12 @@ def main() -> None:
                 tasks = [(e, e.raw if n_rotations == 1 else e.averaged or e.raw) for e in found]
                 lines.append(
                     row(
-                        f"{label}, {n} H2O", [*tasks, (products, limit)], structure, args.seconds, args.device
+                        f"{label}, {n} H2O",
+                        [*tasks, (products, limit)],
+                        structure,
+                        n_rotations,
+                        args.seconds,
+                        args.device,
                     )
                 )
                 print(lines[-1], flush=True)
