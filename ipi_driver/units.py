@@ -46,6 +46,9 @@ MOMENTUM = ELECTRON_MASS * VELOCITY
 MILLIPASCAL_SECOND = 1.0e3 / GPA
 """eV fs/Å³ per mPa s (1 mPa s = 1e3 GPa fs)."""
 
+G_PER_CM3 = 1.66053906660
+"""g/cm³ per dalton/Å³."""
+
 MILLI = 1.0e3
 """meV per eV, and the like: for what is shown to people."""
 

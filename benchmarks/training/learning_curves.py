@@ -10,7 +10,9 @@ training part, serve every run; labels are the first of the training part in an 
 thread and the time given, in which the learning rate falls to zero; pre-training counts.
 
 Ways, all with a pair baseline: `plain` PET as it is, `augmented` in random orientations, `penalty` with the symmetry
-penalty as well, `denoised` a third of the time to undo displacements first, then `augmented`; `e3nn` equivariant.
+penalty as well, `denoised` a third of the time to undo displacements first, then `augmented`; `e3nn` equivariant. And
+`augmented` with one setting changed: `adamw` (learning rate 0.001) for muon, `no-warmup`, `no-average` of the weights,
+`no-pairs` in the baseline, `energy-10` times forces in the loss instead of 0.2, `rotation-gradient` as a penalty.
 """
 
 from __future__ import annotations
@@ -64,6 +66,10 @@ E3NN: dict[str, Any] = {
     "weight_decay": 0.0,
     "ema": 0.99,
 }
+WAYS = (
+    "plain", "augmented", "penalty", "denoised", "e3nn", "adamw", "no-warmup", "no-average", "no-pairs", "energy-10",
+    "rotation-gradient",
+)  # fmt: skip
 PRETRAINING = 1 / 3
 """Of the time."""
 N_BULK = 490
@@ -81,6 +87,12 @@ def settings_of(way: str, folder: Path, hours: float) -> dict[str, Any]:
         | {"architecture": PET, "loss": {"energy": 0.2, "symmetry": 1.0, "symmetry_every": 4}},
         "denoised": MUON | {"architecture": PET, "pretrain": denoise, "max_hours": (1 - PRETRAINING) * hours},
         "e3nn": E3NN,
+        "adamw": MUON | {"architecture": PET, "optimizer": "adamw", "learning_rate": 0.001},
+        "no-warmup": MUON | {"architecture": PET, "warmup": 0.0},
+        "no-average": MUON | {"architecture": PET, "ema": 0.0},
+        "no-pairs": MUON | {"architecture": PET, "baseline": {"pair": False}},
+        "energy-10": MUON | {"architecture": PET, "loss": {"energy": 10.0}},
+        "rotation-gradient": MUON | {"architecture": PET, "loss": {"energy": 0.2, "rotation_gradient": 30.0}},
     }
     return ways[way]
 
@@ -169,7 +181,7 @@ def table(args: argparse.Namespace) -> None:
     print("| " + " | ".join(head) + " |\n|" + "---|" * len(head))
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.6, 3.6), layout="constrained")
     for setting, style in zip(settings, cycle(("-", "--", ":", "-."))):
-        for color, way in enumerate(("plain", "augmented", "penalty", "denoised", "e3nn")):
+        for color, way in enumerate(WAYS):
             by_size: dict[int, list[dict[str, Any]]] = defaultdict(list)
             for run in runs:
                 if (run["way"], _setting(run)) == (way, setting):
@@ -234,7 +246,7 @@ def main() -> None:
     verbs = parser.add_subparsers(required=True)
     one = verbs.add_parser("run", help="one training")
     one.add_argument("data", type=Path)
-    one.add_argument("--way", required=True, choices=("plain", "augmented", "penalty", "denoised", "e3nn"))
+    one.add_argument("--way", required=True, choices=WAYS)
     one.add_argument("--labels", type=int, default=136, help="0: all that are not held out")
     one.add_argument("--seed", type=int, default=0)
     one.add_argument("--minutes", type=float, default=6.0)

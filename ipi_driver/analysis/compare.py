@@ -63,9 +63,9 @@ class Comparison:
 
 
 _SCALARS = re.compile(
-    r"g_\w+_(height|coordination)|diffusion|relaxation|temperature_\w+|(bond|angle)_\w+|mean_cosine"
+    r"g_\w+_(height|coordination)|diffusion|relaxation|temperature_\w+|(bond|angle)_\w+|mean_cosine|slab_\w+"
 )
-_CURVES = re.compile(r"g_\w+|cuu_\w+|msd|dipole_single")
+_CURVES = re.compile(r"g_\w+|cuu_\w+|msd|dipole_single|slab_\w+")
 _DRIFTS = ("drift", "dissipation")
 _MAPS = {"orientation": "orientational free energy"}
 

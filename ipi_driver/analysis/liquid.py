@@ -25,6 +25,7 @@ from ipi_driver.analysis.orientation import (
 )
 from ipi_driver.analysis.pair_curves import add_dipole_correlations, add_pairs
 from ipi_driver.analysis.result import Analysis, Curve, Options, Scalar
+from ipi_driver.analysis.slab import add_profiles
 from ipi_driver.analysis.vibrations import add_internal_coordinates, add_vibrations
 from ipi_driver.errors import UserError
 from ipi_driver.observables.dynamics import (
@@ -38,6 +39,7 @@ from ipi_driver.observables.intramolecular import InternalCoordinates
 from ipi_driver.observables.molecules import largest_radius, minimum_image, vanishing
 from ipi_driver.observables.orientation import OrientationHistogram
 from ipi_driver.observables.pairs import DipoleCorrelation, PairDistances
+from ipi_driver.observables.profiles import SlabProfiles, find_slab
 from ipi_driver.observables.statistics import Estimate
 from ipi_driver.structure import FloatArray, IntArray
 from ipi_driver.units import FS_PER_PS
@@ -68,6 +70,7 @@ class _Pass:
         self.fractions = run.masses / run.masses.sum()
         self.histogram = OrientationHistogram(bandwidth=options.map_bandwidth)
         self.internal = InternalCoordinates(molecules)
+        self.profiles = _profiles_of(system)
         self.periodic = system.structure.periodic
         largest = largest_radius(system.structure.cell) if self.periodic else 0.0
         if self.periodic and options.r_max is not None and options.r_max > largest * (1.0 + 1e-9):
@@ -111,6 +114,8 @@ class _Pass:
             self.pairs.add(positions, cell)
         if with_pairs:
             self.internal.add(molecules.whole(positions, cell))
+            if self.profiles is not None:
+                self.profiles.add(positions, cell, orientations if self.oriented else None)
         if self.n_seen % self.lag_stride == 0:
             self.msd.add(centers, cell, self._center_of_mass(positions, cell))
             if self.oriented:
@@ -150,6 +155,9 @@ def analyze_liquid(system: System, options: Options, progress: Progress = lambda
     if streamed.oriented and periodic:
         with optional(analysis, "dipole correlations"):
             add_dipole_correlations(analysis, streamed.dipoles, stride)
+    if streamed.profiles is not None:
+        with optional(analysis, "profiles across the slab"):
+            add_profiles(analysis, streamed.profiles, stride)
     with optional(analysis, "bonds and angles"):
         add_internal_coordinates(analysis, streamed.internal, stride)
     if run.continuous:
@@ -176,6 +184,15 @@ def _add_dynamics(analysis: Analysis, streamed: _Pass, options: Options) -> None
         with optional(analysis, "dipole autocorrelation of the cell"):
             _add_collective(analysis, streamed)
     add_vibrations(analysis, streamed.system, options)
+
+
+def _profiles_of(system: System) -> SlabProfiles | None:
+    """What to measure across the surfaces where the liquid is a slab."""
+    cell = system.structure.cell
+    slab = find_slab(system.structure.positions, cell)
+    if slab is None:
+        return None
+    return SlabProfiles(slab, system.run.masses, system.molecules.indices[:, 0], cell)
 
 
 def _pairs_of(numbers: IntArray) -> list[tuple[str, str]]:

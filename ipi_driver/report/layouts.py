@@ -110,6 +110,14 @@ LAYOUTS = {
             difference=True,
         ),
         Layout(
+            "slab",
+            "Across the slab",
+            "Mass density, and mean cosine between the orientation of a molecule and the normal of the surfaces. By "
+            "symmetry the density is even about the middle of the slab, and the mean cosine odd.",
+            ("slab_density", "slab_orientation"),
+            columns=2,
+        ),
+        Layout(
             "msd", "Mean-square displacement", "Relative to the center of mass, all time origins.", ("msd",)
         ),
         Layout(

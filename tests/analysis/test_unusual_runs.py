@@ -20,6 +20,8 @@ from ipi_driver.observables.intramolecular import InternalCoordinates
 from ipi_driver.observables.molecules import find_molecules
 from ipi_driver.potentials.anisotropic import AnisotropicPotential
 from ipi_driver.potentials.base import Potential
+from ipi_driver.report.figures import draw_curves
+from ipi_driver.report.layouts import layouts_of
 from ipi_driver.rotations import quadratures
 from ipi_driver.structure import RotatedResults, Structure
 from ipi_driver.units import DALTON, KB
@@ -321,3 +323,28 @@ def test_block_lengths_are_times_of_the_run(liquid: Path) -> None:
     curve = analyze(liquid).curves["g_OO"]
     assert curve.blocks is not None
     assert curve.block_length * len(curve.blocks) == pytest.approx(80.0, rel=0.1)
+
+
+def test_across_a_slab(tmp_path: Path) -> None:
+    """A box of 15 Å of molecules in a cell of 60 Å; the figure is of both sides, and the density of what is there."""
+    folder = many("H2O", tmp_path / "slab", noise=0.02)
+    path = folder / "simulation.pos_0.xyz"
+    cube = "  15.00000   15.00000   15.00000"
+    assert cube in path.read_text()
+    path.write_text(path.read_text().replace(cube, "  15.00000   15.00000   60.00000"))
+    found = analyze(folder)
+    density = found.curves["slab_density"]
+    total = 1.66053906660 * 27 * 18.015 / 15.0**2
+    assert density.y.sum() * (density.x[1] - density.x[0]) == pytest.approx(total, rel=1e-3)
+    # three layers of 27 / 3 molecules, 5 Å apart
+    for layer in (-5.0, 0.0, 5.0):
+        near = np.abs(density.x - layer) < 2.5
+        assert density.y[near].sum() / density.y.sum() == pytest.approx(1 / 3, abs=0.03)
+    # an oxygen beside the middle of its layer belongs to a molecule that points back
+    cosine = found.curves["slab_orientation"].y
+    assert np.nanmax(cosine) > 0.3
+    assert abs(np.nanmean(cosine)) < 0.1
+    assert said(found, "a slab, with", "of vacuum along the cell vector c")
+    assert "slab_density" not in analyze(many("H2O", tmp_path / "bulk")).curves
+    (layout,) = (layout for layout in layouts_of([found]) if layout.name == "slab")
+    assert len(draw_curves(layout, [found]).axes) == 2
