@@ -24,10 +24,10 @@ if TYPE_CHECKING:  # it loads scipy
 
 EPILOG = """\
 RUN is a folder in which i-PI ran (its input .xml and what <output> names), or a folder of relaxations.
-What the run is - one molecule, a liquid (or a slab of it), ice - is recognized from its structure. Runs of one kind are drawn
-over each other, and where ensemble and temperature are the same it is tested whether they agree: give the raw and the
-averaged runs together. Needed in the output: positions; for angular momentum and temperatures velocities or momenta;
-for torques forces; for the drift the properties step and conserved.
+What the run is - one molecule, a liquid (or a slab of it), ice - is recognized from its structure. Runs of one kind are
+drawn over each other, and where ensemble and temperature are the same it is tested whether they agree: give the raw and
+the averaged runs together. Needed in the output: positions; for angular momentum and temperatures velocities or
+momenta; for torques forces; for the drift the properties step and conserved.
 
 examples:
   ipi-driver analyze runs/liquid-raw runs/liquid-2i runs/liquid-random --output analysis
