@@ -22,7 +22,15 @@ _SETTINGS = (
     (_M_TOP_PAD, 16 << 20),  # bytes by which the heap grows beyond what is asked for
     (_M_ARENA_MAX, 1),  # heaps
 )
-_USERS = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_", "GLIBC_TUNABLES")
+_USERS = (
+    "MALLOC_MMAP_THRESHOLD_",
+    "MALLOC_TRIM_THRESHOLD_",
+    "MALLOC_TOP_PAD_",
+    "MALLOC_MMAP_MAX_",
+    "GLIBC_TUNABLES",
+)
+_USERS_ARENAS = ("MALLOC_ARENA_MAX", "MALLOC_ARENA_TEST")
+"""Often set on clusters, against the memory that many arenas reserve: the other settings are made all the same."""
 
 
 def keep_freed_memory() -> bool:
@@ -40,5 +48,10 @@ def keep_freed_memory() -> bool:
     if not glibc:
         return False
     mallopt = ctypes.CDLL(None).mallopt
-    kept = [mallopt(parameter, value) == 1 for parameter, value in _SETTINGS]
+    arenas_are_set = any(name in os.environ for name in _USERS_ARENAS)
+    kept = [
+        mallopt(parameter, value) == 1
+        for parameter, value in _SETTINGS
+        if not (parameter == _M_ARENA_MAX and arenas_are_set)
+    ]
     return all(kept)

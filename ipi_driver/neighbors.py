@@ -94,6 +94,19 @@ def _free_directions(structure: Structure) -> FloatArray:
     return np.asarray(free / np.linalg.norm(free, axis=1)[:, None])
 
 
+ROOM = 100.0
+"""Å beyond the atoms of a snapshot in which those of a run may move where a direction has no images."""
+
+
+def cell_with_room(cell: FloatArray, positions: FloatArray, open_directions: BoolArray) -> FloatArray:
+    """A cell (3, 3) whose vectors along ``open_directions`` (3,) are normal to the others and reach far beyond all.
+
+    What repeats a structure along every cell vector meets no image of it there.
+    """
+    structure = Structure(np.ones(len(positions), dtype=np.int64), positions, cell, ~open_directions)
+    return _roomy_cell(structure, positions, _free_directions(structure), ROOM / 2.0)
+
+
 def _roomy_cell(
     structure: Structure, points: FloatArray, directions: FloatArray, cutoff: float
 ) -> FloatArray:

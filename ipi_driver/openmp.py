@@ -10,7 +10,7 @@ step took a third longer (`benchmarks/speed.md`).
 from __future__ import annotations
 
 import ctypes
-from functools import cache
+import os
 from pathlib import Path
 
 _SOFT = 1
@@ -18,24 +18,30 @@ _SOFT = 1
 
 
 def release_workers() -> bool:
-    """End the workers that wait for the calling thread; whether there is a library that does so.
+    """End the workers that wait for the calling thread; whether a library did so.
 
     The next parallel part begins new ones, which takes 0.1 ms.
     """
-    library = _libgomp()
-    return library is not None and library.omp_pause_resource_all(_SOFT) == 0
+    released = [library.omp_pause_resource_all(_SOFT) == 0 for library in _libraries()]
+    return any(released)
 
 
-@cache
-def _libgomp() -> ctypes.CDLL | None:
-    """GNU's OpenMP as this process has loaded it; None where it is another one."""
-    try:
-        lines = Path("/proc/self/maps").read_text().splitlines()
-    except OSError:  # not Linux
-        return None
-    for line in lines:
-        path = line.split(maxsplit=5)[-1]
-        if Path(path).name.startswith("libgomp"):
-            library = ctypes.CDLL(path)
-            return library if hasattr(library, "omp_pause_resource_all") else None
-    return None
+_known: list[ctypes.CDLL] = []
+
+
+def _libraries() -> list[ctypes.CDLL]:
+    """Every GNU OpenMP that this process has loaded (torch's, the system's); none where it is not on Linux."""
+    if not _known:  # a model that is loaded later may bring the first
+        try:
+            lines = Path("/proc/self/maps").read_text().splitlines()
+        except OSError:
+            return []
+        paths = {line.split(maxsplit=5)[-1] for line in lines}
+        for path in sorted(path for path in paths if Path(path).name.startswith("libgomp")):
+            try:
+                library = ctypes.CDLL(path, mode=os.RTLD_NOW | os.RTLD_NOLOAD)
+            except OSError:  # replaced on the disk since
+                continue
+            if hasattr(library, "omp_pause_resource_all"):
+                _known.append(library)
+    return _known

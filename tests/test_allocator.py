@@ -54,3 +54,7 @@ def test_freed_memory_is_used_again() -> None:
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc only")
 def test_settings_of_the_user_stay() -> None:
     assert _faults(MALLOC_TOP_PAD_="131072")[0] == "False"
+    # arenas of the user's: threads map large blocks anew, the main thread does not
+    kept, faults = _faults(MALLOC_ARENA_MAX="4")
+    assert kept == "True"
+    assert faults > 80

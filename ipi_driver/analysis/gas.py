@@ -24,6 +24,7 @@ from ipi_driver.analysis.orientation import (
 from ipi_driver.analysis.result import Analysis, Curve, Options, Scalar
 from ipi_driver.analysis.vibrations import add_internal_coordinates, add_spectra, add_vibrations
 from ipi_driver.errors import UserError
+from ipi_driver.ipi_files.binary_trajectory import BinaryTrajectory
 from ipi_driver.observables.angular import (
     angular_momentum,
     dominant_frequency,
@@ -149,19 +150,22 @@ def _add_torque(analysis: Analysis, system: System, options: Options, progress: 
         run = run.of_one_bead()
         analysis.note("the torque is that of one bead")
     spacing = sampling_of(run, ["positions", "forces"], options.skip).spacing
+    first, second = (
+        not isinstance(run.trajectory(name), BinaryTrajectory) for name in ("positions", "forces")
+    )
     series, digits = [], []
     for snapshot in used_snapshots(run, ["positions", "forces"], options.skip, progress):
         whole = system.molecules.whole(snapshot.positions, snapshot.cell)[0]
         series.append(torque(run.masses[atoms], whole, snapshot.forces[atoms]))
-        digits.append(torque_of_rounding(run.masses[atoms], whole, snapshot.forces[atoms]))
+        digits.append(torque_of_rounding(run.masses[atoms], whole, snapshot.forces[atoms], (first, second)))
     torques = np.array(series)
     analysis.scalars["torque"] = Scalar.of(
         "torque |T|, root mean square", rms_torque(torques, spacing), "meV", MILLI
     )
-    floor = MILLI * float(np.sqrt(np.mean(np.square(digits))))
-    analysis.scalars["torque_digits"] = Scalar(
-        "... that the digits of the files explain", floor, float("nan"), "meV"
-    )
+    if first or second:
+        floor = MILLI * float(np.sqrt(np.mean(np.square(digits))))
+        label = "... that the digits of the files explain"
+        analysis.scalars["torque_digits"] = Scalar(label, floor, float("nan"), "meV")
     with optional(analysis, "modulus of the mean torque"):
         label = "modulus of the mean torque |<T>|"
         add_modulus(analysis, "torque_vector", label, block_average(torques, spacing), "meV", MILLI)

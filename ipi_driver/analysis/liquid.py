@@ -39,7 +39,7 @@ from ipi_driver.observables.intramolecular import InternalCoordinates
 from ipi_driver.observables.molecules import largest_radius, minimum_image, vanishing
 from ipi_driver.observables.orientation import OrientationHistogram
 from ipi_driver.observables.pairs import DipoleCorrelation, PairDistances
-from ipi_driver.observables.profiles import SlabProfiles, find_slab
+from ipi_driver.observables.profiles import FEWEST_OF_A_SLAB, SlabProfiles, find_slab
 from ipi_driver.observables.statistics import Estimate
 from ipi_driver.structure import FloatArray, IntArray
 from ipi_driver.units import FS_PER_PS
@@ -115,7 +115,9 @@ class _Pass:
         if with_pairs:
             self.internal.add(molecules.whole(positions, cell))
             if self.profiles is not None:
-                self.profiles.add(positions, cell, orientations if self.oriented else None)
+                self.profiles.add(
+                    positions[molecules.indices.ravel()], cell, orientations if self.oriented else None
+                )
         if self.n_seen % self.lag_stride == 0:
             self.msd.add(centers, cell, self._center_of_mass(positions, cell))
             if self.oriented:
@@ -157,7 +159,7 @@ def analyze_liquid(system: System, options: Options, progress: Progress = lambda
             add_dipole_correlations(analysis, streamed.dipoles, stride)
     if streamed.profiles is not None:
         with optional(analysis, "profiles across the slab"):
-            add_profiles(analysis, streamed.profiles, stride)
+            add_profiles(analysis, streamed.profiles, stride, run.open_directions)
     with optional(analysis, "bonds and angles"):
         add_internal_coordinates(analysis, streamed.internal, stride)
     if run.continuous:
@@ -188,11 +190,12 @@ def _add_dynamics(analysis: Analysis, streamed: _Pass, options: Options) -> None
 
 def _profiles_of(system: System) -> SlabProfiles | None:
     """What to measure across the surfaces where the liquid is a slab."""
+    atoms = system.molecules.indices
     cell = system.structure.cell
-    slab = find_slab(system.structure.positions, cell)
-    if slab is None:
+    slab = find_slab(system.structure.positions[atoms.ravel()], cell)
+    if slab is None or len(atoms) < FEWEST_OF_A_SLAB:
         return None
-    return SlabProfiles(slab, system.run.masses, system.molecules.indices[:, 0], cell)
+    return SlabProfiles(slab, system.run.masses[atoms.ravel()], np.arange(len(atoms)) * atoms.shape[1], cell)
 
 
 def _pairs_of(numbers: IntArray) -> list[tuple[str, str]]:
@@ -217,6 +220,8 @@ def _add_diffusion(analysis: Analysis, streamed: _Pass, options: Options) -> Non
     analysis.scalars["diffusion"] = Scalar.of(
         f"diffusion coefficient D of {symbol} ({_window_label(start, stop)})", estimate, "Å²/ps"
     )
+    if streamed.profiles is not None:
+        return  # the correction is that of a bulk liquid
     temperature = streamed.system.run.settings.temperature
     cell = streamed.system.structure.cell
     lengths = np.linalg.norm(cell, axis=1)

@@ -66,12 +66,19 @@ def add_first_maximum(analysis: Analysis, curve: Curve, key: str, name: str) -> 
     Returns
     -------
     int or None
-        Its bin, if it lies within the curve.
+        Its bin, if there is one within the curve.
     """
-    between = np.where(curve.x > curve.scale_from, np.nan_to_num(curve.y), 0.0)
-    top = int(np.argmax(between))
-    if not 0 < top < len(curve.y) - 1:
+    y = np.nan_to_num(curve.y)
+    inside = slice(1, -1)
+    peaks = (
+        (curve.x > curve.scale_from)[inside]
+        & (y[inside] >= y[:-2])
+        & (y[inside] >= y[2:])
+        & (y[inside] > 0.0)
+    )
+    if not peaks.any():  # where pairs within a molecule reach further, the curve may only fall
         return None
+    top = 1 + int(np.argmax(np.where(peaks, y[inside], 0.0)))
     left, middle, right = curve.y[top - 1 : top + 2]
     bend = left - 2 * middle + right
     offset = 0.5 * (left - right) / bend if bend < 0 else 0.0

@@ -17,9 +17,10 @@ from ipi_driver.ipi_files.binary_trajectory import BinaryTrajectory
 from ipi_driver.ipi_files.input import InputSettings, OutputFile, checkpoint_masses, read_system
 from ipi_driver.ipi_files.properties import PropertyTable, read_properties
 from ipi_driver.ipi_files.run_folder import RunFolder
-from ipi_driver.ipi_files.template import conditions_of, states_isolated
+from ipi_driver.ipi_files.template import conditions_of, open_directions, states_isolated
 from ipi_driver.ipi_files.units import masses_of
 from ipi_driver.ipi_files.xyz import TrajectoryFile, TrajectorySnapshot
+from ipi_driver.neighbors import cell_with_room
 from ipi_driver.structure import BoolArray, FloatArray, IntArray
 
 CENTROIDS = {
@@ -133,6 +134,17 @@ class Run:
     def isolated(self) -> bool:
         """Whether the model sees the atoms without images; the cell in the files of i-PI is then none of theirs."""
         return states_isolated(self.driver, self.path)
+
+    @cached_property
+    def open_directions(self) -> BoolArray:
+        """(3,) along which cell vectors a slab or wire has no images."""
+        return open_directions(self.driver, self.path)
+
+    @cached_property
+    def _room(self) -> FloatArray:
+        """(3, 3) what stands for the cell vectors along which there are no images, Å: far beyond all atoms."""
+        first = next(iter(self._require("positions")[1]))
+        return cell_with_room(first.cell, first.values, self.open_directions)
 
     @cached_property
     def conditions(self) -> tuple[float | None, int | None]:
@@ -305,6 +317,8 @@ class Run:
                         for wanted, (name, _), snapshot in zip(quantities, files, snapshots, strict=True)
                     }
                     cell = np.zeros((3, 3)) if self.isolated else snapshots[0].cell
+                    if self.open_directions.any():
+                        cell = np.where(self.open_directions[:, None], self._room, cell)
                     yield Snapshot(snapshots[0].step, cell, values)
                 n_common += 1
         finally:

@@ -71,6 +71,14 @@ def states_isolated(settings: Mapping[str, Any], folder: Path) -> bool:
     return template is not None and not template.periodic
 
 
+def open_directions(settings: Mapping[str, Any], folder: Path) -> BoolArray:
+    """(3,) along which cell vectors a slab or wire of a ``driver.yaml`` has no images; none where all are alike."""
+    template = _named(settings, folder) if settings.get("pbc") is None else None
+    if template is None or not template.periodic:
+        return np.zeros(3, dtype=bool)
+    return np.asarray(~template.pbc)
+
+
 def conditions_of(settings: Mapping[str, Any], folder: Path) -> tuple[float | None, int | None]:
     """Charge and multiplicity that a client with the ``driver.yaml`` of a run folder gives to the model; None: none."""
     template = _named(settings, folder)

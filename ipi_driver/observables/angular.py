@@ -50,7 +50,12 @@ def torque(masses: ArrayLike, positions: FloatArray, forces: FloatArray) -> Floa
     return np.asarray(np.cross(positions - center[..., None, :], forces).sum(axis=-2))
 
 
-def torque_of_rounding(masses: ArrayLike, positions: FloatArray, forces: FloatArray) -> FloatArray:
+def torque_of_rounding(
+    masses: ArrayLike,
+    positions: FloatArray,
+    forces: FloatArray,
+    rounded: tuple[bool, bool] = (True, True),
+) -> FloatArray:
     """Root mean square of the torque that positions and forces of a file have because they are rounded.
 
     i-PI prints six digits, of which the last is off by up to a half: by 1/sqrt(12) in the root mean square.
@@ -59,6 +64,8 @@ def torque_of_rounding(masses: ArrayLike, positions: FloatArray, forces: FloatAr
     ----------
     masses, positions, forces
         As of `torque`, in the units of the file or others: the digits are nearly the same.
+    rounded
+        Whether the file of positions and that of forces are of text; binary ones hold all digits.
 
     Returns
     -------
@@ -67,7 +74,11 @@ def torque_of_rounding(masses: ArrayLike, positions: FloatArray, forces: FloatAr
     weights = np.asarray(masses, dtype=np.float64)
     center = np.einsum("i,...ix->...x", weights / weights.sum(), positions)
     arms = (positions - center[..., None, :]) ** 2
-    variance = _turned(arms, _rounding(forces)) + _turned(_rounding(positions), forces**2)
+    of_positions, of_forces = (
+        _rounding(values) if text else np.zeros_like(values)
+        for values, text in zip((positions, forces), rounded, strict=True)
+    )
+    variance = _turned(arms, of_forces) + _turned(of_positions, forces**2)
     return np.asarray(np.sqrt(variance.sum(axis=(-2, -1))))
 
 

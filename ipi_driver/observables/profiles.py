@@ -22,13 +22,28 @@ from ipi_driver.structure import FloatArray, IntArray
 from ipi_driver.units import G_PER_CM3
 
 LEAST_VACUUM = 8.0
-"""Å without an atom that make a slab of a liquid: more than any cavity in it, less than two surfaces need."""
+"""Å of vacuum that make a slab of a liquid: more than any cavity in it, less than two surfaces need."""
+
+FEWEST_OF_A_SLAB = 16
+"""Molecules; fewer are a cluster."""
+
+_MOST_GAP = 5.0
+"""Å without an atom along the surface of a slab; in a vapour there is more."""
+
+_LEAST_DENSITY = 0.01
+"""Atoms per Å³ of a liquid (water 0.1, argon 0.02)."""
+
+_VAPOUR = 0.25
+"""Part of the highest density along the normal below which there is vacuum, or a few molecules in it."""
 
 FROM_90_TO_10 = 2.0 * np.arctanh(0.8)
 """Distance between 90 and 10 % of a hyperbolic tangent, in units of d."""
 
 _WIDTH = 0.5
 """Of a bin, Å."""
+
+_MOST_OFF = 0.3
+"""Root mean square distance of a density from the fit, as a part of that inside. Layers of a liquid are half of it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +55,7 @@ class SlabNormal:
     axis
         Number of the cell vector that leads through the vacuum.
     vacuum
-        Å between the slab and its image along the normal.
+        Å of little density along the normal.
     """
 
     axis: int
@@ -48,16 +63,43 @@ class SlabNormal:
 
 
 def find_slab(positions: FloatArray, cell: FloatArray) -> SlabNormal | None:
-    """The normal of a slab, or None where the atoms (n, 3) fill the cell, or leave it in more than one direction.
+    """The normal of a slab of a liquid, or None for a bulk liquid, a cluster or a vapour.
 
-    Along each cell vector the widest gap between neighboring atoms is looked for, across the boundary too.
+    A slab has no gap along two cell vectors, a stretch of little density along the third, and the density of a liquid
+    in the rest. Molecules that have evaporated do not matter.
+
+    Parameters
+    ----------
+    positions, cell
+        (n_atoms, 3) and (3, 3), Å.
     """
     if not cell.any(axis=1).all():
         return None  # without a third vector there is no height for a profile
-    fractions = np.sort((positions @ np.linalg.inv(cell)) % 1.0, axis=0)
-    gaps = np.diff(fractions, axis=0, append=fractions[:1] + 1.0).max(axis=0) * heights(cell)
-    wide = np.flatnonzero(gaps >= LEAST_VACUUM)
-    return SlabNormal(int(wide[0]), float(gaps[wide[0]])) if len(wide) == 1 else None
+    fractions = (positions @ np.linalg.inv(cell)) % 1.0
+    lengths = heights(cell)
+    vacuum = np.array([_vacuum(fractions[:, k], lengths[k]) for k in range(3)])
+    (wide,) = np.nonzero(vacuum >= LEAST_VACUUM)
+    if len(wide) != 1:
+        return None
+    axis = int(wide[0])
+    others = np.sort(np.delete(fractions, axis, axis=1), axis=0)
+    gaps = np.diff(others, axis=0, append=others[:1] + 1.0).max(axis=0) * np.delete(lengths, axis)
+    filled = abs(np.linalg.det(cell)) * (1.0 - vacuum[axis] / lengths[axis])
+    if gaps.max() > _MOST_GAP or len(positions) < _LEAST_DENSITY * filled:
+        return None
+    return SlabNormal(axis, float(vacuum[axis]))
+
+
+def _vacuum(fractions: FloatArray, height: float) -> float:
+    """Length of the longest stretch of little density along a periodic direction, Å."""
+    n_bins = max(1, round(height))
+    counts = np.bincount((fractions * n_bins).astype(np.int64) % n_bins, minlength=n_bins)
+    empty = counts < _VAPOUR * counts.max()
+    if empty.all() or not empty.any():
+        return 0.0
+    filled = np.flatnonzero(~empty)
+    stretches = np.diff(filled, append=filled[:1] + n_bins) - 1
+    return float(stretches.max() * height / n_bins)
 
 
 def heights(cell: FloatArray) -> FloatArray:
@@ -66,7 +108,9 @@ def heights(cell: FloatArray) -> FloatArray:
 
 
 class SlabProfiles:
-    """Density and orientation across a slab, streamed; z counts from the center of mass of each snapshot.
+    """Density and orientation across a slab, streamed; z counts from the middle of the slab in each snapshot.
+
+    The middle is the center of mass of what lies in the slab: molecules that have evaporated do not move it.
 
     Parameters
     ----------
@@ -75,7 +119,7 @@ class SlabProfiles:
     masses
         (n_atoms,) amu.
     centers
-        (n_molecules,) number of the atom that stands for each molecule.
+        (n_molecules,) which of these atoms stands for each molecule.
     cell
         (3, 3) of the first snapshot, Å; bins reach from one middle of the vacuum to the other.
     """
@@ -92,7 +136,7 @@ class SlabProfiles:
         """One snapshot: positions (n_atoms, 3), cell (3, 3) in Å, unit vectors of the molecules (n_molecules, 3)."""
         inverse = np.linalg.inv(cell)
         height = 1.0 / np.linalg.norm(inverse[:, self.slab.axis])
-        z = _from_center(positions @ inverse[:, self.slab.axis], self._masses) * height
+        z = _from_middle(positions @ inverse[:, self.slab.axis], self._masses) * height
         volumes = np.diff(self._edges) * abs(np.linalg.det(cell)) / height
         self._density.add(np.histogram(z, self._edges, weights=self._masses)[0] / volumes * G_PER_CM3)
         if orientations is not None:
@@ -155,13 +199,24 @@ def surfaces(z: FloatArray, density: FloatArray) -> FloatArray:
         )
     except (RuntimeError, ValueError) as error:
         raise UserError(f"the density across the slab has not the form of a liquid's: {error}") from None
+    near = np.abs(z) < place + width
+    fitted = 0.5 * inside * (1.0 - np.tanh((np.abs(z) - place) / width))
+    off = float(np.sqrt(np.mean((density - fitted)[near] ** 2))) if near.any() else np.inf
+    if off > _MOST_OFF * inside:
+        raise UserError(
+            "the density across the slab has not the form of a liquid's with two like surfaces: it is off by "
+            f"{100.0 * off / inside:.0f} % of that inside"
+        )
     return np.array([inside, place, FROM_90_TO_10 * width])
 
 
-def _from_center(fractions: FloatArray, masses: FloatArray) -> FloatArray:
-    """Fractional coordinates from the center of mass along a periodic direction, within [-1/2, 1/2)."""
+def _from_middle(fractions: FloatArray, masses: FloatArray) -> FloatArray:
+    """Fractional coordinates from the middle of the slab along a periodic direction, within [-1/2, 1/2)."""
     angles = 2.0 * np.pi * fractions
     middle = np.arctan2(masses @ np.sin(angles), masses @ np.cos(angles)) / (2.0 * np.pi)
-    inside = (fractions - middle + 0.5) % 1.0 - 0.5  # cut in the vacuum, opposite of the middle
-    inside = inside - masses @ inside / masses.sum()
-    return np.asarray((inside + 0.5) % 1.0 - 0.5)
+    z = (fractions - middle + 0.5) % 1.0 - 0.5  # cut in the vacuum, opposite of the middle
+    for _ in range(3):
+        # half of the atoms of a slab lie within half of its thickness on both sides of the middle
+        within = np.abs(z) <= 3.0 * np.median(np.abs(z))
+        z = (z - masses[within] @ z[within] / masses[within].sum() + 0.5) % 1.0 - 0.5
+    return np.asarray(z)

@@ -120,8 +120,9 @@ def test_precession_error_is_the_spread_under_random_torques():
         precession_rate(np.ones((10, 3)), 1.0)
 
 
-def test_torque_of_printed_digits():
-    """Forces without a torque, and positions, written and read as i-PI prints them."""
+@pytest.mark.parametrize("rounded", [(True, True), (True, False), (False, True), (False, False)])
+def test_torque_of_printed_digits(rounded):
+    """Forces without a torque, and positions, written and read as i-PI prints them, or in binary."""
     rng = np.random.default_rng(11)
     found = []
     expected = []
@@ -133,10 +134,13 @@ def test_torque_of_printed_digits():
             forces[i] += along
             forces[j] -= along
         assert np.linalg.norm(torque(MASSES, positions, forces)) < 1e-12
-        printed = [np.array([[float(f"{x:12.5e}") for x in row] for row in a]) for a in (positions, forces)]
+        printed = [
+            np.array([[float(f"{x:12.5e}") for x in row] for row in a]) if text else a
+            for a, text in zip((positions, forces), rounded, strict=True)
+        ]
         found.append(np.linalg.norm(torque(MASSES, *printed)) ** 2)
-        expected.append(float(torque_of_rounding(MASSES, positions, forces)) ** 2)
-    assert np.mean(expected) == pytest.approx(np.mean(found), rel=0.1)
+        expected.append(float(torque_of_rounding(MASSES, positions, forces, rounded)) ** 2)
+    assert np.mean(expected) == pytest.approx(np.mean(found), rel=0.1, abs=1e-24)
 
 
 def test_torque_of_a_maxwell_distribution():

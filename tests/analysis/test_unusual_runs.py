@@ -4,9 +4,11 @@ import re
 import shutil
 from pathlib import Path
 
+import ase.io
 import numpy as np
 import pytest
 import synthetic
+from ase import Atoms
 from ase.build import molecule
 from scipy.spatial.transform import Rotation
 
@@ -348,3 +350,29 @@ def test_across_a_slab(tmp_path: Path) -> None:
     assert "slab_density" not in analyze(many("H2O", tmp_path / "bulk")).curves
     (layout,) = (layout for layout in layouts_of([found]) if layout.name == "slab")
     assert len(draw_curves(layout, [found]).axes) == 2
+
+
+def test_a_slab_without_images(tmp_path: Path) -> None:
+    """The cell of i-PI is tight around a structure that the model sees without images along c."""
+    folder = many("H2O", tmp_path / "slab", noise=0.02)
+    positions = next(iter(Run(folder).snapshots(["positions"]))).positions
+    symbols = ["O", "H", "H"] * 27
+    atoms = Atoms(symbols, positions, cell=[15.0, 15.0, 15.0], pbc=[True, True, False])
+    ase.io.write(folder / "init.extxyz", atoms)
+    (folder / "driver.yaml").write_text("model: pet-water-s\nstructure: init.extxyz\n")
+    cell = next(iter(Run(folder).snapshots(["positions"]))).cell
+    assert cell[:2].tolist() == [[15.0, 0.0, 0.0], [0.0, 15.0, 0.0]]
+    assert cell[2, :2].tolist() == [0.0, 0.0]
+    assert cell[2, 2] > 100.0
+    found = analyze(folder)
+    assert "slab_density" in found.curves
+    assert said(found, "a slab, with no image along the cell vector c")
+    # a molecule of the upper layer has no neighbor above: 5 instead of 6 at 5 Å in a lattice
+    number = found.curves["g_OO"]
+    volume = 15.0**2 * cell[2, 2]
+    shells = (
+        4 / 3 * np.pi * np.diff(np.append(number.x - 0.5 * (number.x[1] - number.x[0]), number.x[-1]) ** 3)
+    )
+    near = number.x < 6.0
+    neighbors = (number.y * 26 / volume)[: len(shells)][near[: len(shells)]] @ shells[near[: len(shells)]]
+    assert neighbors == pytest.approx((2 * 9 * 5 + 9 * 6) / 27, rel=0.05)

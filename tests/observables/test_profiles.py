@@ -76,23 +76,48 @@ def test_shifts_and_images_do_not_matter() -> None:
 
 def test_what_is_a_slab() -> None:
     rng = np.random.default_rng(5)
-    found = find_slab(drawn(500, SLANTED, rng), SLANTED)
+    found = find_slab(drawn(1500, SLANTED, rng), SLANTED)
     assert found is not None
     assert found.axis == 2
-    assert 60.0 - 2 * PLACE - 16.0 < found.vacuum < 60.0 - 2 * PLACE
+    assert 60.0 - 2 * PLACE - 4.0 < found.vacuum < 60.0 - 2 * PLACE + 2.0
     turned = SLANTED[[1, 2, 0]]
-    other = find_slab(drawn(500, SLANTED, rng), turned)
+    other = find_slab(drawn(1500, SLANTED, rng), turned)
     assert other is not None
     assert other.axis == 1
+    evaporated = np.vstack([drawn(1500, SQUARE, rng), [[5.0, 5.0, 30.0], [5.0, 6.0, 28.0], [4.0, 5.0, 29.0]]])
+    assert find_slab(evaporated, SQUARE) is not None
     assert find_slab(rng.uniform(0.0, 12.0, (192, 3)), np.diag([12.0, 12.0, 12.0])) is None  # bulk
-    assert (
-        find_slab(rng.uniform(0.0, 3.0, (3, 3)), np.diag([20.0, 20.0, 20.0])) is None
-    )  # a molecule in a box
     assert find_slab(rng.uniform(0.0, 5.0, (30, 3)), np.zeros((3, 3))) is None
     assert find_slab(rng.uniform(0.0, 5.0, (30, 3)), np.diag([5.0, 5.0, 0.0])) is None
+
+
+@pytest.mark.parametrize(("molecules", "length"), [(1, 20.0), (8, 20.0), (16, 30.0), (32, 50.0)])
+def test_a_vapour_is_no_slab(molecules: int, length: float) -> None:
+    rng = np.random.default_rng(6)
+    for _ in range(200):
+        places = rng.uniform(0.0, length, (molecules, 1, 3)) + rng.uniform(-0.9, 0.9, (molecules, 3, 3))
+        assert find_slab(places.reshape(-1, 3), np.eye(3) * length) is None
+
+
+def test_an_evaporated_molecule_does_not_move_the_slab() -> None:
+    rng, n = np.random.default_rng(7), 400
+    slab = drawn(n, SQUARE, rng)
+    masses = np.ones(n + 1)
+    densities = []
+    for place in (20.0, 29.9, 30.1, 40.0):
+        profiles = SlabProfiles(SLAB, masses, np.arange(n + 1), SQUARE)
+        for _ in range(20):
+            profiles.add(np.vstack([slab, [5.0, 5.0, place]]), SQUARE)
+        z = profiles.z
+        values = profiles.density(1.0).value
+        densities.append((z * values)[np.abs(z) < 12.0].sum() / values[np.abs(z) < 12.0].sum())
+    assert np.abs(densities).max() < 0.1
 
 
 def test_no_slab_no_surface() -> None:
     z = np.linspace(-30.0, 30.0, 240)
     with pytest.raises(UserError, match="has not the form"):
         surfaces(z, np.full_like(z, np.nan))
+    on_a_wall = np.where(np.abs(z + 9.0) < 3.0, 10.0, np.where(np.abs(z - 3.0) < 9.0, 1.0, 0.0))
+    with pytest.raises(UserError, match="two like surfaces"):
+        surfaces(z, on_a_wall)
