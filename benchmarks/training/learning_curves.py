@@ -12,7 +12,8 @@ thread and the time given, in which the learning rate falls to zero; pre-trainin
 Ways, all with a pair baseline: `plain` PET as it is, `augmented` in random orientations, `penalty` with the symmetry
 penalty as well, `denoised` a third of the time to undo displacements first, then `augmented`; `e3nn` equivariant. And
 `augmented` with one setting changed: `adamw` (learning rate 0.001) for muon, `no-warmup`, `no-average` of the weights,
-`no-pairs` in the baseline, `energy-10` times forces in the loss instead of 0.2, `rotation-gradient` as a penalty.
+`no-pairs` in the baseline, `energy-1` or `energy-10` times forces in the loss instead of 0.2, `rotation-gradient` as a
+penalty.
 """
 
 from __future__ import annotations
@@ -67,8 +68,8 @@ E3NN: dict[str, Any] = {
     "ema": 0.99,
 }
 WAYS = (
-    "plain", "augmented", "penalty", "denoised", "e3nn", "adamw", "no-warmup", "no-average", "no-pairs", "energy-10",
-    "rotation-gradient",
+    "plain", "augmented", "penalty", "denoised", "e3nn", "adamw", "no-warmup", "no-average", "no-pairs", "energy-1",
+    "energy-10", "rotation-gradient",
 )  # fmt: skip
 PRETRAINING = 1 / 3
 """Of the time."""
@@ -91,6 +92,7 @@ def settings_of(way: str, folder: Path, hours: float) -> dict[str, Any]:
         "no-warmup": MUON | {"architecture": PET, "warmup": 0.0},
         "no-average": MUON | {"architecture": PET, "ema": 0.0},
         "no-pairs": MUON | {"architecture": PET, "baseline": {"pair": False}},
+        "energy-1": MUON | {"architecture": PET, "loss": {"energy": 1.0}},
         "energy-10": MUON | {"architecture": PET, "loss": {"energy": 10.0}},
         "rotation-gradient": MUON | {"architecture": PET, "loss": {"energy": 0.2, "rotation_gradient": 30.0}},
     }

@@ -39,12 +39,15 @@ class NetworkConfig(BaseModel):
     growing
         Integer keys that a training with ``start_from`` may raise. The networks of such a kind define `zero_output`
         for the parts that are added.
+    optimizer
+        ``muon`` for a kind whose weights are matrices that are better trained so (where torch has it), else ``adamw``.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: ClassVar[str]
     growing: ClassVar[tuple[str, ...]] = ()
+    optimizer: ClassVar[str] = "adamw"
 
     species: tuple[int, ...] = Field(description="atomic numbers, in the order of the embeddings")
     cutoff: float = Field(4.0, gt=0, description="Å")

@@ -105,7 +105,10 @@ class TrainConfig(Section):
         None,
         description="before the training: {files, denoise: 10, sigma: 0.1, epochs: 20, hours, learning_rate}",
     )
-    optimizer: Literal["adamw", "muon"] = "adamw"
+    optimizer: Literal["adamw", "muon"] | None = Field(
+        None,
+        description="null takes muon for PET where torch has it (2.9 or newer), else adamw",
+    )
     learning_rate: float = Field(1e-3, gt=0, description="falls as a cosine to `final_learning_rate`")
     weight_decay: float = Field(0.01, ge=0)
     warmup_steps: int = Field(200, ge=0)

@@ -228,7 +228,6 @@ def _training(config: DistillConfig, output: Path) -> TrainConfig:
         data=DataConfig(files=[Path("the structures given")]),
         output=output,
         loss=LossConfig(energy=1.0, smoothing=2e-4),
-        optimizer="muon",
         learning_rate=config.learning_rate,
         final_learning_rate=0.0,
         weight_decay=0.0,

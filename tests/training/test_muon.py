@@ -6,7 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from ipi_driver.training.schedule import StackedMuon
+from ipi_driver.networks.e3nn.config import E3nnConfig
+from ipi_driver.networks.e3nn.network import E3nnNetwork
+from ipi_driver.networks.pet import PetConfig, PetNetwork
+from ipi_driver.training.config import TrainConfig
+from ipi_driver.training.schedule import Optimizers, StackedMuon
 
 pytestmark = pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="needs torch 2.9 or newer")
 
@@ -50,3 +54,19 @@ def test_steps_of_matrices_of_several_shapes() -> None:
     other.add_param_group({"params": [unused]})
     other.load_state_dict(optimizer.state_dict())
     other.step()
+
+
+def test_which_networks_are_trained_with_it() -> None:
+    data = {"data": {"files": ["x.extxyz"]}, "output": "x"}
+    pet = PetNetwork(PetConfig(species=(1, 8), d_model=16, n_heads=2, d_feedforward=16, d_head=8))
+    e3nn = E3nnNetwork(E3nnConfig(species=(1, 8), channels=4, product_channels=2))
+    for network, chosen, expected in (
+        (pet, {}, 2),
+        (pet, {"optimizer": "adamw"}, 1),
+        (e3nn, {}, 1),
+        (e3nn, {"optimizer": "muon"}, 2),
+    ):
+        parts = Optimizers(network, TrainConfig.model_validate(data | chosen)).parts
+        assert [isinstance(part, StackedMuon) for part in parts] == [False, True][:expected]
+        held = [p for part in parts for group in part.param_groups for p in group["params"]]
+        assert sorted(map(id, held)) == sorted(map(id, network.parameters()))

@@ -13,6 +13,7 @@ class MetatrainPetConfig(NetworkConfig):
     """Hyperparameters of `MetatrainPetNetwork`; the defaults are metatrain's."""
 
     kind: ClassVar[str] = "metatrain-pet"
+    optimizer: ClassVar[str] = "muon"
 
     cutoff: float = Field(4.5, gt=0, description="Å; with adaptive cutoffs the largest one")
     cutoff_function: Literal["bump", "cosine"] = "bump"

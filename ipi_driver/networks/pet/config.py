@@ -17,6 +17,7 @@ class PetConfig(NetworkConfig):
     """
 
     kind: ClassVar[str] = "pet"
+    optimizer: ClassVar[str] = "muon"
     growing: ClassVar[tuple[str, ...]] = ("n_gnn_layers",)
 
     cutoff_width: float = Field(0.2, gt=0, description="Å over which the cutoff function falls from 1 to 0")
