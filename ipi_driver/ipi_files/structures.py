@@ -17,7 +17,7 @@ from ipi_driver.ipi_files.comment import ipi_comment
 from ipi_driver.ipi_files.input import read_input
 from ipi_driver.ipi_files.packed import unpacked
 from ipi_driver.ipi_files.run_folder import RunFolder
-from ipi_driver.ipi_files.template import states_isolated
+from ipi_driver.ipi_files.template import conditions_of, open_directions, states_isolated
 from ipi_driver.ipi_files.units import masses_of
 from ipi_driver.structure import FloatArray, IntArray, Structure
 
@@ -71,7 +71,7 @@ def read_data_set(
     pbc
         Periodic or isolated, whatever the file states; None: as the file states. A file of i-PI is periodic if it
         has a cell, unless its comment has ``pbc="F F F"`` or the ``driver.yaml`` beside it states that the run is of an
-        isolated structure.
+        isolated structure, or names a slab or wire. Charge and spin are those of that run.
     sample
         At most so many structures, evenly spaced (of a long file that i-PI did not write: within an eighth); None: all.
     part
@@ -138,16 +138,18 @@ def _read_ipi(file: Path, plain: Path, sample: int | None, part: slice | None) -
     if trajectory.quantity not in ("positions", "x_centroid"):
         raise UserError(f"{file} holds {trajectory.quantity}, expected positions")
     numbers, masses = elements_of(trajectory.symbols, file), masses_of(trajectory.symbols)
-    pbc = np.full(
-        3, trajectory.periodic and not states_isolated(RunFolder(file.parent).settings, file.parent)
-    )
+    settings = RunFolder(file.parent).settings
+    pbc = np.full(3, trajectory.periodic and not states_isolated(settings, file.parent))
+    if pbc.any():
+        pbc &= ~open_directions(settings, file.parent)
+    conditions = conditions_of(settings, file.parent)
     structures, steps = [], []
     chosen = None if sample is None else set(evenly(trajectory.n_snapshots, sample).tolist())
     snapshots = iter(trajectory) if part is None else islice(trajectory, part.start, part.stop)
     for k, snapshot in enumerate(snapshots):
         if chosen is not None and k not in chosen:
             continue
-        structures.append(Structure(numbers, snapshot.values, snapshot.cell, pbc))
+        structures.append(Structure(numbers, snapshot.values, snapshot.cell, pbc, *conditions))
         steps.append(snapshot.step)
     all_masses = (masses,) * len(structures)
     return DataSet(file.stem, tuple(structures), tuple(steps) if trajectory.timed else None, all_masses)

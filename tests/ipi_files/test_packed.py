@@ -66,6 +66,16 @@ def test_a_packed_trajectory_of_ipi_keeps_its_cell_and_units(
     (tmp_path / "driver.yaml").write_text("pbc: false\n")
     (structure,) = read_data_set(packed).structures
     assert not structure.pbc.any()
+    # as a slab, of an ion: charge, multiplicity and open directions are those of the run
+    start = molecule("H2O")
+    start.set_cell([10.0, 11.0, 12.0])
+    start.pbc = [True, True, False]
+    ase.io.write(tmp_path / "init.extxyz", start)
+    (tmp_path / "driver.yaml").write_text("structure: init.extxyz\ncharge: 1\nspin: 2\n")
+    (structure,) = read_data_set(packed).structures
+    assert structure.pbc.tolist() == [True, True, False]
+    assert (structure.charge, structure.spin) == (1.0, 2)
+    assert read_data_set(packed, pbc=True).structures[0].pbc.all()
 
 
 def test_a_broken_archive_is_named(tmp_path: Path) -> None:
