@@ -76,9 +76,14 @@ def write_start(atoms: ase.Atoms, path: Path) -> None:
     """Write the xyz of i-PI, which builds its cell from lengths and angles, the first vector along x.
 
     Lengths and angles mean a right-handed cell: of a left-handed one two vectors are exchanged, which is the same
-    crystal, where turning it into standard form would be its mirror image.
+    crystal, where turning it into standard form would be its mirror image. Both of the two are periodic or
+    neither, so that ``pbc`` stays that of the file.
     """
-    cell = atoms.cell if atoms.cell.handedness > 0 else ase.cell.Cell(np.array(atoms.cell)[[1, 0, 2]])
+    cell = atoms.cell
+    if cell.handedness < 0:
+        i, j = next((i, j) for i, j in ((0, 1), (0, 2), (1, 2)) if atoms.pbc[i] == atoms.pbc[j])
+        order = [{i: j, j: i}.get(k, k) for k in range(3)]
+        cell = ase.cell.Cell(np.array(cell)[order])
     standard, rotation = cell.standard_form()
     positions = atoms.positions @ rotation.T
     parameters = " ".join(f"{x:.8f}" for x in standard.cellpar())

@@ -10,6 +10,7 @@ from ase.calculators.lj import LennardJones
 
 from ipi_driver.potentials import Potential, load_potential
 from ipi_driver.potentials.ase import AsePotential
+from ipi_driver.potentials.cells import roomy_cell
 from ipi_driver.rotations.average import RotationalAverage
 from ipi_driver.structure import Structure
 
@@ -112,3 +113,15 @@ def test_improper_rotations_of_every_backend(potential: Potential) -> None:
         assert results.energies[0, 0] == pytest.approx(found.energy, abs=1e-10)
         assert results.forces[0][0] == pytest.approx(found.forces @ mirror, abs=1e-9)
         assert results.virials[0, 0] == pytest.approx(mirror.T @ found.virial @ mirror, abs=1e-9)
+
+
+@pytest.mark.parametrize("pbc", [(True, True, True), (True, False, True)])
+def test_codes_that_know_full_periodicity_alone_get_a_right_handed_cell(pbc: tuple[bool, bool, bool]) -> None:
+    cell = np.array([[0.0, 4.0, 0.5], [5.0, 0.0, 0.0], [1.0, 0.0, 6.0]])
+    assert np.linalg.det(cell) < 0
+    found = roomy_cell(Structure(np.array([8]), np.zeros((1, 3)), cell, np.array(pbc)), 3.0)
+    assert np.linalg.det(found) > 0
+    periodic = np.array(pbc)
+    steps = found[periodic] @ np.linalg.pinv(cell[periodic])  # the same lattice
+    assert np.abs(steps - np.round(steps)).max() < 1e-9
+    assert abs(np.linalg.det(np.round(steps))) == 1

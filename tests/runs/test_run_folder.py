@@ -310,6 +310,16 @@ def test_a_left_handed_cell_is_not_mirrored(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("pbc", [(False, True, True), (True, False, True), (True, True, False)])
+def test_a_left_handed_slab_keeps_its_open_direction(pbc: tuple[bool, bool, bool], tmp_path: Path) -> None:
+    lengths = np.where(pbc, [3.0, 4.0, 5.0], 20.0)
+    cell = np.diag(lengths)[:, [1, 0, 2]]
+    assert np.linalg.det(cell) < 0
+    write_start(ase.Atoms("O", [[0.0, 0.0, 0.0]], cell=cell, pbc=pbc), tmp_path / "out.xyz")
+    again = read_start(tmp_path / "out.xyz", periodic=True)
+    assert [length == pytest.approx(20.0) for length in again.cell.lengths()] == [not p for p in pbc]
+
+
 PROPERTIES = "# column   1     --> time{picosecond} : t\n# column   2     --> step : s\n" + "".join(
     f"  {k / 2e3:.8e} {k:.8e}\n" for k in (0, 5, 10)
 )
