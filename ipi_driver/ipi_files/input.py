@@ -171,7 +171,7 @@ def _settings(path: Path, prefix: str | None) -> InputSettings:
     # a barostat has one of its own, which may stand before
     thermostat = system.find(".//dynamics/thermostat")
     beads = system.find(".//initialize")
-    restarted = system.find(".//beads")
+    restarted = system.find("beads" if system.tag == "system" else ".//system/beads")
     n_beads = 1
     for element in (beads, restarted):
         if element is not None:

@@ -338,3 +338,10 @@ def test_masses_set_in_the_input(tmp_path):
     np.testing.assert_allclose(settings.masses, [16, 2, 2], rtol=1e-6)
     assert settings.n_beads == 4
     assert settings.timestep is None
+    path.write_text(
+        "<simulation><system><initialize nbeads='8'><beads mode='chk'> RESTART </beads></initialize></system>"
+        "</simulation>"
+    )
+    assert read_input(path).n_beads == 8
+    path.write_text("<simulation><system><beads nbeads='6' natoms='1'/></system></simulation>")
+    assert read_input(path).n_beads == 6
