@@ -61,7 +61,7 @@ def weighted_mean(structure: Structure, results: RotatedResults, weights: FloatA
         forces=mean_forces,
         virial=virial,
         n_rotations=len(weights),
-        energy_std=float(np.sqrt(weights @ (energies - energy) ** 2)),
+        energy_std=float(np.sqrt(max(0.0, weights @ (energies - energy) ** 2))),
         forces_std=forces_std,
         virial_std=virial_std,
         net_force=net_force,
@@ -73,7 +73,7 @@ def weighted_mean(structure: Structure, results: RotatedResults, weights: FloatA
 def _mean_and_std(values: FloatArray, weights: FloatArray) -> tuple[FloatArray, float]:
     flat = values.reshape(len(values), -1)
     mean = weights @ flat
-    std = float(np.sqrt(weights @ ((flat - mean) ** 2).mean(axis=1))) if flat.shape[1] else 0.0
+    std = float(np.sqrt(max(0.0, weights @ ((flat - mean) ** 2).mean(axis=1)))) if flat.shape[1] else 0.0
     return mean.reshape(values.shape[1:]), std
 
 

@@ -124,6 +124,7 @@ class ExactSymmetrization(Potential):
             virial_std=None if results.virials is None else 0.0,
             net_force=net_force,
             net_torque=net_torque,
+            extras={name: np.tensordot(share, values[0], axes=1) for name, values in results.extras.items()},
         )
 
     def _evaluate(self, structures: list[Structure], rotations: FloatArray) -> RotatedResults:

@@ -144,5 +144,5 @@ class TensorAverage:
         weights = self.quadrature.weights
         flat = found.reshape(len(found), -1)
         mean = weights @ flat
-        std = float(np.sqrt(weights @ ((flat - mean) ** 2).mean(axis=1)))
+        std = float(np.sqrt(max(0.0, weights @ ((flat - mean) ** 2).mean(axis=1))))
         return AveragedOutput(mean.reshape(found.shape[1:]), std, len(rotations))

@@ -149,3 +149,13 @@ def test_frames_are_orthogonal_and_of_both_parities() -> None:
 def test_structures_without_frames_are_refused(raw: Potential, structure: Structure, message: str) -> None:
     with pytest.raises(UserError, match=message):
         ExactSymmetrization(raw).predict(structure)
+
+
+def test_extras_are_averaged() -> None:
+    """Those of a committee: its members by themselves have the mean energies."""
+    members = ["anisotropic?l=2&amplitude=0.2", "anisotropic?l=3&amplitude=0.1"]
+    structure = molecule("H2O")
+    found = ExactSymmetrization(load_potential("committee:" + ",".join(members))).predict(structure)
+    alone = [ExactSymmetrization(load_potential(member)).predict(structure).energy for member in members]
+    assert found.extras["energy_ensemble"] == pytest.approx(np.array(alone), abs=1e-10)
+    assert found.energy == pytest.approx(np.mean(alone), abs=1e-10)
