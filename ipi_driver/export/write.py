@@ -58,6 +58,11 @@ def export_model(potential: NetworkPotential | MetatomicPotential, path: Path, g
             f"--average {grid.name}: an exported model has a fixed grid of rotations, such as T, Th or 2i; a "
             "simulation code expects one energy for one structure"
         )
+    if isinstance(potential, MetatomicPotential) and potential.with_derivatives() is not None:
+        raise UserError(
+            f"{potential.name} with `non_conservative`: an exported average holds the energy, and forces are its "
+            "derivatives; leave `non_conservative` out"
+        )
     examples = _examples(potential)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of TorchScript, which metatomic is built on

@@ -129,6 +129,7 @@ def run_check(
         stage(f"{name}: finite differences", 0)
         consistency[name] = check_consistency(precise or potential, data.structures[0])
     reference = settings.reference
+    left = {name: residual_force(found, reference) for name, found in decompositions.items()}
     shared = {
         (name, grid.name): shared_force(found, grid, reference)
         for name, found in decompositions.items()
@@ -142,7 +143,7 @@ def run_check(
             directions, decompositions.values(), settings.tolerance, not potential.directions
         )
     else:
-        recommendation = recommend(errors, settings.tolerance, shared)
+        recommendation = recommend(errors, settings.tolerance, shared, max(left.values(), default=0.0))
     outer = potential
     if inner is None and (conservative := potential.with_derivatives()) is not None:
         outer, inner = conservative, potential
@@ -156,7 +157,7 @@ def run_check(
         errors=tuple(errors),
         decompositions=decompositions,
         consistency=consistency,
-        reference_errors={name: residual_force(found, reference) for name, found in decompositions.items()},
+        reference_errors=left,
         recommendation=recommendation,
         stride=stride,
         has_trajectory=trajectory is not None,

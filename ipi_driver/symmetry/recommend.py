@@ -40,6 +40,8 @@ class Recommendation:
         What lies in the degrees of `directions`, eV/Å, root mean square per component.
     explained
         Whether `directions` are what a fit to the residual forces has found, not what the model states.
+    reference_error
+        Estimate of what is left in the reference on the worst data set, eV/Å: no error can be told better than that.
     """
 
     average: str
@@ -51,6 +53,7 @@ class Recommendation:
     directions: tuple[str, ...] = ()
     kept: float = 0.0
     explained: bool = False
+    reference_error: float = 0.0
 
     @property
     def text(self) -> str:
@@ -59,11 +62,20 @@ class Recommendation:
         if self.directions:
             return self._on_purpose
         if not self.sufficient:
-            larger = "a larger reference (--reference 4i) and " if self._shared_note else ""
-            return (
+            best = (
                 f"No average is below {tolerance:g} meV/Å: the best is {self.average} with {error:.3g} meV/Å"
-                f"{self._shared_note}. Add {larger}larger ones (--average 4i) or raise --tolerance."
             )
+            if self._shared_note or self.reference_error > 0.5 * self.tolerance:
+                left = (
+                    ""
+                    if self._shared_note
+                    else f"; the reference itself has {MILLI * self.reference_error:.2g}"
+                )
+                return (
+                    f"{best}{self._shared_note}{left}. Add a larger reference (--reference 5i) and larger averages "
+                    "(--average 4i), or raise --tolerance."
+                )
+            return f"{best}. Add larger ones (--average 4i) or raise --tolerance."
         if self.average == "none":
             return (
                 f"No average is needed: the raw force error, {error:.3g} meV/Å, is below {tolerance:g} meV/Å."
@@ -94,7 +106,10 @@ class Recommendation:
 
 
 def recommend(
-    rows: Sequence[AverageError], tolerance: float, shared: Mapping[tuple[str, str], float] | None = None
+    rows: Sequence[AverageError],
+    tolerance: float,
+    shared: Mapping[tuple[str, str], float] | None = None,
+    reference_error: float = 0.0,
 ) -> Recommendation:
     """Choose from the table of errors; the reference, whose error is zero by construction, does not count.
 
@@ -109,6 +124,8 @@ def recommend(
         Largest mean absolute force error, eV/Å.
     shared
         By data set and average the error (eV/Å) in common with the reference, which the table does not show.
+    reference_error
+        What is left in the reference on the worst data set, eV/Å.
     """
     worst: dict[str, tuple[float, int]] = {}
     hidden: dict[str, float] = {}
@@ -128,7 +145,9 @@ def recommend(
     else:
         name = min(worst, key=lambda name: (worst[name][0], worst[name][1]))
     error, n_rotations = worst[name]
-    return Recommendation(name, error, n_rotations, bool(good), tolerance, hidden[name])
+    return Recommendation(
+        name, error, n_rotations, bool(good), tolerance, hidden[name], reference_error=reference_error
+    )
 
 
 def keep_directions(

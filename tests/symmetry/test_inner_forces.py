@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from ase.build import molecule
 
+from ipi_driver.errors import UserError
+from ipi_driver.export.write import export_model
 from ipi_driver.ipi_files.structures import DataSet
 from ipi_driver.potentials import load_potential
 from ipi_driver.potentials.anisotropic import AnisotropicPotential, Term
@@ -97,6 +99,8 @@ def test_direct_forces_of_a_metatomic_model_are_compared_with_its_derivatives(tm
     assert conservative.with_derivatives() is None
     assert load_potential(f"{tmp_path / 'model.pt'}?variant=hard").with_derivatives() is None
     assert (direct.name, conservative.name) == ("model-direct", "model")
+    with pytest.raises(UserError, match="leave `non_conservative` out"):
+        export_model(direct, tmp_path / "exported.pt", quadrature("T"))
     settings = CheckSettings(averages=quadratures(["T"]), max_degree=1)
     found = run_check(direct, [DataSet("gas", (WATER,))], settings)
     assert not found.consistency["gas"].conservative

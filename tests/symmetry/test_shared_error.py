@@ -31,7 +31,7 @@ def test_i_is_not_exact_because_ih_is_as_wrong() -> None:
     assert next(row.force_mae for row in result.errors if row.average == "I") < 1e-12
     assert not result.recommendation.sufficient
     assert "the reference has it too" in result.recommendation.text
-    assert "a larger reference (--reference 4i)" in result.recommendation.text
+    assert "a larger reference (--reference 5i)" in result.recommendation.text
     # against a reference that averages l = 6 exactly nothing is shared
     found = result.decompositions["water"]
     assert shared_force(found, quadrature("I"), quadrature("4i")) < 1e-12
@@ -39,6 +39,15 @@ def test_i_is_not_exact_because_ih_is_as_wrong() -> None:
     shared = {("water", "I"): 0.5 * raw}
     assert recommend(result.errors, 0.6 * raw, shared).average == "I"
     assert not recommend(result.errors, 0.4 * raw, shared).sufficient
+
+
+def test_no_average_is_told_better_than_the_reference() -> None:
+    """Against Ih, which keeps l = 6, the exact 4i has the error of Ih: larger averages will not help."""
+    settings = CheckSettings(quadratures(["none", "T", "4i"]), quadrature("Ih"), 1e-4, max_degree=6)
+    text = run_check(potential(), [DataSet("water", [WATER])], settings).recommendation.text
+    assert "the best is 4i" in text
+    assert "the reference itself has" in text
+    assert "Add a larger reference" in text
 
 
 def test_shared_error_is_that_of_the_average_itself() -> None:
