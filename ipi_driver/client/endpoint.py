@@ -7,6 +7,7 @@ answering ``STATUS`` while another one's evaluation runs.
 from __future__ import annotations
 
 import logging
+import math
 import socket
 import threading
 import time
@@ -48,7 +49,7 @@ class Endpoint:
     prefix
         Of unix socket paths, as i-PI's ``-S``.
     deadline
-        Seconds to wait for i-PI at the start.
+        Seconds to wait for i-PI at the start; 0: for ever.
     evaluate
         From requests to replies.
     n_atoms
@@ -160,7 +161,7 @@ class Endpoint:
 
     def _connect_first(self) -> Connection | None:
         """Wait for i-PI; None if stopped, or if the run ended on the other endpoints."""
-        end = time.monotonic() + self._deadline
+        end = time.monotonic() + (self._deadline or math.inf)
         announced = warned = False
         while not self._stop.is_set():
             try:
@@ -181,7 +182,8 @@ class Endpoint:
                         "<port> in its input and -S, or raise --deadline"
                     ) from None
                 if not announced:
-                    logger.info("%s: waiting up to %g s for i-PI", self.settings.label, self._deadline)
+                    limit = f" up to {self._deadline:g} s" if self._deadline else ""
+                    logger.info("%s: waiting%s for i-PI", self.settings.label, limit)
                     announced = True
             self._stop.wait(RETRY_INTERVAL)
         return None

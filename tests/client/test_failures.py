@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import socket
+import threading
 import time
 
 import ase.io
@@ -13,6 +14,9 @@ import pytest
 from client_place import ANISOTROPIC, CLIENT, ffsocket, interrupt, wait, wait_for, water
 
 from ipi_driver.cli import main
+from ipi_driver.client.endpoint import RETRY_INTERVAL, Endpoint
+from ipi_driver.client.settings import EndpointSettings
+from ipi_driver.errors import UserError
 
 SICK = """
 import time
@@ -89,6 +93,36 @@ def test_no_ipi(place):
     assert "within 0.3 s" in error_line(place)
     assert "waiting up to 0.3 s" in place.log()
     assert json.loads((place.folder / "s.json").read_text())["model_seconds"] == 0.0
+
+
+def test_no_deadline(tmp_path):
+    """`--deadline 0` waits for i-PI, however late it opens its socket."""
+    ended: list[Exception] = []
+    settings = EndpointSettings(unix="late")
+    endpoint = Endpoint(
+        settings, f"{tmp_path}/", 0.0, lambda requests: [], 3, lambda _: False, lambda _: False
+    )
+
+    def run() -> None:
+        try:
+            endpoint.run()
+        except UserError as error:
+            ended.append(error)
+
+    thread = threading.Thread(target=run)
+    with socket.socket(socket.AF_UNIX) as ipi:
+        ipi.settimeout(30.0)
+        thread.start()
+        time.sleep(3.0 * RETRY_INTERVAL)
+        ipi.bind(f"{tmp_path}/late")
+        ipi.listen()
+        try:
+            assert not ended
+            ipi.accept()[0].close()
+        finally:
+            endpoint.stop()
+            thread.join()
+    assert not ended
 
 
 def test_unknown_yaml_key(place):
