@@ -12,6 +12,8 @@ from ipi_driver.cli.conditions import add_conditions, add_precision
 from ipi_driver.client.settings import make_settings, read_yaml
 from ipi_driver.errors import UserError
 
+logger = logging.getLogger(__name__)
+
 CONFIG = "driver.yaml"
 
 EPILOG = """\
@@ -28,7 +30,7 @@ examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of the command; what is not given is taken from ``driver.yaml``."""
+    """Options of the command; what is not given is taken from ``driver.yaml``, where that is read."""
     parser.epilog = EPILOG
     add = parser.add_argument
     add(
@@ -92,7 +94,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--stats", type=Path, metavar="FILE", help="write evaluations, rotations and times as JSON at the end"
     )
     add("--record", type=Path, help=argparse.SUPPRESS)  # for the launcher: the configuration under evaluation
-    add("--config", type=Path, metavar="YAML", help=f"settings file (default: {CONFIG} in this folder)")
+    add(
+        "--config",
+        type=Path,
+        metavar="YAML",
+        help=f"settings file, over which options take precedence (default: {CONFIG} in this folder, unless the command "
+        "line names both the model and the sockets)",
+    )
     add("-q", "--quiet", action="store_true", help="errors only")
 
 
@@ -116,15 +124,25 @@ class _AppendEndpoint(argparse.Action):
 
 
 def collect_settings(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
-    """Settings of the file overridden by those of the command line, and where they come from."""
+    """Settings of the file overridden by those of the command line, and where they come from.
+
+    A ``driver.yaml`` in this folder that nobody has named is read only where the command line leaves out the model or
+    the sockets: a complete command is one, wherever it is given.
+    """
     given = {
         key: value
         for key, value in vars(args).items()
         if value is not None and key not in ("command", "config", "quiet")
     }
     path = args.config
-    if path is None and not ("model" in given and "endpoints" in given) and Path(CONFIG).is_file():
-        path = Path(CONFIG)
+    if path is None and Path(CONFIG).is_file():
+        if "model" in given and "endpoints" in given:
+            logger.warning(
+                "%s in this folder is not read, as the command line names the model and the sockets; to take charge, "
+                "spin, precision, ... from it: --config %s", CONFIG, CONFIG,
+            )  # fmt: skip
+        else:
+            path = Path(CONFIG)
     if path is None:
         values, source = given, "the command line"
     else:

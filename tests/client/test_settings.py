@@ -46,8 +46,17 @@ def test_command_line_wins(folder):
     assert "structure" not in parse("--input", "input.xml")
 
 
-def test_complete_command_line_ignores_the_file(folder):
+def test_complete_command_line_ignores_the_file(folder, caplog):
+    """Not silently: its charge, spin, precision, ... would be expected to hold."""
     assert "seed" not in parse("other", "--unix", "one")
+    assert "driver.yaml in this folder is not read" in caplog.text
+    assert "--config driver.yaml" in caplog.text
+    caplog.clear()
+    parse("other", "--unix", "one", "--config", "driver.yaml")
+    parse("other")
+    (folder / "driver.yaml").unlink()
+    parse("other", "--unix", "one")
+    assert not caplog.text
 
 
 def test_paths_are_relative_to_the_file(folder, monkeypatch):
