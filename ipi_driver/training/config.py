@@ -169,12 +169,16 @@ class TrainConfig(Section):
     def network_config(self, species: tuple[int, ...]) -> NetworkConfig:
         """Architecture for the given atomic numbers."""
         found = network_config(self.architecture, species)
-        if found.learns_directions and self.augmentation != "none":
+        self.check_augmentation(found, "`architecture` asks for")
+        return found
+
+    def check_augmentation(self, network: NetworkConfig, source: str) -> None:
+        """Raise `UserError` where turned copies would hide what a network is to find; ``source`` begins the message."""
+        if network.learns_directions and self.augmentation != "none":
             raise UserError(
-                f"`architecture` asks for relaxed weights, which learn in what the data depend on their orientation; "
+                f"{source} relaxed weights, which learn in what the data depend on their orientation; "
                 f"`augmentation: {self.augmentation}` hides that: set `augmentation: none`"
             )
-        return found
 
     def species_numbers(self) -> tuple[int, ...] | None:
         """Atomic numbers that the configuration asks for."""

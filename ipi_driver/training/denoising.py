@@ -107,7 +107,8 @@ def pretrain(
             "epochs": settings.epochs,
             "max_hours": settings.hours,
             "patience": None,
-            "augmentation": "o3",
+            # structures in a field stand in it as it wants them: turned copies would hide that
+            "augmentation": "none" if network.config.learns_directions else "o3",
             "data": {"files": [str(path) for path in settings.files]},
         }
     )

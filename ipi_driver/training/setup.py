@@ -156,6 +156,7 @@ def build_trainer(config: TrainConfig, resume: bool = False, quiet: bool = True)
     species = config.species_numbers() or tuple(sorted({int(z) for s in train for z in s.structure.numbers}))
     torch.manual_seed(config.seed)
     network, baseline = _network_and_baseline(config, species, train, resume)
+    config.check_augmentation(network.config, f"`start_from` {config.start_from} has")
     # of a model that is gone on from there may be more than the data hold
     species, cutoff = network.config.species, network.config.cutoff
     for part, items in (("validation", validation), ("training", train)):

@@ -14,10 +14,15 @@ from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from ipi_driver.cli import main
+from ipi_driver.errors import UserError
+from ipi_driver.networks.baseline import Baseline
+from ipi_driver.networks.kinds import build_network, network_config
+from ipi_driver.networks.storage import save_model
 from ipi_driver.potentials import load_potential
 from ipi_driver.structure import Structure
 from ipi_driver.training.config import load_config
 from ipi_driver.training.setup import build_trainer
+from ipi_driver.training.trainer import Trainer
 
 ARCHITECTURE = training_place.ARCHITECTURE | {"n_gnn_layers": 1}
 SHIFTS = {"H": -30.0, "O": -110.0}
@@ -110,6 +115,31 @@ def test_a_model_is_not_overwritten(tmp_path: Path, kept: str, capsys: pytest.Ca
     assert f"holds a model already ({kept}); choose another output" in line
     assert file.read_text() == "what was there"
     assert [item.name for item in file.parent.iterdir()] == [kept]
+
+
+def test_a_relaxed_model_is_not_trained_on_turned_copies(tmp_path: Path) -> None:
+    """Neither by the training that starts from it, nor by the pre-training before that."""
+    pytest.importorskip("e3nn")
+    keys = {"kind": "e3nn", "l_max": 1, "channels": 4, "n_layers": 1, "cutoff": 3.0, "relaxed": {"l_max": 1}}
+    relaxed = build_network(network_config(keys, (1, 8)))
+    save_model(tmp_path / "relaxed", relaxed, Baseline((1, 8), np.zeros(2), 3.0))
+    changes = {"start_from": "relaxed", "architecture": {}, "epochs": 1}
+    data = molecules(("H2O",))
+    with pytest.raises(UserError, match="`start_from` .*relaxed has relaxed weights.*set `augmentation: none`"):
+        build_trainer(load_config(write_config(tmp_path, data, **changes)))
+    pretraining = {"files": ["data.extxyz"], "epochs": 1, "sigma": 0.02}
+    changes |= {"augmentation": "none", "pretrain": pretraining, "output": "second"}
+    seen: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        run = Trainer.run
+
+        def spy(self: Trainer, quiet: bool = False) -> float:
+            seen.append(self.config.augmentation)
+            return run(self, quiet)
+
+        patch.setattr(Trainer, "run", spy)
+        build_trainer(load_config(write_config(tmp_path, data, **changes)))
+    assert seen == ["none"]
 
 
 def test_the_model_to_start_from_lies_beside_the_configuration(
