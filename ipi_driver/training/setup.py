@@ -110,6 +110,22 @@ def _check_elements(part: str, structures: Sequence[Structure], species: tuple[i
             )
 
 
+def _check_offsets(data: DataConfig, train: Sequence[LabelledStructure]) -> None:
+    """The energy of an element that only sets with a fitted offset hold could be anything."""
+    parts = data.parts()
+    known = {z for item in train if parts[item.group].is_zero for z in item.structure.numbers.tolist()}
+    for k, item in enumerate(train):
+        part = parts[item.group]
+        unknown = sorted(set(item.structure.numbers.tolist()) - known)
+        if unknown and part.offset == "fit" and not part.forces_only:
+            raise UserError(
+                f"training structure {k}, of the set {data.names()[item.group]} with `offset: fit`, holds "
+                f"{chemical_symbols[unknown[0]]}; expected elements that training structures with `offset: 0` hold, as "
+                "the offset cannot be told from the energy of an atom: add some with it to a set with `offset: 0`, or "
+                "set `forces_only: true`"
+            )
+
+
 def _digest(structures: Sequence[LabelledStructure]) -> str:
     """Digest of the labelled structures in their order: a resumed training goes on with the same ones."""
     digest = hashlib.sha256()
@@ -162,6 +178,7 @@ def build_trainer(config: TrainConfig, resume: bool = False, quiet: bool = True)
     for part, items in (("validation", validation), ("training", train)):
         _check_elements(part, [item.structure for item in items], species)
     _check_elements("unlabelled", unlabelled, species)
+    _check_offsets(config.data, train)
     if config.pretrain is not None and not resume:
         _pretrain(config, network, world_size, quiet)
     shifts: dict[int, float] = {}

@@ -10,6 +10,7 @@ import ase.io
 import numpy as np
 import pytest
 import torch
+from ase.build import molecule
 from ase.calculators.singlepoint import SinglePointCalculator
 from training_place import labelled_molecules, write_config
 
@@ -89,6 +90,24 @@ def test_validation_files_have_the_energy_zero_of_all_sets(tmp_path: Path, first
     trainer.network.zero_output()  # the baseline alone, which is good to some 0.1 eV
     errors = trainer.evaluate(trainer.validation_samples, trainer.network.state_dict())
     assert errors.energy_mae_per_atom < 0.3 * OFFSET
+
+
+@pytest.mark.parametrize("labels", ["offset", "forces_only"])
+def test_an_element_of_sets_with_an_offset_alone(tmp_path: Path, labels: str) -> None:
+    """Its atomic energy would be arbitrary; where energies are not used, it does not matter."""
+    files(tmp_path)
+    ammonia = molecule("NH3")
+    ammonia.calc = SinglePointCalculator(ammonia, energy=-1.0, forces=np.full((4, 3), 0.1))
+    ase.io.write(tmp_path / "ammonia.extxyz", [ammonia] * 12)
+    sets = [{"files": ["first.extxyz"]}, {"files": ["ammonia.extxyz"], "offset": "fit"}]
+    if labels == "forces_only":
+        sets[1] |= {"forces_only": True}
+    path = write_config(tmp_path, data={"sets": sets, "validation": 3, "test": 3})
+    if labels == "forces_only":
+        assert build_trainer(load_config(path)).network.config.species == (1, 7, 8)
+        return
+    with pytest.raises(UserError, match=r"set ammonia with `offset: fit`, holds N; expected elements that"):
+        build_trainer(load_config(path))
 
 
 def test_resumed_training_keeps_the_offsets(tmp_path: Path) -> None:
