@@ -39,7 +39,7 @@ class LossConfig(Section):
         description="per eV/atom, where forces are in eV/Å; 10, the default before, leaves both errors twice as large "
         "in equal time",
     )
-    virial: float = Field(0.0, ge=0)
+    virial: float = Field(0.0, ge=0, description="per eV/atom; every training structure needs a virial")
     rotation_gradient: float = Field(
         0.0,
         ge=0,
@@ -157,8 +157,6 @@ class TrainConfig(Section):
             raise ValueError(
                 "tf32 needs `force_gradient: exact`: a difference of two rounded gradients is mostly rounding"
             )
-        if self.loss.virial > 0 and not (self.data.stress_key or self.data.virial_key):
-            raise ValueError("loss.virial needs data.stress_key or data.virial_key")
         if self.data.unlabelled_files and self.loss.symmetry == 0 and self.loss.rotation_gradient == 0:
             raise ValueError(
                 "data.unlabelled_files serve the symmetry penalties alone: set loss.symmetry or "

@@ -126,6 +126,16 @@ def _check_offsets(data: DataConfig, train: Sequence[LabelledStructure]) -> None
             )
 
 
+def _check_virials(train: Sequence[LabelledStructure]) -> None:
+    """One structure without a virial would take the term of the whole batch away."""
+    for k, item in enumerate(train):
+        if item.virial is None:
+            raise UserError(
+                f"training structure {k} has no virial, which `loss.virial` needs of every one: give `data.stress_key` or "
+                "`data.virial_key` for extended XYZ, virial.npy for DeePMD (n2p2 has none), or set `loss.virial: 0`"
+            )
+
+
 def _digest(structures: Sequence[LabelledStructure]) -> str:
     """Digest of the labelled structures in their order: a resumed training goes on with the same ones."""
     digest = hashlib.sha256()
@@ -179,6 +189,8 @@ def build_trainer(config: TrainConfig, resume: bool = False, quiet: bool = True)
         _check_elements(part, [item.structure for item in items], species)
     _check_elements("unlabelled", unlabelled, species)
     _check_offsets(config.data, train)
+    if config.loss.virial > 0:
+        _check_virials(train)
     if config.pretrain is not None and not resume:
         _pretrain(config, network, world_size, quiet)
     shifts: dict[int, float] = {}

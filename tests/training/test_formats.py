@@ -10,9 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase.build import molecule
+from training_place import write_config
 
 from ipi_driver.errors import UserError
+from ipi_driver.training.config import load_config
 from ipi_driver.training.data import LabelledStructure, read_dataset, read_ordered
+from ipi_driver.training.setup import build_trainer
 
 BOHR, HARTREE = 0.529177210903, 27.211386245988  # CODATA 2018
 N = 4
@@ -149,6 +152,19 @@ def test_deepmd_folders(tmp_path: Path, kind: str) -> None:
     check(data)
     for item, virial in zip(data, ARRAYS.virials, strict=True):
         np.testing.assert_allclose(item.virial, virial)
+
+
+def test_virials_in_the_loss_are_those_that_the_data_have(tmp_path: Path) -> None:
+    """DeePMD needs no key for them; one structure without would take the term away from its whole batch."""
+    deepmd(tmp_path / "system")
+    (tmp_path / "input.data").write_text(n2p2())
+    data = {"files": ["system"], "validation": 1, "test": 0}
+    path = write_config(tmp_path, data=data, loss={"virial": 1.0})
+    trainer = build_trainer(load_config(path))
+    assert all(sample.virial is not None for sample in trainer.train_samples)
+    path = write_config(tmp_path, data=data | {"files": ["system", "input.data"]}, loss={"virial": 1.0})
+    with pytest.raises(UserError, match=r"training structure \d has no virial, which `loss\.virial` needs"):
+        build_trainer(load_config(path))
 
 
 def test_folder_of_deepmd_systems(tmp_path: Path) -> None:
