@@ -101,14 +101,15 @@ def _read(args: argparse.Namespace) -> tuple[list[LabelledStructure], Source]:
     """The structures asked for."""
     import numpy as np
 
-    from ipi_driver.report.evaluation_tables import Source
+    from ipi_driver.report.evaluation_tables import Source, distinct_names
     from ipi_driver.training.data import read_ordered
     from ipi_driver.training.similarity import nearest
     from ipi_driver.training.splits import read_split
 
     split = None if args.indices is None else read_split(args.indices)
     keys = (args.energy_key, args.forces_key, args.stress_key, args.virial_key, args.units)
-    data, order = read_ordered(args.data, *keys)
+    # who names the energies wants them; files of forces alone are evaluated as well
+    data, order = read_ordered(args.data, *keys, need_energy=args.energy_key != "energy")
     indices = np.arange(len(data))
     part = n_train = None
     if split is not None:
@@ -124,9 +125,12 @@ def _read(args: argparse.Namespace) -> tuple[list[LabelledStructure], Source]:
     if split is not None and part != "train":
         train = [data[i].structure for i in split.train]
         near = nearest([item.structure for item in chosen_data], train)
-    source = Source(order.files, part, tuple(indices.tolist()), n_train, order.counts, near)
+    source = Source(distinct_names(args.data), part, tuple(indices.tolist()), n_train, order.counts, near)
     for line in order.described():
         print(line)
+    if unknown := sum(not np.isfinite(item.energy) for item in chosen_data):
+        which = "no energies" if unknown == len(chosen_data) else f"no energies in {unknown} structures"
+        print(f"{which}: forces alone are compared there")
     return chosen_data, source
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 from rich.table import Table
 
 from ipi_driver import __version__
-from ipi_driver.report.plain_files import write_csv
+from ipi_driver.report.plain_files import plain, write_csv
 from ipi_driver.structure import FloatArray
 from ipi_driver.training.evaluation import Evaluation, Metrics
 from ipi_driver.training.similarity import THRESHOLD
@@ -26,7 +27,7 @@ class Source:
     Attributes
     ----------
     files
-        Data files.
+        Names of the data files, all different.
     part
         Part of the split that was evaluated, or None for all structures.
     indices
@@ -60,6 +61,15 @@ class Source:
             for number, file in enumerate(self.files)
             if (places := np.flatnonzero(which == number).tolist())
         }
+
+
+def distinct_names(paths: Sequence[Path]) -> tuple[str, ...]:
+    """Names of files; those of the same name are told apart by their folders, else by their numbers."""
+    names = [path.name for path in paths]
+    for k, path in enumerate(paths):
+        if [p.name for p in paths].count(path.name) > 1:
+            names[k] = f"{path.resolve().parent.name}/{path.name}"
+    return tuple(f"{name} ({k + 1})" if names.count(name) > 1 else name for k, name in enumerate(names))
 
 
 _COLUMNS = 4  # averages side by side
@@ -168,7 +178,8 @@ def _cell(metrics: Metrics, names: tuple[str, ...]) -> str:
         attribute, _, element = name.partition(".")
         value = getattr(metrics, attribute)
         values.append(value[element] if element else value)
-    return "" if None in values else " / ".join(_number(value) for value in values)
+    known = all(value is not None and math.isfinite(value) for value in values)
+    return " / ".join(_number(value) for value in values) if known else ""
 
 
 def _number(value: float) -> str:
@@ -225,13 +236,15 @@ def as_dictionary(result: Evaluation, source: Source) -> dict[str, Any]:
 
 def _as_row(metrics: Metrics) -> dict[str, Any]:
     """In files the rotations keep the name that they had from the start."""
-    return {"n_frames" if key == "n_rotations" else key: value for key, value in asdict(metrics).items()}
+    rows = asdict(metrics).items()
+    return {"n_frames" if key == "n_rotations" else key: plain(value) for key, value in rows}
 
 
 def _structure_rows(result: Evaluation, source: Source) -> list[dict[str, Any]]:
     rows = []
     for k, (index, item) in enumerate(zip(source.indices, result.data, strict=True)):
-        row: dict[str, Any] = {"index": index, "n_atoms": item.structure.n_atoms, "energy": item.energy}
+        energy = plain(item.energy)
+        row: dict[str, Any] = {"index": index, "n_atoms": item.structure.n_atoms, "energy": energy}
         if source.nearest is not None:
             row["nearest_training_structure"] = float(source.nearest[k])
         for metrics, predictions in zip(result.metrics, result.predictions, strict=True):

@@ -50,6 +50,12 @@ def _energies(axis: Axes, result: Evaluation, average: int) -> None:
     n_atoms = np.array([item.structure.n_atoms for item in result.data])
     label = np.array([item.energy for item in result.data]) / n_atoms
     found = np.array([p.energy for p in result.predictions[average]]) / n_atoms
+    known = np.isfinite(label)
+    if not known.any():
+        axis.set_axis_off()
+        _note(axis, "no energies in the data")
+        return
+    label, found = label[known], found[known]
     x, y = MILLI * (label - label.mean()), MILLI * (found - label.mean())
     metrics = result.metrics[average]
     axis.plot(x, y, "o", ms=3, color=COLORS[0], mec="none", alpha=0.8)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 from math import gcd
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from ase.data import chemical_symbols
@@ -29,7 +29,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class Metrics:
-    """Errors of one average on all structures: eV and eV/Å.
+    """Errors of one average on all structures: eV and eV/Å; those of energies are NaN where no structure has one.
 
     Attributes
     ----------
@@ -239,8 +239,6 @@ def error_metrics(
     """
     n_atoms = np.array([item.structure.n_atoms for item in data], dtype=float)
     energy = np.array([p.energy - item.energy for p, item in zip(predictions, data, strict=True)])
-    offset = float((energy / n_atoms).mean())
-    shifted = energy - n_atoms * offset
     errors = np.concatenate([p.forces - item.forces for p, item in zip(predictions, data, strict=True)])
     numbers = np.concatenate([item.structure.numbers for item in data])
     by_element = {chemical_symbols[z]: _mae(errors[numbers == z]) for z in np.unique(numbers).tolist()}
@@ -260,19 +258,7 @@ def error_metrics(
     return Metrics(
         average=name,
         n_rotations=predictions[0].n_rotations,
-        energy_mae=_mae(energy),
-        energy_rmse=_rmse(energy),
-        energy_mae_per_atom=_mae(energy / n_atoms),
-        energy_rmse_per_atom=_rmse(energy / n_atoms),
-        energy_mae_per_unit=None if n_units is None else _mae(energy / n_units),
-        energy_rmse_per_unit=None if n_units is None else _rmse(energy / n_units),
-        energy_offset_per_atom=offset,
-        shifted_energy_mae=_mae(shifted),
-        shifted_energy_rmse=_rmse(shifted),
-        shifted_energy_mae_per_atom=_mae(shifted / n_atoms),
-        shifted_energy_rmse_per_atom=_rmse(shifted / n_atoms),
-        shifted_energy_mae_per_unit=None if n_units is None else _mae(shifted / n_units),
-        shifted_energy_rmse_per_unit=None if n_units is None else _rmse(shifted / n_units),
+        **_energy_errors(energy, n_atoms, n_units),
         force_mae=_mae(errors),
         force_rmse=_rmse(errors),
         force_max=float(np.abs(errors).max()),
@@ -284,9 +270,23 @@ def error_metrics(
     )
 
 
+def _energy_errors(errors: FloatArray, n_atoms: FloatArray, n_units: FloatArray | None) -> dict[str, Any]:
+    """Fields of `Metrics` from errors (n_structures,) in eV, which are NaN where the energy is not known."""
+    known = np.isfinite(errors)
+    errors, n_atoms = errors[known], n_atoms[known]
+    n_units = None if n_units is None else n_units[known]
+    offset = float((errors / n_atoms).mean()) if len(errors) else float("nan")
+    found: dict[str, Any] = {"energy_offset_per_atom": offset}
+    for name, values in (("energy", errors), ("shifted_energy", errors - n_atoms * offset)):
+        for end, counts in (("", np.ones(len(values))), ("_per_atom", n_atoms), ("_per_unit", n_units)):
+            found[f"{name}_mae{end}"] = None if counts is None else _mae(values / counts)
+            found[f"{name}_rmse{end}"] = None if counts is None else _rmse(values / counts)
+    return found
+
+
 def _mae(values: FloatArray) -> float:
-    return float(np.abs(values).mean())
+    return float(np.abs(values).mean()) if len(values) else float("nan")
 
 
 def _rmse(values: FloatArray) -> float:
-    return float(np.sqrt(np.square(values).mean()))
+    return float(np.sqrt(np.square(values).mean())) if len(values) else float("nan")

@@ -237,6 +237,39 @@ def test_files_and_relatives_by_themselves(tmp_path: Path, capsys: pytest.Captur
     assert [np.isfinite(d) for d in near] == [True, True, False, False]
 
 
+def test_files_without_energies_and_of_the_same_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Forces are compared all the same; each file has its own row."""
+    for name in ("bulk", "slabs"):
+        (tmp_path / name).mkdir()
+        frames = ase.io.read(copper_file(tmp_path, 3), ":")
+        for atoms in frames:
+            labels = {"forces": atoms.get_forces() + (0.01 if name == "slabs" else 0.0)}
+            if name == "bulk":
+                labels["energy"] = atoms.get_potential_energy() + 0.5
+            atoms.calc = SinglePointCalculator(atoms, **labels)
+        ase.io.write(tmp_path / name / "data.extxyz", frames)
+    both = [str(tmp_path / name / "data.extxyz") for name in ("bulk", "slabs")]
+    options = ["--reference", "none", "--output", str(tmp_path / "out")]
+    assert main(["evaluate", EMT_SPEC, *both, *options]) == 0
+    assert "no energies in 3 structures: forces alone" in capsys.readouterr().out
+    content = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    (row,) = content["averages"]
+    assert row["energy_mae"] == pytest.approx(0.5, abs=1e-4)  # of those that have one
+    assert list(content["parts"]) == content["files"] == ["bulk/data.extxyz", "slabs/data.extxyz"]
+    bulk_row, slab_row = (part["averages"][0] for part in content["parts"].values())
+    assert bulk_row["energy_mae"] == pytest.approx(0.5, abs=1e-4)
+    assert slab_row["energy_mae"] is slab_row["shifted_energy_rmse_per_atom"] is None
+    assert slab_row["force_mae"] == pytest.approx(0.01, rel=1e-5)
+    assert main(["evaluate", EMT_SPEC, both[1], *options]) == 0
+    shown = capsys.readouterr().out
+    assert "no energies: forces alone" in shown
+    assert "energy (meV" not in shown
+    with (tmp_path / "out" / "structures.csv").open() as stream:
+        assert [row["energy"] for row in csv.DictReader(stream)] == [""] * 3
+
+
 def test_command_without_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = copper_file(tmp_path)
     command = ["evaluate", EMT_SPEC, str(data), "--reference", "none", "--max-structures", "3"]
