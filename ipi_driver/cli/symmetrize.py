@@ -13,6 +13,7 @@ from ipi_driver.units import MILLI
 
 if TYPE_CHECKING:
     from ipi_driver.structure import Structure
+    from ipi_driver.training.data import LabelledStructure
     from ipi_driver.training.distillation import DistillConfig, SetReport, TeachingSet
 
 EPILOG = """\
@@ -97,6 +98,7 @@ def main(args: argparse.Namespace) -> int:
             f"{args.model} depends on the orientation on purpose (relaxed weights {', '.join(before.directions)}), "
             "which its average would unlearn; expected a model whose dependence is an error"
         )
+    labelled = _labelled(args.data or [], network.config.species)
     sets = _teach(before, names, files, config, args.quiet)
     spread = max(prediction.forces_std for part in sets for prediction in part.taught)
     if spread < _ROUNDING:
@@ -110,8 +112,10 @@ def main(args: argparse.Namespace) -> int:
     after = NetworkPotential.load(args.output)
     reports = [report_set(after, part, config.average) for part in sets]
     _show(reports, args.average)
-    errors = _errors(args.data, before, after) if args.data else {}
-    finish(args.output, folder.name, config, reports, errors)
+    finish(args.output, folder.name, config, reports, {})
+    errors = _errors(labelled, before, after) if labelled else {}
+    if errors:
+        finish(args.output, folder.name, config, reports, errors)
     set_result(args, {"model": str(args.output), "sets": [asdict(r) for r in reports], "errors": errors})
     print(f"The model is in {args.output}; next: ipi-driver check {args.output} {args.structures[0]}")
     return 0
@@ -194,14 +198,28 @@ def _show(reports: list[SetReport], average: str) -> None:
     Console().print(table)
 
 
-def _errors(paths: list[Path], before: object, after: object) -> dict[str, dict[str, float]]:
+def _labelled(paths: list[Path], species: tuple[int, ...]) -> list[LabelledStructure]:
+    """Labelled structures of elements that the model knows: found wrong before the training, not after it."""
+    from ase.data import chemical_symbols
+
+    from ipi_driver.training.data import read_dataset
+
+    data = read_dataset(paths) if paths else []
+    for k, item in enumerate(data):
+        if unknown := sorted(set(item.structure.numbers.tolist()) - set(species)):
+            have = ", ".join(chemical_symbols[z] for z in species)
+            raise UserError(
+                f"--data: structure {k} holds {chemical_symbols[unknown[0]]}, the model has {have}; leave it out"
+            )
+    return data
+
+
+def _errors(data: list[LabelledStructure], before: object, after: object) -> dict[str, dict[str, float]]:
     """Errors of both raw models on labelled structures, as a table and by name."""
     from ipi_driver.potentials.base import Potential
     from ipi_driver.rotations import quadratures
-    from ipi_driver.training.data import read_dataset
     from ipi_driver.training.evaluation import evaluate_model
 
-    data = read_dataset(paths)
     found = {}
     for name, potential in (("before", before), ("after", after)):
         assert isinstance(potential, Potential)

@@ -125,7 +125,9 @@ def test_a_relaxed_model_is_not_trained_on_turned_copies(tmp_path: Path) -> None
     save_model(tmp_path / "relaxed", relaxed, Baseline((1, 8), np.zeros(2), 3.0))
     changes = {"start_from": "relaxed", "architecture": {}, "epochs": 1}
     data = molecules(("H2O",))
-    with pytest.raises(UserError, match="`start_from` .*relaxed has relaxed weights.*set `augmentation: none`"):
+    with pytest.raises(
+        UserError, match="`start_from` .*relaxed has relaxed weights.*set `augmentation: none`"
+    ):
         build_trainer(load_config(write_config(tmp_path, data, **changes)))
     pretraining = {"files": ["data.extxyz"], "epochs": 1, "sigma": 0.02}
     changes |= {"augmentation": "none", "pretrain": pretraining, "output": "second"}

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from ase.build import molecule
+from ase.calculators.singlepoint import SinglePointCalculator
 from training_place import ARCHITECTURE, labelled_molecules
 
 from ipi_driver.cli import main
@@ -79,11 +81,22 @@ def test_a_random_network_learns_its_average(place: Path, capsys: pytest.Capture
         (["--average", "random"], "expected a grid that holds the identity"),
         (["--max-structures", "3"], "gas holds 3 structures; expected at least 5"),
         (["--data", "absent.xyz"], "no file absent.xyz"),
+        (["--data", "unlabelled.xyz"], "no 'energy'"),
+        (["--data", "ammonia.xyz"], "--data: structure 0 holds N, the model has H, O"),
     ],
 )
 def test_bad_options_write_nothing(
-    place: Path, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+    place: Path,
+    words: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.chdir(place)
+    ammonia = molecule("NH3")
+    ase.io.write("unlabelled.xyz", ammonia, format="extxyz")
+    ammonia.calc = SinglePointCalculator(ammonia, energy=-1.0, forces=np.full((4, 3), 0.1))
+    ase.io.write("ammonia.xyz", ammonia, format="extxyz")
     command = ["symmetrize", str(place / "model"), str(place / "gas.extxyz"), "--output", str(place / "new")]
     assert main([*command, *words]) == 2
     captured = capsys.readouterr()

@@ -354,7 +354,10 @@ def test_older_checkpoint_and_log_are_continued(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"loss": {"virial": 1.0}}, "training structure 0 has no virial, which `loss.virial` needs of every one"),
+        (
+            {"loss": {"virial": 1.0}},
+            "training structure 0 has no virial, which `loss.virial` needs of every one",
+        ),
         (
             {"data": {"files": ["data.extxyz"], "unlabelled_files": ["data.extxyz"]}},
             "serve the symmetry penalties alone: set loss.symmetry",
