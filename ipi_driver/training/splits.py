@@ -162,7 +162,7 @@ def make_split(
     n_structures
         Number of structures.
     train, validation, test
-        A count (int), or a fraction (float below 1) of all structures; ``train=None`` takes what the others leave.
+        A count, or a fraction (float below 1) of all structures, where 1.0 is refused; ``train=None`` takes what the others leave.
         None makes no such part, as it stands in files of its own; ``test=0`` makes none either.
     index_file
         The order, as ``.npy`` (such as ``permutation.npy``) or text; indices that it leaves out are not used. None
@@ -207,6 +207,9 @@ def make_split(
 
 def _size(asked: int | float, n_structures: int, name: str) -> int:
     """Count from a count or fraction."""
+    if isinstance(asked, float) and asked == 1.0:
+        rest = "null for all that the other parts leave" if name == "train" else "a fraction below 1"
+        raise UserError(f"`{name}` 1.0 may mean one structure or all of them; give 1 for one, or {rest}")
     if isinstance(asked, float) and not asked.is_integer():
         if not 0.0 < asked < 1.0:
             raise UserError(f"`{name}` must be a count or a fraction between 0 and 1, got {asked}")

@@ -85,6 +85,8 @@ def test_written_and_read_back(tmp_path: Path) -> None:
         (100, {"validation": 60, "test": 40}, "needs more than the 100 structures"),
         (100, {"validation": 1.5}, "a count or a fraction between 0 and 1"),
         (100, {"validation": -0.5}, "a count or a fraction between 0 and 1"),
+        (100, {"train": 1.0}, r"`train` 1\.0 may mean one .* give 1 for one, or null"),
+        (100, {"test": 1.0}, r"`test` 1\.0 may mean one .* give 1 for one, or a fraction below 1"),
         (0, {}, "no structures"),
     ],
 )
