@@ -70,7 +70,9 @@ class DataConfig(Section):
         None, description="order of the structures: train, then validation, then test"
     )
     validation_files: list[LocatedPath] | None = Field(None, description="instead of a part of `files`")
-    test_files: list[LocatedPath] | None = Field(None, description="likewise")
+    test_files: list[LocatedPath] | None = Field(
+        None, description="likewise; no training structure may be in them"
+    )
     split_seed: int = 0
     split: Literal["random", "similarity"] = Field(
         "random", description="similarity leaves no relative of a validation or test structure in training"

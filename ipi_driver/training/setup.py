@@ -40,7 +40,7 @@ from ipi_driver.training.unlabelled import read_unlabelled
 def read_labelled(
     config: TrainConfig,
 ) -> tuple[list[LabelledStructure], list[LabelledStructure], Split]:
-    """Training and validation structures, and the split; the test part stays unread by the training."""
+    """Training and validation structures, and the split; the test part serves to check that it is none of these."""
     data = config.data
     keys = (data.energy_key, data.forces_key, data.stress_key, data.virial_key, data.units)
     structures, order = _read_sets(data)
@@ -62,9 +62,11 @@ def read_labelled(
         # their energies are judged by the zero of all sets, whichever set that is
         zero = next(k for k, part in enumerate(data.parts()) if part.is_zero)
         validation = [replace(item, group=zero) for item in read_dataset(data.validation_files, *keys)]
-        _check_distinct(train, validation)
+        _check_distinct(train, validation, "validation_files")
     else:
         validation = _take(structures, split.validation)
+    if data.test_files:
+        _check_distinct(train, read_dataset(data.test_files, *keys, need_energy=False), "test_files")
     return train, validation, split
 
 
@@ -80,13 +82,13 @@ def _read_sets(data: DataConfig) -> tuple[list[LabelledStructure], DataOrder]:
     return structures, DataOrder.joined(orders, [item.structure for item in structures])
 
 
-def _check_distinct(train: list[LabelledStructure], validation: list[LabelledStructure]) -> None:
+def _check_distinct(train: list[LabelledStructure], others: list[LabelledStructure], key: str) -> None:
     """Files of their own may hold what the others hold; indices of one list are distinct by themselves."""
     seen = {_key(s.structure): k for k, s in enumerate(train)}
-    for k, item in enumerate(validation):
+    for k, item in enumerate(others):
         if (same := seen.get(_key(item.structure))) is not None:
             raise UserError(
-                f"structure {k} of `validation_files` is also training structure {same}; expected structures that "
+                f"structure {k} of `{key}` is also training structure {same}; expected structures that "
                 "the training does not see: leave it out of one of them"
             )
 

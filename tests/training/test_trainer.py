@@ -400,6 +400,19 @@ def test_validation_structures_in_a_file_of_their_own(
     assert "structure 3 of `validation_files` is also training structure 5" in capsys.readouterr().err
 
 
+def test_test_files_hold_no_training_structure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = {"files": ["data.extxyz"], "validation": 4, "test_files": ["absent.extxyz"]}
+    path = write_config(tmp_path, data=data)
+    assert main(["train", str(path), "--quiet"]) == 2
+    assert "absent.extxyz" in capsys.readouterr().err
+    write_config(tmp_path, data=data | {"test_files": ["data.extxyz"]})
+    assert main(["train", str(path), "--quiet"]) == 2
+    assert "of `test_files` is also training structure" in capsys.readouterr().err
+    write_config(tmp_path, data=data | {"test_files": ["others.extxyz"]})
+    ase.io.write(tmp_path / "others.extxyz", labelled_molecules(5, seed=1))
+    assert len(build_trainer(load_config(path)).train_samples) == 20
+
+
 def test_time_limits_must_be_positive(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for hours in ("0", "-1"):
         assert main(["train", str(write_config(tmp_path)), "--max-hours", hours]) == 2
