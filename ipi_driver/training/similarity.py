@@ -62,9 +62,7 @@ def relatives(structures: Sequence[Structure], threshold: float = THRESHOLD) -> 
     pairs, distances
         (n_pairs, 2) indices, the smaller first, and (n_pairs,) in Å.
     """
-    groups: dict[tuple[bytes, bytes], list[int]] = defaultdict(list)
-    for k, structure in enumerate(structures):
-        groups[structure.numbers.tobytes(), structure.pbc.tobytes()].append(k)
+    groups = _groups(structures)
     pairs, found = [np.zeros((0, 2), dtype=np.int64)], [np.zeros(0)]
     for group in groups.values():
         members = np.array(group)
@@ -81,6 +79,19 @@ def relatives(structures: Sequence[Structure], threshold: float = THRESHOLD) -> 
     return np.concatenate(pairs), np.concatenate(found)
 
 
+def _kind(structure: Structure) -> tuple[bytes, bytes]:
+    """What relatives have in common beside their cells."""
+    return structure.numbers.tobytes(), structure.pbc.tobytes()
+
+
+def _groups(structures: Sequence[Structure]) -> dict[tuple[bytes, bytes], list[int]]:
+    """Indices of the structures of each kind."""
+    groups: dict[tuple[bytes, bytes], list[int]] = defaultdict(list)
+    for k, structure in enumerate(structures):
+        groups[_kind(structure)].append(k)
+    return groups
+
+
 def families(structures: Sequence[Structure], threshold: float = THRESHOLD) -> IntArray:
     """(n_structures,) number of the family of each structure, from 0 in the order of their first members."""
     pairs, _ = relatives(structures, threshold)
@@ -95,11 +106,14 @@ def nearest(
     structures: Sequence[Structure], others: Sequence[Structure], threshold: float = THRESHOLD
 ) -> FloatArray:
     """(n_structures,) distance in Å to the nearest relative among ``others``, infinity where there is none."""
-    n = len(structures)
-    pairs, apart = relatives([*structures, *others], threshold)
-    result = np.full(n, np.inf)
-    across = (pairs[:, 0] < n) & (pairs[:, 1] >= n)
-    np.minimum.at(result, pairs[across, 0], apart[across])
+    groups = _groups(others)
+    result = np.full(len(structures), np.inf)
+    for k, structure in enumerate(structures):
+        members = groups.get(_kind(structure), [])
+        near = [others[j] for j in members if np.abs(others[j].cell - structure.cell).max() < _CELLS]
+        closest = distances(structure, near).min() if near else np.inf
+        if closest < threshold:
+            result[k] = closest
     return result
 
 

@@ -100,6 +100,21 @@ def test_nearest() -> None:
     assert found[1] == pytest.approx(0.4)
 
 
+def test_nearest_looks_at_no_pair_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There are as many as training structures squared."""
+    measured = []
+
+    def counted(structure: Structure, others: list[Structure]) -> np.ndarray:
+        measured.append(len(others))
+        return distances(structure, others)
+
+    monkeypatch.setattr("ipi_driver.training.similarity.distances", counted)
+    first = random_structure(0)
+    train = [displaced(first, 0.1 * k) for k in range(1, 8)]
+    assert nearest([first, displaced(first, 0.05)], train)[0] == pytest.approx(0.1)
+    assert measured == [7, 7]
+
+
 def test_split_keeps_families_together() -> None:
     rng = np.random.default_rng(1)
     labels = rng.permutation(np.repeat(np.arange(30), rng.integers(1, 6, size=30)))
