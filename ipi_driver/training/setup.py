@@ -133,8 +133,8 @@ def _check_virials(train: Sequence[LabelledStructure]) -> None:
     for k, item in enumerate(train):
         if item.virial is None:
             raise UserError(
-                f"training structure {k} has no virial, which `loss.virial` needs of every one: give `data.stress_key` or "
-                "`data.virial_key` for extended XYZ, virial.npy for DeePMD (n2p2 has none), or set `loss.virial: 0`"
+                f"training structure {k} has no virial, which `loss.virial` needs of every one: give `data.stress_key` "
+                "or `data.virial_key` for extended XYZ, virial.npy for DeePMD (n2p2 has none), or set `loss.virial: 0`"
             )
 
 

@@ -162,8 +162,8 @@ def make_split(
     n_structures
         Number of structures.
     train, validation, test
-        A count, or a fraction (float below 1) of all structures, where 1.0 is refused; ``train=None`` takes what the others leave.
-        None makes no such part, as it stands in files of its own; ``test=0`` makes none either.
+        A count, or a fraction (float below 1) of all structures; ``train=None`` takes what the others leave. None makes
+        no such part, as it stands in files of its own; ``test=0`` makes none either.
     index_file
         The order, as ``.npy`` (such as ``permutation.npy``) or text; indices that it leaves out are not used. None
         draws an order.

@@ -126,7 +126,7 @@ def test_a_relaxed_model_is_not_trained_on_turned_copies(tmp_path: Path) -> None
     changes = {"start_from": "relaxed", "architecture": {}, "epochs": 1}
     data = molecules(("H2O",))
     with pytest.raises(
-        UserError, match="`start_from` .*relaxed has relaxed weights.*set `augmentation: none`"
+        UserError, match=r"`start_from` .*relaxed has relaxed weights.*set `augmentation: none`"
     ):
         build_trainer(load_config(write_config(tmp_path, data, **changes)))
     pretraining = {"files": ["data.extxyz"], "epochs": 1, "sigma": 0.02}
