@@ -91,7 +91,7 @@ def test_gradient_is_clipped_to_its_largest_norm(tmp_path: Path) -> None:
     """AdamW's first moment after its first step is a tenth of the gradient."""
     gradients = []
     for largest in (1e9, 0.01):
-        trainer = trainer_of(tmp_path, gradient_clip=largest)
+        trainer = trainer_of(tmp_path, gradient_clip=largest, optimizer="adamw")
         trainer.train_step(np.arange(4))
         states = trainer.optimizers.parts[0].state.values()
         gradients.append(torch.cat([10.0 * state["exp_avg"].flatten() for state in states]))
@@ -185,7 +185,7 @@ def test_a_checkpoint_holds_the_state_of_the_training(tmp_path: Path) -> None:
 
 def test_what_a_gradient_that_is_not_finite_asks_for_can_be_done(tmp_path: Path) -> None:
     """A training resumes with another learning rate, which then is that of its steps."""
-    trainer = trainer_of(tmp_path, warmup_steps=0)
+    trainer = trainer_of(tmp_path, warmup_steps=0, optimizer="adamw")
     save_checkpoint(trainer)
     for p in trainer.network.parameters():
         torch.nn.init.constant_(p, float("nan"))
@@ -193,7 +193,8 @@ def test_what_a_gradient_that_is_not_finite_asks_for_can_be_done(tmp_path: Path)
         UserError, match=r"lower `learning_rate` \(got 0.001\) or `gradient_clip` .* --resume"
     ):
         trainer.train_step(np.arange(4))
-    config = load_config(write_config(tmp_path, warmup_steps=0, learning_rate=1e-5, gradient_clip=0.5))
+    changes = {"warmup_steps": 0, "optimizer": "adamw", "learning_rate": 1e-5, "gradient_clip": 0.5}
+    config = load_config(write_config(tmp_path, **changes))
     resumed = build_trainer(config, resume=True)
     before = [p.detach().clone() for p in resumed.network.parameters()]
     resumed.train_step(np.arange(4))

@@ -135,7 +135,7 @@ def test_weights_and_energies_in_the_loss() -> None:
         ]
         batch = collate(weighed, np.tile(np.eye(3), (2, 1, 1)), torch.device("cpu"), torch.float64)
         energies = torch.tensor([-10.0, -8.5])
-        return float(label_loss(LossConfig())(energies.double(), torch.tensor(gradients), batch))
+        return float(label_loss(LossConfig(energy=10.0))(energies.double(), torch.tensor(gradients), batch))
 
     first, second = loss((1.0, 0.0)), loss((0.0, 1.0))
     assert loss((1.0, 1.0)) == pytest.approx(first + second)
