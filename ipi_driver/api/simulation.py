@@ -220,7 +220,7 @@ def run_set(
 
     folder = found.folder(wanted) if output is None else Path(output)
     console = lenient_console(sys.stderr, quiet)
-    outcome = sets.run_set(found, folder, wanted, console, bool(resume), one_core, restarts, _write_summary)
+    outcome = sets.run_set(found, folder, wanted, console, resume, one_core, restarts, _write_summary)
     rows = [set_row(name, folder / name, state) for name, state in outcome.states.items()]
     if folder.is_dir():
         write_set(folder, rows)

@@ -7,9 +7,10 @@ same place, or one with the same content at another.
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,13 @@ ORIGIN = ".begun-from"
 """The record in a run folder; those of earlier versions have none."""
 _OF_MACHINE = ("device", "threads", "rotation_batch", "stats", "watch")
 """Settings of the client that leave an input what it is."""
+_OF_TEXT: dict[str, Callable[[str], Any]] = {
+    **dict.fromkeys(("nmts", "seed", "spin", "monitor_stride"), int),
+    **dict.fromkeys(("charge", "tolerance"), float),
+    "pbc": "True".__eq__,
+    "endpoint": ast.literal_eval,
+}
+"""From the texts of a record back to the values of `Changes`; others are texts themselves."""
 
 
 def input_file(given: str | Path) -> Path:
@@ -137,6 +145,16 @@ def changes_to_go_on(output: Path, changes: Changes, exact: bool) -> Changes:
             f"{f'{option} {now}' if now else 'none'}; give another --output (a job: another --job-name) for another run"
         )
     return Changes(**{key: getattr(changes, key) for key in RESUMABLE})
+
+
+def begun_options(output: Path) -> dict[str, Any]:
+    """The options that a run was begun with, as `Changes` takes them; without its structure.
+
+    Empty for a run folder of an earlier version, which does not record them.
+    """
+    options = (_read(output) or {}).get("options")
+    known = options if isinstance(options, dict) else {}
+    return {key: _OF_TEXT.get(key, str)(text) for key, text in known.items() if key != "structure"}
 
 
 def _option(key: str) -> str:

@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from rich.console import Console
 
@@ -42,7 +43,7 @@ def run_set(
     output: Path,
     changes: Changes,
     console: Console,
-    resume: bool = False,
+    resume: bool | Literal["same"] = False,
     one_core: bool | None = None,
     restarts: int = DEFAULT,
     summarize: Callable[[Path, Outcome], object] = lambda folder, outcome: None,
@@ -59,8 +60,10 @@ def run_set(
         Of the command line.
     console
         Receives the messages.
-    resume, one_core, restarts
-        As in `prepare_resume` and `run_simulation`.
+    resume
+        Go on with what is not finished; "same": only if the set was begun with these changes and no others.
+    one_core, restarts
+        As in `run_simulation`.
     summarize
         Called with the folder and the outcome of every cell that was run; its failure is reported and ends nothing.
 

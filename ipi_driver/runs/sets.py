@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ipi_driver.client.settings import read_yaml
 from ipi_driver.errors import UserError
@@ -14,7 +14,7 @@ from ipi_driver.ipi_files.endpoints import averages
 from ipi_driver.ipi_files.run_folder import INPUT, SETTINGS, RunFolder
 from ipi_driver.runs.changes import RESUMABLE, Changes, changed_settings, check_settings
 from ipi_driver.runs.ending import has_ended_by_itself
-from ipi_driver.runs.origin import check_origins
+from ipi_driver.runs.origin import begun_options, check_origins
 from ipi_driver.runs.prepare import Source, find_source, prepare
 from ipi_driver.runs.resume import prepare_resume
 from ipi_driver.runs.sockets import with_addresses
@@ -24,7 +24,12 @@ CELLS = "cells"
 """Folder of structures that makes an input a set."""
 ENDINGS = (".xyz", ".extxyz", ".cif", ".pdb", ".vasp", ".poscar", ".traj", ".gen", ".xsf", ".res")
 """Of files that are taken for structures: a README beside them is none."""
-_FIXED = ("average", "nmts", "model", "dtype", "seed")
+_FIXED = ("average", "nmts", "model", "dtype", "seed", "charge", "spin", "pbc")
+"""Changes that a cell shows in its files, whether they were given or are those of the input."""
+_GIVEN = ("endpoint", "monitor", "monitor_stride", "tolerance")
+"""Changes that only the record of what a cell was begun with holds as they were given."""
+_OF_PHYSICS = ("charge", "spin", "pbc", "endpoint")
+"""Of them those that all cells must have been begun with, as their structures are not compared otherwise."""
 
 
 @dataclass(frozen=True)
@@ -110,16 +115,17 @@ def average_of(settings: dict[str, Any]) -> str:
     return next((average for average in averages(settings) if average != "none"), "none")
 
 
-def open_set(runs: RunSet, output: Path, changes: Changes, resume: bool) -> Changes:
+def open_set(runs: RunSet, output: Path, changes: Changes, resume: bool | Literal["same"]) -> Changes:
     """Check what all cells share; returns the changes that each of them needs.
 
-    A set that is continued keeps the settings of the cells begun, so that none is relaxed with another model.
+    A set that is continued keeps the settings of the cells begun, so that none is relaxed with another model
+    or charge.
 
     Raises
     ------
     UserError
         If a setting is bad, the set exists and is not to be continued, or was begun from another input or with other
-        settings.
+        settings; with ``resume="same"`` also where it was begun with one that is missing.
     """
     if output.exists() and not output.is_dir():
         raise UserError(f"{output} is not a folder; give another --output")
@@ -135,6 +141,9 @@ def open_set(runs: RunSet, output: Path, changes: Changes, resume: bool) -> Chan
         print(note, file=sys.stderr)
     for folder in begun:
         check_unchanged(folder, changes)
+        _check_alike(begun[0], folder)
+        if resume == "same":
+            _check_complete(folder, runs.source, changes)
     if begun:
         changes = _as_begun(begun[0], runs.source, changes)
     given = with_addresses(changes, runs.source.path.read_text())
@@ -159,7 +168,7 @@ def prepare_cell(runs: RunSet, name: str, folder: Path, changes: Changes) -> str
     if RunFolder(folder).is_begun:
         if is_finished(folder, changes.steps):
             return None
-        return prepare_resume(folder, replace(changes, **dict.fromkeys(_FIXED)))
+        return prepare_resume(folder, Changes(**{key: getattr(changes, key) for key in RESUMABLE}))
     prepare(runs.source, folder, replace(changes, structure=runs.structures[name]))
     return INPUT
 
@@ -191,12 +200,56 @@ def check_unchanged(folder: Path, changes: Changes) -> None:
             raise UserError(
                 f"{folder} was begun with --{key} {was}, got {value}; give another --output for a new set"
             )
+    begun = begun_options(folder)
+    for key in _GIVEN:
+        value = getattr(changes, key)
+        if value is not None and value != begun.get(key):
+            raise UserError(
+                f"{folder} was begun {_with(key, begun.get(key))}, got {value}; give another --output for a new set"
+            )
+
+
+def _check_alike(first: Path, folder: Path) -> None:
+    """`UserError` where a cell was begun with another charge, spin, ... than the first one."""
+    one, other = begun_options(first), begun_options(folder)
+    for key in _OF_PHYSICS:
+        if one.get(key) != other.get(key):
+            raise UserError(
+                f"{first} was begun {_with(key, one.get(key))} and {folder} {_with(key, other.get(key))}: the numbers "
+                "of the set would not belong together; remove the folder of the wrong one, which is then run anew"
+            )
+
+
+def _check_complete(folder: Path, source: Source, changes: Changes) -> None:
+    """`UserError` where a cell was begun with an option that the command does not give, and the input does not set."""
+    own = {
+        **source.settings,
+        "average": average_of(source.settings),
+        "nmts": xml.nmts(source.path.read_text()),
+        **dict.fromkeys(_GIVEN),
+    }
+    for key, was in begun_options(folder).items():
+        if getattr(changes, key) is None and was != own.get(key):
+            raise UserError(
+                f"{folder} was begun {_with(key, was)}, got none; give another --output for a new set, or continue "
+                "this one with --resume"
+            )
+
+
+def _with(key: str, value: object) -> str:
+    option = f"--{key.replace('_', '-')}"
+    return f"without {option}" if value is None else f"with {option} {value}"
 
 
 def _as_begun(folder: Path, source: Source, changes: Changes) -> Changes:
-    """The changes with what they leave open taken from a cell that was begun."""
+    """The changes with what they leave open taken from a cell that was begun.
+
+    Its files show what the input has become, also by hand since then; the record holds what was given, such as a
+    charge, which in the files may as well be that of its structure.
+    """
     settings, path = read_yaml(folder / SETTINGS), folder / INPUT
-    known: dict[str, Any] = {key: settings.get(key) for key in (*_FIXED, *RESUMABLE)}
+    of_files = ("model", "dtype", "seed", *RESUMABLE)
+    known: dict[str, Any] = {key: settings.get(key) for key in of_files}
     if known["seed"] == source.settings.get("seed"):
         known["seed"] = None  # given, it would take the place of i-PI's own as well
     average = average_of(settings)
@@ -204,5 +257,9 @@ def _as_begun(folder: Path, source: Source, changes: Changes) -> Changes:
     text = path.read_text()
     known["steps"], nmts = xml.total_steps(text, path), xml.nmts(text)
     known["nmts"] = nmts if nmts != xml.nmts(source.path.read_text()) else None
+    begun = begun_options(folder)
+    if "endpoint" in begun:  # each has its own, and one average would be that of all
+        known["average"] = None
+    known |= begun
     given = {f.name: getattr(changes, f.name) for f in fields(changes)}
     return Changes(**known | {key: value for key, value in given.items() if value is not None})

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import ase
@@ -17,12 +18,14 @@ from runs_place import MODEL, children, error_line, rows, wait_for
 
 from ipi_driver.analysis.dispatch import find_runs
 from ipi_driver.cli import main
+from ipi_driver.errors import UserError
 from ipi_driver.ipi_files import Run
 from ipi_driver.ipi_files import edit as xml
 from ipi_driver.ipi_files.run_folder import STARTING
 from ipi_driver.report.run_summary import summarize
 from ipi_driver.runs.changes import Changes
 from ipi_driver.runs.execute import Outcome
+from ipi_driver.runs.origin import ORIGIN
 from ipi_driver.runs.sets import find_set, open_set, prepare_cell
 from ipi_driver.shipped import shipped_folder
 
@@ -217,6 +220,48 @@ def test_the_seed_of_the_client_does_not_become_that_of_ipi(tmp_path: Path) -> N
     prepare_cell(runs, "b", output / "b", open_set(runs, output, changes, resume=True))
     seeds = [xml.value((output / name / "input.xml").read_text(), "seed") for name in "ab"]
     assert seeds[0] == seeds[1] != "7"
+
+
+def test_what_a_set_was_begun_with_holds_for_the_cells_that_are_left(tmp_path: Path) -> None:
+    """Charge, spin, boundary conditions, averages of endpoints and monitor; a command that differs is refused."""
+    cells = make_cells(tmp_path / "cells", a=cell(1), b=cell(1))
+    given = Changes(
+        model=MODEL, charge=1.0, spin=2, pbc=True, endpoint=["ice-model=2i"], monitor="Th", steps=5
+    )
+    output = tmp_path / "set"
+    runs = find_set("ice", Changes(), cells)
+    assert runs is not None
+    prepare_cell(runs, "a", output / "a", open_set(runs, output, given, resume=False))
+    (output / "a" / STARTING).unlink()
+    prepare_cell(runs, "b", output / "b", open_set(runs, output, Changes(), resume=True))
+    one, other = (yaml.safe_load((output / name / "driver.yaml").read_text()) for name in "ab")
+    for settings in (one, other):  # of names that each run draws
+        settings["endpoints"] = [endpoint.get("average") for endpoint in settings["endpoints"]]
+    assert one == other
+    assert (one["charge"], one["spin"], one["endpoints"][0]) == (1.0, 2, "2i")
+
+    (output / "b" / STARTING).unlink()
+    for name in "ab":  # as finished: nothing of them is run, but the numbers of the set are
+        (output / name / "i-pi.log").write_text(
+            "Soft exit has been requested with message: 'I-PI reports success'"
+        )
+    open_set(runs, output, given, resume="same")
+    for key, value in (
+        ("charge", 2.0),
+        ("spin", 1),
+        ("pbc", False),
+        ("endpoint", ["ice-model=3"]),
+        ("monitor", "O"),
+    ):
+        with pytest.raises(UserError, match=rf"a was begun with --{key}.* give another --output"):
+            open_set(runs, output, replace(given, **{key: value}), resume=True)
+        with pytest.raises(UserError, match=rf"a was begun with --{key}.* continue this"):
+            open_set(runs, output, replace(given, **{key: None}), resume="same")
+    record = json.loads((output / "b" / ORIGIN).read_text())
+    del record["options"]["charge"]  # as by earlier versions
+    (output / "b" / ORIGIN).write_text(json.dumps(record))
+    with pytest.raises(UserError, match=r"with --charge 1.0 and .*b without --charge"):
+        open_set(runs, output, Changes(), resume=True)
 
 
 def test_a_cell_without_a_checkpoint_is_begun_again(tmp_path: Path) -> None:
