@@ -159,9 +159,12 @@ def has_ended_by_itself(folder: Path) -> bool:
 
 
 def clean_restart(folder: Path) -> None:
-    """Give RESTART the default prefix of sockets, so that it can also be continued by hand."""
+    """Give RESTART the default prefix of sockets, so that it can also be continued by hand.
+
+    Where a full disk does not allow it, RESTART stays as i-PI has written it: it is continued with --resume as before.
+    """
     path = folder / "RESTART"
-    with suppress(UnicodeDecodeError):
+    with suppress(UnicodeDecodeError, OSError):
         if path.is_file():
             write_whole(path, by_hand(path.read_text()))
 

@@ -230,7 +230,7 @@ def run_simulation(
                 core,
                 clients,
             )
-        except UserError as error:
+        except (UserError, OSError) as error:  # of a full disk, for example
             live.close("stopped" if interruption.number else "failed", str(error))
             raise
         finally:

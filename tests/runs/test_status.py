@@ -16,7 +16,9 @@ import pytest
 
 from ipi_driver.cli import main
 from ipi_driver.ipi_files.run_folder import STARTING
-from ipi_driver.runs.live import STATUS, LiveStatus
+from ipi_driver.runs.ending import clean_restart
+from ipi_driver.runs.execute import run_simulation
+from ipi_driver.runs.live import STATUS, LiveStatus, read_status
 from ipi_driver.runs.monitor import Progress
 from ipi_driver.runs.prepare import Changes, find_source, prepare
 from ipi_driver.runs.progress import fitting
@@ -72,6 +74,23 @@ def test_states_of_runs(tmp_path: Path) -> None:
     assert status_of(folder).state == "running"  # its output has just been written
     os.utime(folder / "simulation.spread", (0, 0))
     assert status_of(folder).state == "stopped"
+
+
+def test_a_run_that_the_disk_has_ended_is_no_running_one(tmp_path: Path) -> None:
+    """What cannot be written stands for a full disk: a file whose place a folder has taken."""
+    folder = begun(tmp_path / "a")
+    (folder / "i-pi.log").mkdir()
+    with pytest.raises(OSError, match=r"i-pi\.log"):
+        run_simulation(folder, refresh=None, restarts=0)
+    assert read_status(folder)["state"] == "failed"
+    assert "i-pi.log" in read_status(folder)["message"]
+    (folder / "RESTART").write_text("<simulation sockets_prefix='/tmp/gone/'></simulation>")
+    (folder / "RESTART.part").mkdir()
+    clean_restart(folder)  # before the watch puts bad states aside, and how the run ended is read
+    assert "/tmp/gone/" in (folder / "RESTART").read_text()
+    (folder / "RESTART.part").rmdir()
+    clean_restart(folder)
+    assert "/tmp/gone/" not in (folder / "RESTART").read_text()
 
 
 def test_runs_of_a_set_and_a_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
