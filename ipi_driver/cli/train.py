@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 from pathlib import Path
 
 from ipi_driver.cli.printing import add_printing, set_result
@@ -13,7 +14,7 @@ EPILOG = """\
 examples:
   ipi-driver train train.yaml
   ipi-driver train train.yaml --max-hours 2
-  ipi-driver train train.yaml --resume            # continues exactly where it stopped
+  ipi-driver train train.yaml --resume            # continues exactly from the last checkpoint
   ipi-driver train --keys                         # every key of CONFIG.yaml with its default
   torchrun --nproc-per-node 4 -m ipi_driver train train.yaml
 
@@ -22,6 +23,11 @@ a small configuration:
   output: my-model
   architecture: {d_model: 64, n_gnn_layers: 2, n_attention_layers: 1, norm: pre, radial_basis: 20}
   max_hours: 1
+
+SIGINT (Ctrl-C), SIGTERM, SIGHUP, SIGUSR1 or SIGUSR2 end the training after the epoch that it is in, with an
+evaluation, a checkpoint, and the status 128 + the number of the signal; a second one ends it at once. Checkpoints are
+written at every evaluation, after ten minutes at the end of an epoch, and after a pre-training: what is killed loses
+what it did since.
 
 architecture has a kind: pet (above, the default), e3nn (equivariant; with `relaxed` it may learn to break the
 symmetry), or one of another package; --keys prints the keys of each:
@@ -51,6 +57,7 @@ def main(args: argparse.Namespace) -> int:
     from ipi_driver.report.learning_curves import plot_training_log
     from ipi_driver.training.config import changed, describe_keys, load_config
     from ipi_driver.training.setup import build_trainer
+    from ipi_driver.training.stopping import signals_that_stop
 
     if args.keys:
         print(describe_keys())
@@ -68,10 +75,17 @@ def main(args: argparse.Namespace) -> int:
     if trainer.energy_shifts and trainer.rank == 0:
         shifts = ", ".join(f"{symbol} {shift:+.4g}" for symbol, shift in trainer.energy_shifts.items())
         print(f"atomic energies of the model shifted to the energy zero of the data: {shifts} eV", flush=True)
-    best = trainer.run(quiet=args.quiet)
+    with signals_that_stop() as trainer.stopping:
+        best = trainer.run(quiet=args.quiet)
     if trainer.rank == 0:
         plot_training_log(config.output / "log.csv", config.output / "learning-curve.png")
         print(f"best validation force MAE {MILLI * best:.1f} meV/Å; the model is in {config.output}")
-        print(f"next: ipi-driver evaluate {config.output} DATA")
+        if trainer.stopped:
+            name = signal.Signals(trainer.stopping.number).name
+            print(
+                f"stopped by {name} after epoch {trainer.epoch}; next: ipi-driver train {args.config} --resume"
+            )
+        else:
+            print(f"next: ipi-driver evaluate {config.output} DATA")
         set_result(args, {"model": str(config.output), "best_validation_force_mae": best, "units": "eV/Å"})
-    return 0
+    return 128 + trainer.stopping.number if trainer.stopped else 0

@@ -220,6 +220,8 @@ def build_trainer(config: TrainConfig, resume: bool = False, quiet: bool = True)
         write_split(split, config.output / "split.yaml")
         text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
         (config.output / "training.yaml").write_text(text)
+    if config.pretrain is not None and not resume:
+        trainer.save()  # else the pre-training would be lost until the first evaluation
     return trainer
 
 

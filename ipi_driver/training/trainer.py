@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import time
 from collections.abc import Sequence
@@ -25,6 +24,7 @@ from ipi_driver.training.batch import Sample, collate
 from ipi_driver.training.checkpoint import save_checkpoint
 from ipi_driver.training.config import TrainConfig
 from ipi_driver.training.display import TrainingDisplay
+from ipi_driver.training.log_file import append_row
 from ipi_driver.training.losses import (
     LossFunction,
     StepResult,
@@ -44,10 +44,13 @@ from ipi_driver.training.metrics import (
 )
 from ipi_driver.training.offsets import EnergyOffsets
 from ipi_driver.training.schedule import MovingAverage, Optimizers, learning_rate_factor
+from ipi_driver.training.stopping import Stopping
 from ipi_driver.units import MILLI
 
 _UNLABELLED_LOOKED_AT = 25
 """Most unlabelled structures whose symmetry error is logged."""
+_SAVE_EVERY = 600.0
+"""Seconds after which an epoch ends with a checkpoint, whether there is an evaluation or not."""
 
 
 @dataclass
@@ -123,6 +126,10 @@ class Trainer:
         self.best_force_mae = float("inf")
         self.stale = 0
         self.output = config.output
+        # signals end the training only where somebody handles them
+        self.stopping = Stopping()
+        self.stopped = False
+        self._saved = time.monotonic()
         self.sets: tuple[str, ...] = ("data",)
         self.offsets = EnergyOffsets([False])
         self.display = TrainingDisplay(Console(), quiet=True)
@@ -264,12 +271,16 @@ class Trainer:
     # ---- the loop
 
     def run(self, quiet: bool = False) -> float:
-        """Train until the epochs, the time or the patience are used up; returns the best validation force MAE."""
+        """Train until the epochs, the time or the patience are used up, or a signal asks for the end.
+
+        Returns the best validation force MAE; ``stopped`` is then whether a signal has left epochs undone.
+        """
+        self.stopped, self._saved = False, time.monotonic()
         started, hours_before = time.perf_counter(), self.hours
         total = self.config.epochs * self.steps_per_epoch
         self.display = TrainingDisplay(Console(), quiet or self.rank > 0)
         with self.display:
-            while self.step < total and self.progress() < 1.0 and not self._out_of_patience():
+            while self._goes_on(total):
                 results: list[StepResult] = []
                 epoch_start = time.perf_counter()
                 for indices in self.epoch_indices():
@@ -284,9 +295,20 @@ class Trainer:
                 rate = len(results) / (time.perf_counter() - epoch_start)
                 self.epoch += 1
                 over = self.progress() >= 1.0 or self.step >= total
-                if self.epoch % self.config.evaluate_every == 0 or over:
+                due = over or self.epoch % self.config.evaluate_every == 0
+                asked = self.stopping.agreed(self.world_size, self.device)
+                if asked or (not due and time.monotonic() - self._saved > _SAVE_EVERY):
+                    self.save()  # before the evaluation, for which a queue may leave no time
+                if due or asked:
                     self.end_of_interval(results, rate)
+                if asked:
+                    self.stopped = self._goes_on(total)
+                    break
         return self.best_force_mae
+
+    def _goes_on(self, total: int) -> bool:
+        patient = self.config.patience is None or self.stale < self.config.patience
+        return self.step < total and self.progress() < 1.0 and patient
 
     def _agree_on_time(self) -> None:
         """All processes follow the clock of the first, so that none stops while another waits for it."""
@@ -294,9 +316,6 @@ class Trainer:
             clock = torch.tensor([self.hours], dtype=torch.float64, device=self.device)
             dist.broadcast(clock, 0)
             self.hours = float(clock[0])
-
-    def _out_of_patience(self) -> bool:
-        return self.config.patience is not None and self.stale >= self.config.patience
 
     def score(self, errors: Errors) -> float:
         """The best model has the lowest, without symmetry errors: force MAE + score_energy x energy MAE per atom."""
@@ -349,22 +368,20 @@ class Trainer:
             f"val_force_mae.{self.sets[k]}": MILLI * part.force_mae for k, part in sorted(by_group.items())
         }
         values = asdict(row) | (parts if len(self.sets) > 1 else {})
-        self._append_log(values)
+        append_row(self.output / "log.csv", values)
         if improved:
             self.save_best(values)
         save_checkpoint(self)
+        self._saved = time.monotonic()
 
-    def _append_log(self, values: dict[str, Any]) -> None:
-        path = self.output / "log.csv"
-        columns = list(values)
-        new = not path.exists()
-        if not new:  # a log that an older version began keeps its columns
-            columns = path.read_text().partition("\n")[0].strip().split(",")
-        with path.open("a", newline="") as file:
-            writer = csv.DictWriter(file, fieldnames=columns, extrasaction="ignore")
-            if new:
-                writer.writeheader()
-            writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in values.items()})
+    def save(self) -> None:
+        """Write a checkpoint; what has no model yet gets one for it, with whose baseline a resumed training goes on."""
+        if self.rank > 0:
+            return
+        if not (self.output / "model.yaml").is_file():
+            self.save_best({"epoch": self.epoch, "step": self.step})
+        save_checkpoint(self)
+        self._saved = time.monotonic()
 
     def save_best(self, provenance: dict[str, Any]) -> None:
         """Write the averaged weights as a model folder."""
