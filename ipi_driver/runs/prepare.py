@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Collection
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,11 +78,13 @@ def find_source(source: str | Path, changes: Changes) -> Source:
     return Source(path, {"endpoints": endpoints_of(path.read_text()), "input": path})
 
 
-def prepare(source: Source, output: Path, changes: Changes, lock: bool = True) -> None:
+def prepare(
+    source: Source, output: Path, changes: Changes, lock: bool = True, keep: Collection[Path] = ()
+) -> None:
     """Copy the input to ``output`` with the changes applied; nothing is written if anything is wrong.
 
     A folder in which no step was done is used again, also if it is the input's own: what i-PI has written there is
-    removed, and nothing else. ``lock=False``: the caller holds the folder.
+    removed, and nothing else. ``lock=False``: the caller holds the folder. ``keep``: files of the launcher that stay.
 
     Raises
     ------
@@ -141,7 +144,8 @@ def prepare(source: Source, output: Path, changes: Changes, lock: bool = True) -
     if output.exists():
         with locked(output) if lock else nullcontext():
             for path in run.written_files():
-                path.unlink()
+                if path not in keep:
+                    path.unlink()
     output.mkdir(parents=True, exist_ok=True)
     (output / STARTING).touch()
     if not _in_place(source, output):

@@ -20,7 +20,7 @@ from ipi_driver.ipi_files.run_folder import (
 )
 from ipi_driver.ipi_files.steps import cut_after, cut_swaps_from
 from ipi_driver.runs.changes import RESUMABLE, Changes, changed_settings, check_settings, write_settings
-from ipi_driver.runs.events import add_event
+from ipi_driver.runs.events import EVENTS, add_event
 from ipi_driver.runs.gaps import gaps, uncut
 from ipi_driver.runs.lock import locked
 from ipi_driver.runs.origin import changes_to_go_on
@@ -73,7 +73,9 @@ def go_on(run: RunFolder, changes: Changes, report: Callable[[str], None]) -> st
     if not run.is_starting:
         run.set_aside()
         (output / STARTING).touch()
-    prepare(Source((output / INPUT).resolve(), read_yaml(output / SETTINGS)), output, changes, lock=False)
+    kept = (output / EVENTS, *_keep_stats(output, 0))  # the history of the run is not that of its first part
+    source = Source((output / INPUT).resolve(), read_yaml(output / SETTINGS))
+    prepare(source, output, changes, lock=False, keep=kept)
     return INPUT
 
 
@@ -128,10 +130,16 @@ def _prepare_resume(
             f"{path} is not cut: it may repeat what follows step {done}; a copy of it shows where the new part begins"
         )
     (output / STARTING).unlink(missing_ok=True)
+    _keep_stats(output, done)
+    return CONTINUE
+
+
+def _keep_stats(output: Path, done: int) -> list[Path]:
+    """Give what the clients counted up to a checkpoint names of its own; returns the files of all parts."""
     for stats in sorted(output.glob("stats*.json")):  # of several clients stats-2.json, ...
         if not stats.name.startswith("stats-to-"):
             stats.rename(_kept_stats(output, done, stats.name.removeprefix("stats")))
-    return CONTINUE
+    return sorted(output.glob("stats-to-*.json"))
 
 
 def _kept_stats(output: Path, done: int, end: str) -> Path:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ipi_driver.analysis.run_statistics import client_counts
 from ipi_driver.client.record import RECORD, Recorder, read_record
 from ipi_driver.errors import UserError
 from ipi_driver.ipi_files import edit as xml
@@ -89,6 +90,28 @@ def test_a_client_that_dies(folder: Path) -> None:
         Restarts(RunFolder(folder), 3, said.append).after(
             failed("client", 0, began=False), "input.xml", False
         )
+
+
+def test_a_client_that_dies_before_the_first_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What happened, and what the client counted, is not lost with the steps; a new run begins without."""
+    monkeypatch.setattr(restarts, "_PAUSE", 0.0)
+    run = tmp_path / "run"
+    prepare(find_source("gas-nve", Changes()), run, Changes(model="anisotropic"))
+    again = Restarts(RunFolder(run), 5, lambda text: None)
+    for number in range(3):
+        (run / "client.log").touch()
+        (run / "stats.json").write_text(f'{{"model_seconds": {10**number}, "endpoints": {{}}}}')
+        assert again.after(failed("client", number, killed=True), CONTINUE, True) == "input.xml"
+    steps = [event["step"] for event in read_events(run) if event["kind"] == "restart"]
+    assert steps == [0, 1, 2]
+    assert client_counts(run, [])["model_seconds"] == 111
+    assert not (run / "stats.json").exists()
+    (run / "client.log").touch()
+    prepare(find_source("gas-nve", Changes()), run, Changes(model="anisotropic"))
+    assert not read_events(run)
+    assert not client_counts(run, [])
 
 
 def test_the_same_configuration_twice(folder: Path) -> None:
