@@ -23,6 +23,8 @@ from ipi_driver.yaml_file import load_yaml
 INPUT, SETTINGS = "input.xml", "driver.yaml"
 STARTING = ".starting"
 """Empty file in a run folder until the launcher has seen the first step."""
+LOCK = ".lock"
+"""Empty file that the launcher of a run holds; it stays, for another launcher may hold it."""
 CONTINUE = "continue.xml"
 """The checkpoint that a resumed run starts from; i-PI writes its own anew."""
 LOGS = ("i-pi.log", "client.log")

@@ -18,7 +18,7 @@ from ipi_driver.errors import UserError
 from ipi_driver.ipi_files import edit as xml
 from ipi_driver.ipi_files.active import active_atoms, part_of
 from ipi_driver.ipi_files.comment import ipi_comment
-from ipi_driver.ipi_files.run_folder import INPUT, SETTINGS, STARTING, RunFolder, is_checkpoint_name
+from ipi_driver.ipi_files.run_folder import INPUT, LOCK, SETTINGS, STARTING, RunFolder, is_checkpoint_name
 from ipi_driver.ipi_files.start import read_start, write_start
 from ipi_driver.ipi_files.template import check_not_wrapped, read_template
 from ipi_driver.runs.changes import Changes, changed_settings, check_settings, write_settings
@@ -262,7 +262,7 @@ def _check_nothing_is_lost(
 
 
 def _nothing_to_lose(run: RunFolder) -> bool:
-    return run.is_starting or not any(run.path.iterdir())
+    return run.is_starting or all(path.name == LOCK for path in run.path.iterdir())
 
 
 def _located(path: Path, folder: Path) -> Path:
