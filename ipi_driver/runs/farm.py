@@ -163,15 +163,6 @@ def write_farm(
     (folder / SCRIPT).write_text(job_script(folder.name, source, len(members), options, cluster))
 
 
-def of_resume(options: Sequence[str]) -> list[str]:
-    """The options that a continued run may be given again: its length, and where the model runs."""
-    kept: list[str] = []
-    for word, value in zip(options, [*options[1:], ""], strict=True):
-        if word in CHANGEABLE:
-            kept += [word, value]
-    return kept
-
-
 def _lasting(plan: dict[str, Any]) -> dict[str, Any]:
     """A plan without the options that may change from one submission to the next."""
     options = list(plan.get("options", []))

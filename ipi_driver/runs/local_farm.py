@@ -11,13 +11,16 @@ from itertools import pairwise
 from pathlib import Path
 
 from ipi_driver.runs.ending import has_ended_by_itself
-from ipi_driver.runs.farm import Member, of_resume
+from ipi_driver.runs.farm import Member
 
 
 def run_here(
     folder: Path, source: str, members: Sequence[Member], options: Sequence[str], at_once: int
 ) -> int:
     """Run or continue every member that is not finished; returns the exit status.
+
+    Whether a member is finished is for ``run --continue`` to find, as in the job script; where its summary states it,
+    no process is started.
 
     Parameters
     ----------
@@ -36,9 +39,7 @@ def run_here(
         output = folder / member.name
         if is_finished(output, steps):
             return "finished before"
-        begun = ["--resume"] if (output / "input.xml").is_file() else []
-        words = [*options, *member.words] if not begun else of_resume(options)
-        command = [sys.executable, "-m", "ipi_driver", "run", source, "--output", member.name, *begun, *words]
+        command = command_of(source, member, options)
         with (folder / "logs" / f"{member.name}.log").open("ab") as log:
             status = subprocess.run(command, cwd=folder, stdout=log, stderr=log).returncode
         state = {0: "finished", 1: "stopped early", 130: "interrupted"}.get(
@@ -52,6 +53,12 @@ def run_here(
     done = sum(state.startswith("finished") for state in states)
     print(f"{done} of {len(members)} members finished; logs in {folder / 'logs'}")
     return 0 if done == len(members) else 1
+
+
+def command_of(source: str, member: Member, options: Sequence[str]) -> list[str]:
+    """What begins a member in the folder of the farm, goes on with it, or finds it finished: the same each time."""
+    program = [sys.executable, "-m", "ipi_driver", "run", source]
+    return [*program, "--output", member.name, "--continue", *options, *member.words]
 
 
 def is_finished(folder: Path, steps: int = 0) -> bool:

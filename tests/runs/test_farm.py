@@ -13,7 +13,7 @@ from ipi_driver.cli import main
 from ipi_driver.errors import UserError
 from ipi_driver.rotations.quadrature import quadrature
 from ipi_driver.runs.farm import ensembles_of, members_of, parse_seeds, read_cluster
-from ipi_driver.runs.local_farm import is_finished
+from ipi_driver.runs.local_farm import command_of, is_finished
 
 MODEL = "anisotropic?l=2&amplitude=0.05"
 
@@ -84,6 +84,9 @@ def test_a_farm_here_and_its_statistics(
     assert starts["none-1"] != starts["none-2"]
     for name in starts:
         assert json.loads((tmp_path / "farm" / name / "summary.json").read_text())["steps"] == 300
+    # a member without a summary that says so: of a replay, or it has failed
+    (tmp_path / "farm" / "T-1" / "summary.json").unlink()
+    assert main([*words, "--steps", "300", "--local", "2"]) == 0
     capsys.readouterr()
     assert main(["analyze", "farm", "--output", "analysis", "--no-viewer"]) == 0
     printed = capsys.readouterr().out
@@ -105,6 +108,28 @@ def test_a_member_goes_on_to_more_steps_than_it_has_finished(tmp_path: Path) -> 
         f"Soft exit has been requested with message: ' {message}'. Cleaning up"
     )
     assert is_finished(tmp_path, 320)
+
+
+def test_a_member_keeps_its_words_when_it_goes_on() -> None:
+    member, options = members_of([3], [quadrature("T")])[0], ["--restarts", "0", "--clients", "2"]
+    words = command_of("gas-nve", member, options)
+    assert words[words.index("run") :] == (
+        [
+            "run",
+            "gas-nve",
+            "--output",
+            "T-3",
+            "--continue",
+            "--restarts",
+            "0",
+            "--clients",
+            "2",
+            "--seed",
+            "3",
+            "--average",
+            "T",
+        ]
+    )
 
 
 def test_members_count_as_begun_whatever_their_outputs_are_called(tmp_path: Path) -> None:
