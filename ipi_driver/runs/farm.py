@@ -193,7 +193,6 @@ def job_script(
         "signal": f"B:USR1@{cluster.warn}",
         "open-mode": "append",
         "output": "logs/%a.log",
-        "dependency": "singleton" if cluster.chain > 1 else None,
     }
     lines = ["#!/bin/bash", "# Written by `ipi-driver submit`: one task for each line of members.txt."]
     lines += [f"#SBATCH --{key}={value}" for key, value in given.items() if value is not None]
@@ -238,7 +237,10 @@ def ensembles_of(folder: Path) -> dict[str, list[Path]]:
 
 
 def submit_farm(folder: Path, cluster: ClusterSettings) -> list[str]:
-    """Give the array to Slurm; returns the job numbers.
+    """Give the array to Slurm, as often as the chain is long; returns the job numbers.
+
+    An array of a chain begins when all tasks of the one before have ended, however they did. A dependency on the name
+    of the job would hold between the tasks of one array as well, and run one member at a time.
 
     Raises
     ------
@@ -247,9 +249,11 @@ def submit_farm(folder: Path, cluster: ClusterSettings) -> list[str]:
     """
     if shutil.which("sbatch") is None:
         raise UserError("no sbatch on this machine: expected Slurm; run the members here with --local N")
-    numbers = []
+    numbers: list[str] = []
     for _ in range(cluster.chain):
-        done = subprocess.run(["sbatch", "--parsable", SCRIPT], cwd=folder, capture_output=True, text=True)
+        after = [f"--dependency=afterany:{numbers[-1]}"] if numbers else []
+        command = ["sbatch", "--parsable", *after, SCRIPT]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
         if done.returncode:
             raise UserError(f"sbatch refused {folder / SCRIPT}: {done.stderr.strip()}")
         numbers.append(done.stdout.strip().partition(";")[0])

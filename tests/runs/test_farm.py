@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,15 @@ import pytest
 from ipi_driver.cli import main
 from ipi_driver.errors import UserError
 from ipi_driver.rotations.quadrature import quadrature
-from ipi_driver.runs.farm import ensembles_of, members_of, parse_seeds, read_cluster
+from ipi_driver.runs.farm import (
+    ClusterSettings,
+    ensembles_of,
+    members_of,
+    parse_seeds,
+    read_cluster,
+    submit_farm,
+    write_farm,
+)
 from ipi_driver.runs.local_farm import command_of, is_finished
 
 MODEL = "anisotropic?l=2&amplitude=0.05"
@@ -140,6 +149,25 @@ def test_members_count_as_begun_whatever_their_outputs_are_called(tmp_path: Path
         for name in ("input.xml", "driver.yaml", "md.out"):
             (folder / name).touch()
     assert ensembles_of(tmp_path) == {"T": [tmp_path / "T-1", tmp_path / "T-2"]}
+
+
+def test_the_arrays_of_a_chain_follow_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their tasks do not: `singleton` goes by the name, which all tasks of an array share."""
+    program = tmp_path / "bin" / "sbatch"
+    program.parent.mkdir()
+    program.write_text('#!/bin/sh\necho "$@" >>asked\necho "$(($(wc -l <asked) + 40));cluster"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    folder, cluster = tmp_path / "farm", ClusterSettings(chain=3, requeue=False)
+    write_farm(folder, "gas-nve", members_of([1, 2], []), [], cluster)
+    assert "singleton" not in (folder / "job.sh").read_text()
+    assert submit_farm(folder, cluster) == ["41", "42", "43"]
+    asked = [line.split()[1:] for line in (folder / "asked").read_text().splitlines()]
+    assert asked == [
+        ["job.sh"],
+        ["--dependency=afterany:41", "job.sh"],
+        ["--dependency=afterany:42", "job.sh"],
+    ]
 
 
 def _cluster(folder: Path) -> Path:
