@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from ipi_driver.api.refreshing import SummaryProcess
 from ipi_driver.errors import UserError
 from ipi_driver.ipi_files.run_folder import INPUT, RunFolder
 from ipi_driver.runs import run_set as sets
@@ -18,7 +18,7 @@ from ipi_driver.runs.changes import Changes
 from ipi_driver.runs.console import lenient_console
 from ipi_driver.runs.execute import Outcome, run_simulation
 from ipi_driver.runs.origin import changes_to_go_on, check_origin, given_name
-from ipi_driver.runs.pair import WITHOUT_FOLDER, Clients
+from ipi_driver.runs.pair import Clients
 from ipi_driver.runs.prepare import find_source, prepare
 from ipi_driver.runs.restarts import DEFAULT
 from ipi_driver.runs.resume import prepare_resume
@@ -164,9 +164,12 @@ def run(
             note(replaced)
         prepare(found, folder, wanted)
     console = lenient_console(sys.stderr, quiet)
-    write = _refresh_summary if refresh else None
+    write = SummaryProcess() if refresh else None
     pool = Clients(clients, tuple(launch))
     outcome = run_simulation(folder, start_file, console, one_core, restarts, write, pool)
+    if outcome.interrupted and write is not None and write.slow:  # who interrupts it may not wait so long
+        note(f"no new summary, which takes a while: `ipi-driver analyze {folder}`, or go on with the run")
+        return Run(folder, outcome, {})
     return Run(folder, outcome, _summary(folder, outcome, note))
 
 
@@ -286,32 +289,6 @@ def _resumed(
     if start_file == INPUT:
         note(f"{folder} has no checkpoint to go on from: it begins anew from step 0")
     return folder, start_file
-
-
-_REFRESH = f"""\
-{WITHOUT_FOLDER}
-from ipi_driver.api.simulation import _write_summary
-from ipi_driver.runs.execute import Outcome
-from pathlib import Path
-import json
-_write_summary(Path(sys.argv[1]), Outcome(**json.loads(sys.argv[2])))
-"""
-
-
-def _refresh_summary(folder: Path, outcome: Outcome) -> None:
-    """Write the summary of a run that still goes on, in a process of its own.
-
-    What draws figures grows a little with each of them, and a launcher lives for days.
-    """
-    subprocess.run(
-        [sys.executable, "-c", _REFRESH, str(folder), json.dumps(asdict(outcome))],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,  # an interruption is for the run
-        timeout=300,
-        check=False,
-    )
 
 
 def _write_summary(folder: Path, outcome: Outcome) -> dict[str, Any]:

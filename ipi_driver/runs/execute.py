@@ -5,9 +5,9 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from rich.console import Console
 
@@ -66,6 +66,14 @@ class Outcome:
     finished: bool
     reason: str = ""
     interrupted: int = 0
+
+
+class Refresh(Protocol):
+    """Writes the summary of a run that has come so far; `stop`, from another thread, makes it return at once."""
+
+    def __call__(self, folder: Path, outcome: Outcome) -> None: ...
+
+    def stop(self) -> None: ...
 
 
 class _Part:
@@ -178,7 +186,7 @@ def run_simulation(
     console: Console | None = None,
     one_core: bool | None = None,
     restarts: int = DEFAULT,
-    refresh: Callable[[Path, Outcome], object] | None = None,
+    refresh: Refresh | None = None,
     clients: Clients | None = None,
 ) -> Outcome:
     """Run i-PI on ``start_file`` in ``folder`` with the client of its ``driver.yaml`` until the end.
@@ -216,7 +224,7 @@ def run_simulation(
 
         refresher = None
         if refresh is not None:
-            refresher = Refresher(lambda step: refresh(folder, outcome(step, False, "running")))
+            refresher = Refresher(lambda step: refresh(folder, outcome(step, False, "running")), refresh.stop)
         try:
             ending = _run_parts(
                 RunFolder(folder),
@@ -235,7 +243,7 @@ def run_simulation(
             raise
         finally:
             if refresher is not None:
-                refresher.finish()
+                refresher.finish(interrupted=bool(interruption.number))
         live.close("finished" if ending.finished else "stopped", ending.reason, ending.step)
         return outcome(ending.step, ending.finished, ending.reason)
 

@@ -21,12 +21,19 @@ class Refresher:
     ----------
     refresh
         Writes the summary of a run that has done ``step`` steps; what it raises is dropped, as the run goes on.
+    stop
+        Makes ``refresh`` return at once.
     every
         Least seconds between two calls, and before the first.
     """
 
-    def __init__(self, refresh: Callable[[int], object], every: float = _EVERY) -> None:
-        self._refresh, self._every = refresh, every
+    def __init__(
+        self,
+        refresh: Callable[[int], object],
+        stop: Callable[[], object] = lambda: None,
+        every: float = _EVERY,
+    ) -> None:
+        self._refresh, self._stop, self._every = refresh, stop, every
         self._next = time.monotonic() + every
         self._thread: threading.Thread | None = None
 
@@ -37,9 +44,14 @@ class Refresher:
         self._thread = threading.Thread(target=self._run, args=(step,), daemon=True)
         self._thread.start()
 
-    def finish(self) -> None:
-        """Wait for a summary that is being written, before another one takes its place."""
+    def finish(self, interrupted: bool = False) -> None:
+        """Wait for a summary that is being written, before another one takes its place.
+
+        After an interruption it is ended instead: who has sent the signal kills what is still there some seconds later.
+        """
         if self._thread is not None:
+            if interrupted and self._thread.is_alive():
+                self._stop()
             self._thread.join()
 
     def _run(self, step: int) -> None:

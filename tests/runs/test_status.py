@@ -7,17 +7,21 @@ import json
 import math
 import os
 import re
+import signal
 import threading
 import time
 import weakref
 from pathlib import Path
 
 import pytest
+from runs_place import wait_for
 
+from ipi_driver.api import refreshing
+from ipi_driver.api.refreshing import SummaryProcess
 from ipi_driver.cli import main
 from ipi_driver.ipi_files.run_folder import STARTING
 from ipi_driver.runs.ending import clean_restart
-from ipi_driver.runs.execute import run_simulation
+from ipi_driver.runs.execute import Outcome, run_simulation
 from ipi_driver.runs.live import STATUS, LiveStatus, read_status
 from ipi_driver.runs.monitor import Progress
 from ipi_driver.runs.prepare import Changes, find_source, prepare
@@ -167,6 +171,28 @@ def test_a_summary_is_written_beside_a_run_once_at_a_time() -> None:
     assert seen == [10]
     Refresher(write, every=1e9).checkpoint(30)  # too early
     assert seen == [10]
+
+
+def test_a_summary_does_not_hold_up_an_interrupted_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A queue kills its jobs some seconds after it has asked them to stop."""
+    started = tmp_path / "started"
+    program = f"import pathlib, time; pathlib.Path({str(started)!r}).touch(); time.sleep(250)"
+    monkeypatch.setattr(refreshing, "_PROGRAM", program)
+    write = SummaryProcess()
+    outcome = Outcome(1, 0, 2, 1.0, False)
+    refresher = Refresher(lambda step: write(tmp_path, outcome), write.stop, every=0.0)
+    refresher.checkpoint(1)
+    wait_for(started.exists)
+    process = write._process
+    refresher.finish(interrupted=True)  # before this test has run out of its time
+    assert write.slow
+    assert process is not None
+    assert process.returncode == -signal.SIGKILL
+    write(tmp_path, outcome)  # one that had been about to begin
+    assert write._process is not process
+    assert write._process.returncode == -signal.SIGKILL
 
 
 def test_a_summary_leaves_nothing_in_memory() -> None:
