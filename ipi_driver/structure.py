@@ -83,17 +83,8 @@ class Structure:
     @classmethod
     def from_atoms(cls, atoms: ase.Atoms) -> Structure:
         """From ASE, with ``charge`` and ``spin`` (or ``spin_multiplicity``) of its ``info``."""
-        charge = _number(atoms.info, "charge")
-        spin = _number(atoms.info, "spin_multiplicity", "spin")
-        whole = spin is not None and spin >= 1 and spin == round(spin)
-        return cls(
-            atoms.numbers,
-            atoms.positions.copy(),
-            np.array(atoms.cell),
-            atoms.pbc,
-            charge,
-            int(spin) if spin is not None and whole else None,
-        )
+        conditions = conditions_of(atoms.info)
+        return cls(atoms.numbers, atoms.positions.copy(), np.array(atoms.cell), atoms.pbc, *conditions)
 
     def to_atoms(self) -> ase.Atoms:
         """For ASE; charge and spin stand in its ``info`` under the names that calculators look for."""
@@ -152,6 +143,13 @@ class Structure:
 def shift_sign(rotation: FloatArray) -> float:
     """Sign of lattice shifts in a structure that `Structure.rotated` has turned: -1 for an improper rotation."""
     return -1.0 if np.linalg.det(rotation) < 0 else 1.0
+
+
+def conditions_of(info: Mapping[str, Any]) -> tuple[float | None, int | None]:
+    """Charge and multiplicity in the ``info`` of ASE's atoms; None where there is none, or it cannot be one."""
+    spin = _number(info, "spin_multiplicity", "spin")
+    whole = spin is not None and spin >= 1 and spin == round(spin)
+    return _number(info, "charge"), int(spin) if spin is not None and whole else None
 
 
 def _number(info: Mapping[str, Any], *keys: str) -> float | None:

@@ -17,7 +17,7 @@ from ase.io.extxyz import XYZError, read_xyz
 from ase.stress import voigt_6_to_full_3x3_stress
 
 from ipi_driver.errors import UserError
-from ipi_driver.structure import FloatArray, Structure
+from ipi_driver.structure import FloatArray, conditions_of
 from ipi_driver.training.formats.raw import FileContent, LabelKeys, RawSnapshot, numbers_of
 
 NATIVE_ENERGY, NATIVE_FORCES = "TotEnergy", "force"
@@ -101,7 +101,7 @@ def _snapshot(atoms: ase.Atoms, keys: LabelKeys, need_energy: bool, where: str) 
     energy = None
     if need_energy or energy_key in found:
         energy = float(_label(found, energy_key, "energy_key", [()], where))
-    conditions = Structure.from_atoms(atoms)
+    charge, spin = conditions_of(atoms.info)
     return RawSnapshot(
         numbers=np.asarray(atoms.numbers, dtype=np.int64),
         positions=np.asarray(atoms.positions),
@@ -112,8 +112,8 @@ def _snapshot(atoms: ase.Atoms, keys: LabelKeys, need_energy: bool, where: str) 
         virial=_virial(found, keys, atoms, where),
         atomic=(energy_key, forces_key) == (NATIVE_ENERGY, NATIVE_FORCES),
         where=where,
-        charge=conditions.charge,
-        spin=conditions.spin,
+        charge=charge,
+        spin=spin,
     )
 
 
