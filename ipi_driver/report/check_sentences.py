@@ -109,6 +109,12 @@ def stride_text(result: CheckResult) -> str:
         text += " This is above the tolerance already: save the trajectory more often or raise --tolerance."
     elif stride.limited_by_spacing:
         text += " The trajectory's spacing limits this: save more often to be sure."
+    if found is not None and found.inner == result.model != found.outer:
+        # direct forces, corrected by derivatives
+        text += (
+            f" The average was chosen by the errors of {found.inner}; those of {found.outer}, which it is applied to, "
+            f"may need a smaller one: `check` {found.outer} without non_conservative."
+        )
     if stride.heating is not None:
         rate = heating_of(stride, chosen)
         if rate:

@@ -108,3 +108,6 @@ def test_direct_forces_of_a_metatomic_model_are_compared_with_its_derivatives(tm
     assert found.inner["gas"].mae == pytest.approx(np.abs(z).mean() / 3)
     assert found.inner["gas"].largest == pytest.approx(np.abs(z).max())
     assert "The inner forces (model-direct) differ from those of model by" in inner_text(found.inner["gas"])
+    waves = [Structure(WATER.numbers, WATER.positions + 0.05 * np.sin(0.3 * k)) for k in range(48)]
+    found = run_check(direct, [DataSet("gas", (WATER,))], settings, (DataSet("run", waves), 0.5))
+    assert "chosen by the errors of model-direct; those of model" in stride_text(found)
