@@ -6,7 +6,7 @@ An edge e goes from its center i to the image of its neighbor j shifted by S lat
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import vesin
@@ -179,13 +179,14 @@ class NeighborList:
         self._shifts = np.empty((0, 3))
         self._built_for: Structure | None = None
         self._inside: BoolArray | None = None
-        self._last: tuple[Structure, Edges] | None = None
+        self._last: tuple[tuple[bytes, ...], Edges] | None = None
 
     def edges(self, structure: Structure) -> Edges:
         """Edges of ``structure``, computed once for bitwise equal configurations."""
-        if self._last is not None and (
-            self._last[0] is structure or self._last[0].same_configuration(structure)
-        ):
+        # compared by value: the arrays of a structure may be changed in place
+        parts = (structure.positions, structure.cell, structure.numbers, structure.pbc)
+        configuration = tuple(part.tobytes() for part in parts)
+        if self._last is not None and self._last[0] == configuration:
             return self._last[1]
         if not self._still_valid(structure):
             self._build(structure)
@@ -196,7 +197,7 @@ class NeighborList:
         if self._inside is None or not np.array_equal(inside, self._inside):
             self._select(inside)
         edges = Edges(self._sel_i, self._sel_j, self._sel_rev, vectors[self._selected], self._topology)
-        self._last = (structure, edges)
+        self._last = (configuration, edges)
         return edges
 
     def _still_valid(self, structure: Structure) -> bool:
@@ -217,7 +218,7 @@ class NeighborList:
         # of the structure alone, not of when the list was built
         order = np.lexsort((shifts[:, 2], shifts[:, 1], shifts[:, 0], j, i))
         i, j, shifts = i[order], j[order], shifts[order]
-        before, self._built_for = self._built_for, structure
+        before, self._built_for = self._built_for, replace(structure)  # with arrays of its own
         same = (
             before is not None
             and np.array_equal(before.numbers, structure.numbers)

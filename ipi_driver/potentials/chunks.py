@@ -133,8 +133,8 @@ def edges_per_call(device: object) -> int:
     if torch is None:
         return CPU_EDGES
     if str(device).startswith("cuda"):
-        free, _ = torch.cuda.mem_get_info()
-        cached = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+        free, _ = torch.cuda.mem_get_info(device)
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return min(GPU_EDGES, int(0.6 * (free + cached)) // BYTES_PER_EDGE)
     return CPU_EDGES * int(torch.get_num_threads())
 

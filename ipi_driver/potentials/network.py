@@ -10,9 +10,11 @@ both turned back to the laboratory frame in float64.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -110,12 +112,34 @@ class NetworkPotential(Potential):
         self.device = torch_device(device)
         self.dtype, self.tf32 = torch_dtype(dtype), dtype == "tf32"
         self.network = network.to(self.device, self.dtype).eval().requires_grad_(False)
+        self._species_index = places_in(self.species)
+        self._begin()
+
+    def _begin(self) -> None:
+        """Nothing is known of any structure yet."""
         self._gradient_function: GradientFunction | None = None
         self._selected_function: SelectedGradientFunction | None = None
         self._selections: dict[int, tuple[Edges | None, EdgeSelection | None, Topologies]] = {}
         self._lists: dict[tuple[bytes, int], NeighborList] = {}
         self._assemblies: dict[tuple[tuple[int, ...], int], tuple[list[int], Assembly]] = {}
-        self._species_index = places_in(self.species)
+        # neighbor lists and recorded passes belong to one evaluation at a time
+        self._lock = threading.RLock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy needs: it finds neighbors and records passes of its own."""
+        made_here = (
+            "_lock",
+            "_gradient_function",
+            "_selected_function",
+            "_selections",
+            "_lists",
+            "_assemblies",
+        )
+        return {key: value for key, value in vars(self).items() if key not in made_here}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._begin()
 
     @classmethod
     def from_spec(
@@ -145,9 +169,10 @@ class NetworkPotential(Potential):
 
     def edges_hint(self, structure: Structure) -> int:
         """Number of edges of ``structure``, from which the number of rotations in a batch is chosen."""
-        neighbors = self._lists_of([structure])[0]
-        edges = neighbors.edges(structure)
-        selection = self._selection(structure, neighbors, edges)
+        with self._lock:
+            neighbors = self._lists_of([structure])[0]
+            edges = neighbors.edges(structure)
+            selection = self._selection(structure, neighbors, edges)
         return len((edges if selection is None else selection.edges).centers)
 
     def _lists_of(self, structures: Sequence[Structure]) -> list[NeighborList]:
@@ -187,6 +212,10 @@ class NetworkPotential(Potential):
         return made
 
     def _evaluate(self, structures: list[Structure], rotations: FloatArray) -> RotatedResults:
+        with self._lock:
+            return self._evaluate_alone(structures, rotations)
+
+    def _evaluate_alone(self, structures: list[Structure], rotations: FloatArray) -> RotatedResults:
         lists = self._lists_of(structures)
         edges = [neighbors.edges(structure) for neighbors, structure in zip(lists, structures, strict=True)]
         selections = [

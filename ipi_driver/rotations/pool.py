@@ -44,13 +44,17 @@ class RotationPool:
         self, chunks: RotationChunks, structure: Structure, progress: Progress = no_progress
     ) -> list[Prediction]:
         """The averages of one structure, in the order of the quadratures."""
-        shared = chunks.evaluate(structure, self.rotations, progress)
+        shared = chunks.evaluate(structure, self.rotations, progress) if len(self.rotations) else None
         results = []
         for quadrature in self.quadratures:
             if quadrature.own_frames:
-                results.append(RotationalAverage(chunks.potential, quadrature).predict(structure))
+                own = RotationalAverage(
+                    chunks.potential, quadrature, rotation_batch=chunks.rotation_batch
+                ).predict(structure)
+                results.append(own)
                 continue
             if quadrature.random is None:
+                assert shared is not None
                 chosen, evaluated = self._places[id(quadrature)], shared
             else:
                 turned = quadrature.rotations @ random_frame(self.seed, structure, quadrature.random)

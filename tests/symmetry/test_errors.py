@@ -10,6 +10,7 @@ from scipy.spatial.transform import Rotation
 from ipi_driver.errors import UserError
 from ipi_driver.potentials.anisotropic import AnisotropicPotential, Term
 from ipi_driver.potentials.base import Potential
+from ipi_driver.potentials.chunks import RotationChunks
 from ipi_driver.rotations import RotationalAverage, quadrature, quadratures
 from ipi_driver.rotations.pool import RotationPool
 from ipi_driver.structure import FloatArray, RotatedResults, Structure
@@ -183,3 +184,11 @@ def test_random_frames_heat_as_the_raw_deviations_say() -> None:
 
 def random_rotation(rng: np.random.Generator) -> FloatArray:
     return Rotation.random(rng=rng).as_matrix()
+
+
+def test_averages_without_a_fixed_grid() -> None:
+    potential, structure = AnisotropicPotential([Term.parse("2", 0.1)]), MOLECULES[0]
+    (found,) = RotationPool([quadrature("random")]).averages(RotationChunks(potential), structure)
+    assert found.n_rotations == 1
+    (own,) = RotationPool([quadrature("ecse")]).averages(RotationChunks(potential, 2), structure)
+    assert own.n_rotations > 1
