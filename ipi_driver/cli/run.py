@@ -244,10 +244,9 @@ def _end_of_set(args: argparse.Namespace, found: SetRun, note: Callable[[str], N
     outcome = found.outcome
     if outcome.status:
         option = [] if args.structures is None else ["--structures", str(args.structures)]
-        option += (
-            [] if args.model is None else ["--model", args.model]
-        )  # an input without driver.yaml needs it
-        words = ["ipi-driver", "run", str(args.input), *option, "--output", str(found.folder), "--resume"]
+        model = [] if args.model is None else ["--model", args.model]  # without driver.yaml it is needed
+        where = ["--output", str(found.folder), "--resume", *model]
+        words = ["ipi-driver", "run", str(args.input), *option, *where]
         note(
             f"{outcome.n_finished} of {len(found.rows)} cells are finished; continue with: {shlex.join(words)}"
         )

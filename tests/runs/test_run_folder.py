@@ -25,7 +25,7 @@ from ipi_driver.analysis.run_statistics import client_counts
 from ipi_driver.cli import main
 from ipi_driver.errors import UserError
 from ipi_driver.ipi_files import edit as xml
-from ipi_driver.ipi_files.run_folder import STARTING, RunFolder
+from ipi_driver.ipi_files.run_folder import LOCK, STARTING, RunFolder
 from ipi_driver.ipi_files.start import read_start, write_start
 from ipi_driver.ipi_files.steps import cut_after, cut_swaps_from, last_step
 from ipi_driver.ipi_files.template import read_template
@@ -234,7 +234,8 @@ def test_a_folder_without_a_step_keeps_the_files_of_the_user(tmp_path: Path) -> 
     (folder / "sub").mkdir()
     (folder / "sub" / "kept").touch()
     prepare(find_source("gas-nvt", changes), folder, changes)
-    names = {"input.xml", "driver.yaml", "init.xyz", "structure.extxyz", STARTING, ORIGIN, "notes.txt", "sub"}
+    names = {"input.xml", "driver.yaml", "init.xyz", "structure.extxyz", STARTING, ORIGIN, LOCK}
+    names |= {"notes.txt", "sub"}
     assert {path.name for path in folder.iterdir()} == names
     (folder / "init.xyz").write_text((folder / "init.xyz").read_text() + "\n")
     mine = (folder / "init.xyz").read_text()
