@@ -212,6 +212,8 @@ def table(args: argparse.Namespace) -> None:
         axis.yaxis.set_minor_locator(LogLocator(subs=(1.2, 1.5, 2, 3, 4, 6, 8) if axis is left else (2, 5)))
         for set_formatter in (axis.yaxis.set_major_formatter, axis.yaxis.set_minor_formatter):
             set_formatter(FormatStrFormatter("%g"))
+    if len(sizes) == 1:
+        return  # no curve
     figure.legend(*left.get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=8)
     figure.savefig(args.output / "learning-curves.png", dpi=160)
 
