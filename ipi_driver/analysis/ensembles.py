@@ -1,8 +1,8 @@
 r"""Several independent runs of one kind as one ensemble: the mean over runs, with its error from their spread.
 
 Runs with different seeds and starts are independent, so that the standard error of their mean needs no correlation
-time: with n runs of standard deviation s it is :math:`s / \sqrt n`, times Student's t for n - 1 degrees of freedom at
-68.3 %, so that one error covers 68 % also for few runs.
+time: with n runs of standard deviation s it is :math:`s / \sqrt n`. The runs count as blocks: intervals and verdicts
+take Student's t for n - 1 degrees of freedom, as for block averages.
 """
 
 from __future__ import annotations
@@ -11,12 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
-from scipy.stats import t as student
 
 from ipi_driver.analysis.result import Analysis, Curve, Scalar
 from ipi_driver.errors import UserError
-
-_ONE_SIGMA = 0.682689492137086
 
 
 def mean_of_runs(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -41,13 +38,12 @@ def mean_of_runs(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     --------
     >>> mean, error = mean_of_runs(np.array([1.0, 2.0, 3.0]))
     >>> float(mean), round(float(error), 3)
-    (2.0, 0.763)
+    (2.0, 0.577)
     """
     n = len(values)
     if n < 2:
         raise UserError(f"an ensemble needs at least two runs, got {n}")
-    factor = student.ppf(0.5 + 0.5 * _ONE_SIGMA, n - 1)
-    return values.mean(axis=0), factor * values.std(axis=0, ddof=1) / np.sqrt(n)
+    return values.mean(axis=0), values.std(axis=0, ddof=1) / np.sqrt(n)
 
 
 def join(groups: Mapping[str, Sequence[Analysis]]) -> list[Analysis]:

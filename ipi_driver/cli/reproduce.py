@@ -132,6 +132,9 @@ def main(args: argparse.Namespace) -> int:
             raise UserError(
                 f"{reproduce_relaxed.STUDY} is a study of its own: leave {' '.join(args.systems[1:])} out"
             )
+        parser = argparse.ArgumentParser()
+        add_arguments(parser)
+        reproduce_relaxed.check_options(args, parser.parse_args([]))
         if not 0 < args.fraction <= 1:
             raise UserError(f"--fraction must be above 0 and at most 1, got {args.fraction:g}")
         return reproduce_relaxed.main(args, _command())

@@ -8,8 +8,18 @@ from functools import partial
 from pathlib import Path
 
 from ipi_driver.cli.printing import set_result
+from ipi_driver.errors import UserError
 
 STUDY = "hofgard2024"
+
+
+def check_options(args: argparse.Namespace, defaults: argparse.Namespace) -> None:
+    """`UserError` for an option that this study does not have."""
+    own = {"systems", "output", "fraction", "quiet", "json"}
+    for name, default in vars(defaults).items():
+        if name not in own and getattr(args, name, default) != default:
+            option = {"others": "with", "stride": "nmts"}.get(name, name).replace("_", "-")
+            raise UserError(f"{STUDY} has no --{option}: of the options it takes --output and --fraction")
 
 
 def main(args: argparse.Namespace, command: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 
 from ipi_driver.analysis.result import Analysis, Scalar
@@ -61,7 +62,7 @@ def _liquid(analyses: Sequence[Analysis]) -> list[str]:
     )
     return _sentences(
         analyses,
-        (f"The first maximum of {heaviest[2:-7][:1]}–{heaviest[2:-7][1:]} pairs is", heaviest),
+        (f"The first maximum of {'–'.join(re.findall('[A-Z][a-z]?', heaviest[2:-7]))} pairs is", heaviest),
         ("The diffusion coefficient is", "diffusion"),
         ("A molecule reorients in", "relaxation"),
         ("The conserved quantity drifts, by its fluctuations, at", "dissipation"),

@@ -27,7 +27,7 @@ ERRORS_SAID = (
     "few: 3.2 σ of 4 blocks, 2.6 of 6, 2.3 of 10 (Student's t); verdicts use it. Of numbers at most six blocks are "
     "taken. Of curves and maps a block is at least five correlation times long, three of a slow mode that all points "
     "share, or two where a run has no room for more; the error is corrected for what correlation is left. Bands in "
-    "figures are standard errors."
+    "figures are standard errors. The error of an ensemble is from the spread of its runs, which count as blocks."
 )
 _WIDE_PIXELS = 900
 """Figures wider than this take the whole width of the page."""

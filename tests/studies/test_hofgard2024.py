@@ -61,3 +61,20 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         assert (output / name).stat().st_size > 0
     assert main(["reproduce", "hofgard2024", "gas"]) == 2
     assert "is a study of its own: leave gas out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        (["--dry-run"], "dry-run"),
+        (["--seed", "2"], "seed"),
+        (["--with", "runs/x"], "with"),
+        (["--stride", "8"], "nmts"),
+    ],
+)
+def test_options_of_the_other_study_are_refused(
+    options: list[str], name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["reproduce", "hofgard2024", "-o", str(tmp_path / "out"), *options]) == 2
+    assert f"hofgard2024 has no --{name}" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

@@ -100,7 +100,7 @@ def _drifts(analyses: Mapping[str, Analysis]) -> str:
     ):  # fmt: skip
         implied, slope = (_scalar(analyses, run, key) for key in ("dissipation", "drift"))
         if implied is not None:
-            parts.append(f"{name} {shown_value('dissipation', implied)} (published {published:g})")
+            parts.append(f"{name} {shown_value('dissipation', implied)} (published slope {published:g})")
         elif slope is not None:
             parts.append(f"{name} {shown_value('drift', slope)} by its slope (published {published:g})")
     if not parts:
