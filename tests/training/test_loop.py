@@ -141,7 +141,8 @@ def test_score_and_log_are_the_errors_of_the_saved_model(tmp_path: Path, stretch
         atoms.positions *= stretch
     ase.io.write(tmp_path / "unlabelled.extxyz", unlabelled)
     data = {"files": ["data.extxyz"], "validation": 4, "test": 4, "unlabelled_files": ["unlabelled.extxyz"]}
-    trainer = trainer_of(tmp_path, epochs=1, dtype="float64", loss={"symmetry": 2.0}, data=data)
+    changes = {"loss": {"symmetry": 2.0, "energy": 10.0}, "optimizer": "adamw"}
+    trainer = trainer_of(tmp_path, epochs=1, dtype="float64", data=data, **changes)
     trainer.run(quiet=True)
     potential = load_potential(tmp_path / "model", dtype="float64")
     frames = ase.io.read(tmp_path / "data.extxyz", ":")

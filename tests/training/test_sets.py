@@ -56,7 +56,8 @@ def config(folder: Path, offset: object = "fit", **changes: object) -> Path:
 
 def test_offset_is_found(tmp_path: Path) -> None:
     """From the baseline at first, and by the training: energies of both sets are as good as those of one."""
-    trainer = build_trainer(load_config(config(tmp_path, epochs=12, learning_rate=0.003)))
+    changes = {"learning_rate": 0.003, "optimizer": "adamw", "loss": {"energy": 10.0}}
+    trainer = build_trainer(load_config(config(tmp_path, epochs=12, **changes)))
     assert trainer.offsets.values[0] == trainer.offsets.values[2] == 0.0
     assert trainer.offsets.values[1] == pytest.approx(OFFSET, abs=0.1)
     trainer.offsets.values[1] = OFFSET + 0.1  # what a bad start leaves is made up for
