@@ -76,10 +76,14 @@ def run_options(parser: argparse.ArgumentParser, args: argparse.Namespace) -> li
         if isinstance(action, argparse.BooleanOptionalAction):
             words.append(action.option_strings[0 if value else 1])
             continue
-        words.append(action.option_strings[-1])
-        if action.nargs != 0:
-            values = value if isinstance(value, list) else [value]
-            words += [str(v.resolve()) if isinstance(v, Path) and v.exists() else str(v) for v in values]
+        if action.nargs == 0:
+            words.append(action.option_strings[-1])
+            continue
+        values = value if isinstance(value, list) else [value]
+        given = [str(v.resolve()) if isinstance(v, Path) and v.exists() else str(v) for v in values]
+        repeated = action.nargs is None  # such as --endpoint A --endpoint B
+        for several in [[word] for word in given] if repeated else [given]:
+            words += [action.option_strings[-1], *several]
     return words
 
 

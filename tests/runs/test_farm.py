@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -10,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from ipi_driver.cli import main
+from ipi_driver.cli import main, submit
+from ipi_driver.cli import run as run_command
 from ipi_driver.errors import UserError
 from ipi_driver.rotations.quadrature import quadrature
 from ipi_driver.runs.farm import (
@@ -189,3 +191,14 @@ def test_wrong_options_are_reported_before_anything_is_written(tmp_path: Path) -
         assert done.returncode == 2
         assert message in done.stderr
         assert not (tmp_path / "farm").exists()
+
+
+def test_an_option_that_is_given_twice_reaches_run_twice() -> None:
+    submitted, run_itself = (argparse.ArgumentParser(conflict_handler="resolve") for _ in range(2))
+    submit.add_arguments(submitted)
+    run_command.add_arguments(run_itself)
+    words = ["--endpoint", "a=2i", "--endpoint", "b=Th", "--steps", "5", "--one-core"]
+    given = submitted.parse_args(["input.xml", "--seeds", "1-2", *words])
+    found = run_itself.parse_args(["input.xml", *submit.run_options(submitted, given)])
+    assert found.endpoint == ["a=2i", "b=Th"]
+    assert (found.steps, found.one_core) == (5, True)
