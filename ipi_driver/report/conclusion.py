@@ -60,9 +60,16 @@ def _liquid(analyses: Sequence[Analysis]) -> list[str]:
         (k for a in analyses for k in a.scalars if k.startswith("g_") and k.endswith("_height")),
         "g_OO_height",
     )
+    pair = "–".join(re.findall("[A-Z][a-z]?", heaviest[2:-7]))
+    first = [(f"The first maximum of {pair} pairs is", heaviest)]
+    if any("slab_density" in a.curves for a in analyses):  # of a slab it is relative to the vacuum, too
+        first = [
+            ("The density inside the slab is", "slab_inside"),
+            ("It falls from 90 to 10 % within", "slab_width"),
+        ]
     return _sentences(
         analyses,
-        (f"The first maximum of {'–'.join(re.findall('[A-Z][a-z]?', heaviest[2:-7]))} pairs is", heaviest),
+        *first,
         ("The diffusion coefficient is", "diffusion"),
         ("A molecule reorients in", "relaxation"),
         ("The conserved quantity drifts, by its fluctuations, at", "dissipation"),

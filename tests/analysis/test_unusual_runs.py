@@ -22,6 +22,7 @@ from ipi_driver.observables.intramolecular import InternalCoordinates
 from ipi_driver.observables.molecules import find_molecules
 from ipi_driver.potentials.anisotropic import AnisotropicPotential
 from ipi_driver.potentials.base import Potential
+from ipi_driver.report.conclusion import conclusion_of
 from ipi_driver.report.figures import draw_curves
 from ipi_driver.report.layouts import layouts_of
 from ipi_driver.rotations import quadratures
@@ -348,6 +349,7 @@ def test_across_a_slab(tmp_path: Path) -> None:
     assert abs(np.nanmean(cosine)) < 0.1
     assert said(found, "a slab, with", "of vacuum along the cell vector c")
     assert "slab_density" not in analyze(many("H2O", tmp_path / "bulk")).curves
+    assert not any("first maximum" in sentence for sentence in conclusion_of([found]))
     (layout,) = (layout for layout in layouts_of([found]) if layout.name == "slab")
     assert len(draw_curves(layout, [found]).axes) == 2
 
