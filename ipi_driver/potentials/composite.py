@@ -66,6 +66,13 @@ class CompositePotential(Potential):
         self.directions = tuple(dict.fromkeys(name for part in parts for name in part.directions))
         self.warm_up = max(part.warm_up for part in parts)
 
+    def with_derivatives(self) -> Potential | None:
+        """The same sum or committee of parts whose forces are derivatives, where those of any part are none."""
+        found = [part.with_derivatives() for part in self.parts]
+        if not any(found):
+            return None
+        return type(self)([better or part for better, part in zip(found, self.parts, strict=True)])
+
     @classmethod
     def from_spec(
         cls, spec: PotentialSpec, device: str = "cpu", dtype: str | None = None

@@ -99,6 +99,11 @@ def test_direct_forces_of_a_metatomic_model_are_compared_with_its_derivatives(tm
     assert conservative.with_derivatives() is None
     assert load_potential(f"{tmp_path / 'model.pt'}?variant=hard").with_derivatives() is None
     assert (direct.name, conservative.name) == ("model-direct", "model")
+    both = load_potential(f"sum:{tmp_path / 'model.pt'}?variant=hard&non_conservative=forces+anisotropic?l=2")
+    derived = both.with_derivatives()
+    assert derived is not None
+    assert derived.name == both.name.replace("model-direct", "model")
+    assert load_potential("sum:anisotropic?l=2+anisotropic?l=3").with_derivatives() is None
     with pytest.raises(UserError, match="leave `non_conservative` out"):
         export_model(direct, tmp_path / "exported.pt", quadrature("T"))
     settings = CheckSettings(averages=quadratures(["T"]), max_degree=1)

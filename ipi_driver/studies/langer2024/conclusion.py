@@ -73,7 +73,9 @@ def _listed(words: Sequence[str]) -> str:
 
 def _averages(analyses: Mapping[str, Analysis], comparisons: Sequence[Comparison]) -> str:
     """Whether raw, averaged and random liquids agree, and what would have been seen."""
-    return agreement(_liquids(analyses), comparisons, ", as published")
+    liquids = {name for name, analysis in analyses.items() if analysis.kind == "liquid"}
+    others = liquids - {"liquid-raw", "liquid-2i", "liquid-random"}  # of the user's own
+    return agreement(_liquids(analyses), comparisons, "" if others else ", as published")
 
 
 def _structure(rows: Mapping[str, Row]) -> str:
