@@ -38,6 +38,7 @@ class Sick(Calculator):
             elif self.how == "raise":
                 raise RuntimeError("lost the GPU")
             elif self.how == "sleep" and self.calls == self.at:
+                open("asleep", "w").close()
                 time.sleep(self.seconds)
 """
 STOPS_WITH_CLIENT = "<exit_on_disconnect>true</exit_on_disconnect>"
@@ -241,7 +242,7 @@ def test_signal_during_a_long_evaluation(sick):
     ipi = sick.ipi()
     model = "ase:sick.Sick?at=2&how=sleep&seconds=60"
     client = sick.client(model, "--input", "input.xml", "--unix", "a", "--unix", "b=i")
-    wait_for(lambda: (sick.folder / "sim.out").exists())
+    wait_for(lambda: (sick.folder / "asleep").exists())
     time.sleep(0.5)
     interrupt(client)
     assert wait(client, 10) == 128 + signal.SIGTERM
