@@ -50,7 +50,7 @@ def test_a_conserved_quantity_that_falls_does_not_rise() -> None:
     (text,) = conclude(liquids, [], [], "m")
     assert "rises" not in text
     assert "raw -3.00 ± 0.10 by its slope (published 2)" in text
-    assert "2i with multiple time stepping 12.0 ± 1.0 (published 12.5)" in text
+    assert "2i with multiple time stepping 12.0 ± 1.0 (published slope 12.5)" in text
     assert "random rotations not resolved (< 11) by its slope" in text
 
 
