@@ -94,17 +94,9 @@ def _free_directions(structure: Structure) -> FloatArray:
     return np.asarray(free / np.linalg.norm(free, axis=1)[:, None])
 
 
-ROOM = 100.0
-"""Å beyond the atoms of a snapshot in which those of a run may move where a direction has no images."""
-
-
-def cell_with_room(cell: FloatArray, positions: FloatArray, open_directions: BoolArray) -> FloatArray:
-    """A cell (3, 3) whose vectors along ``open_directions`` (3,) are normal to the others and reach far beyond all.
-
-    What repeats a structure along every cell vector meets no image of it there.
-    """
-    structure = Structure(np.ones(len(positions), dtype=np.int64), positions, cell, ~open_directions)
-    return _roomy_cell(structure, positions, _free_directions(structure), ROOM / 2.0)
+def roomy_cell(structure: Structure, cutoff: float) -> FloatArray:
+    """(3, 3) cell, so long along directions without images that none comes within the cutoff, Å."""
+    return _roomy_cell(structure, structure.positions, _free_directions(structure), cutoff)
 
 
 def _roomy_cell(
@@ -112,9 +104,8 @@ def _roomy_cell(
 ) -> FloatArray:
     """Cell of a slab or wire with the non-periodic directions so long that no image comes within the cutoff."""
     cell = structure.cell.copy()
-    cell[~structure.pbc] = [
-        direction * (np.ptp(points @ direction) + 2.0 * cutoff + 1.0) for direction in directions
-    ]
+    long = [direction * (np.ptp(points @ direction) + 2.0 * cutoff + 1.0) for direction in directions]
+    cell[~structure.pbc] = np.reshape(long, (-1, 3))
     return cell
 
 

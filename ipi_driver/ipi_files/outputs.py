@@ -20,8 +20,11 @@ from ipi_driver.ipi_files.run_folder import RunFolder
 from ipi_driver.ipi_files.template import conditions_of, open_directions, states_isolated
 from ipi_driver.ipi_files.units import masses_of
 from ipi_driver.ipi_files.xyz import TrajectoryFile, TrajectorySnapshot
-from ipi_driver.neighbors import cell_with_room
-from ipi_driver.structure import BoolArray, FloatArray, IntArray
+from ipi_driver.neighbors import roomy_cell
+from ipi_driver.structure import BoolArray, FloatArray, IntArray, Structure
+
+_ROOM = 100.0
+"""Å in which atoms may move beyond those of the first snapshot, along a direction without images."""
 
 CENTROIDS = {
     "positions": "x_centroid",
@@ -144,7 +147,8 @@ class Run:
     def _room(self) -> FloatArray:
         """(3, 3) what stands for the cell vectors along which there are no images, Å: far beyond all atoms."""
         first = next(iter(self._require("positions")[1]))
-        return cell_with_room(first.cell, first.values, self.open_directions)
+        start = Structure(self.numbers, first.values, first.cell, ~self.open_directions)
+        return roomy_cell(start, _ROOM / 2.0)
 
     @cached_property
     def conditions(self) -> tuple[float | None, int | None]:

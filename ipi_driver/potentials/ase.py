@@ -20,6 +20,7 @@ from ase.calculators.calculator import BaseCalculator, PropertyNotImplementedErr
 
 from ipi_driver.errors import UserError
 from ipi_driver.potentials.base import Potential
+from ipi_driver.potentials.cells import right_handed
 from ipi_driver.potentials.chunks import out_of_memory
 from ipi_driver.potentials.spec import PotentialSpec
 from ipi_driver.structure import FloatArray, RotatedResults, Structure
@@ -162,8 +163,7 @@ class AsePotential(Potential):
 
 def _right_handed(atoms: ase.Atoms) -> ase.Atoms:
     """The same atoms, in the same lattice: some calculators refuse a left-handed cell, some take its volume < 0."""
-    if np.linalg.det(atoms.cell) < 0:
-        atoms.set_cell(-np.array(atoms.cell))
+    atoms.set_cell(right_handed(np.array(atoms.cell)))
     return atoms
 
 
