@@ -10,14 +10,7 @@ from pathlib import Path
 
 def write_whole(path: Path, text: str) -> None:
     """Write a file completely or not at all: on a full disk its earlier content stays."""
-    part = path.with_name(f"{path.name}.part")
-    try:
-        part.write_text(text)
-        os.replace(part, path)
-    except OSError:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
-        raise
+    write_together({path: text.encode()})
 
 
 def write_together(contents: Mapping[Path, bytes]) -> None:
