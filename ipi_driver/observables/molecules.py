@@ -45,6 +45,11 @@ def minimum_image(vectors: FloatArray, cell: FloatArray) -> FloatArray:
     return np.asarray(vectors - np.rint(vectors @ np.linalg.inv(complete_cell(cell))) @ cell)
 
 
+def heights(cell: FloatArray) -> FloatArray:
+    """(3,) distances between opposite faces of a cell, Å."""
+    return np.asarray(1.0 / np.linalg.norm(np.linalg.inv(cell), axis=0))
+
+
 def largest_radius(cell: FloatArray) -> float:
     """Half the smallest height of the cell, Å: up to there `minimum_image` gives each pair once.
 
@@ -53,8 +58,7 @@ def largest_radius(cell: FloatArray) -> float:
     given = cell.any(axis=1)
     if not given.any():
         return np.inf
-    heights = 1.0 / np.linalg.norm(np.linalg.inv(complete_cell(cell)), axis=0)
-    return float(heights[given].min() / 2.0)
+    return float(heights(np.asarray(complete_cell(cell)))[given].min() / 2.0)
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,13 +10,14 @@ By symmetry the density is even in z and the mean of ``u . n``, u the orientatio
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import curve_fit
 
 from ipi_driver.errors import UserError
 from ipi_driver.observables.blocks import Blocks
+from ipi_driver.observables.molecules import heights
 from ipi_driver.observables.statistics import Estimate
 from ipi_driver.structure import FloatArray, IntArray
 from ipi_driver.units import G_PER_CM3
@@ -102,11 +103,6 @@ def _vacuum(fractions: FloatArray, height: float) -> float:
     return float(stretches.max() * height / n_bins)
 
 
-def heights(cell: FloatArray) -> FloatArray:
-    """(3,) distances between opposite faces of a cell, Å."""
-    return np.asarray(1.0 / np.linalg.norm(np.linalg.inv(cell), axis=0))
-
-
 class SlabProfiles:
     """Density and orientation across a slab, streamed; z counts from the middle of the slab in each snapshot.
 
@@ -169,15 +165,7 @@ class SlabProfiles:
         found = self._orientation.estimate(spacing, short_blocks=True)
         seldom = self._orientation.weight() < 0.02 * self._orientation.weight().max()
         value, error = np.where(seldom, np.nan, found.value), np.where(seldom, np.nan, found.error)
-        return Estimate(
-            value,
-            error,
-            found.correlation_time,
-            found.block_length,
-            found.n_blocks,
-            found.blocks,
-            found.correction,
-        )
+        return replace(found, value=value, error=error)
 
 
 def surfaces(z: FloatArray, density: FloatArray) -> FloatArray:

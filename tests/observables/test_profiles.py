@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from ipi_driver.errors import UserError
-from ipi_driver.observables.profiles import SlabNormal, SlabProfiles, find_slab, heights, surfaces
+from ipi_driver.observables.molecules import heights
+from ipi_driver.observables.profiles import SlabNormal, SlabProfiles, find_slab, surfaces
 
 SQUARE = np.diag([10.0, 12.0, 60.0])
 SLANTED = np.array([[10.0, 0.0, 0.0], [2.0, 12.0, 0.0], [3.0, 4.0, 60.0]])
