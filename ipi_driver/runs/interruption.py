@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
 
-from ipi_driver.client.signals import OF_QUEUES, handled_signals
+from ipi_driver.client.signals import OF_QUEUES, signals_handled_by
 from ipi_driver.errors import UserError
 
 
@@ -41,13 +40,5 @@ class Interruption:
 def caught_signals() -> Iterator[Interruption]:
     """Record the signals that ask a process to end, in place of their default action."""
     interruption = Interruption()
-    try:
-        before = {number: signal.signal(number, interruption) for number in handled_signals()}
-    except ValueError:  # not the main thread: signals belong to that one
+    with signals_handled_by(interruption):
         yield interruption
-        return
-    try:
-        yield interruption
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

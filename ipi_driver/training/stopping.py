@@ -12,7 +12,7 @@ from types import FrameType
 import torch
 import torch.distributed as dist
 
-from ipi_driver.client.signals import OF_QUEUES, handled_signals
+from ipi_driver.client.signals import OF_QUEUES, signals_handled_by
 
 _TOGETHER = 1.0
 """Seconds within which signals count as one: a terminal and `torchrun` both send theirs to every process."""
@@ -58,13 +58,5 @@ class Stopping:
 def signals_that_stop() -> Iterator[Stopping]:
     """Handle the signals that ask a process to end, in place of what they do else."""
     stopping = Stopping()
-    try:
-        before = {number: signal.signal(number, stopping) for number in handled_signals()}
-    except ValueError:  # not the main thread: signals belong to that one
+    with signals_handled_by(stopping):
         yield stopping
-        return
-    try:
-        yield stopping
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
