@@ -150,19 +150,18 @@ def _add_torque(analysis: Analysis, system: System, options: Options, progress: 
         run = run.of_one_bead()
         analysis.note("the torque is that of one bead")
     spacing = sampling_of(run, ["positions", "forces"], options.skip).spacing
-    first, second = (
-        not isinstance(run.trajectory(name), BinaryTrajectory) for name in ("positions", "forces")
-    )
+    of_text = [not isinstance(run.trajectory(name), BinaryTrajectory) for name in ("positions", "forces")]
+    rounded = (of_text[0], of_text[1])
     series, digits = [], []
     for snapshot in used_snapshots(run, ["positions", "forces"], options.skip, progress):
         whole = system.molecules.whole(snapshot.positions, snapshot.cell)[0]
         series.append(torque(run.masses[atoms], whole, snapshot.forces[atoms]))
-        digits.append(torque_of_rounding(run.masses[atoms], whole, snapshot.forces[atoms], (first, second)))
+        digits.append(torque_of_rounding(run.masses[atoms], whole, snapshot.forces[atoms], rounded))
     torques = np.array(series)
     analysis.scalars["torque"] = Scalar.of(
         "torque |T|, root mean square", rms_torque(torques, spacing), "meV", MILLI
     )
-    if first or second:
+    if any(rounded):
         floor = MILLI * float(np.sqrt(np.mean(np.square(digits))))
         label = "... that the digits of the files explain"
         analysis.scalars["torque_digits"] = Scalar(label, floor, float("nan"), "meV")

@@ -82,7 +82,8 @@ def write_start(atoms: ase.Atoms, path: Path) -> None:
     cell = atoms.cell
     if cell.handedness < 0:
         i, j = next((i, j) for i, j in ((0, 1), (0, 2), (1, 2)) if atoms.pbc[i] == atoms.pbc[j])
-        order = [{i: j, j: i}.get(k, k) for k in range(3)]
+        order = [0, 1, 2]
+        order[i], order[j] = j, i
         cell = ase.cell.Cell(np.array(cell)[order])
     standard, rotation = cell.standard_form()
     positions = atoms.positions @ rotation.T

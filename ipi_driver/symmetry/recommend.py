@@ -65,15 +65,10 @@ class Recommendation:
             best = (
                 f"No average is below {tolerance:g} meV/Å: the best is {self.average} with {error:.3g} meV/Å"
             )
-            if self._shared_note or self.reference_error > 0.5 * self.tolerance:
-                left = (
-                    ""
-                    if self._shared_note
-                    else f"; the reference itself has {MILLI * self.reference_error:.2g}"
-                )
+            if note := self._shared_note or self._reference_note:
                 return (
-                    f"{best}{self._shared_note}{left}. Add a larger reference (--reference 5i) and larger averages "
-                    "(--average 4i), or raise --tolerance."
+                    f"{best}{note}. Add a larger reference (--reference 5i) and larger averages (--average 4i), or "
+                    "raise --tolerance."
                 )
             return f"{best}. Add larger ones (--average 4i) or raise --tolerance."
         if self.average == "none":
@@ -103,6 +98,13 @@ class Recommendation:
         if self.shared <= 0.5 * self.force_mae or self.average == "none":
             return ""
         return f" ({MILLI * self.shared:.2g} of it estimated: the reference has it too)"
+
+    @property
+    def _reference_note(self) -> str:
+        """A note on what is left in the reference, where it is much of the tolerance."""
+        if self.reference_error <= 0.5 * self.tolerance:
+            return ""
+        return f"; the reference itself has {MILLI * self.reference_error:.2g}"
 
 
 def recommend(

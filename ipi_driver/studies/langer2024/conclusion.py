@@ -58,13 +58,20 @@ def _lowered(raw: Scalar, averaged: Scalar) -> str:
     return f"lowers it {factor:.2g} times" if factor < 10.0 else f"lowers it {factor:.0f} times"
 
 
+_LIQUIDS = {"liquid-raw": "raw", "liquid-2i": "averaged", "liquid-random": "random"}
+"""The published ones, and the word for their forces."""
+
+
+def _others(analyses: Mapping[str, Analysis]) -> list[str]:
+    """Liquids of the user's own."""
+    return [name for name, analysis in analyses.items() if analysis.kind == "liquid" and name not in _LIQUIDS]
+
+
 def _liquids(analyses: Mapping[str, Analysis]) -> str:
     """The liquids that were compared: "Liquids with raw, averaged and random forces"."""
-    known = {"liquid-raw": "raw", "liquid-2i": "averaged", "liquid-random": "random"}
-    forces = [word for name, word in known.items() if name in analyses]
-    others = [name for name, analysis in analyses.items() if analysis.kind == "liquid" and name not in known]
+    forces = [word for name, word in _LIQUIDS.items() if name in analyses]
     words = [f"{_listed(forces)} forces"] if forces else []
-    return f"Liquids with {_listed(words + others)}"
+    return f"Liquids with {_listed(words + _others(analyses))}"
 
 
 def _listed(words: Sequence[str]) -> str:
@@ -73,9 +80,7 @@ def _listed(words: Sequence[str]) -> str:
 
 def _averages(analyses: Mapping[str, Analysis], comparisons: Sequence[Comparison]) -> str:
     """Whether raw, averaged and random liquids agree, and what would have been seen."""
-    liquids = {name for name, analysis in analyses.items() if analysis.kind == "liquid"}
-    others = liquids - {"liquid-raw", "liquid-2i", "liquid-random"}  # of the user's own
-    return agreement(_liquids(analyses), comparisons, "" if others else ", as published")
+    return agreement(_liquids(analyses), comparisons, "" if _others(analyses) else ", as published")
 
 
 def _structure(rows: Mapping[str, Row]) -> str:
