@@ -63,7 +63,7 @@ class InternalCoordinates:
         symbols = [chemical_symbols[z] for z in molecules.numbers]
         self._as_the_first = (molecules.parents == molecules.parents[0]).all(axis=1)
         pairs = [(int(parent), k) for k, parent in enumerate(molecules.parents[0]) if k > 0]
-        self._bonds = _by_name({pair: "–".join(symbols[k] for k in pair) for pair in pairs})
+        self._bonds = _by_name(_bond_names(pairs, symbols))
         around: dict[int, list[int]] = {}
         for first, second in pairs:
             around.setdefault(first, []).append(second)
@@ -95,6 +95,15 @@ def _by_name(names: dict[tuple[int, ...], str]) -> dict[str, IntArray]:
         name: np.array([sites for sites, known in names.items() if known == name])
         for name in dict.fromkeys(names.values())
     }
+
+
+def _bond_names(pairs: list[tuple[int, int]], symbols: list[str]) -> dict[tuple[int, ...], str]:
+    """Names of bonds, one for each pair of elements: C–O of carbon dioxide is its O–C, whichever atom comes first."""
+    names: dict[tuple[int, ...], str] = {}
+    for first, second in pairs:
+        name, other = f"{symbols[first]}–{symbols[second]}", f"{symbols[second]}–{symbols[first]}"
+        names[first, second] = other if other in names.values() else name
+    return names
 
 
 def _angle_name(triple: tuple[int, int, int], symbols: list[str]) -> str:

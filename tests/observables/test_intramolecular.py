@@ -45,3 +45,18 @@ def test_bonds_and_angles_are_those_of_ase(name: str) -> None:
             np.testing.assert_allclose(
                 density.value * np.diff(distribution.edges), counts / counts.sum(), atol=1e-12
             )
+
+
+@pytest.mark.parametrize(("name", "bond"), [("CO2", "O–C"), ("CCl4", "Cl–C"), ("BF3", "F–B")])
+def test_like_bonds_are_one_kind_whichever_atom_comes_first(name: str, bond: str) -> None:
+    """The walk through a molecule begins at its heaviest atom and meets the other bonds from the atom in the middle."""
+    atoms = molecule(name)
+    atoms.positions *= 1.0 + 0.01 * np.arange(len(atoms))[:, None]  # bonds of different lengths
+    molecules = find_molecules(Structure(atoms.numbers, atoms.positions))
+    coordinates = InternalCoordinates(molecules)
+    for _ in range(60):
+        coordinates.add(molecules.whole(atoms.positions, np.zeros((3, 3))))
+    assert list(coordinates.bonds) == [bond]
+    (center,) = np.flatnonzero(atoms.numbers == min(set(atoms.numbers)))
+    lengths = [atoms.get_distance(center, k) for k in range(len(atoms)) if k != center]
+    assert coordinates.bonds[bond].result(1.0)[1].value == pytest.approx(np.mean(lengths))
