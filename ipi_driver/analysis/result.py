@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from ipi_driver.errors import UserError
 from ipi_driver.observables.statistics import Estimate
 from ipi_driver.potentials.base import Potential
 from ipi_driver.rotations.quadrature import Quadrature, quadratures
 from ipi_driver.structure import FloatArray, Structure
 from ipi_driver.units import FS_PER_PS
+
+_RANGES = {
+    "skip": False,
+    "longest_lag": True,
+    "fit_start": False,
+    "r_max": True,
+    "pair_snapshots": True,
+    "bandwidth": False,
+    "map_bandwidth": False,
+    "viscosity": True,
+    "torque_snapshots": True,
+}
+"""Options that are numbers, and whether they must be positive; the others may be 0."""
 
 TORQUE_AVERAGES = ("none", "i", "D2", "T", "2", "Th", "2i", "3", "3i")
 """Averages under which the mean torque of a molecule is computed."""
@@ -72,6 +87,17 @@ class Options:
     averages: tuple[Quadrature, ...] = field(default_factory=lambda: quadratures(TORQUE_AVERAGES))
     torque_snapshots: int = 100
     systems: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Raise `UserError` for a number that is not in its range."""
+        for name, positive in _RANGES.items():
+            value = getattr(self, name)
+            if value is None or (math.isfinite(value) and (value > 0.0 if positive else value >= 0.0)):
+                continue
+            expected = "be positive" if positive else "not be negative"
+            raise UserError(f"`{name}` (--{name.replace('_', '-')}) must {expected}, got {value:g}")
+        if self.axis is not None and not 0.0 < sum(x * x for x in self.axis) < math.inf:
+            raise UserError(f"`axis` (--axis) must be a direction, got {' '.join(f'{x:g}' for x in self.axis)}")
 
 
 @dataclass(frozen=True)

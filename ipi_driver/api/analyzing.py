@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ipi_driver.analysis.dispatch import analyze_folders
+from ipi_driver.analysis.dispatch import (
+    StartProgress,
+    analyze_folders,
+    check_same_systems,
+    make_labels_unique,
+)
+from ipi_driver.analysis.ensembles import join
 from ipi_driver.analysis.result import Analysis, Options
+from ipi_driver.analysis.run_statistics import systems_of
 from ipi_driver.errors import UserError
 from ipi_driver.potentials import load_potential
 from ipi_driver.report.tables import formatted
 from ipi_driver.rotations import quadratures
+from ipi_driver.runs.farm import ensembles_of, is_farm
 
 if TYPE_CHECKING:  # it loads scipy
     from ipi_driver.analysis.compare import Comparison
@@ -21,7 +29,7 @@ if TYPE_CHECKING:  # it loads scipy
 
 @dataclass(frozen=True)
 class Analyses(Sequence[Analysis]):
-    """The analyses of several runs, in the order of the folders.
+    """The analyses of several runs, in the order of the folders, and after them the ensembles of farms.
 
     Printing it gives every number with its standard error and unit, and whether the runs agree.
     """
@@ -71,7 +79,7 @@ def analyze(runs: str | Path | Sequence[str | Path], **options: Any) -> Analyses
     Parameters
     ----------
     runs
-        Run folders.
+        Run folders, folders of relaxations, and farms (``ipi-driver submit``), whose members of one average are joined.
     **options
         Fields of `ipi_driver.analysis.result.Options`: ``skip`` (ps), ``molecule``, ``vector``, ``longest_lag`` (ps),
         ``model`` (what `load_potential` takes, or a potential), ``averages`` (names)
@@ -96,7 +104,40 @@ def analyze(runs: str | Path | Sequence[str | Path], **options: Any) -> Analyses
         options["model"] = load_potential(options["model"])
     if "averages" in options:
         options["averages"] = quadratures(options["averages"])
-    found = analyze_folders(
-        [Path(folder) for folder in folders], Options(**options), lambda *_: lambda n: None
-    )
+    found = analyze_all([Path(folder) for folder in folders], Options(**options))
     return Analyses(tuple(found))
+
+
+def analyze_all(
+    folders: Sequence[Path], options: Options, start: StartProgress = lambda text, total: lambda n: None
+) -> list[Analysis]:
+    """Runs, folders of relaxations, and farms: of these one analysis for each average, and for each of several systems.
+
+    Raises
+    ------
+    UserError
+        If a folder is none of these, or runs of one kind are of different systems.
+    """
+    alone = [folder for folder in folders if not is_farm(folder)]
+    analyses = analyze_folders(alone, options, start) if alone else []
+    for farm in (folder for folder in folders if is_farm(folder)):
+        for name, runs in ensembles_of(farm).items():
+            analyses += _ensembles(name, runs, options, start)
+    make_labels_unique(analyses)  # of several farms, or farms beside runs
+    check_same_systems(analyses)
+    return analyses
+
+
+def _ensembles(
+    name: str, runs: Sequence[Path], options: Options, start: StartProgress
+) -> list[Analysis]:
+    """The members of one average, joined; of several systems, as in replica exchange, those of each prefix."""
+    systems = options.systems or systems_of(runs[0])
+    if len(systems) == 1:
+        return join({name: analyze_folders(runs, options, start)})
+    return join(
+        {
+            f"{name}:{system}": analyze_folders(runs, replace(options, systems=(system,)), start)
+            for system in systems
+        }
+    )

@@ -61,10 +61,22 @@ class Run:
         return path.read_bytes() if path.is_file() else None
 
     def analyze(self, **options: Any) -> Analysis:
-        """The observables of this run; options as for `ipi_driver.analyze`."""
+        """The observables of this run; options as for `ipi_driver.analyze`.
+
+        Raises
+        ------
+        UserError
+            Also if the run has several systems, as replica exchange, and none is named by ``systems``.
+        """
         from ipi_driver.api.analyzing import analyze
 
-        return analyze(self.folder, **options)[0]
+        found = analyze(self.folder, **options)
+        if len(found) > 1:
+            raise UserError(
+                f"{self.folder} has {len(found)} systems: name one, systems=['PREFIX'], or take "
+                "`ipi_driver.analyze`, which gives all"
+            )
+        return found[0]
 
 
 @dataclass(frozen=True)

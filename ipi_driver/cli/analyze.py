@@ -17,13 +17,13 @@ from rich.table import Table
 from ipi_driver.analysis.result import TORQUE_AVERAGES, Analysis, Options
 from ipi_driver.cli.output_folder import output_folder
 from ipi_driver.cli.printing import add_printing, set_result
-from ipi_driver.errors import UserError
 
 if TYPE_CHECKING:  # it loads scipy
     from ipi_driver.analysis.compare import Comparison
 
 EPILOG = """\
-RUN is a folder in which i-PI ran (its input .xml and what <output> names), or a folder of relaxations.
+RUN is a folder in which i-PI ran (its input .xml and what <output> names), a folder of relaxations, or a farm (submit),
+whose members of one average are joined.
 What the run is - one molecule, a liquid (or a slab of it), ice - is recognized from its structure. Runs of one kind are
 drawn over each other, and where ensemble and temperature are the same it is tested whether they agree: give the raw and
 the averaged runs together. Needed in the output: positions; for angular momentum and temperatures velocities or
@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EPILOG
     default = Options()
     add = parser.add_argument
-    add("runs", nargs="+", type=Path, metavar="RUN", help="run folder, or folder of relaxations")
+    add("runs", nargs="+", type=Path, metavar="RUN", help="run folder, folder of relaxations, or farm")
     add("-o", "--output", type=Path, help="folder to write (default: analysis)")
     add(
         "--skip",
@@ -141,11 +141,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Analyze, write, print the table."""
-    from ipi_driver.analysis.dispatch import analyze_folders, check_same_systems, make_labels_unique
-    from ipi_driver.analysis.ensembles import join
+    from ipi_driver.api.analyzing import analyze_all
     from ipi_driver.report.comparison import comparisons_of
     from ipi_driver.report.writer import write_report
-    from ipi_driver.runs.farm import ensembles_of, is_farm
 
     options = _options(args)
     folder = output_folder(args.output, "analysis")
@@ -157,13 +155,7 @@ def main(args: argparse.Namespace) -> int:
             task = progress.add_task(description, total=total)
             return lambda n: progress.advance(task, n)
 
-        alone = [folder for folder in args.runs if not is_farm(folder)]
-        analyses = analyze_folders(alone, options, start) if alone else []
-        for farm in (folder for folder in args.runs if is_farm(folder)):
-            groups = ensembles_of(farm)
-            analyses += join({name: analyze_folders(runs, options, start) for name, runs in groups.items()})
-        make_labels_unique(analyses)  # of several farms, or farms beside runs
-        check_same_systems(analyses)
+        analyses = analyze_all(args.runs, options, start)
     command = shlex.join(["ipi-driver", *sys.argv[1:]]) if sys.argv[1:] else "ipi-driver analyze"
     compared = comparisons_of(analyses)
     with_viewer = not args.no_viewer
@@ -179,16 +171,6 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _options(args: argparse.Namespace) -> Options:
-    for name in ("longest_lag", "viscosity", "pair_snapshots"):
-        if getattr(args, name) is not None and getattr(args, name) <= 0:
-            raise UserError(f"--{name.replace('_', '-')} must be positive, got {getattr(args, name)}")
-    for name in ("skip", "fit_start", "bandwidth", "map_bandwidth"):
-        if getattr(args, name) < 0:
-            raise UserError(f"--{name.replace('_', '-')} must not be negative, got {getattr(args, name)}")
-    if args.r_max is not None and args.r_max <= 0:
-        raise UserError(f"--r-max must be positive, got {args.r_max}")
-    if args.axis is not None and not 0.0 < sum(x * x for x in args.axis) < float("inf"):
-        raise UserError(f"--axis must be a direction, got {' '.join(f'{x:g}' for x in args.axis)}")
     from ipi_driver.potentials import load_potential
     from ipi_driver.rotations import quadratures
 

@@ -523,7 +523,7 @@ def test_bad_input_is_one_clear_line(runs, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     assert "not a run folder" in refused(capsys, str(tmp_path / "empty"), *out)
     assert "no run folder" in refused(capsys, str(tmp_path / "missing"), *out)
-    assert "--longest-lag must be positive, got -1" in refused(
+    assert "`longest_lag` (--longest-lag) must be positive, got -1" in refused(
         capsys, str(runs / "raw"), "--longest-lag=-1", *out
     )
     (tmp_path / "file").write_text("")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import ipi_driver
 from ipi_driver.analysis.dispatch import analyze_folders, find_runs
 from ipi_driver.analysis.result import Options
 from ipi_driver.cli import main
@@ -17,6 +19,7 @@ from ipi_driver.errors import UserError
 from ipi_driver.ipi_files import Run, TrajectoryFile, read_properties
 from ipi_driver.ipi_files.exchange import EnsembleRun, read_swaps, runs_of
 from ipi_driver.ipi_files.run_folder import RunFolder
+from ipi_driver.runs.execute import Outcome
 
 START = """3
 # CELL(abcABC): 20.0 20.0 20.0 90.0 90.0 90.0 positions{angstrom} cell{angstrom}
@@ -119,6 +122,29 @@ def test_each_ensemble_is_analyzed(
     assert warm.settings["temperature"] == "300.0 K"
     with pytest.raises(UserError, match="no system 'tepid'; it has cold, warm, hot"):
         find_runs(exchanged, ["tepid"])
+
+
+def test_a_farm_of_replica_exchange_has_an_ensemble_for_each_temperature(
+    exchanged: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They were joined to one, whose temperature was that of the coldest."""
+    farm = tmp_path / "farm"
+    for seed in (1, 2):
+        shutil.copytree(exchanged, farm / f"T-{seed}")
+        (farm / f"T-{seed}" / "driver.yaml").write_text("model: m\n")
+    (farm / "farm.yaml").write_text("members: [T-1, T-2]\n")
+    found = ipi_driver.analyze(farm)
+    assert [analysis.label for analysis in found] == [f"T:{name} (2 runs)" for name in TEMPERATURES]
+    for joined, single in zip(found, analyze_folders([exchanged], Options()), strict=True):
+        assert joined.settings["temperature"] == single.settings["temperature"]
+        assert joined.scalars["temperature_O"].value == single.scalars["temperature_O"].value
+    (warm,) = ipi_driver.analyze(farm, systems=("warm",))
+    assert warm.scalars["temperature_O"].value == found[1].scalars["temperature_O"].value
+    assert main(["analyze", str(farm), "-o", str(tmp_path / "all"), "--no-viewer"]) == 0
+    assert "T:hot (2 runs)" in capsys.readouterr().out.replace("\n", " ")
+    outcome = Outcome(200, 0, 200, 1.0, True)
+    with pytest.raises(UserError, match="has 3 systems: name one"):
+        ipi_driver.Run(exchanged, outcome, {}).analyze()
 
 
 def test_systems_without_exchange_are_runs_of_their_own(tmp_path: Path) -> None:
