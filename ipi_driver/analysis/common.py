@@ -227,6 +227,22 @@ def used_columns(run: Run, options: Options, *names: str) -> tuple[FloatArray, .
     return table["step"][used] * run.timestep, *(table[name][used] for name in names)
 
 
+def temperature_of(run: Run, options: Options) -> float:
+    """Temperature of a run in K: of its ensemble, else the mean of its column ``temperature``.
+
+    Raises
+    ------
+    UserError
+        If it has neither, or the column has no row beyond the time left out.
+    """
+    if run.settings.temperature is not None:
+        return run.settings.temperature
+    (_, temperatures) = used_columns(run, options, "temperature")
+    if not len(temperatures):
+        raise UserError(f"{run.path}: no temperature after the first {options.skip:g} ps; run longer")
+    return float(temperatures.mean())
+
+
 def add_drift(analysis: Analysis, system: System, options: Options) -> None:
     """Drift of the conserved quantity, and its time series."""
     times, conserved = used_columns(system.run, options, "conserved")
@@ -255,9 +271,7 @@ def add_dissipation(analysis: Analysis, system: System, options: Options) -> Non
         If the run is too short, or its temperature unknown.
     """
     times, conserved = used_columns(system.run, options, "conserved")
-    temperature = system.run.settings.temperature
-    if temperature is None:
-        temperature = float(used_columns(system.run, options, "temperature")[1].mean())
+    temperature = temperature_of(system.run, options)
     spectrum = heating_spectrum(conserved, times, system.molecules.n_all, temperature)
     frequencies, density, error = spectrum.bands()
     analysis.curves["heating_spectrum"] = Curve(

@@ -90,6 +90,8 @@ def analyze_relaxations(
     analysis = new_analysis(system, "ice")
     analysis.source = analysis.settings["folder"] = str(folder)
     analysis.label = label_of(folder.resolve().name, averages_of(runs[0]))
+    if options.skip:
+        analysis.note("relaxations have no time: `skip` leaves out nothing of them")
     cells = []
     for run in runs:
         cells.append(_read_cell(run, options, progress))
@@ -216,7 +218,8 @@ def _read_cell(run: Run, options: Options, progress: Progress) -> RelaxedCell:
         last = Structure(run.numbers, snapshot.positions, snapshot.cell, system.structure.pbc)
         last_step = snapshot.step
         progress(1)
-    potential, energy_steps = run.properties["potential"], run.properties.steps
+    table = run.properties_with("potential")
+    potential, energy_steps = table["potential"], table.steps
     if last_step != energy_steps[-1]:
         run.note(
             f"the relaxed geometry is that of step {last_step}, the energy that of step {energy_steps[-1]}"
@@ -227,7 +230,7 @@ def _read_cell(run: Run, options: Options, progress: Progress) -> RelaxedCell:
         forces = next(stream).forces
         stream.close()
     steps = run.settings.total_steps
-    if steps is not None and run.properties["step"][-1] >= steps:
+    if steps is not None and max(last_step, energy_steps[-1]) >= steps:
         run.note(f"stopped after {steps} steps: the relaxation may not have converged, raise <total_steps>")
     if len(potential) < 2:
         run.note("one energy only: the relaxation has not moved")

@@ -56,6 +56,12 @@ _CLUSTER = (
 )
 
 
+_WITHOUT_IMAGES = (
+    "no images along some cell vectors, and no slab of a liquid: the mean density that pair correlations are relative to "
+    "is that of a box with 100 Å of vacuum, so that their heights say nothing by themselves; numbers of neighbors do"
+)
+
+
 class _Pass:
     """Everything that one pass over the positions of a liquid feeds."""
 
@@ -141,6 +147,8 @@ def analyze_liquid(system: System, options: Options, progress: Progress = lambda
     spacing, n_skipped = sampling_of(run, ["positions"], options.skip)
     n_snapshots = max(1, run.n_snapshots() - n_skipped)
     streamed = _Pass(system, options, spacing, n_snapshots)
+    if periodic and run.open_directions.any() and streamed.profiles is None:
+        analysis.note(_WITHOUT_IMAGES)
     for snapshot in used_snapshots(run, ["positions"], options.skip, progress):
         streamed.add(snapshot.positions, snapshot.cell)
     if streamed.oriented:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ipi_driver.analysis.common import System, add_modulus, spread_out
+from ipi_driver.analysis.common import System, add_modulus, spread_out, temperature_of
 from ipi_driver.analysis.result import Analysis, Curve, Map, Options, Scalar
 from ipi_driver.errors import UserError
 from ipi_driver.observables.dynamics import decay_time
@@ -114,10 +114,10 @@ def add_perturbed_orientation(
     Raises
     ------
     UserError
-        If the molecule has no orientation.
+        If the molecule has no orientation, or the temperature of the run is not known.
     """
     run, molecule = system.run, system.molecules
-    temperature = run.settings.temperature or 300.0
+    temperature = temperature_of(run, options)
     atoms = molecule.indices[0]
     structures = [
         Structure(run.numbers[atoms], molecule.whole(snapshot.positions, snapshot.cell)[0]).conditioned(
@@ -136,7 +136,7 @@ def add_perturbed_orientation_in_liquid(
     Raises
     ------
     UserError
-        If the molecules have no orientation, or are too few for a map.
+        If the molecules have no orientation or are too few for a map, or the temperature of the run is not known.
     """
     run = system.run
     structures = [
@@ -144,7 +144,7 @@ def add_perturbed_orientation_in_liquid(
         for snapshot in spread_out(run, options.skip, _LIQUID_SNAPSHOTS)
     ]
     found = orientational_free_energy_in_liquid(
-        potential, structures, run.settings.temperature or 300.0, system.molecules, options.vector
+        potential, structures, temperature_of(run, options), system.molecules, options.vector
     )
     _add_perturbed(analysis, found)
 

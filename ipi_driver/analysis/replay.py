@@ -26,6 +26,8 @@ def analyze_replay(system: System, options: Options, progress: Progress = lambda
     analysis = new_analysis(system, system.kind)
     names = [name for name, _ in system.run.settings.forces] or ["first", "second"]
     analysis.settings["replayed"] = f"{names[0]} against {', '.join(names[1:])}"
+    if options.skip:
+        analysis.note("a replay has no time: `skip` leaves out nothing of it")
     for number, name in enumerate(names[1:], start=1):
         against = f" against {name}" if len(names) > 2 else ""
         with optional(analysis, f"energy errors{against}"):

@@ -15,7 +15,7 @@ from ipi_driver.errors import UserError
 from ipi_driver.ipi_files.exchange import OF_EXCHANGE, runs_of
 from ipi_driver.ipi_files.extras import iterate_extras
 from ipi_driver.ipi_files.outputs import Run
-from ipi_driver.ipi_files.properties import row_spacing
+from ipi_driver.ipi_files.properties import PropertyTable, row_spacing
 from ipi_driver.ipi_files.run_folder import RunFolder
 from ipi_driver.observables.molecules import find_molecules
 from ipi_driver.observables.statistics import Estimate, block_average
@@ -30,10 +30,13 @@ BROKEN_BOND = 1.4
 def force_std(run: Run) -> tuple[FloatArray, FloatArray]:
     """Steps (n,) and root-mean-square spread of the forces over the rotations (n,), eV/Å; empty where not written."""
     for path in run.extras():
+        if "spread" not in path.name:
+            continue
         entries = [(step, content) for step, content in iterate_extras(path) if not isinstance(content, str)]
-        values = [c["forces_spread"] if isinstance(c, dict) else c for _, c in entries]
+        # what another client sends with its forces need not hold it
+        values = [c.get("forces_spread", ()) if isinstance(c, dict) else c for _, c in entries]
         numbers = [float(np.ravel(v)[0]) for v in values if np.size(v)]
-        if "spread" in path.name and len(numbers) == len(entries):
+        if len(numbers) == len(entries):
             return np.array([step for step, _ in entries]), np.array(numbers)
     return np.zeros(0), np.zeros(0)
 
@@ -61,6 +64,14 @@ def n_molecules(run: Run) -> int:
     snapshot = next(iter(run.snapshots(["positions"])))
     periodic = np.full(3, bool(snapshot.cell.any()))
     return find_molecules(Structure(run.numbers, snapshot.positions, snapshot.cell, periodic)).n_all
+
+
+def table_with(run: Run, name: str) -> PropertyTable | None:
+    """The rows that hold a column, in whichever property file it is; None where the run did not write it."""
+    try:
+        return run.properties_with(name)
+    except UserError:
+        return None
 
 
 def _pair(estimate: Estimate) -> dict[str, float]:
@@ -173,22 +184,23 @@ def is_minimization(run: Run) -> bool:
 
 
 def _dynamics(run: Run, notes: list[str]) -> dict[str, Any]:
-    table = run.properties
-    times = table["step"] * run.timestep
-    summary: dict[str, Any] = {"simulated_ps": float(times[-1]) / FS_PER_PS}
+    steps = run.properties["step"]
+    summary: dict[str, Any] = {"simulated_ps": float(steps[-1]) * run.timestep / FS_PER_PS}
     try:
-        spacing = row_spacing(table["step"]) * run.timestep
+        row_spacing(steps)
     except UserError as error:
         notes.append(f"temperature and drift left out: {error}")
         return summary
-    if "temperature" in table:
+    if (table := table_with(run, "temperature")) is not None:
         try:
+            spacing = row_spacing(table["step"]) * run.timestep
             summary["temperature"] = _pair(block_average(table["temperature"], spacing))
         except UserError as error:
             notes.append(f"temperature: {error}")
-    if "conserved" in table and run.has("positions"):
+    if (table := table_with(run, "conserved")) is not None and run.has("positions"):
         try:
-            estimate = drift(table["conserved"], times, n_molecules(run))
+            row_spacing(table["step"])
+            estimate = drift(table["conserved"], table["step"] * run.timestep, n_molecules(run))
             summary["drift"] = {k: MILLI * v for k, v in _pair(estimate).items()}
         except UserError as error:
             notes.append(f"drift: {error}")
@@ -205,8 +217,8 @@ def energies_and_forces(run: Run, notes: list[str]) -> dict[str, Any]:
             summary["n_molecules"] = n_molecules(run)
         except UserError as error:
             notes.append(f"molecules: {error}")
-    if "potential" in run.properties and "n_molecules" in summary:
-        energies = run.properties["potential"] / summary["n_molecules"]
+    if (table := table_with(run, "potential")) is not None and "n_molecules" in summary:
+        energies = table["potential"] / summary["n_molecules"]
         summary["energy_per_molecule"] = float(energies[-1])
         summary["relaxation_energy"] = MILLI * float(energies[-1] - energies[0])
     _, forces = largest_forces(run)

@@ -25,6 +25,9 @@ from ipi_driver.structure import FloatArray, IntArray
 _FINE = 3.0
 """Cells of the histogram per bandwidth of the kernel."""
 
+_LEAST_BANDWIDTH = 0.02
+"""Of a kernel: its cells grow with the inverse square, to half a million here."""
+
 _LEAST_VISITED = 0.5
 """Part of the cells of a map that must have been visited: a molecule that has hardly turned comes back to few of them,
 and its visits, close to each other in time, look like independent ones."""
@@ -96,8 +99,10 @@ class OrientationHistogram:
     """
 
     def __init__(self, n_cos: int = 12, n_phi: int = 24, bandwidth: float = 0.0) -> None:
-        if bandwidth < 0.0:
-            raise UserError(f"the bandwidth of a map must not be negative, got {bandwidth:g}")
+        if bandwidth != 0.0 and not _LEAST_BANDWIDTH <= bandwidth < np.inf:
+            raise UserError(
+                f"the bandwidth of a map must be 0 (cells), or {_LEAST_BANDWIDTH:g} or more, got {bandwidth:g}"
+            )
         self.shape, self.bandwidth = (n_cos, n_phi), bandwidth
         # a kernel needs finer cells than the map
         fine = 2 * int(np.ceil(_FINE * np.pi / n_phi / bandwidth)) - 1 if bandwidth else 1

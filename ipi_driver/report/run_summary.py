@@ -23,6 +23,7 @@ from ipi_driver.analysis.run_statistics import (
     monitored_std,
     run_statistics,
     systems_of,
+    table_with,
 )
 from ipi_driver.ipi_files.exchange import runs_of
 from ipi_driver.ipi_files.outputs import Run
@@ -133,10 +134,10 @@ def plot_run(folder: Path) -> Path:
 
 
 def _plot_dynamics(run: Run) -> Path:
-    table = run.properties
-    times = table["step"] * run.timestep / FS_PER_PS
+    found = {name: table_with(run, name) for name in ("temperature", "conserved")}
+    tables = {name: table for name, table in found.items() if table is not None}
     std_steps, spread = force_std(run)
-    panels = [name for name in ("temperature", "conserved") if name in table]
+    panels = list(tables)
     if len(spread) and spread.max() > 0:
         panels.append("spread")
     monitored_steps, monitored = monitored_std(run)
@@ -144,15 +145,17 @@ def _plot_dynamics(run: Run) -> Path:
         panels.append("monitor")
     with rc_context(STYLE):
         figure, grid = _stack(len(panels))
+        picoseconds = run.timestep / FS_PER_PS
         for axes, name in zip(grid, panels, strict=False):
             if name == "temperature":
-                _temperature(axes, times, table["temperature"], run.settings.temperature)
+                table = tables[name]
+                _temperature(axes, table["step"] * picoseconds, table[name], run.settings.temperature)
             elif name == "monitor":
-                _monitor(axes, monitored_steps * run.timestep / FS_PER_PS, monitored, _tolerance(run))
+                _monitor(axes, monitored_steps * picoseconds, monitored, _tolerance(run))
             elif name == "conserved":
-                _conserved(axes, times, table["conserved"])
+                _conserved(axes, tables[name]["step"] * picoseconds, tables[name][name])
             else:
-                _std(axes, std_steps * run.timestep / FS_PER_PS, spread)
+                _std(axes, std_steps * picoseconds, spread)
         return _save(run, figure, grid, "time / ps")
 
 
@@ -177,12 +180,12 @@ def _plot_systems(runs: list[Run]) -> Path:
 
 
 def _plot_relaxation(run: Run) -> Path:
-    table = run.properties
+    table = table_with(run, "potential")
     force_steps, forces = largest_forces(run)
-    n_panels = ("potential" in table) + bool(len(forces))
+    n_panels = (table is not None) + bool(len(forces))
     with rc_context(STYLE):
         figure, grid = _stack(n_panels)
-        if "potential" in table:
+        if table is not None:
             # on a linear scale nothing is seen of all but the first steps
             above = MILLI * (table["potential"] - table["potential"].min())
             _decay(grid[0], table["step"], above, "potential above\nits minimum / meV", COLORS[1])
