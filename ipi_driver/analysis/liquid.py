@@ -57,8 +57,8 @@ _CLUSTER = (
 
 
 _WITHOUT_IMAGES = (
-    "no images along some cell vectors, and no slab of a liquid: the mean density that pair correlations are relative to "
-    "is that of a box with 100 Å of vacuum, so that their heights say nothing by themselves; numbers of neighbors do"
+    "no images along some cell vectors, and no slab of a liquid: the mean density that pair correlations are relative "
+    "to is that of a box with 100 Å of vacuum, so that their heights say nothing by themselves; numbers of neighbors do"
 )
 
 

@@ -97,7 +97,9 @@ class Options:
             expected = "be positive" if positive else "not be negative"
             raise UserError(f"`{name}` (--{name.replace('_', '-')}) must {expected}, got {value:g}")
         if self.axis is not None and not 0.0 < sum(x * x for x in self.axis) < math.inf:
-            raise UserError(f"`axis` (--axis) must be a direction, got {' '.join(f'{x:g}' for x in self.axis)}")
+            raise UserError(
+                f"`axis` (--axis) must be a direction, got {' '.join(f'{x:g}' for x in self.axis)}"
+            )
 
 
 @dataclass(frozen=True)

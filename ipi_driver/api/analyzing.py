@@ -128,9 +128,7 @@ def analyze_all(
     return analyses
 
 
-def _ensembles(
-    name: str, runs: Sequence[Path], options: Options, start: StartProgress
-) -> list[Analysis]:
+def _ensembles(name: str, runs: Sequence[Path], options: Options, start: StartProgress) -> list[Analysis]:
     """The members of one average, joined; of several systems, as in replica exchange, those of each prefix."""
     systems = options.systems or systems_of(runs[0])
     if len(systems) == 1:
