@@ -76,6 +76,10 @@ def test_matches_autograd(norm: str, compress: str, activation: str, radial_basi
         {"residual_factor": 0.3, "n_gnn_layers": 3},
         {"n_gnn_layers": 1},
         {"n_attention_layers": 3, "n_heads": 1, "radial_basis": 1},
+        {"angular_basis": 3, "angular_order": 4},
+        {"angular_basis": 1, "radial_basis": 5},
+        {"angular_basis": 3, "radial_basis": 5, "cartesian": False},
+        {"angular_basis": 2, "cartesian": False},
     ],
     ids=str,
 )

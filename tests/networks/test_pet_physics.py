@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from ase.geometry import get_angles
 from random_structures import random_structure
 from scipy.spatial.transform import Rotation
 
@@ -14,6 +15,7 @@ from ipi_driver.networks.baseline import Baseline
 from ipi_driver.networks.graph import build_graph
 from ipi_driver.networks.pet import PetConfig, PetNetwork
 from ipi_driver.networks.pet import network as network_module
+from ipi_driver.networks.pet.features import EdgeFeatures
 from ipi_driver.potentials import load_potential
 from ipi_driver.potentials.network import PetPotential
 from ipi_driver.structure import Structure
@@ -27,6 +29,8 @@ CONFIGS = {
         "activation": "mish",
         "bond_energies": False,
     },
+    "angles": {"norm": "pre", "radial_basis": 6, "angular_basis": 3, "angular_order": 3},
+    "invariant": {"norm": "pre", "radial_basis": 6, "angular_basis": 3, "cartesian": False},
 }
 
 
@@ -280,3 +284,46 @@ def test_neighbor_list_is_reused_with_the_same_result() -> None:
 def test_unknown_element_is_one_clear_error() -> None:
     with pytest.raises(UserError, match="knows the elements H, O, but the structure holds C"):
         make_potential().predict(Structure([6, 8], [[0.0, 0.0, 0.0], [0.0, 0.0, 1.2]]))
+
+
+def test_angles_are_sums_over_pairs_of_edges() -> None:
+    """Against the sum over all pairs of edges of an atom, with the angle from ASE."""
+    config = PetConfig(
+        species=(1, 8), cutoff=3.0, cutoff_width=0.6, angular_basis=2, angular_order=3, cartesian=False
+    )
+    structure = random_structure(n=6, box=6.0, pbc=False)
+    edges = NeighborList(3.0, skin=0.0).edges(structure)
+    graph = build_graph([np.where(structure.numbers == 8, 1, 0)], [edges])
+    lengths = np.linalg.norm(edges.vectors, axis=1)
+    inside = np.clip((lengths - 2.4) / 0.6, 0.0, 1.0)
+    weights = 0.5 + 0.5 * np.cos(np.pi * inside)
+    arguments = [torch.from_numpy(a) for a in (edges.vectors, lengths, weights)]
+    found = EdgeFeatures(config)(*arguments, graph).numpy()
+
+    expected = np.zeros((len(lengths), 3, 2, 2))  # order, species, radial function
+    for e, center in enumerate(edges.centers):
+        for f in np.flatnonzero(edges.centers == center):
+            angle = np.deg2rad(get_angles([edges.vectors[e]], [edges.vectors[f]])[0]) if e != f else 0.0
+            radial = weights[f] * np.exp(-0.5 * ((lengths[f] - np.array([1.0, 3.0])) / 2.0) ** 2)
+            species = int(structure.numbers[edges.neighbors[f]] == 8)
+            for k in range(3):
+                expected[e, k, species] += radial * np.cos(angle) ** (k + 1)
+    assert found.shape == (len(lengths), config.n_edge_features)
+    np.testing.assert_allclose(found[:, 1:], expected.reshape(len(lengths), -1), atol=1e-12)
+
+
+def test_without_cartesian_features_the_energy_is_invariant() -> None:
+    structure = random_structure()
+    for kind, invariant in (("invariant", True), ("angles", False)):
+        potential = make_potential(kind)
+        reference = potential.predict(structure)
+        for matrix in (*Rotation.random(2, rng=4).as_matrix(), -np.eye(3)):
+            turned = potential.predict(structure.rotated(matrix))
+            off = np.abs(turned.forces - reference.forces @ matrix.T).max()
+            assert (off < 1e-10) == invariant
+            assert (abs(turned.energy - reference.energy) < 1e-9) == invariant
+
+
+def test_a_network_without_any_angles_is_refused() -> None:
+    with pytest.raises(ValueError, match="`cartesian: false` needs `angular_basis`"):
+        PetConfig(species=(1, 8), cartesian=False)

@@ -14,6 +14,9 @@ class PetConfig(NetworkConfig):
 
     ``radial_basis = 0`` is the published edge embedding of (x, y, z, |r|); a positive number adds the unit vector
     and that many Gaussians of the distance, which learns short bonds faster and is as non-equivariant as before.
+    ``angular_basis > 0`` adds the angles to the other edges of the atom, see `ipi_driver.networks.pet.features`: the
+    network need not learn them, and trains several times faster. With ``cartesian: false`` angles are all that it
+    knows of directions, and it is exactly invariant to rotations and reflections.
     """
 
     kind: ClassVar[str] = "pet"
@@ -35,6 +38,18 @@ class PetConfig(NetworkConfig):
     bond_energies: bool = True
     residual_factor: float = 0.5
     radial_basis: int = Field(0, ge=0)
+    angular_basis: int = Field(
+        0, ge=0, description="radial functions, for each element, of the angles to other edges"
+    )
+    angular_order: int = Field(2, ge=1, le=4, description="highest power of the cosines of these angles")
+    cartesian: bool = Field(True, description="false: no x, y, z; exactly invariant")
+
+    @property
+    def n_edge_features(self) -> int:
+        """Numbers that the network is told of an edge."""
+        vectors = (6 if self.radial_basis else 3) if self.cartesian else 0
+        angles = self.angular_order * len(self.species) * self.angular_basis
+        return vectors + 1 + self.radial_basis + angles
 
     @model_validator(mode="after")
     def _check(self) -> PetConfig:
@@ -45,5 +60,9 @@ class PetConfig(NetworkConfig):
         if self.cutoff_width > self.cutoff:
             raise ValueError(
                 f"`cutoff_width` must not exceed `cutoff`, got {self.cutoff_width} > {self.cutoff}"
+            )
+        if not (self.cartesian or self.angular_basis):
+            raise ValueError(
+                "`cartesian: false` needs `angular_basis` (4, say): else the network sees no angles at all"
             )
         return self

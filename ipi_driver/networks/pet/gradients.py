@@ -75,7 +75,7 @@ _KNOWN = frozenset(
         "blend_neighbor_species",
         "bond_energies",
     )
-    + ("residual_factor", "radial_basis")
+    + ("residual_factor", "radial_basis", "angular_basis", "angular_order", "cartesian")
 )
 
 
@@ -207,29 +207,24 @@ def _content(graph: Graph, vectors: torch.Tensor) -> bytes:
 class _Geometry:
     """What the network takes from the edge vectors, and its derivatives."""
 
-    def __init__(self, network: PetNetwork, vectors: torch.Tensor) -> None:
+    def __init__(self, network: PetNetwork, vectors: torch.Tensor, graph: Graph) -> None:
         config = network.config
-        self.network, self.vectors, self.width = network, vectors, config.cutoff_width
+        self.network, self.vectors, self.graph, self.width = network, vectors, graph, config.cutoff_width
         self.lengths = vectors.square().sum(1).add_(_LENGTH_FLOOR).sqrt_()
         inner = config.cutoff - config.cutoff_width
         self.angles = self.lengths.sub(inner).mul_(1.0 / self.width).clamp_(0.0, 1.0).mul_(math.pi)
         self.weights = self.angles.cos().mul_(0.5).add_(0.5)
         self.floored = self.weights + _WEIGHT_FLOOR
-        self.features = network.edge_features(vectors, self.lengths)
+        self.features = network.features(vectors, self.lengths, self.weights, graph)
 
     def gradient(self, g_features: torch.Tensor, g_weights: torch.Tensor) -> torch.Tensor:
         """Derivatives (n_edges, 3) by the vectors from those by the features and by the weights."""
+        g_vectors, g_lengths, more = self.network.features.gradient(
+            self.vectors, self.lengths, self.weights, self.graph, g_features
+        )
         slope = self.angles.sin().mul_(-0.5 * math.pi / self.width)
-        g_lengths = slope.mul_(g_weights).add_(g_features[:, 3])
-        g_vectors = g_features[:, :3]
-        if self.network.config.radial_basis:
-            width = self.network.radial_width
-            offsets = (self.lengths[:, None] - self.network.radial_centers).mul_(self.features[:, 7:])
-            g_lengths.sub_(offsets.mul_(g_features[:, 7:]).sum(1), alpha=1.0 / (width * width))
-            g_units = g_features[:, 4:7] / self.lengths[:, None]
-            g_vectors = g_vectors + g_units
-            g_lengths.sub_((g_units * self.features[:, 4:7]).sum(1))
-        return torch.addcmul(g_vectors, self.vectors, g_lengths.div_(self.lengths)[:, None])
+        g_lengths.addcmul_(slope, more.add_(g_weights))
+        return g_vectors.addcmul_(self.vectors, g_lengths.div_(self.lengths)[:, None])
 
 
 class _Evaluation:
@@ -240,7 +235,7 @@ class _Evaluation:
     ) -> None:
         self.layers, self.graph, self.blocks = gradients.layers, graph, blocks
         self.factor, self.n_heads = gradients.config.residual_factor, gradients.config.n_heads
-        self.geometry = _Geometry(gradients.network, vectors)
+        self.geometry = _Geometry(gradients.network, vectors, graph)
         log_weights = self.geometry.floored.log()
         self.biases = [self._bias(log_weights, block) for block in blocks]
         self.messages = [gradients.first_messages.index_select(0, graph.neighbor_species)]

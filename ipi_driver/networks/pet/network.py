@@ -2,7 +2,8 @@
 
 Per atom, one token for each neighbor within the cutoff and a central token enter a transformer:
 
-    edge token  t_ij = compress([linear(x, y, z, |r|), m_ij])          m_ij: message from j to i
+    edge token  t_ij = compress([linear(features of the edge), m_ij])  m_ij: message from j to i
+                                                                       features: x, y, z, |r|, see `pet.features`
     attention   a_ij = f_c(r_ij) exp(s_ij) / sum_k f_c(r_ik) exp(s_ik)  f_c: cutoff function, 1 for the central token
     messages    m_ij <- residual_factor (m_ij + t_ji)                   t_ji: output token of the reversed edge
 
@@ -23,6 +24,7 @@ from torch import nn
 from ipi_driver.networks.base import EdgeNetwork, GradientFunction, NetworkConfig
 from ipi_driver.networks.graph import Graph
 from ipi_driver.networks.pet.config import PetConfig
+from ipi_driver.networks.pet.features import EdgeFeatures
 
 # Added under the square root, so that the length of a padded zero vector has a derivative.
 _LENGTH_FLOOR = 1e-15
@@ -165,8 +167,7 @@ class GnnLayer(nn.Module):
     def __init__(self, config: PetConfig, first: bool) -> None:
         super().__init__()
         d, n_species = config.d_model, len(config.species)
-        n_features = 4 if config.radial_basis == 0 else 7 + config.radial_basis
-        embedding: list[nn.Module] = [nn.Linear(n_features, d)]
+        embedding: list[nn.Module] = [nn.Linear(config.n_edge_features, d)]
         if config.embedding_activation:
             embedding.append(_activation(config.activation))
         self.edge_embedding = nn.Sequential(*embedding)
@@ -243,12 +244,7 @@ class PetNetwork(EdgeNetwork):
         super().__init__(config)
         self.message_embedding = nn.Embedding(len(config.species), config.d_model)
         self.gnn_layers = nn.ModuleList(GnnLayer(config, k == 0) for k in range(config.n_gnn_layers))
-        if config.radial_basis:
-            # Not persistent: the configuration fixes them.
-            centers = torch.linspace(0.4, config.cutoff, config.radial_basis)
-            self.register_buffer("radial_centers", centers, persistent=False)
-            self.radial_centers: torch.Tensor
-            self.radial_width = float(centers[1] - centers[0]) if config.radial_basis > 1 else config.cutoff
+        self.features = EdgeFeatures(config)
 
     def gradient_function(self) -> GradientFunction:
         from ipi_driver.networks.pet.gradients import PetGradients, supported
@@ -269,20 +265,12 @@ class PetNetwork(EdgeNetwork):
             if "_head.4." in name:
                 nn.init.zeros_(weights)
 
-    def edge_features(self, vectors: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        """(n_edges, 4 or 7 + radial_basis): x, y, z, |r| and, with a radial basis, the unit vector and Gaussians."""
-        features = [vectors, lengths[:, None]]
-        if self.config.radial_basis:
-            offsets = (lengths[:, None] - self.radial_centers) / self.radial_width
-            features += [vectors / lengths[:, None], torch.exp(-0.5 * offsets * offsets)]
-        return torch.cat(features, dim=1)
-
     def forward(self, vectors: torch.Tensor, graph: Graph) -> tuple[torch.Tensor, torch.Tensor]:
         """Atomic energies (n_nodes,) and bond energies (n_edges,), eV, from edge vectors (n_edges, 3), Å."""
         config = self.config
         lengths = (vectors.square().sum(1) + _LENGTH_FLOOR).sqrt()
         weights = cutoff_function(lengths, config.cutoff, config.cutoff_width)
-        features = self.edge_features(vectors, lengths)
+        features = self.features(vectors, lengths, weights, graph)
         bias = self._attention_bias(weights, graph)
         messages = self.message_embedding(graph.neighbor_species)
         atomic = vectors.new_zeros(graph.n_nodes)
