@@ -14,7 +14,7 @@ from ipi_driver.neighbors import NeighborList
 from ipi_driver.networks.baseline import Baseline
 from ipi_driver.networks.graph import build_graph
 from ipi_driver.networks.pet import PetConfig, PetNetwork
-from ipi_driver.networks.pet import network as network_module
+from ipi_driver.networks.pet import rows as rows_module
 from ipi_driver.networks.pet.features import EdgeFeatures
 from ipi_driver.potentials import load_potential
 from ipi_driver.potentials.network import PetPotential
@@ -126,7 +126,7 @@ def test_a_trained_model_takes_no_options() -> None:
 @pytest.mark.parametrize("few_tokens", [0, 1000], ids=["gather", "scatter"])
 def test_network_gradcheck(few_tokens: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """First and second derivatives by the edge vectors, through both kinds of gather with padded rows."""
-    monkeypatch.setattr(network_module, "_FEW_TOKENS", few_tokens)
+    monkeypatch.setattr(rows_module, "_FEW_TOKENS", few_tokens)
     potential = make_potential("pre-norm-radial", d_model=4, d_feedforward=4, d_head=4, n_attention_layers=1)
     structure = random_structure(n=5, box=4.0)
     edges = NeighborList(2.2, skin=0.0).edges(structure)

@@ -8,7 +8,7 @@ from torch.nn.functional import embedding, glu, linear
 
 from ipi_driver.networks.graph import Graph
 from ipi_driver.networks.metatrain_pet.config import MetatrainPetConfig
-from ipi_driver.networks.pet.network import from_heads, to_heads
+from ipi_driver.networks.pet.rows import from_heads, to_heads
 
 
 class FeedForward(nn.Module):

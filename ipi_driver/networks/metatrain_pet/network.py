@@ -25,7 +25,7 @@ from ipi_driver.networks.graph import Graph
 from ipi_driver.networks.metatrain_pet.config import MetatrainPetConfig
 from ipi_driver.networks.metatrain_pet.cutoffs import averaged_cutoffs, cutoff_weight, solved_cutoffs
 from ipi_driver.networks.metatrain_pet.layers import GnnLayer, Head
-from ipi_driver.networks.pet.network import reverse_edges
+from ipi_driver.networks.pet.rows import reverse_edges
 from ipi_driver.networks.selection import EdgeSelection, Topologies
 
 # Added under the square root, so that the length of a zero vector has a derivative.

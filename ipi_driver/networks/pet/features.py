@@ -3,65 +3,21 @@
 The published PET is told x, y, z and |r| and has to learn what a rotation is, angles included. With an angular basis
 it is told sums over the edges of the same atom besides,
 
-    s_{lanZ}(ij) = sum_k delta(Z_k, Z) g_n(r_ik) f_c(r_ik) cos(angle jik)^l,       l = 1 ... order,
+    s_{lnZ}(ij) = sum_k delta(Z_k, Z) g_n(r_ik) f_c(r_ik) cos(angle jik)^l,       l = 1 ... order,
 
-with Gaussians g_n of the distance. They do not change when everything is turned or reflected. As
-
-    (u . v)^l = T_l(u) . T_l(v),       T_l(u): the monomials of x, y, z of degree l, times roots of multinomials,
-
-they need no loop over pairs of edges: the density of each atom, q = sum_k g f_c T_l(u_ik), is projected on T_l(u_ij).
-Without Cartesian features the network is told nothing else of directions, and its energy is exactly invariant.
+with Gaussians g_n of the distance. They do not change when everything is turned or reflected. Without Cartesian
+features the network is told nothing else of directions, and its energy is exactly invariant.
 """
 
 from __future__ import annotations
 
-import math
-from functools import cache
-
 import torch
 from torch import nn
 
+from ipi_driver.networks.blocks import Block
 from ipi_driver.networks.graph import Graph
 from ipi_driver.networks.pet.config import PetConfig
-
-
-@cache
-def _monomials(degree: int) -> tuple[tuple[tuple[int, int, int], float], ...]:
-    """Exponents of x, y and z, and the root of the multinomial coefficient."""
-    return tuple(
-        (
-            (i, j, degree - i - j),
-            math.sqrt(math.comb(degree, i) * math.comb(degree - i, j)),
-        )
-        for i in range(degree, -1, -1)
-        for j in range(degree - i, -1, -1)
-    )
-
-
-def _product(columns: list[torch.Tensor], exponents: tuple[int, ...], factor: float) -> torch.Tensor:
-    result = torch.full_like(columns[0], factor)
-    for column, exponent in zip(columns, exponents, strict=True):
-        for _ in range(exponent):
-            result = result * column
-    return result
-
-
-def directions(units: torch.Tensor, degree: int) -> torch.Tensor:
-    """(n_edges, n_monomials): T_l of unit vectors (n_edges, 3), see the module's description."""
-    columns = list(units.unbind(1))
-    return torch.stack([_product(columns, exponents, c) for exponents, c in _monomials(degree)], 1)
-
-
-def directions_backward(units: torch.Tensor, degree: int, gradient: torch.Tensor) -> torch.Tensor:
-    """(n_edges, 3): the derivative by the units from that by `directions`."""
-    columns = list(units.unbind(1))
-    result = torch.zeros_like(units)
-    for k, (exponents, c) in enumerate(_monomials(degree)):
-        for axis in range(3):
-            if exponents[axis]:
-                lower = tuple(e - (a == axis) for a, e in enumerate(exponents))
-                result[:, axis].addcmul_(_product(columns, lower, c * exponents[axis]), gradient[:, k])
-    return result
+from ipi_driver.networks.pet.rows import to_rows, to_tokens
 
 
 class EdgeFeatures(nn.Module):
@@ -76,20 +32,15 @@ class EdgeFeatures(nn.Module):
     def __init__(self, config: PetConfig) -> None:
         super().__init__()
         self.config = config
-        self.n_species = len(config.species)
         # Not persistent: the configuration fixes them.
-        self.centers: torch.Tensor
+        self.radial_centers: torch.Tensor
         self.angular_centers: torch.Tensor
-        self.register_buffer(
-            "centers", torch.linspace(0.4, config.cutoff, config.radial_basis), persistent=False
-        )
-        self.width = _spacing(self.centers, config.cutoff)
-        self.register_buffer(
-            "angular_centers",
-            torch.linspace(min(1.0, 0.5 * config.cutoff), config.cutoff, config.angular_basis),
-            persistent=False,
-        )
-        self.angular_width = _spacing(self.angular_centers, config.cutoff)
+        centers = torch.linspace(0.4, config.cutoff, config.radial_basis)
+        self.register_buffer("radial_centers", centers, persistent=False)
+        self.radial_width = _spacing(centers, config.cutoff)
+        centers = torch.linspace(min(1.0, 0.5 * config.cutoff), config.cutoff, config.angular_basis)
+        self.register_buffer("angular_centers", centers, persistent=False)
+        self.angular_width = _spacing(centers, config.cutoff)
 
     def forward(
         self, vectors: torch.Tensor, lengths: torch.Tensor, weights: torch.Tensor, graph: Graph
@@ -105,93 +56,162 @@ class EdgeFeatures(nn.Module):
         graph
             Of the batch.
         """
-        config = self.config
         units = vectors / lengths[:, None]
-        features = [vectors, lengths[:, None]] if config.cartesian else [lengths[:, None]]
-        if config.radial_basis:
-            features += [units] if config.cartesian else []
-            features.append(_gaussians(lengths, self.centers, self.width))
-        if config.angular_basis:
-            radial = _gaussians(lengths, self.angular_centers, self.angular_width) * weights[:, None]
-            features += [
-                self._projected(radial, directions(units, degree), graph)
-                for degree in range(1, config.angular_order + 1)
-            ]
+        features = self.of_single_edges(vectors, lengths, units)
+        if self.config.angular_basis:
+            radial = self.angular_gaussians(lengths) * weights[:, None]
+            both = torch.cat([units, self.by_species(radial, graph.neighbor_species)], 1)
+            rows = to_rows(torch.cat([both.new_zeros(graph.n_nodes, both.shape[1]), both]), graph)
+            rows = rows.view(graph.n_nodes, graph.row_length, -1)
+            sums = cosine_sums(rows[..., :3], rows[..., 3:], self.config.angular_order)
+            features.append(to_tokens(sums.flatten(0, 1), graph)[graph.n_nodes :])
         return torch.cat(features, dim=1)
 
-    def gradient(
+    def of_single_edges(
+        self, vectors: torch.Tensor, lengths: torch.Tensor, units: torch.Tensor
+    ) -> list[torch.Tensor]:
+        """The features before the angles."""
+        cartesian, radial = self.config.cartesian, self.config.radial_basis > 0
+        features = [vectors, lengths[:, None]] if cartesian else [lengths[:, None]]
+        if radial and cartesian:
+            features.append(units)
+        if radial:
+            features.append(_gaussians(lengths, self.radial_centers, self.radial_width))
+        return features
+
+    def angular_gaussians(self, lengths: torch.Tensor) -> torch.Tensor:
+        """(n_edges, angular_basis): g_n of the lengths."""
+        return _gaussians(lengths, self.angular_centers, self.angular_width)
+
+    def by_species(self, values: torch.Tensor, species: torch.Tensor) -> torch.Tensor:
+        """(n_edges, n) -> (n_edges, n_species * n): the values in the columns of their species, zeros elsewhere."""
+        return (self.of_species(species)[:, :, None] * values[:, None, :]).flatten(1)
+
+    def of_species(self, species: torch.Tensor) -> torch.Tensor:
+        """(n_edges, n_species): 1 in the column of the species, 0 elsewhere."""
+        kinds = torch.arange(len(self.config.species), device=species.device)
+        return (species[:, None] == kinds).to(self.angular_centers.dtype)
+
+
+class BlockFeatures:
+    """`EdgeFeatures` of a graph and the derivatives by what they are made of, without autograd, block by block.
+
+    Parameters
+    ----------
+    features
+        Of the network.
+    vectors, lengths, weights
+        As for `EdgeFeatures`.
+    graph, blocks
+        The graph and its blocks.
+
+    Attributes
+    ----------
+    values
+        (n_edges, config.n_edge_features).
+    """
+
+    def __init__(
         self,
+        features: EdgeFeatures,
         vectors: torch.Tensor,
         lengths: torch.Tensor,
         weights: torch.Tensor,
         graph: Graph,
-        g_features: torch.Tensor,
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        blocks: list[Block],
+    ) -> None:
+        self.features, self.config = features, features.config
+        self.lengths, self.weights, self.graph, self.blocks = lengths, weights, graph, blocks
+        self.units = vectors / lengths[:, None]
+        parts = features.of_single_edges(vectors, lengths, self.units)
+        if self.config.angular_basis:
+            self.gaussians = features.angular_gaussians(lengths)
+            self.radial = features.by_species(self.gaussians * weights[:, None], graph.neighbor_species)
+            sums = lengths.new_empty(len(lengths), self.config.angular_order * self.radial.shape[1])
+            for block in blocks:
+                units, radial = _in_rows(self.units, block), _in_rows(self.radial, block)
+                found = cosine_sums(units, radial, self.config.angular_order).flatten(0, 1)
+                sums[block.edges] = found.index_select(0, block.edge_slots)
+            parts.append(sums)
+        self.values = torch.cat(parts, 1)
+
+    def gradient(self, g_features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Derivatives by vectors (n_edges, 3), lengths and weights (n_edges,) from those by the features."""
-        config = self.config
-        units = vectors / lengths[:, None]
-        column = 3 if config.cartesian else 0
-        g_vectors = g_features[:, :3].clone() if config.cartesian else torch.zeros_like(vectors)
-        g_lengths = g_features[:, column].clone()
-        g_weights = torch.zeros_like(lengths)
-        g_units = torch.zeros_like(vectors)
-        column += 1
+        config, features, lengths = self.config, self.features, self.lengths
+        sizes = (3, 1, 3, config.radial_basis) if config.cartesian else (0, 1, 0, config.radial_basis)
+        if not config.radial_basis:
+            sizes = (*sizes[:2], 0, 0)
+        parts = g_features.split([*sizes, g_features.shape[1] - sum(sizes)], dim=1)
+        g_vectors = parts[0].clone() if config.cartesian else torch.zeros_like(self.units)
+        g_units = parts[2].clone() if sizes[2] else torch.zeros_like(self.units)
+        g_lengths, g_weights = parts[1][:, 0].clone(), torch.zeros_like(lengths)
         if config.radial_basis:
-            if config.cartesian:
-                g_units += g_features[:, column : column + 3]
-                column += 3
-            values = _gaussians(lengths, self.centers, self.width)
-            g_values = g_features[:, column : column + config.radial_basis]
-            g_lengths += _gaussians_backward(lengths, self.centers, self.width, values, g_values)
-            column += config.radial_basis
+            values = self.values[:, sum(sizes[:3]) : sum(sizes)]
+            slopes = _slopes(lengths, features.radial_centers, features.radial_width, values)
+            g_lengths += slopes.mul_(parts[3]).sum(1)
         if config.angular_basis:
-            gaussians = _gaussians(lengths, self.angular_centers, self.angular_width)
-            radial = gaussians * weights[:, None]
-            g_radial = torch.zeros_like(radial)
-            n_densities = self.n_species * config.angular_basis
-            for degree in range(1, config.angular_order + 1):
-                g_projections = g_features[:, column : column + n_densities]
-                found = directions(units, degree)
-                g_found = self._projected_backward(radial, found, graph, g_projections, g_radial)
-                g_units += directions_backward(units, degree, g_found)
-                column += n_densities
-            g_weights += (g_radial * gaussians).sum(1)
-            g_lengths += _gaussians_backward(
-                lengths, self.angular_centers, self.angular_width, radial, g_radial
-            )
+            kinds = features.of_species(self.graph.neighbor_species)[:, :, None]
+            g_radial = (
+                self._angles_backward(parts[4], g_units).unflatten(1, (kinds.shape[1], -1)) * kinds
+            ).sum(1)
+            g_weights += (g_radial * self.gaussians).sum(1)
+            slopes = _slopes(lengths, features.angular_centers, features.angular_width, self.gaussians)
+            g_lengths += slopes.mul_(g_radial).sum(1).mul_(self.weights)
         g_units /= lengths[:, None]
         g_vectors += g_units
-        g_lengths -= (g_units * units).sum(1)
+        g_lengths -= g_units.mul_(self.units).sum(1)
         return g_vectors, g_lengths, g_weights
 
-    def _densities(self, values: torch.Tensor, graph: Graph) -> torch.Tensor:
-        """(n_edges, n, m) -> (n_nodes, n_species * n, m): sums over the edges to neighbors of each species."""
-        of_species = graph.centers * self.n_species + graph.neighbor_species
-        total = values.new_zeros(graph.n_nodes * self.n_species, *values.shape[1:])
-        return total.index_add(0, of_species, values).view(graph.n_nodes, -1, values.shape[2])
+    def _angles_backward(self, gradient: torch.Tensor, g_units: torch.Tensor) -> torch.Tensor:
+        """Derivative by ``radial`` from that by the sums; adds that by the units to ``g_units``."""
+        g_radial = torch.empty_like(self.radial)
+        for block in self.blocks:
+            of_units, of_radial = cosine_sums_backward(
+                _in_rows(self.units, block), _in_rows(self.radial, block), _in_rows(gradient, block)
+            )
+            g_units[block.edges] += of_units.flatten(0, 1).index_select(0, block.edge_slots)
+            g_radial[block.edges] = of_radial.flatten(0, 1).index_select(0, block.edge_slots)
+        return g_radial
 
-    def _projected(self, radial: torch.Tensor, found: torch.Tensor, graph: Graph) -> torch.Tensor:
-        """(n_edges, n_species * angular_basis): the densities of the centers projected on the directions."""
-        densities = self._densities(radial[:, :, None] * found[:, None, :], graph)
-        return torch.einsum("eac,ec->ea", densities.index_select(0, graph.centers), found)
 
-    def _projected_backward(
-        self,
-        radial: torch.Tensor,
-        found: torch.Tensor,
-        graph: Graph,
-        gradient: torch.Tensor,
-        g_radial: torch.Tensor,
-    ) -> torch.Tensor:
-        """The derivative by the directions; adds that by the radial part to ``g_radial``."""
-        densities = self._densities(radial[:, :, None] * found[:, None, :], graph)
-        g_found = torch.einsum("eac,ea->ec", densities.index_select(0, graph.centers), gradient)
-        g_densities = gradient.new_zeros(graph.n_nodes, gradient.shape[1], found.shape[1])
-        g_densities.index_add_(0, graph.centers, gradient[:, :, None] * found[:, None, :])
-        g_densities = g_densities.view(graph.n_nodes * self.n_species, -1, found.shape[1])
-        of_neighbor = g_densities.index_select(0, graph.centers * self.n_species + graph.neighbor_species)
-        g_radial += torch.einsum("enc,ec->en", of_neighbor, found)
-        return g_found + torch.einsum("enc,en->ec", of_neighbor, radial)
+def cosine_sums(units: torch.Tensor, radial: torch.Tensor, order: int) -> torch.Tensor:
+    """(n_nodes, row_length, order * n): sum_k cos(angle jik)^l radial_k for l = 1 ... order.
+
+    Parameters
+    ----------
+    units, radial
+        (n_nodes, row_length, 3) unit vectors and (n_nodes, row_length, n) of the edges of each node, zeros in
+        empty slots.
+    """
+    cosines = torch.bmm(units, units.mT)
+    power, sums = cosines, [torch.bmm(cosines, radial)]
+    for _ in range(order - 1):
+        power = power * cosines
+        sums.append(torch.bmm(power, radial))
+    return torch.cat(sums, 2)
+
+
+def cosine_sums_backward(
+    units: torch.Tensor, radial: torch.Tensor, gradient: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Derivatives by the units and by ``radial`` from those by the sums, see `cosine_sums`."""
+    cosines = torch.bmm(units, units.mT)
+    g_radial = torch.zeros_like(radial)
+    g_cosines = torch.zeros_like(cosines)
+    power = torch.ones_like(cosines)
+    for degree, part in enumerate(gradient.split(radial.shape[2], dim=2), start=1):
+        g_cosines.addcmul_(torch.bmm(part, radial.mT), power, value=degree)
+        power *= cosines
+        g_radial.baddbmm_(power, part)  # the matrix of the cosines is symmetric
+    return torch.bmm(g_cosines + g_cosines.mT, units), g_radial
+
+
+def _in_rows(values: torch.Tensor, block: Block) -> torch.Tensor:
+    """(n_edges of the graph, n) -> (n_nodes, row_length, n) of a block, zeros in empty slots."""
+    rows = values.new_zeros(block.n_nodes * block.row_length, values.shape[1])
+    return rows.index_copy_(0, block.edge_slots, values[block.edges]).view(
+        block.n_nodes, block.row_length, -1
+    )
 
 
 def _spacing(centers: torch.Tensor, cutoff: float) -> float:
@@ -203,9 +223,6 @@ def _gaussians(lengths: torch.Tensor, centers: torch.Tensor, width: float) -> to
     return torch.exp(-0.5 * offsets * offsets)
 
 
-def _gaussians_backward(
-    lengths: torch.Tensor, centers: torch.Tensor, width: float, values: torch.Tensor, gradient: torch.Tensor
-) -> torch.Tensor:
-    """Derivative by the lengths; ``values`` are the Gaussians, also with a factor that does not depend on them."""
-    offsets = (lengths[:, None] - centers).mul_(values)
-    return offsets.mul_(gradient).sum(1).div_(-width * width)
+def _slopes(lengths: torch.Tensor, centers: torch.Tensor, width: float, values: torch.Tensor) -> torch.Tensor:
+    """Derivatives of Gaussians with these values by the lengths."""
+    return (centers - lengths[:, None]).mul_(values).mul_(1.0 / (width * width))

@@ -17,6 +17,7 @@ import torch
 
 from ipi_driver.networks.blocks import Block, blocks_of
 from ipi_driver.networks.graph import Graph
+from ipi_driver.networks.pet.features import BlockFeatures
 from ipi_driver.networks.pet.network import (
     _LENGTH_FLOOR,
     _WEIGHT_FLOOR,
@@ -207,21 +208,20 @@ def _content(graph: Graph, vectors: torch.Tensor) -> bytes:
 class _Geometry:
     """What the network takes from the edge vectors, and its derivatives."""
 
-    def __init__(self, network: PetNetwork, vectors: torch.Tensor, graph: Graph) -> None:
+    def __init__(self, network: PetNetwork, vectors: torch.Tensor, graph: Graph, blocks: list[Block]) -> None:
         config = network.config
-        self.network, self.vectors, self.graph, self.width = network, vectors, graph, config.cutoff_width
+        self.vectors, self.width = vectors, config.cutoff_width
         self.lengths = vectors.square().sum(1).add_(_LENGTH_FLOOR).sqrt_()
         inner = config.cutoff - config.cutoff_width
         self.angles = self.lengths.sub(inner).mul_(1.0 / self.width).clamp_(0.0, 1.0).mul_(math.pi)
         self.weights = self.angles.cos().mul_(0.5).add_(0.5)
         self.floored = self.weights + _WEIGHT_FLOOR
-        self.features = network.features(vectors, self.lengths, self.weights, graph)
+        self.of_edges = BlockFeatures(network.features, vectors, self.lengths, self.weights, graph, blocks)
+        self.features = self.of_edges.values
 
     def gradient(self, g_features: torch.Tensor, g_weights: torch.Tensor) -> torch.Tensor:
         """Derivatives (n_edges, 3) by the vectors from those by the features and by the weights."""
-        g_vectors, g_lengths, more = self.network.features.gradient(
-            self.vectors, self.lengths, self.weights, self.graph, g_features
-        )
+        g_vectors, g_lengths, more = self.of_edges.gradient(g_features)
         slope = self.angles.sin().mul_(-0.5 * math.pi / self.width)
         g_lengths.addcmul_(slope, more.add_(g_weights))
         return g_vectors.addcmul_(self.vectors, g_lengths.div_(self.lengths)[:, None])
@@ -235,7 +235,7 @@ class _Evaluation:
     ) -> None:
         self.layers, self.graph, self.blocks = gradients.layers, graph, blocks
         self.factor, self.n_heads = gradients.config.residual_factor, gradients.config.n_heads
-        self.geometry = _Geometry(gradients.network, vectors, graph)
+        self.geometry = _Geometry(gradients.network, vectors, graph, blocks)
         log_weights = self.geometry.floored.log()
         self.biases = [self._bias(log_weights, block) for block in blocks]
         self.messages = [gradients.first_messages.index_select(0, graph.neighbor_species)]
