@@ -20,7 +20,8 @@ EPILOG = """\
 The average of the model over a grid is the teacher; the new model learns its energies and forces on the structures
 given, in random orientations, and then is as symmetric there without any average. No labels are needed. A trajectory
 of the system of interest serves best; every file counts the same. The last fifth of each file is held out, and the
-symmetry error before and after is measured on it.
+symmetry error before and after is measured on it. A PET with `angular_basis` forgets x, y and z at once: its new model
+is exactly invariant on any structure, and the training brings it back to the average.
 
 examples:
   ipi-driver symmetrize pet-water-s2 gas.extxyz --output my-gas-model
@@ -29,6 +30,8 @@ examples:
 """
 
 
+_EXACT = 1e-3
+"""Symmetry error of forces, meV/Å, that is rounding of float32."""
 _ROUNDING = 1e-5
 """Spread of the forces over rotations, eV/Å, below which there is nothing to learn."""
 
@@ -108,7 +111,13 @@ def main(args: argparse.Namespace) -> int:
         )
     args.output.mkdir(parents=True, exist_ok=True)
     student, baseline = load_model(folder)
-    Distiller(config, student, baseline, sets, args.output).run(quiet=args.quiet)
+    invariant = student.invariant()
+    if invariant is not None:
+        print(f"{args.model} is told angles: the new model forgets x, y and z, and is exactly invariant")
+    distiller = Distiller(
+        config, invariant or student, baseline, sets, args.output, invariant=invariant is not None
+    )
+    distiller.run(quiet=args.quiet)
     after = NetworkPotential.load(args.output)
     reports = [report_set(after, part, config.average) for part in sets]
     _show(reports, args.average)
@@ -191,7 +200,7 @@ def _show(reports: list[SetReport], average: str) -> None:
             r.name,
             str(r.n_structures),
             f"{r.force_before:.3g} → {r.force_after:.2g}",
-            f"{r.force_before / r.force_after:.1f}" if r.force_after > 0.0 else "–",
+            f"{r.force_before / r.force_after:.1f}" if r.force_after > _EXACT else "exact",
             f"{r.energy_before:.3g} → {r.energy_after:.2g}",
             f"{r.force_deviation:.2g}, {r.energy_deviation:.2g}",
         )

@@ -145,6 +145,10 @@ class EdgeNetwork(nn.Module, ABC):
         """Irreps, such as 1o, in which it has learned on purpose to depend on the orientation."""
         return ()
 
+    def invariant(self) -> EdgeNetwork | None:
+        """The same without what it need not be told of directions, exactly invariant; None where that is all it has."""
+        return None
+
     def penalty(self) -> torch.Tensor | None:
         """Term of the training loss that depends on the weights alone, or None."""
         return None

@@ -3,7 +3,8 @@
 The average over a quadrature is the teacher: E_T(x) = sum_k w_k E(R_k x) and its forces, evaluated once for each
 structure. The student begins as the model itself and learns these labels in random orientations; as the labels do not
 depend on the orientation, neither does what it learns. No labels are needed, and the student costs what the raw model
-costs.
+costs. A network that is told angles beside x, y and z (`EdgeNetwork.invariant`) forgets x, y and z: its student is
+exactly symmetric on any structure, and learns what little that has changed.
 """
 
 from __future__ import annotations
@@ -156,7 +157,10 @@ def teach(
 
 
 class Distiller(Trainer):
-    """A trainer whose batches hold structures of one set, the sets in turn, so that every set counts the same."""
+    """A trainer whose batches hold structures of one set, the sets in turn, so that every set counts the same.
+
+    With ``invariant`` the network needs no training to be symmetric, and is kept if training brings it no nearer.
+    """
 
     def __init__(
         self,
@@ -165,6 +169,7 @@ class Distiller(Trainer):
         baseline: Baseline,
         sets: Sequence[TeachingSet],
         output: Path,
+        invariant: bool = False,
     ) -> None:
         species, cutoff = network.config.species, network.config.cutoff
         train: list[Sample] = []
@@ -178,6 +183,7 @@ class Distiller(Trainer):
                     validation.append(make_sample(turned, species, cutoff, baseline))
         super().__init__(_training(config, output), network, baseline, train, validation)
         self.sets = tuple(part.name for part in sets)
+        self.invariant = invariant
         self.steps_per_epoch = _STEPS
         groups = np.array([sample.group for sample in train])
         self._members = [np.flatnonzero(groups == group) for group in range(len(sets))]
@@ -190,13 +196,15 @@ class Distiller(Trainer):
         Raises
         ------
         UserError
-            If the training has not come nearer.
+            If the training has not come nearer, and the student is not invariant as it is.
         """
         errors = self.evaluate(self.validation_samples, self.network.state_dict())
         self.best, self.best_force_mae = self.score(errors), errors.force_mae
         before = self.best
+        if self.invariant:
+            self.save_best({"step": 0})
         super().run(quiet)
-        if not self.best < before:
+        if not (self.invariant or self.best < before):
             raise UserError(
                 f"after {self.step} steps the model is no nearer to its average (force MAE "
                 f"{MILLI * errors.force_mae:.3g} meV/Å); give more --minutes, or lower --learning-rate "

@@ -74,6 +74,32 @@ def test_a_random_network_learns_its_average(place: Path, capsys: pytest.Capture
     assert "exists already" in capsys.readouterr().err
 
 
+def test_a_network_that_is_told_angles_becomes_invariant(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.manual_seed(2)
+    network = PetNetwork(PetConfig(species=(1, 8), **(ARCHITECTURE | {"angular_basis": 3})))
+    save_model(place / "angles", network, Baseline((1, 8), np.array([-1.0, -2.0]), 3.0))
+    command = ["symmetrize", str(place / "angles"), str(place / "gas.extxyz"), "--threads", "1"]
+    assert main([*command, "--steps", "100", "--output", str(place / "new")]) == 0
+    assert "forgets x, y and z" in capsys.readouterr().out
+    (row,) = json.loads((place / "new" / "symmetrize.json").read_text())["held_out"]
+    for path in ("gas.extxyz", "pairs.extxyz"):  # also where it was not taught
+        structures = [Structure.from_atoms(a) for a in ase.io.read(place / path, ":")]
+        assert spread(place / "new", structures) < 1e-5
+    held_out = [Structure.from_atoms(a) for a in ase.io.read(place / "gas.extxyz", ":")][-6:]
+    before = spread(place / "angles", held_out)
+    teacher, student = load_potential(place / "angles"), load_potential(place / "new")
+    rotations = augmentation_rotations("o3", 200, np.random.default_rng(5))
+    off = []
+    for structure in held_out:
+        turned = teacher.evaluate([structure], rotations).forces[0]
+        off.append(np.abs(turned.mean(axis=0) - student.predict(structure).forces).mean())
+    assert row["force_deviation"] < 0.1 * row["force_before"]
+    assert np.mean(off) < 0.2 * before  # of which a part is the scatter of 200 rotations
+    assert load_potential(place / "new").network.config.cartesian is False
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -185,6 +185,23 @@ class PetNetwork(EdgeNetwork):
             if "_head.4." in name:
                 nn.init.zeros_(weights)
 
+    def invariant(self) -> PetNetwork | None:
+        """The network that is told the angles alone, where it has been told them beside x, y and z."""
+        config = self.config
+        if not (config.cartesian and config.angular_basis):
+            return None
+        kept = torch.ones(config.n_edge_features, dtype=torch.bool)
+        kept[:3] = False
+        if config.radial_basis:
+            kept[4:7] = False
+        weights = {
+            name: w[:, kept] if name.endswith("edge_embedding.0.weight") else w
+            for name, w in self.state_dict().items()
+        }
+        result = PetNetwork(config.model_copy(update={"cartesian": False}))
+        result.load_state_dict(weights)
+        return result
+
     def forward(self, vectors: torch.Tensor, graph: Graph) -> tuple[torch.Tensor, torch.Tensor]:
         """Atomic energies (n_nodes,) and bond energies (n_edges,), eV, from edge vectors (n_edges, 3), Å."""
         config = self.config
