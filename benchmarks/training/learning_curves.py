@@ -50,6 +50,7 @@ PET: dict[str, Any] = {
     "compress": "linear",
     "radial_basis": 20,
 }
+ANGLES = {"angular_basis": 4, "angular_order": 3}
 MUON = {"optimizer": "muon", "learning_rate": 0.002, "weight_decay": 0.02, "loss": {"energy": 0.2}}
 E3NN: dict[str, Any] = {
     "architecture": {
@@ -68,8 +69,8 @@ E3NN: dict[str, Any] = {
     "ema": 0.99,
 }
 WAYS = (
-    "plain", "augmented", "penalty", "denoised", "e3nn", "adamw", "no-warmup", "no-average", "no-pairs", "energy-1",
-    "energy-10", "rotation-gradient",
+    "plain", "augmented", "penalty", "denoised", "angles", "invariant", "e3nn", "adamw", "no-warmup", "no-average",
+    "no-pairs", "energy-1", "energy-10", "rotation-gradient",
 )  # fmt: skip
 PRETRAINING = 1 / 3
 """Of the time."""
@@ -87,6 +88,8 @@ def settings_of(way: str, folder: Path, hours: float) -> dict[str, Any]:
         "penalty": MUON
         | {"architecture": PET, "loss": {"energy": 0.2, "symmetry": 1.0, "symmetry_every": 4}},
         "denoised": MUON | {"architecture": PET, "pretrain": denoise, "max_hours": (1 - PRETRAINING) * hours},
+        "angles": MUON | {"architecture": PET | ANGLES},
+        "invariant": MUON | {"architecture": PET | ANGLES | {"cartesian": False}, "augmentation": "none"},
         "e3nn": E3NN,
         "adamw": MUON | {"architecture": PET, "optimizer": "adamw", "learning_rate": 0.001},
         "no-warmup": MUON | {"architecture": PET, "warmup": 0.0},
@@ -198,7 +201,7 @@ def table(args: argparse.Namespace) -> None:
             x = sorted(by_size)
             label = f"{way}, {what}" if len(settings) > 1 else way
             for axis, key in ((left, "force_mae"), (right, "symmetry_error")):
-                if axis is right and way == "e3nn":
+                if axis is right and way in ("invariant", "e3nn"):
                     continue  # rounding
                 y = [np.mean([run[key] for run in by_size[n]]) for n in x]
                 error = [_error([run[key] for run in by_size[n]]) for n in x]
