@@ -21,8 +21,11 @@ examples:
 a small configuration:
   data: {files: [water.extxyz], validation: 10, test: 14}
   output: my-model
-  architecture: {d_model: 64, n_gnn_layers: 2, n_attention_layers: 1, norm: pre, radial_basis: 20}
+  architecture: {d_model: 64, n_gnn_layers: 2, n_attention_layers: 1, norm: pre, radial_basis: 20,
+                 angular_basis: 4, angular_order: 3, cartesian: false}
   max_hours: 1
+
+`cartesian: false` makes PET exactly invariant: it is told the angles between edges instead of x, y and z.
 
 SIGINT (Ctrl-C), SIGTERM, SIGHUP, SIGUSR1 or SIGUSR2 end the training after the epoch that it is in, with an
 evaluation, a checkpoint, and the status 128 + the number of the signal; a second one ends it at once. Checkpoints are

@@ -42,6 +42,7 @@ PET = {"kind": "pet", "d_model": 16, "n_heads": 2, "d_feedforward": 16, "d_head"
 METATRAIN = {"kind": "metatrain-pet", "d_model": 16, "n_heads": 2, "d_node": 24, "d_head": 8}
 KINDS = {
     "pet": PET,
+    "pet-angles": {**PET, "radial_basis": 5, "angular_basis": 3, "cartesian": False},
     "pet-pre": {**PET, "norm": "pre", "radial_basis": 5, "blend_neighbor_species": True},
     "metatrain": METATRAIN,
     "adaptive": {**METATRAIN, "adaptive_neighbors": 3.0, "featurizer": "residual"},

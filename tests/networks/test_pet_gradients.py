@@ -116,7 +116,8 @@ def test_lone_atoms_have_no_derivatives() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("norm", ["pre", "post"])
 def test_a_recorded_pass_gives_bitwise_the_same(norm: str, dtype: torch.dtype) -> None:
-    network = make_network(norm=norm, d_model=48, d_feedforward=520, radial_basis=4).to(dtype)
+    angles = {"angular_basis": 3, "cartesian": False} if norm == "pre" else {}
+    network = make_network(norm=norm, d_model=48, d_feedforward=520, radial_basis=4, **angles).to(dtype)
     vectors, graph = make_batch()
     plain, recording = PetGradients(network, record_after=None), PetGradients(network, record_after=3)
     for k in range(8):

@@ -41,6 +41,8 @@ class EdgeFeatures(nn.Module):
         centers = torch.linspace(min(1.0, 0.5 * config.cutoff), config.cutoff, config.angular_basis)
         self.register_buffer("angular_centers", centers, persistent=False)
         self.angular_width = _spacing(centers, config.cutoff)
+        self.kinds: torch.Tensor
+        self.register_buffer("kinds", torch.arange(len(config.species)), persistent=False)
 
     def forward(
         self, vectors: torch.Tensor, lengths: torch.Tensor, weights: torch.Tensor, graph: Graph
@@ -89,8 +91,7 @@ class EdgeFeatures(nn.Module):
 
     def of_species(self, species: torch.Tensor) -> torch.Tensor:
         """(n_edges, n_species): 1 in the column of the species, 0 elsewhere."""
-        kinds = torch.arange(len(self.config.species), device=species.device)
-        return (species[:, None] == kinds).to(self.angular_centers.dtype)
+        return (species[:, None] == self.kinds).to(self.angular_centers.dtype)
 
 
 class BlockFeatures:
