@@ -64,7 +64,8 @@ class MetatomicPotential(Potential):
     Raises
     ------
     UserError
-        If the model lacks an output, asks for an input that is not supplied, or does not support the device.
+        If the model lacks an output, asks for an input that is not supplied, or does not support the device; if an
+        extra is asked for anyway, or two have one name.
     """
 
     takes_device = True
@@ -99,6 +100,11 @@ class MetatomicPotential(Potential):
             raise UserError(f"{name}: the model supports the devices {supported}, got --device {device}")
         if missing := [extra for extra in extras if extra not in outputs]:
             raise UserError(f"{name}: the model has no output {missing[0]!r}, it has: {', '.join(outputs)}")
+        if used := [extra for extra in extras if extra in (self.energy, self._forces, self._stress)]:
+            raise UserError(
+                f"{name}: extras: {used[0]!r} is an energy, force or stress that the model is evaluated for anyway; "
+                "leave it out"
+            )
         self.device = device
         # TorchScript observes the first calls of each size and compiles, which takes a second or more. On a CPU the
         # result is not faster than without (no operations are fused there), so that it is left out.
@@ -111,7 +117,10 @@ class MetatomicPotential(Potential):
         lists = self.model.requested_neighbor_lists()
         self.cutoff = max((options.engine_cutoff("angstrom") for options in lists), default=None)
         self._systems = Systems(lists, self.conditions, self.dtype, device)
-        self._extras = [ExtraOutput(extra, capabilities.outputs[extra]) for extra in extras]
+        self._extras = [ExtraOutput(extra, capabilities.outputs[extra]) for extra in dict.fromkeys(extras)]
+        names = [extra.name for extra in self._extras]
+        if twice := [extra.output for extra in self._extras if names.count(extra.name) > 1]:
+            raise UserError(f"{name}: extras: {' and '.join(twice)} have one name here; ask for one of them")
         asked = {self.energy: ModelOutput(unit="eV", sample_kind="system")}
         if self._forces is not None:
             asked[self._forces] = ModelOutput(unit="eV/angstrom", sample_kind="atom")

@@ -20,7 +20,12 @@ from ipi_driver.errors import UserError
 from ipi_driver.structure import FloatArray, Structure
 from ipi_driver.wigner import irreps_matrices
 
-_ENERGIES = ("energy_uncertainty", "energy_ensemble")
+_UNITS = {name: "eV" for name in ("energy", "energy_uncertainty", "energy_ensemble")} | {
+    "non_conservative_force": "eV/angstrom",
+    "non_conservative_forces": "eV/angstrom",
+    "non_conservative_stress": "eV/angstrom^3",
+}
+"""Of extras, whatever the model's own is; of others the model's."""
 _DIPOLE_UNITS = {"": 1.0, "ea": 1.0, "eå": 1.0, "eangstrom": 1.0} | {
     "debye": 0.20819433, "d": 0.20819433, "ebohr": 0.529177210903, "au": 0.529177210903,
 }  # fmt: skip
@@ -101,7 +106,7 @@ class ExtraOutput:
         per_system = name.split("/")[0] == "energy_ensemble"
         self.per_atom = capability.sample_kind == "atom" and not per_system
         self.factor = 1.0
-        unit = "eV" if name.split("/")[0] in _ENERGIES else capability.unit
+        unit = _UNITS.get(name.split("/")[0], capability.unit)
         if self.name == "dipole":  # e Å
             self.factor = _dipole_factor(str(capability.unit), name)
         self.request = ModelOutput(unit=unit, sample_kind="atom" if self.per_atom else "system")

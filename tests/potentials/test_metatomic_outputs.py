@@ -129,6 +129,19 @@ def test_extras(model: Path) -> None:
 
 
 @pytest.mark.filterwarnings("default")
+def test_an_energy_as_an_extra_is_in_electronvolt(tmp_path: Path) -> None:
+    """The energy itself as an extra put its own unit into the energy, forces and virial."""
+    from metatomic.torch import ModelOutput
+    from metatomic_outputs import save
+
+    units = {"energy/soft": "eV", "energy/hard": "kJ/mol"}
+    path = save(tmp_path / "kj.pt", {name: ModelOutput(unit=unit) for name, unit in units.items()})
+    found = load_potential(f"{path}?variant=soft&extras=energy/hard,energy/hard").predict(WATER)
+    assert found.extras["energy/hard"] == pytest.approx(2.0 * found.energy / 96.4853321, rel=1e-6)
+    with pytest.raises(UserError, match="extras: 'energy/hard' is an energy, force or stress that the model"):
+        load_potential(f"{path}?variant=hard&extras=energy/hard")
+
+
 def test_what_a_model_warns_of_is_shown_once(model: Path) -> None:
     potential = load_potential(f"{model}?variant=soft")
     with warnings.catch_warnings(record=True) as caught:
