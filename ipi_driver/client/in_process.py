@@ -19,7 +19,7 @@ from ipi_driver.errors import UserError
 from ipi_driver.ipi_files.conversion import extras_json, results_to_ipi, structure_from_ipi
 from ipi_driver.ipi_files.template import read_template
 from ipi_driver.openmp import release_workers
-from ipi_driver.potentials.registry import load_potential, parse_potential
+from ipi_driver.potentials.registry import load_potential, parse_potential, with_options
 from ipi_driver.rotations.transmission import physics_removed
 from ipi_driver.structure import FloatArray
 
@@ -85,7 +85,7 @@ class InProcess:
         self._template = template.conditioned(chosen.charge, chosen.spin)
         spec = parse_potential(chosen.model)
         if chosen.extras:
-            spec = spec.with_options({"extras": chosen.extras})
+            spec = with_options(spec, {"extras": chosen.extras})
         self._evaluator = _evaluator(
             str(spec), chosen.device, chosen.dtype, chosen.seed, chosen.rotation_batch
         )

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ipi_driver.errors import UserError
-from ipi_driver.potentials.registry import located_potential, parse_potential
+from ipi_driver.potentials.registry import located_potential, parse_potential, with_options
 from ipi_driver.potentials.spec import PotentialSpec, check_precision
 from ipi_driver.rotations.quadrature import Quadrature, quadrature
 from ipi_driver.yaml_file import load_yaml
@@ -230,7 +230,7 @@ class ServeSettings(BaseModel):
         """The model of an endpoint with its options and the outputs asked for as extras."""
         extras = {"extras": ",".join(self.extras)} if self.extras else {}
         spec = parse_potential(endpoint.model or self.model)
-        return spec.with_options({**extras, **endpoint.options})
+        return with_options(spec, {**extras, **endpoint.options})
 
     @model_validator(mode="after")
     def _each_address_once(self) -> ServeSettings:

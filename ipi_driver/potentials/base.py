@@ -49,7 +49,7 @@ a name makes it known to `load_potential` (an entry point does so for the comman
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -121,6 +121,11 @@ class Potential(ABC):
     def located(cls, spec: PotentialSpec, folder: Path) -> PotentialSpec:
         """The spec with the paths that it names made absolute where they exist in ``folder``."""
         return spec.located(folder)
+
+    @classmethod
+    def with_options(cls, spec: PotentialSpec, options: Mapping[str, str]) -> PotentialSpec:
+        """The spec with more options; one that is there already is replaced."""
+        return spec.with_options(options)
 
     @classmethod
     def check_spec(cls, spec: PotentialSpec) -> None:

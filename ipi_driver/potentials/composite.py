@@ -8,12 +8,16 @@ a model. An extra that an earlier part has, too, is named after its part: ``ener
 atoms and components) ``forces_uncertainty`` (eV/Å). Extras are averaged over rotations like the energy, member by
 member.
 
+Other extras are means, too, where all members have them. Options that are given for the whole (``--extras``,
+``options`` of an endpoint in ``driver.yaml``) go to every part whose kind has them.
+
 A part whose own text holds ``+`` or ``,`` stands in parentheses: ``sum:(anisotropic?l=1,2)+pet-water-s``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
@@ -99,7 +103,44 @@ class CompositePotential(Potential):
         """The spec with the paths of every part made absolute."""
         from ipi_driver.potentials.registry import located_potential
 
-        texts = [str(located_potential(text, folder)) for text in split(spec.body, cls.separator)]
+        return cls._of_parts(
+            spec, [located_potential(text, folder) for text in split(spec.body, cls.separator)]
+        )
+
+    @classmethod
+    def with_options(cls, spec: PotentialSpec, options: Mapping[str, str]) -> PotentialSpec:
+        """The spec with options for every part whose kind has them.
+
+        Raises
+        ------
+        UserError
+            If no part has one.
+        """
+        from ipi_driver.potentials.kinds import potential_class
+        from ipi_driver.potentials.registry import parse_potential
+
+        parts = [parse_potential(text) for text in split(spec.body, cls.separator)]
+        for name, value in options.items():
+            taken = False
+            for k, part in enumerate(parts):
+                kind = potential_class(part.kind)
+                if issubclass(kind, CompositePotential):
+                    with suppress(UserError):
+                        parts[k] = kind.with_options(part, {name: value})
+                        taken = True
+                elif kind.options is not None and name in kind.options:
+                    parts[k] = part.with_options({name: value})
+                    taken = True
+            if not taken:
+                raise UserError(
+                    f"{spec}: the option {name!r} belongs to no part; write an option behind its part, in parentheses: "
+                    f"{spec.prefix}(MODEL?{name}={value}){cls.separator}..."
+                )
+        return cls._of_parts(spec, parts)
+
+    @classmethod
+    def _of_parts(cls, spec: PotentialSpec, parts: Sequence[PotentialSpec]) -> PotentialSpec:
+        texts = [str(part) for part in parts]
         return replace(spec, body=cls.separator.join(f"({t})" if cls.separator in t else t for t in texts))
 
     @classmethod
@@ -160,6 +201,10 @@ class CommitteePotential(CompositePotential):
                 np.sqrt(values.var(axis=0, ddof=1).mean(axis=(1, 2))) for values in forces
             ),
         }
+        shared = set.intersection(*(set(result.extras) for result in found)) - set(extras)
+        for name in sorted(shared):
+            members = zip(*(result.extras[name] for result in found), strict=True)
+            extras[name] = tuple(np.mean(values, axis=0) for values in members)
         return RotatedResults(
             energies.mean(axis=0),
             tuple(values.mean(axis=0) for values in forces),

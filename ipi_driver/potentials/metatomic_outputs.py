@@ -20,7 +20,7 @@ from ipi_driver.errors import UserError
 from ipi_driver.structure import FloatArray, Structure
 from ipi_driver.wigner import irreps_matrices
 
-_UNITS = {name: "eV" for name in ("energy", "energy_uncertainty", "energy_ensemble")} | {
+_UNITS = dict.fromkeys(("energy", "energy_uncertainty", "energy_ensemble"), "eV") | {
     "non_conservative_force": "eV/angstrom",
     "non_conservative_forces": "eV/angstrom",
     "non_conservative_stress": "eV/angstrom^3",

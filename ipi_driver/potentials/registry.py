@@ -17,6 +17,7 @@ written                                 potential
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from ipi_driver.errors import UserError
@@ -69,6 +70,17 @@ def located_potential(text: str | Path | PotentialSpec, folder: Path) -> Potenti
         return parse_potential(folder / written).located(folder)
     spec = parse_potential(text)
     return potential_class(spec.kind).located(spec, folder) if spec.prefix else spec.located(folder)
+
+
+def with_options(spec: PotentialSpec, options: Mapping[str, str]) -> PotentialSpec:
+    """A potential with more options; those of a sum go to its parts.
+
+    >>> str(with_options(parse_potential("sum:(anisotropic?l=3)+field"), {"amplitude": "0.1"}))
+    'sum:anisotropic?l=3&amplitude=0.1+field'
+    """
+    if not options or not spec.prefix:
+        return spec.with_options(options)
+    return potential_class(spec.kind).with_options(spec, options)
 
 
 def check_potential_exists(spec: PotentialSpec) -> None:

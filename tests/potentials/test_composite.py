@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from ipi_driver.errors import UserError
-from ipi_driver.potentials import load_potential, load_precise, parse_potential
-from ipi_driver.potentials.registry import check_potential_exists, located_potential
+from ipi_driver.potentials import Potential, load_potential, load_precise, parse_potential
+from ipi_driver.potentials.composite import CommitteePotential
+from ipi_driver.potentials.registry import check_potential_exists, located_potential, with_options
 from ipi_driver.potentials.testing import check_potential
 from ipi_driver.rotations import quadrature
 from ipi_driver.rotations.average import RotationalAverage
-from ipi_driver.structure import Structure
+from ipi_driver.structure import FloatArray, RotatedResults, Structure
 
 NUMBERS = np.array([8, 1, 1, 8])
 POSITIONS = np.array([[0.0, 0.0, 0.0], [0.97, 0.02, 0.1], [-0.24, 0.93, 0.05], [2.1, 1.6, 1.2]])
@@ -57,6 +58,48 @@ def test_a_committee_averaged_member_by_member() -> None:
         for r in quadrature("D2").rotations
     ]
     assert found.extras["energy_uncertainty"] == pytest.approx(np.mean(spread))
+
+
+class Dipole(Potential):
+    """No energy, and a dipole along x."""
+
+    def __init__(self, size: float) -> None:
+        self.size = size
+
+    def _evaluate(self, structures: list[Structure], rotations: FloatArray) -> RotatedResults:
+        n = len(rotations)
+        return RotatedResults(
+            np.zeros((len(structures), n)),
+            tuple(np.zeros((n, structure.n_atoms, 3)) for structure in structures),
+            None,
+            {"dipole": tuple(self.size * rotations[:, 0] for _ in structures)},
+        )
+
+
+def test_a_committee_has_the_mean_of_what_its_members_add() -> None:
+    found = CommitteePotential([Dipole(1.0), Dipole(2.0)]).evaluate([CRYSTAL], quadrature("D2").rotations)
+    assert found.extras["dipole"][0] == pytest.approx(1.5 * quadrature("D2").rotations[:, 0])
+    assert found.extras["energy_ensemble"][0].shape == (4, 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("committee:a.pt,b.pt?variant=x", "committee:a.pt?extras=dipole,b.pt?variant=x&extras=dipole"),
+        ("sum:(anisotropic?l=1,2)+a.pt", "sum:anisotropic?l=1,2+a.pt?extras=dipole"),
+        ("sum:a.pt+pet-water-s2", "sum:a.pt?extras=dipole+pet-water-s2"),
+        ("sum:(committee:a.pt,b.pt)+anisotropic", "sum:committee:a.pt?extras=dipole,b.pt?extras=dipole+anisotropic"),
+    ],
+)  # fmt: skip
+def test_options_go_to_the_parts_that_have_them(text: str, expected: str) -> None:
+    assert str(with_options(parse_potential(text), {"extras": "dipole"})) == expected
+
+
+def test_an_option_that_no_part_has_is_refused() -> None:
+    with pytest.raises(
+        UserError, match=r"'extras' belongs to no part; .*: committee:\(MODEL\?extras=dipole\),"
+    ):
+        with_options(parse_potential("committee:anisotropic,pet-water-s2"), {"extras": "dipole"})
 
 
 def test_what_is_known_of_the_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
