@@ -13,10 +13,13 @@ from ipi_driver.elements import elements_of
 from ipi_driver.errors import UserError
 from ipi_driver.ipi_files.comment import ipi_comment
 from ipi_driver.ipi_files.packed import unpacked
+from ipi_driver.ipi_files.run_folder import RunFolder
+from ipi_driver.ipi_files.template import conditions_of, open_directions
 from ipi_driver.ipi_files.xyz import TrajectoryFile
+from ipi_driver.structure import BoolArray
 
 CONDITIONS = ("charge", "spin", "spin_multiplicity")
-"""What is kept of the `info` of a structure; i-PI's own files have no place for it."""
+"""What is kept of the `info` of a structure."""
 
 VACUUM = 30.0
 """Å: edge of the cell that i-PI is given around an isolated molecule; the client does not see it."""
@@ -41,7 +44,8 @@ def read_start(path: Path, periodic: bool, whatever: bool = False) -> ase.Atoms:
     Returns
     -------
     ase.Atoms
-        Periodic in the directions of the file where that states them (a slab stays one), else in all or none.
+        Periodic in the directions of the file where that states them (a slab stays one), else in all or none. Of a
+        file in a run folder of this package charge, spin and the directions of a slab are those of that run.
 
     Raises
     ------
@@ -53,7 +57,10 @@ def read_start(path: Path, periodic: bool, whatever: bool = False) -> ase.Atoms:
         from_ipi = bool(ipi_comment(plain))  # files of i-PI hold no pbc
         atoms = _from_ipi(plain) if from_ipi else _from_ase(plain)
     directions = " ".join("FT"[int(direction)] for direction in atoms.pbc)
-    if from_ipi or whatever:
+    if from_ipi:
+        atoms.info.update(conditions_of_run(path))
+        atoms.pbc = periodic if whatever else periodic & ~_open_directions_of_run(path)
+    elif whatever:
         atoms.pbc = periodic
     elif atoms.pbc.any() and not periodic:
         raise UserError(
@@ -92,6 +99,19 @@ def write_start(atoms: ase.Atoms, path: Path) -> None:
     rows = [f"{s} {x:.8f} {y:.8f} {z:.8f}" for s, (x, y, z) in zip(labels, positions, strict=True)]
     header = f"# CELL(abcABC): {parameters} positions{{angstrom}} cell{{angstrom}}"
     path.write_text("\n".join([str(len(atoms)), header, *rows]) + "\n")
+
+
+def conditions_of_run(path: Path) -> dict[str, float | int]:
+    """Charge and spin of the run in whose folder a file lies, where it states them; i-PI's files have no place for it."""
+    run = RunFolder(path.parent)
+    charge, spin = conditions_of(run.settings, run.path) if run.is_run else (None, None)
+    return {name: value for name, value in (("charge", charge), ("spin", spin)) if value is not None}
+
+
+def _open_directions_of_run(path: Path) -> BoolArray:
+    """(3,) along which cell vectors the run in whose folder a file lies has no images."""
+    run = RunFolder(path.parent)
+    return open_directions(run.settings, run.path) if run.is_run else np.zeros(3, dtype=bool)
 
 
 def _from_ipi(path: Path) -> ase.Atoms:

@@ -19,7 +19,7 @@ from ipi_driver.ipi_files import edit as xml
 from ipi_driver.ipi_files.active import active_atoms, part_of
 from ipi_driver.ipi_files.comment import ipi_comment
 from ipi_driver.ipi_files.run_folder import INPUT, LOCK, SETTINGS, STARTING, RunFolder, is_checkpoint_name
-from ipi_driver.ipi_files.start import read_start, write_start
+from ipi_driver.ipi_files.start import conditions_of_run, read_start, write_start
 from ipi_driver.ipi_files.template import check_not_wrapped, read_template
 from ipi_driver.runs.changes import Changes, changed_settings, check_settings, write_settings
 from ipi_driver.runs.lock import locked
@@ -112,6 +112,7 @@ def prepare(
     start = _start(source, text, changes, checked)
     _check_not_wrapped(source, text, start, checked)
     if isinstance(start, Path):  # to be copied into the run folder, whatever place the input names
+        settings |= {k: v for k, v in conditions_of_run(start).items() if settings.get(k) is None}
         named = str(xml.start_file(text))
         text = xml.with_renamed_file(text, named, Path(named).name)
         frames, template = source.folder / named, settings.get("structure")

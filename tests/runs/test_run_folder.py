@@ -287,6 +287,30 @@ def test_the_last_frame_of_an_own_run_is_a_start(name: str, tmp_path: Path) -> N
     np.testing.assert_allclose(atoms.cell.lengths(), [10, 11, 12] if name == "liquid-nvt" else [30, 30, 30])
 
 
+@pytest.mark.parametrize("name", ["liquid-nvt", "replay"])
+def test_a_start_from_the_trajectory_of_a_charged_run(tmp_path: Path, name: str) -> None:
+    """Its charge and spin, and the open direction of a slab, are those of that run; they were dropped."""
+    run = tmp_path / "before"
+    run.mkdir()
+    (run / "input.xml").write_text("<simulation></simulation>")
+    (run / "driver.yaml").write_text("model: m\ncharge: 1\nstructure: slab.extxyz\n")
+    (run / "slab.extxyz").write_text(
+        '1\nLattice="10 0 0 0 11 0 0 0 12" Properties=species:S:1:pos:R:3 spin=2 pbc="T T F"\nO 0.0 0.0 0.0\n'
+    )
+    (run / "client.log").touch()
+    comment = "# CELL(abcABC): 10 11 12 90 90 90  Step: 0  Bead: 0 positions{angstrom} cell{angstrom}"
+    (run / "simulation.pos_0.xyz").write_text(f"1\n{comment}\nO 1.0 0.0 0.0\n")
+    changes = Changes(model=MODEL, structure=run / "simulation.pos_0.xyz")
+    prepare(find_source(name, changes), tmp_path / "run", changes)
+    settings = yaml.safe_load((tmp_path / "run" / "driver.yaml").read_text())
+    assert (settings["charge"], settings["spin"]) == (1, 2)
+    if name == "liquid-nvt":
+        assert ase.io.read(tmp_path / "run" / settings["structure"]).pbc.tolist() == [True, True, False]
+    changes = Changes(model=MODEL, structure=run / "simulation.pos_0.xyz", charge=-1.0)
+    prepare(find_source(name, changes), tmp_path / "given", changes)
+    assert yaml.safe_load((tmp_path / "given" / "driver.yaml").read_text())["charge"] == -1
+
+
 def test_a_periodic_input_wants_a_cell(tmp_path: Path) -> None:
     (tmp_path / "bare.xyz").write_text("1\nno cell\nO 0 0 0\n")
     with pytest.raises(UserError, match="has no cell"):
