@@ -100,8 +100,11 @@ def analyze(runs: str | Path | Sequence[str | Path], **options: Any) -> Analyses
         known = ", ".join(Options.__dataclass_fields__)
         raise UserError(f"`analyze` has no option {unknown[0]!r}; it has: {known}")
     folders = [runs] if isinstance(runs, str | Path) else list(runs)
-    if isinstance(options.get("model"), str):
-        options["model"] = load_potential(options["model"])
+    if isinstance(model := options.get("model"), str | Path):
+        options["model"] = load_potential(str(model))
+    for name in ("averages", "systems"):  # one may be given by itself
+        if isinstance(options.get(name), str):
+            options[name] = (options[name],)
     if "averages" in options:
         options["averages"] = quadratures(options["averages"])
     found = analyze_all([Path(folder) for folder in folders], Options(**options))

@@ -211,7 +211,7 @@ def _print(analyses: list[Analysis]) -> None:
             label, own = in_one_row(known)
             cells = ["–" if scalar is None else formatted(scalar.value, scalar.error) for scalar in known]
             cells = [f"{cell}\n{addition}".rstrip() for cell, addition in zip(cells, own, strict=True)]
-            table.add_row(label, *cells, first.unit)
+            table.add_row(*map(escape, (label, *cells, first.unit)))  # a label may hold the name of a model
         console.print(table)
 
 

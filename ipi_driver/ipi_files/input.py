@@ -20,6 +20,9 @@ _DEFAULT_OUTPUT = """<output prefix='i-pi'>
 </output>"""
 """What i-PI writes for an input without <output>."""
 
+_DYNAMICS = ("dynamics", "constrained_dynamics", "driven_dynamics")
+"""Elements of <motion> that have a time step, an ensemble and a thermostat."""
+
 _CHECKPOINT_MASSES = re.compile(r"<beads\b.*?<m\b[^>]*>([^<]*)</m>", re.DOTALL)
 
 
@@ -167,9 +170,9 @@ def _settings(path: Path, prefix: str | None) -> InputSettings:
         system = _only(elements, systems, prefix, path)
         systems = (prefix,)
     motion = system.find(".//motion")
-    dynamics = system.find(".//motion/dynamics")
+    dynamics = next((e for name in _DYNAMICS if (e := system.find(f".//motion/{name}")) is not None), None)
     # a barostat has one of its own, which may stand before
-    thermostat = system.find(".//dynamics/thermostat")
+    thermostat = None if dynamics is None else dynamics.find("thermostat")
     beads = system.find(".//initialize")
     restarted = system.find("beads" if system.tag == "system" else ".//system/beads")
     n_beads = 1
@@ -179,7 +182,7 @@ def _settings(path: Path, prefix: str | None) -> InputSettings:
     try:
         return InputSettings(
             outputs=_outputs(root, systems),
-            timestep=_quantity(system, ".//dynamics/timestep", "time"),
+            timestep=None if dynamics is None else _quantity(dynamics, "timestep", "time"),
             temperature=_quantity(system, ".//ensemble/temperature", "temperature"),
             total_steps=_integer(root, "total_steps"),
             motion="" if motion is None else motion.get("mode", "dynamics"),

@@ -132,6 +132,14 @@ def test_numbers_out_of_range_are_refused(tmp_path: Path, option: str, value: fl
         ipi_driver.analyze(tmp_path, **{option: value})
 
 
+def test_a_single_average_or_system_may_be_given_by_itself(tmp_path: Path) -> None:
+    folder = turning(tmp_path / "run")
+    analysis = ipi_driver.analyze(folder, model="anisotropic", averages="T")[0]
+    assert {key for key in analysis.scalars if key.startswith("torque_")} == {"torque_T"}
+    with pytest.raises(UserError, match="no system 'r1'"):
+        ipi_driver.analyze(folder, systems="r1")
+
+
 def test_a_kernel_that_is_too_narrow_for_a_map_is_refused(tmp_path: Path) -> None:
     """It would need more memory than there is."""
     folder = turning(tmp_path / "run")

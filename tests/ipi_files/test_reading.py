@@ -141,6 +141,17 @@ def test_the_thermostat_is_not_that_of_the_barostat(tmp_path):
     assert read_input(tmp_path / "input.xml").thermostat == "svr"
 
 
+@pytest.mark.parametrize("name", ["dynamics", "constrained_dynamics", "driven_dynamics"])
+def test_every_kind_of_dynamics_has_a_time_step(tmp_path, name):
+    inside = "<timestep units='femtosecond'> 0.5 </timestep> <thermostat mode='svr'/>"
+    (tmp_path / "input.xml").write_text(
+        f"<simulation><system><motion mode='{name}'><{name} mode='nvt'> {inside} </{name}></motion></system></simulation>"
+    )
+    found = read_input(tmp_path / "input.xml")
+    assert (found.motion, found.ensemble, found.thermostat) == (name, "nvt", "svr")
+    assert found.timestep == pytest.approx(0.5)
+
+
 def test_missing_outputs_are_one_clear_line(ipi_run, tmp_path):
     folder = copied(ipi_run, tmp_path)
     (folder / "water.f_0.xyz").unlink()
