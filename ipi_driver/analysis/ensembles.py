@@ -81,6 +81,9 @@ def _joined(label: str, analyses: list[Analysis]) -> Analysis:
         scalars = [analysis.scalars[key] for analysis in analyses if key in analysis.scalars]
         if len(scalars) == len(analyses):
             joined.scalars[key] = _scalar(scalars[0], [scalar.value for scalar in scalars])
+            if len({scalar.label for scalar in scalars}) > 1:  # the label of a fit holds its window
+                name = scalars[0].label.partition(" (")[0]
+                joined.note(f"{name}: the ranges differ from run to run, that in the table is of the first")
         else:
             joined.note(f"{scalars[0].label}: left out, as some runs do not have it")
     for key in dict.fromkeys(key for analysis in analyses for key in analysis.curves):

@@ -19,7 +19,7 @@ from ipi_driver.report.page import Section, table_html
 from ipi_driver.report.plain_files import plain
 from ipi_driver.report.tables import formatted
 
-COMPARED = ("gas", "liquid")
+COMPARED = ("gas", "liquid", "ice")
 """Kinds of runs that are compared; relaxations are compared cell by cell, and replays with their own run."""
 
 _CONDITIONS = ("ensemble", "temperature")
@@ -43,7 +43,7 @@ def comparisons_of(analyses: Sequence[Analysis]) -> dict[str, list[Comparison]]:
     """
     found = {}
     for kind in COMPARED:
-        same = [analysis for analysis in analyses if analysis.kind == kind]
+        same = [a for a in analyses if a.kind == kind and "ice_relaxed" not in a.curves]
         conditions = [tuple(a.settings.get(key, "-") for key in _CONDITIONS) for a in same]
         several = len(set(conditions)) > 1
         for condition in dict.fromkeys(conditions):

@@ -6,7 +6,9 @@ import csv
 import json
 from pathlib import Path
 
-from ipi_driver.analysis.result import Analysis, Scalar
+import numpy as np
+
+from ipi_driver.analysis.result import Analysis, Curve, Scalar
 from ipi_driver.api.analyzing import Analyses
 from ipi_driver.report.comparison import agreement, comparisons_of, write_comparisons
 from ipi_driver.report.writer import write_report
@@ -34,6 +36,15 @@ def test_runs_at_one_temperature_are_compared() -> None:
     assert hot.verdict.startswith("differ")
     assert list(comparisons_of(runs[:2])) == ["liquid"]
     assert comparisons_of(runs[:1]) == comparisons_of([run("a", "ice", x=1.0), run("b", "ice", x=2.0)]) == {}
+
+
+def test_dynamics_of_ice_are_compared_as_those_of_a_liquid() -> None:
+    runs = [run(name, "ice", temperature_O=kelvin) for name, kelvin in (("a", 250.0), ("b", 260.0))]
+    ((row,),) = comparisons_of(runs).values()
+    assert row.verdict.startswith("differ")
+    for relaxed in runs:  # those have tables of their own
+        relaxed.curves["ice_relaxed"] = Curve(np.zeros(2), np.zeros(2), np.zeros(2), "cell", "E")
+    assert comparisons_of(runs) == {}
 
 
 def test_at_constant_energy_only_what_the_start_does_not_decide() -> None:

@@ -96,6 +96,16 @@ def test_what_some_runs_lack_is_said() -> None:
             assert any(what in note for note in joined.notes)
 
 
+def test_ranges_of_fits_that_differ_are_said() -> None:
+    """As of a member that is not finished."""
+    runs = [run(1.0, 1), run(3.0, 2)]
+    for one, stop in zip(runs, (10, 10), strict=True):
+        one.scalars["diffusion"] = Scalar(f"D (fit 1 to {stop} ps)", 0.2, 0.1, "Å²/ps")
+    assert not any("ranges differ" in note for note in join({"raw": runs})[0].notes)
+    runs[1].scalars["diffusion"] = Scalar("D (fit 0.3 to 1 ps)", 0.4, 0.1, "Å²/ps")
+    assert "D: the ranges differ from run to run" in join({"raw": runs})[0].notes[0]
+
+
 def test_ensembles_of_several_farms_are_told_apart() -> None:
     joined = [one for farm in "ab" for one in join({"T": [run(1.0, 1), run(2.0, 2)]})]
     for farm, one in zip("ab", joined, strict=True):
