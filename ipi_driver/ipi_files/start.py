@@ -102,7 +102,7 @@ def write_start(atoms: ase.Atoms, path: Path) -> None:
 
 
 def conditions_of_run(path: Path) -> dict[str, float | int]:
-    """Charge and spin of the run in whose folder a file lies, where it states them; i-PI's files have no place for it."""
+    """Charge and spin of the run in whose folder a file lies, where it has any; i-PI's files have no place for them."""
     run = RunFolder(path.parent)
     charge, spin = conditions_of(run.settings, run.path) if run.is_run else (None, None)
     return {name: value for name, value in (("charge", charge), ("spin", spin)) if value is not None}

@@ -144,9 +144,8 @@ def test_the_thermostat_is_not_that_of_the_barostat(tmp_path):
 @pytest.mark.parametrize("name", ["dynamics", "constrained_dynamics", "driven_dynamics"])
 def test_every_kind_of_dynamics_has_a_time_step(tmp_path, name):
     inside = "<timestep units='femtosecond'> 0.5 </timestep> <thermostat mode='svr'/>"
-    (tmp_path / "input.xml").write_text(
-        f"<simulation><system><motion mode='{name}'><{name} mode='nvt'> {inside} </{name}></motion></system></simulation>"
-    )
+    motion = f"<motion mode='{name}'><{name} mode='nvt'> {inside} </{name}></motion>"
+    (tmp_path / "input.xml").write_text(f"<simulation><system> {motion} </system></simulation>")
     found = read_input(tmp_path / "input.xml")
     assert (found.motion, found.ensemble, found.thermostat) == (name, "nvt", "svr")
     assert found.timestep == pytest.approx(0.5)
