@@ -125,6 +125,11 @@ class ExportedModule(nn.Module):
         """
         vectors, centers, neighbors, reverse, numbers = self.graph(systems)
         energies = self.baseline.atomic(numbers)
+        shift = torch.zeros(len(systems), dtype=torch.float64, device=vectors.device)
+        if (
+            numbers.shape[0] == 0
+        ):  # a domain without atoms; the sum of no vectors is zero, and can be differentiated
+            return energies, shift + vectors.to(torch.float64).sum()
         if self.baseline.has_pairs:
             pairs = self.baseline.pairs(vectors, numbers[centers], numbers[neighbors])
             energies = energies.index_add(0, centers, pairs)
@@ -140,7 +145,6 @@ class ExportedModule(nn.Module):
             vectors, neighbor_species = vectors[kept], neighbor_species[kept]
             centers, reverse = select(kept, centers, reverse)
         batch = Batch(vectors, weights, species, neighbor_species, centers, reverse)
-        shift = torch.zeros(len(systems), dtype=torch.float64, device=vectors.device)
         if not self.averaged:
             return energies + self.rotated(batch, 0, 0), shift
         if per_atom or vectors.shape[0] == 0 or not vectors.requires_grad:

@@ -46,13 +46,16 @@ def export_model(potential: NetworkPotential | MetatomicPotential, path: Path, g
     Raises
     ------
     UserError
-        If metatomic is not installed, the average is random or has frames of its own, the model depends on charge or
-        spin, or torch cannot record the network.
+        If metatomic is not installed, the folder of the file is missing, the average is random or has frames of its
+        own, the model depends on charge or spin, or torch cannot record the network.
     """
     try:
         from metatomic.torch import AtomisticModel
     except ImportError as error:
         raise UserError(f"export needs metatomic ({error}): pip install 'ipi-driver[metatomic]'") from None
+    if not path.parent.is_dir() or path.is_dir():
+        what = "is a folder" if path.is_dir() else f"lies in {path.parent}, which is no folder; make it first"
+        raise UserError(f"{path} {what}: expected the path of a file")
     if grid.random is not None or grid.own_frames:
         raise UserError(
             f"--average {grid.name}: an exported model has a fixed grid of rotations, such as T, Th or 2i; a "

@@ -232,6 +232,13 @@ def test_atomic_energies_and_domains(
     assert part[3].abs().max() == 0.0  # positions of the second system, which does not count
 
 
+@pytest.mark.parametrize("average", ["none", "Th"])
+def test_a_domain_without_atoms(exported: dict[tuple[str, str], Path], average: str) -> None:
+    """As a process of LAMMPS may have in a box with vacuum: no energy, and derivatives that can be asked for."""
+    found = load_potential(str(exported[average, "float64"])).predict(Structure([], np.zeros((0, 3))))
+    assert (found.energy, found.forces.shape) == (0.0, (0, 3))
+
+
 @pytest.mark.parametrize("kind", ["pet", "metatrain", "adaptive", "e3nn"])
 def test_interaction_range(kind: str) -> None:
     """In a chain, atoms beyond the range change nothing at its end, those of the last cutoff before it do."""
@@ -278,6 +285,8 @@ def test_what_cannot_be_exported_is_refused(tmp_path: Path) -> None:
     for average in ("random", "random-T", "ecse"):
         with pytest.raises(UserError, match="fixed grid of rotations"):
             export_model(random_potential(), tmp_path / "model.pt", quadrature(average))
+    with pytest.raises(UserError, match=r"lies in .*missing, which is no folder; make it first"):
+        export_model(random_potential(), tmp_path / "missing" / "model.pt", quadrature("none"))
     assert not list(tmp_path.iterdir())
 
 
