@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=0,
         metavar="Q",
-        help="total charge, for a model that depends on it (default: 0)",
+        help="total charge, for a model that depends on it (default: 0); the folder then refuses structures of another",
     )
     parser.add_argument(
         "--spin", type=int, default=1, metavar="M", help="spin multiplicity 2 S + 1, likewise (default: 1)"

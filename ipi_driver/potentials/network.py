@@ -167,6 +167,17 @@ class NetworkPotential(Potential):
         network, baseline = load_model(folder)
         return cls(network, baseline, name=Path(folder).name, device=device, dtype=dtype)
 
+    def check_species(self, structure: Structure) -> None:
+        """As of every potential; `UserError` also for another charge or spin than a model was imported for."""
+        super().check_species(structure)
+        for name in ("charge", "spin"):
+            known, given = getattr(self.config, name, None), getattr(structure, name)
+            if None not in (known, given) and given != known:
+                raise UserError(
+                    f"the model {self.name} was imported for {name} {known}, but the structure has {name} {given:g}; "
+                    f"import it again with --{name} {given:g}"
+                )
+
     def edges_hint(self, structure: Structure) -> int:
         """Number of edges of ``structure``, from which the number of rotations in a batch is chosen."""
         with self._lock:

@@ -74,6 +74,12 @@ def test_charge_and_spin(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
         assert result.energy == pytest.approx(energy, rel=1e-10)
         np.testing.assert_allclose(result.forces, forces, atol=1e-10)
         energies.append(energy)
+        potential = load_potential(tmp_path / "model")
+        assert potential.predict(structure.conditioned(charge, spin)).energy == pytest.approx(
+            energy, abs=1e-4
+        )
+        with pytest.raises(UserError, match=f"imported for charge {charge}, but the structure has charge 2;"):
+            potential.predict(structure.conditioned(2, spin))
     assert len({round(e, 4) for e in energies}) == 3
     with pytest.raises(UserError, match="charge values must be in"):
         import_checkpoint(path, charge=20)

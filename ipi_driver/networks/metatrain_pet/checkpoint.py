@@ -78,7 +78,7 @@ def import_checkpoint(path: Path, target: str | None = None, charge: int = 0, sp
     bias = _system_bias(model, charge, spin)
     if bias is not None:
         notes.append(f"charge {charge} and spin multiplicity {spin} are part of the folder")
-    config = config_from_hypers(hypers, species, chosen.scale, bias is not None)
+    config = config_from_hypers(hypers, species, chosen.scale, None if bias is None else (charge, spin))
     network = MetatrainPetNetwork(config).to(next(model.backend.gnn_layers.parameters()).dtype)
     state = tensors_of(model.backend, name)
     if bias is not None:

@@ -39,6 +39,8 @@ class MetatrainPetConfig(NetworkConfig):
         False,
         description="a vector added to the central tokens after each GNN layer: charge and spin of a model",
     )
+    charge: int | None = Field(None, description="total charge that `system_bias` is of, where that is known")
+    spin: int | None = Field(None, description="spin multiplicity, likewise")
     energy_scale: float = Field(1.0, description="factor of the network's energies")
 
     @model_validator(mode="after")

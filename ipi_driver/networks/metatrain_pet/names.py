@@ -54,9 +54,12 @@ _TENSORS = (
 
 
 def config_from_hypers(
-    hypers: dict[str, Any], species: tuple[int, ...], energy_scale: float = 1.0, system_bias: bool = False
+    hypers: dict[str, Any],
+    species: tuple[int, ...],
+    energy_scale: float = 1.0,
+    conditions: tuple[int, int] | None = None,
 ) -> MetatrainPetConfig:
-    """Architecture from metatrain's ``model_hypers``.
+    """Architecture from metatrain's ``model_hypers``; ``conditions``: charge and spin of a model that depends on them.
 
     Raises
     ------
@@ -70,7 +73,15 @@ def config_from_hypers(
             raise UserError(f"metatrain's {there}: {value} is not built here, only {' and '.join(names)} are")
         keys[here] = names[value]
     try:
-        return MetatrainPetConfig(species=species, energy_scale=energy_scale, system_bias=system_bias, **keys)
+        charge, spin = conditions or (None, None)
+        return MetatrainPetConfig(
+            species=species,
+            energy_scale=energy_scale,
+            system_bias=conditions is not None,
+            charge=charge,
+            spin=spin,
+            **keys,
+        )
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
