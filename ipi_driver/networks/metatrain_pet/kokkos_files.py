@@ -16,6 +16,7 @@ from safetensors.torch import save
 from ipi_driver.errors import UserError
 from ipi_driver.networks.metatrain_pet.checkpoint import ChosenEnergy, chosen_energy, has_zbl, load_pet
 from ipi_driver.networks.metatrain_pet.names import merge_adapters
+from ipi_driver.whole_file import write_together
 
 _SETTINGS = (
     "d_pet",
@@ -92,8 +93,12 @@ def write_kokkos_files(checkpoint: Path, prefix: Path, target: str | None = None
     }
     prefix.parent.mkdir(parents=True, exist_ok=True)
     # the endings are added: a prefix may hold a dot
-    prefix.with_name(f"{prefix.name}.json").write_text(json.dumps(content, indent=1) + "\n")
-    prefix.with_name(f"{prefix.name}.safetensors").write_bytes(save(_weights(model, chosen.name)))
+    write_together(
+        {
+            prefix.with_name(f"{prefix.name}.safetensors"): save(_weights(model, chosen.name)),
+            prefix.with_name(f"{prefix.name}.json"): (json.dumps(content, indent=1) + "\n").encode(),
+        }
+    )
     return chosen
 
 
