@@ -22,6 +22,7 @@ import numpy as np
 from ase.calculators.calculator import Calculator as AseCalculator
 from ase.calculators.calculator import all_changes
 
+from ipi_driver.errors import UserError
 from ipi_driver.potentials import Potential, load_potential
 from ipi_driver.rotations import Quadrature, RotationalAverage
 from ipi_driver.rotations.transmission import physics_removed
@@ -44,7 +45,7 @@ class Calculator(AseCalculator):
     average
         Name of an average, or a `Quadrature`.
     device, dtype
-        As of `load_potential`.
+        As of `load_potential`; of a potential that is given they are its own.
     seed
         Of random rotations.
     rotation_batch
@@ -53,7 +54,7 @@ class Calculator(AseCalculator):
     Raises
     ------
     UserError
-        If there is no such model or average.
+        If there is no such model or average, or a potential is given with another device or precision.
     """
 
     implemented_properties = ["energy", "free_energy", "forces", "stress"]  # noqa: RUF012 - as in ASE
@@ -69,6 +70,11 @@ class Calculator(AseCalculator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        if isinstance(model, Potential) and (device != "cpu" or dtype is not None):
+            raise UserError(
+                f"`device` and `dtype` are of a model that is loaded here, got {device!r} and {dtype!r} with the "
+                f"potential {model.name}; give them to `load_potential`"
+            )
         potential = model if isinstance(model, Potential) else load_potential(model, device, dtype)
         self.average = RotationalAverage(potential, average, seed=seed, rotation_batch=rotation_batch)
         lost = physics_removed(potential.directions, self.average.quadrature)
@@ -95,13 +101,13 @@ class Calculator(AseCalculator):
         structure = Structure.from_atoms(self.atoms)
         found = self.average.predict(structure)
         self.results = {
+            **found.extras,  # first: one that is called like a result does not replace it
             "energy": found.energy,
             "free_energy": found.energy,
             "forces": found.forces,
             "energy_std": found.energy_std,
             "forces_std": found.forces_std,
             "n_rotations": found.n_rotations,
-            **found.extras,
         }
         if found.virial is not None and structure.periodic and structure.volume > 0.0:
             stress = -0.5 * (found.virial + found.virial.T) / structure.volume

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import ase
@@ -16,6 +17,7 @@ from ase.filters import FrechetCellFilter
 from ase.optimize import BFGS
 
 from ipi_driver import Calculator, RotationalAverage, Structure, load_potential
+from ipi_driver.errors import UserError
 
 MODEL = "anisotropic?l=2,3e&amplitude=0.1"
 WATER = [[0.0, 0.0, 0.0], [0.97, 0.02, 0.1], [-0.24, 0.93, 0.05]]
@@ -66,6 +68,26 @@ def test_a_charge_that_changes_is_seen() -> None:
     neutral = atoms.get_potential_energy()
     atoms.info["charge"] = 1
     assert atoms.get_potential_energy() == pytest.approx(neutral + 1.0)
+
+
+def test_a_loaded_potential_keeps_its_own_precision() -> None:
+    with pytest.raises(UserError, match="give them to `load_potential`"):
+        Calculator(load_potential(MODEL), dtype="float64")
+
+
+def test_an_extra_that_is_called_energy_does_not_replace_the_energy() -> None:
+    class Naming(type(load_potential(MODEL))):  # type: ignore[misc]
+        """Adds an extra with the name of a result."""
+
+        def _evaluate(self, structures, rotations):  # type: ignore[no-untyped-def]
+            found = super()._evaluate(structures, rotations)
+            extras = {"energy": tuple(np.full(len(rotations), 99.0) for _ in structures)}
+            return replace(found, extras=extras)
+
+    atoms = ase.Atoms("OH2", WATER)
+    atoms.calc = Calculator(Naming())
+    expected = load_potential("anisotropic").predict(Structure.from_atoms(atoms)).energy
+    assert atoms.get_potential_energy() == expected
 
 
 def test_client_of_the_server_of_ase(tmp_path: Path) -> None:
