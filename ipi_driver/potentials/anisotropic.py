@@ -131,6 +131,8 @@ class AnisotropicPotential(Potential):
             cutoff, seed = float(values["cutoff"]), int(values["seed"])
         except ValueError as error:
             raise UserError(f"anisotropic: amplitude, cutoff and seed must be numbers: {error}") from None
+        if not np.isfinite(amplitudes).all():
+            raise UserError(f"anisotropic: `amplitude` must be finite, got {values['amplitude']}")
         if seed < 0:
             raise UserError(f"anisotropic: `seed` must be 0 or larger, got {seed}")
         degrees = [part.strip() for part in values["l"].split(",")]

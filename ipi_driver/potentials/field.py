@@ -107,7 +107,7 @@ def parse_charges(text: str) -> dict[int, float]:
     Raises
     ------
     UserError
-        If a symbol is unknown or a charge is not a number.
+        If a symbol is unknown or given twice, or a charge is not a number.
     """
     found: dict[int, float] = {}
     for part in text.split(","):
@@ -120,5 +120,7 @@ def parse_charges(text: str) -> dict[int, float]:
             raise UserError(f"the charge of {symbol} must be a number in e, got {value!r}") from None
         if not np.isfinite(charge):
             raise UserError(f"the charge of {symbol} must be finite, got {value}")
+        if atomic_numbers[symbol] in found:
+            raise UserError(f"`charges` gives {symbol} twice, in {text!r}; leave one out")
         found[atomic_numbers[symbol]] = charge
     return found

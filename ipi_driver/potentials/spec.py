@@ -39,10 +39,16 @@ class PotentialSpec:
 
     @cached_property
     def options(self) -> Mapping[str, str]:
-        """Options by name, as text."""
+        """Options by name, as text; `UserError` for one that is given twice."""
         query = self.body.partition("?")[2]
         # in a form of a web page a plus is a blank; here it stands in 1e+3 and in file names
-        return dict(parse_qsl(query.replace("+", "%2B"), keep_blank_values=True))
+        pairs = parse_qsl(query.replace("+", "%2B"), keep_blank_values=True)
+        options = dict(pairs)
+        if len(options) < len(pairs):
+            names = [name for name, _ in pairs]
+            twice = next(name for name in names if names.count(name) > 1)
+            raise UserError(f"{self}: the option {twice!r} is given twice; leave one out")
+        return options
 
     def with_options(self, options: Mapping[str, str]) -> PotentialSpec:
         """The same with more options; one that is there already is replaced."""

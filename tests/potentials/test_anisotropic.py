@@ -119,6 +119,7 @@ def test_options() -> None:
         ("l=2x", "must be 1 to 20"),
         ("l=1,2&amplitude=1,2,3", "2 degrees and 3 amplitudes"),
         ("amplitude=big", "must be numbers"),
+        ("amplitude=nan", "`amplitude` must be finite"),
         ("cutoff=-1", "must be positive"),
         ("cutoff=nan", "must be positive"),
         ("seed=-1", "`seed` must be 0 or larger"),

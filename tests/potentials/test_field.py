@@ -42,6 +42,7 @@ def test_several_molecules_in_one_call() -> None:
         ("field?electric=0,1&charges=O:-1,H:0.5", "three finite numbers"),
         ("field?electric=0,0,x&charges=O:-1,H:0.5", "three numbers in V/Å"),
         ("field?electric=0,0,1&charges=O:-1,Q:0.5", "like O:-0.82,H:0.41, got 'Q:0.5'"),
+        ("field?electric=0,0,1&charges=O:-1,O:-2,H:0.5", "gives O twice"),
         ("field?electric=0,0,1&charges=O:much", "must be a number in e, got 'much'"),
         ("field?electric=0,0,1&charge=O:1", "unknown option 'charge'"),
     ],

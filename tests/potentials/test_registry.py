@@ -28,6 +28,12 @@ def test_a_plus_is_no_blank() -> None:
     assert potential.predict(Structure.from_atoms(PAIR)).energy == pytest.approx(atoms.get_potential_energy())
 
 
+def test_an_option_that_is_given_twice_is_refused() -> None:
+    with pytest.raises(UserError, match=r"the option 'l' is given twice"):
+        load_potential("anisotropic?l=2&seed=1&l=4")
+    load_potential("sum:anisotropic?l=2&seed=1+anisotropic?l=4&seed=2")
+
+
 def test_tf32_is_for_gpus() -> None:
     with pytest.raises(UserError, match="--dtype tf32 is for GPUs, got --device cpu: give --device cuda"):
         load_potential("pet-water-s", dtype="tf32")
