@@ -267,7 +267,7 @@ def _run_parts(
     endless = run.input.motion == "replay"
     with (
         ProgressDisplay(folder.name, first, total, console, relaxation, endless) as display,
-        shared_sockets(run.input_text, sockets) as renew_sockets,
+        shared_sockets(lambda: run.input_text, sockets) as renew_sockets,
     ):
         if facts is not None:
             display.report(facts.text)

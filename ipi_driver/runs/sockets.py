@@ -121,22 +121,28 @@ def with_own_names(text: str, endpoints: Sequence[dict[str, Any]]) -> tuple[str,
 
 
 @contextmanager
-def shared_sockets(text: str, folder: Path) -> Iterator[Callable[[], None]]:
+def shared_sockets(text: Callable[[], str], folder: Path) -> Iterator[Callable[[], None]]:
     """Links in the private folder of a run to the sockets that i-PI opens elsewhere.
 
     i-PI gives its private prefix to its own ``<ffsocket>``, not to those inside ``<ffcommittee>`` and the like, which
     it opens at ``/tmp/ipi_ADDRESS``. The client finds them through a link. Yields a function that empties the folder,
-    and makes the links anew, for i-PI to start in.
+    and makes the links anew, for i-PI to start in. ``text`` returns the input, whose names are others after a start
+    anew.
     """
-    names = [found.address for found in nested_sockets(text) if found.mode == "unix"]
-    targets = [Path(f"{SHARED_PREFIX}{name}") for name in names]
+    targets: dict[Path, None] = {}
 
     def renew() -> None:
+        links = {
+            folder / found.address: Path(f"{SHARED_PREFIX}{found.address}")
+            for found in nested_sockets(text())
+            if found.mode == "unix"
+        }
+        targets.update(dict.fromkeys(links.values()))
         # i-PI that was killed leaves its socket, and no other can open it then
         for path in [*folder.iterdir(), *filter(Path.is_socket, targets)]:
             path.unlink(missing_ok=True)
-        for name, target in zip(names, targets, strict=True):
-            (folder / name).symlink_to(target)
+        for link, target in links.items():
+            link.symlink_to(target)
 
     try:
         yield renew

@@ -19,6 +19,8 @@ from ipi_driver.runs.events import read_events
 from ipi_driver.runs.prepare import Changes, find_source, prepare
 from ipi_driver.runs.restarts import Restarts
 from ipi_driver.runs.resume import prepare_resume
+from ipi_driver.runs.sockets import shared_sockets
+from ipi_driver.shipped import shipped_folder
 
 STATE = """<system><beads natoms='1' nbeads='1'><q shape='(1, 3)'>[ 0.1, 0.2, 0.3 ]</q><p shape='(1, 3)'>[ 1, 2, 3 ]</p>
 <m shape='(1)'> [ 1.0 ] </m><names shape='(1)'> [ H ] </names></beads>
@@ -112,6 +114,33 @@ def test_a_client_that_dies_before_the_first_checkpoint(
     prepare(find_source("gas-nve", Changes()), run, Changes(model="anisotropic"))
     assert not read_events(run)
     assert not client_counts(run, [])
+
+
+def test_sockets_inside_another_force_field_after_a_start_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They get other names then, and the links by which the client finds them follow."""
+    monkeypatch.setattr(restarts, "_PAUSE", 0.0)
+    text = (shipped_folder("inputs") / "gas-nve" / "input.xml").read_text()
+    text = text.replace("<ffsocket name='model'", "<ffcommittee name='model'> <ffsocket name='member'")
+    (tmp_path / "input.xml").write_text(text.replace("</ffsocket>", "</ffsocket> </ffcommittee>"))
+    shutil.copyfile(shipped_folder("inputs") / "gas-nve" / "init.xyz", tmp_path / "init.xyz")
+    changes, run, links = (
+        Changes(model="anisotropic", pbc=False),
+        RunFolder(tmp_path / "run"),
+        tmp_path / "links",
+    )
+    prepare(find_source(tmp_path / "input.xml", changes), run.path, changes)
+    links.mkdir()
+    seen = []
+    with shared_sockets(lambda: run.input_text, links) as renew:
+        for _ in range(2):
+            renew()
+            seen.append([path.name for path in links.iterdir()])
+            assert seen[-1] == [run.settings["endpoints"][0]["unix"]]
+            assert (links / seen[-1][0]).readlink() == Path(f"/tmp/ipi_{seen[-1][0]}")
+            Restarts(run, 1, lambda text: None).after(failed("client", 0, killed=True), "input.xml", False)
+    assert seen[0] != seen[1]
 
 
 def test_the_same_configuration_twice(folder: Path) -> None:
