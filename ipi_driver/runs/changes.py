@@ -12,6 +12,7 @@ import yaml
 
 from ipi_driver.client.settings import ServeSettings, make_settings, modules_here
 from ipi_driver.errors import UserError
+from ipi_driver.ipi_files.endpoints import is_monitor
 from ipi_driver.ipi_files.run_folder import SETTINGS
 from ipi_driver.potentials.registry import check_potential_exists, located_potential
 from ipi_driver.rotations.quadrature import quadrature
@@ -124,12 +125,13 @@ def changed_settings(settings: dict[str, Any], changes: Changes) -> dict[str, An
                 f"{reprlib.repr(endpoints)}"
             )
         endpoints = [dict(e) for e in endpoints]
-        averaged = [e for e in endpoints if e.get("average") not in (None, False, "none")]
-        if not averaged and len(endpoints) > 1:
+        own = [e for e in endpoints if not is_monitor(e)]
+        averaged = [e for e in own if e.get("average") not in (None, False, "none")]
+        if not averaged and len(own) > 1:
             raise UserError(
-                f"--average: none of the {len(endpoints)} endpoints in {SETTINGS} is averaged; name the average there"
+                f"--average: none of the {len(own)} endpoints in {SETTINGS} is averaged; name the average there"
             )
-        for endpoint in averaged or endpoints:
+        for endpoint in averaged or own:
             endpoint["average"] = changes.average
         changed["endpoints"] = endpoints
     return changed

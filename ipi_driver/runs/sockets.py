@@ -15,6 +15,7 @@ from typing import Any
 from ipi_driver.client.settings import EndpointSettings
 from ipi_driver.errors import UserError
 from ipi_driver.ipi_files.edit import Socket, sockets, with_inet, with_name, with_port
+from ipi_driver.ipi_files.endpoints import is_monitor
 from ipi_driver.runs.changes import Changes
 
 _LOCAL = ("localhost", "127.0.0.1")
@@ -195,13 +196,16 @@ def with_address(
     Raises
     ------
     UserError
-        If the host is no address of this machine, where i-PI opens its sockets, or a socket has shared memory.
+        If the host is no address of this machine, where i-PI opens its sockets, a socket has shared memory, or the run
+        has a monitor.
     """
     if not _can_open(host):
         raise UserError(
             f"--address {host} is not an address of this machine, where i-PI listens; give the name or the address of "
             "a network that the other nodes reach (hostname -I prints them)"
         )
+    if any(map(is_monitor, endpoints)):  # known by the name of its socket
+        raise UserError("--address and --monitor do not go together; leave out one of them")
     changed = [dict(endpoint) for endpoint in endpoints]
     for found in sockets(text):
         if found.mode == "shm":

@@ -7,18 +7,20 @@ to ``simulation.monitor``.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 from ipi_driver.client.settings import MonitorSettings
 from ipi_driver.errors import UserError
 from ipi_driver.ipi_files import edit as xml
-from ipi_driver.ipi_files.endpoints import MONITOR, MONITOR_SUFFIX
+from ipi_driver.ipi_files.endpoints import MONITOR, MONITOR_SUFFIX, is_monitor
 from ipi_driver.ipi_files.input import read_input
 from ipi_driver.ipi_files.run_folder import RunFolder
 from ipi_driver.units import MILLI
 
 _TAIL = 1 << 14
+_OUTPUT = re.compile(rf"<trajectory stride='(\d+)' filename='{MONITOR}'")
 
 
 def monitor_settings(settings: dict[str, Any], source: Path) -> MonitorSettings | None:
@@ -54,9 +56,11 @@ def with_monitor(
     settings = read_input(source)
     if len(settings.systems) > 1 or settings.n_beads > 1:
         raise UserError(f"{source}: --monitor is for one system of one bead")
+    if any(map(is_monitor, endpoints)) and _OUTPUT.search(
+        xml.masked(text)
+    ):  # of a folder that was prepared before
+        return _changed(text, endpoints, monitor)
     address = f"{xml.sockets(text)[0].address.replace(':', '-')}{MONITOR_SUFFIX}"
-    if any(address in endpoint.values() for endpoint in endpoints):  # of a folder that was prepared before
-        return text, endpoints
     pbc = str(settings.wraps[0]).lower()
     socket = (
         f"<ffsocket name='{MONITOR}' mode='unix' pbc='{pbc}'> <address>{address}</address> "
@@ -73,6 +77,15 @@ def with_monitor(
             raise UserError(f"{source}: --monitor needs {place}> in the input")
         text = text[:found] + words + text[found:]
     return text, [*endpoints, {"unix": address, "average": monitor.average}]
+
+
+def _changed(
+    text: str, endpoints: list[dict[str, Any]], monitor: MonitorSettings
+) -> tuple[str, list[dict[str, Any]]]:
+    """Input and endpoints that have a monitor, with another average and stride of it."""
+    if (found := _OUTPUT.search(xml.masked(text))) is not None:
+        text = f"{text[: found.start(1)]}{monitor.stride}{text[found.end(1) :]}"
+    return text, [{**e, "average": monitor.average} if is_monitor(e) else e for e in endpoints]
 
 
 class SymmetryMonitor:
