@@ -24,6 +24,7 @@ _WORD = re.compile(f"{_IN_WORD}+")
 _CONTENT = re.compile(r">([^<>]+)<")
 _INITIALIZE = re.compile(r"<initialize\b[^>]*>(.*?)</initialize>", re.DOTALL)
 _TEMPLATE = re.compile(r"<system_template\b[^>]*>(.*?)</system_template>", re.DOTALL)
+_CELL = re.compile(r"<cell\b[^>]*?(?:/>|>[^<]*</cell>)")
 _PATTERN = re.compile(r"<template\b[^>]*>(.*?)</template>", re.DOTALL)
 _INSTANCE = re.compile(r"<instance\b[^>]*>([^<]*)</instance>")
 _REPLICA_EXCHANGE = re.compile(
@@ -257,13 +258,21 @@ def is_replay(text: str) -> bool:
 
 
 def with_start_file(text: str, name: str) -> str:
-    """The text with its starting positions taken from the i-PI xyz file ``name``, whose comment holds the units."""
+    """The text with its starting positions taken from the i-PI xyz file ``name``, whose comment holds the units.
+
+    A ``<cell>`` beside it is left out: i-PI would take it in place of the cell of the file.
+    """
     found = _START.search(masked(text))
     if found is None:
         raise UserError(
             "--structure replaces the <file> of <initialize>, and the input has none: edit it there"
         )
-    return f"{text[: found.start(1)]}<file mode='xyz'> {name} </file>{text[found.end(1) :]}"
+    end = masked(text).find("</initialize>", found.end(1))
+    pieces = [(found.start(1), found.end(1), f"<file mode='xyz'> {name} </file>")]
+    pieces += [(cell.start(), cell.end(), "") for cell in _CELL.finditer(masked(text), found.start(), end)]
+    for start, stop, new in sorted(pieces, reverse=True):
+        text = text[:start] + new + text[stop:]
+    return text
 
 
 def files_named(text: str, folder: Path) -> list[Path]:

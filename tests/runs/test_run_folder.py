@@ -318,6 +318,19 @@ def test_a_periodic_input_wants_a_cell(tmp_path: Path) -> None:
     assert not read_start(tmp_path / "bare.xyz", periodic=False).pbc.any()
 
 
+def test_a_structure_brings_its_cell(tmp_path: Path) -> None:
+    """i-PI would take the <cell> that follows the file in its place."""
+    folder = shipped_folder("inputs") / "liquid-nvt-raw"
+    text = (folder / "input.xml").read_text()
+    cell = "<cell mode='abc' units='angstrom'> [ 50, 50, 50 ] </cell>"
+    for cells in (f"</file> {cell}", f"</file><!-- {cell} --> <cell mode='pdb'> a.pdb </cell> {cell}"):
+        changed = xml.with_start_file(text.replace("</file>", cells), "box.xyz")
+        assert "<cell" not in xml.masked(changed)
+        assert changed.count(cell) == cells.count("<!--")
+        assert "<file mode='xyz'> box.xyz </file>" in changed
+        ElementTree.fromstring(changed)
+
+
 def test_a_left_handed_cell_is_not_mirrored(tmp_path: Path) -> None:
     """Four atoms that are no mirror image of themselves keep their handedness."""
     cell = np.array([[0.0, 9.0, 0.5], [8.5, 0.0, 0.0], [1.0, 2.0, 10.0]])
