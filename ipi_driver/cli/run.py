@@ -244,10 +244,24 @@ def _end_of_set(args: argparse.Namespace, found: SetRun, note: Callable[[str], N
     outcome = found.outcome
     if outcome.status:
         option = [] if args.structures is None else ["--structures", str(args.structures)]
-        model = [] if args.model is None else ["--model", args.model]  # without driver.yaml it is needed
-        where = ["--output", str(found.folder), "--resume", *model]
+        where = ["--output", str(found.folder), "--resume", *_changes_given(args)]
         words = ["ipi-driver", "run", str(args.input), *option, *where]
         note(
             f"{outcome.n_finished} of {len(found.rows)} cells are finished; continue with: {shlex.join(words)}"
         )
     return outcome.status
+
+
+def _changes_given(args: argparse.Namespace) -> list[str]:
+    """The changes of the input as words: where no cell was begun, nothing else holds them."""
+    from ipi_driver.runs.changes import Changes
+
+    words: list[str] = []
+    for name in Changes.__dataclass_fields__:
+        value, option = getattr(args, name), f"--{name.replace('_', '-')}"
+        if isinstance(value, bool):
+            words.append(option if value else option.replace("--", "--no-", 1))
+        elif value is not None:
+            for one in value if isinstance(value, list) else [value]:
+                words += [option, str(one)]
+    return words

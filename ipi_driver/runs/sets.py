@@ -144,6 +144,9 @@ def open_set(runs: RunSet, output: Path, changes: Changes, resume: bool | Litera
         _check_alike(begun[0], folder)
         if resume == "same":
             _check_complete(folder, runs.source, changes)
+    if not begun and resume is True:  # all have failed before their first step
+        begun = [folder for folder in inside if RunFolder(folder).is_run]
+        check_origins(begun, runs.source.path)
     if begun:
         changes = _as_begun(begun[0], runs.source, changes)
     given = with_addresses(changes, runs.source.path.read_text())

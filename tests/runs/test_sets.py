@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import signal
 from dataclasses import replace
@@ -17,7 +18,8 @@ import yaml
 from runs_place import MODEL, children, error_line, rows, wait_for
 
 from ipi_driver.analysis.dispatch import find_runs
-from ipi_driver.cli import main
+from ipi_driver.cli import build_parser, main
+from ipi_driver.cli.run import _changes_given
 from ipi_driver.errors import UserError
 from ipi_driver.ipi_files import Run
 from ipi_driver.ipi_files import edit as xml
@@ -281,6 +283,31 @@ def test_a_cell_without_a_checkpoint_is_begun_again(tmp_path: Path) -> None:
     assert not (folder / "simulation.out").exists()
     assert (folder / "#simulation.out#0#").read_text() == "kept"
     assert average_in(folder) == "2i"
+
+
+def test_a_set_of_which_no_cell_has_a_step_keeps_its_options(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where all cells failed at their start, and where not even their folders were made: the command names them."""
+    cells = make_cells(tmp_path / "cells", a=isolated(1), b=isolated(1))
+    changes, output = Changes(model=MODEL, average="2i", steps=7), tmp_path / "set"
+    runs = find_set("gas-nve", changes, cells)
+    assert runs is not None
+    prepare_cell(runs, "a", output / "a", open_set(runs, output, changes, resume=False))
+    again = open_set(runs, output, Changes(), resume=True)
+    assert (again.average, again.steps, again.model) == ("2i", 7, MODEL)
+    assert open_set(runs, output, Changes(average="3"), resume=True).average == "3"
+
+    make_cells(tmp_path / "periodic", a=cell(1))
+    words = ["gas-nve", "--structures", str(tmp_path / "periodic"), "--output", str(tmp_path / "other")]
+    given = ["--average", "2i", "--model", MODEL, "--seed", "5", "--no-pbc"]
+    assert main(["run", *words, *given[:-1]]) == 2
+    _, _, remedy = capsys.readouterr().err.partition("continue with: ")
+    assert set(given[:-1]) <= {*shlex.split(remedy)}
+    args = build_parser("run")[0].parse_args(
+        ["run", *words, *given, "--endpoint", "x=2", "--endpoint", "y=3"]
+    )
+    assert sorted(_changes_given(args)) == sorted([*given, "--endpoint", "x=2", "--endpoint", "y=3"])
 
 
 def test_the_shipped_set() -> None:
