@@ -4,8 +4,9 @@ A run whose time step is too long or whose model leaves its training data goes o
 it is wrong. Three signs are taken, each far from what sound runs do:
 
 * the temperature of three rows in a row is more than ``temperature`` times that of the thermostat (or of the first row,
-  where that is higher). Of few atoms the temperature fluctuates more: with :math:`f` degrees of freedom the factor is
-  at least the quantile of :math:`\chi^2_f / f` that one row in 10^12 exceeds;
+  where that is higher; not where atoms start at rest without a thermostat). Of few atoms the temperature fluctuates
+  more: with :math:`f` degrees of freedom the factor is at least the quantile of :math:`\chi^2_f / f` that one row in
+  10^12 exceeds;
 * the conserved quantity moves in the same direction by more than ``conserved`` eV per atom and picosecond in three
   intervals of half a picosecond one after the other;
 * an atom of an isolated structure is farther than ``distance`` Å from all others, and three times as far as any atom
@@ -31,6 +32,8 @@ from ipi_driver.units import FS_PER_PS
 
 _ROWS = 3
 """Rows, or intervals, one after the other that are beyond a limit."""
+_REST = 1.0
+"""K: without a thermostat, what starts colder is at rest, and gets as hot as its own forces make it."""
 _SIGMAS = 7.03
 """Of a normal distribution, which one in 10^12 exceeds."""
 _WINDOW = 500.0
@@ -95,7 +98,10 @@ class PhysicsWatch:
             return f"the temperature is {kelvin}"
         if self._first is None:
             self._first = kelvin
-        reference = max(self._target or 0.0, self._first, 1.0)
+        reference = max(self._target or 0.0, self._first)
+        if reference < _REST:
+            self._good = row.step
+            return None
         factor = max(limit, _quantile(max(3 * self._n_atoms - 3, 1)))
         self._hot = self._hot + 1 if kelvin > factor * reference else 0
         # between two hot rows of a molecule that is torn apart it may be cool for a moment

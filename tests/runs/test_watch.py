@@ -47,6 +47,19 @@ def test_thermal_fluctuations_are_sound(name: str, n_atoms: int) -> None:
         assert watch(name, n_atoms).look(rows(temperatures), None) is None
 
 
+def test_atoms_at_rest_get_hot(tmp_path: Path) -> None:
+    """Without a thermostat and velocities there is no temperature that theirs could be compared with."""
+    text = (shipped_folder("inputs") / "gas-nve" / "input.xml").read_text()
+    (tmp_path / "input.xml").write_text(re.sub(r"<temperature units.*?</temperature>", "", text))
+    temperatures = np.array([0.0, 1.0, 50.0, *np.full(20, 300.0)])
+    assert PhysicsWatch(tmp_path, 3, True, WatchSettings()).look(rows(temperatures), None) is None
+    temperatures[-1] = np.nan
+    alarm = PhysicsWatch(tmp_path, 3, True, WatchSettings()).look(rows(temperatures), None)
+    assert alarm == Alarm("the temperature is nan at step 22", 21)
+    temperatures[0] = 20.0
+    assert PhysicsWatch(tmp_path, 3, True, WatchSettings()).look(rows(temperatures), None) is not None
+
+
 def test_a_temperature_that_no_thermostat_gives() -> None:
     temperatures = np.full(40, 300.0)
     temperatures[30:] = 14754.0
