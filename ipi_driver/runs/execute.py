@@ -204,7 +204,6 @@ def run_simulation(
         `Interrupted` where there is no step yet.
     """
     total = xml.total_steps((folder / start_file).read_text(), folder / start_file)
-    (folder / "EXIT").unlink(missing_ok=True)  # i-PI stops at this file, also if it is that of an earlier run
     console = console or lenient_console(sys.stderr)
     clients = clients or Clients()
     if one_core is None:
@@ -215,6 +214,9 @@ def run_simulation(
         socket_folder() as sockets,
         core_of_its_own(one_core) as core,
     ):
+        (folder / "EXIT").unlink(
+            missing_ok=True
+        )  # i-PI stops at this file, also if it is that of an earlier run
         began, first = time.perf_counter(), _step(folder / start_file)
         live = LiveStatus(folder, total)
 

@@ -142,28 +142,27 @@ def prepare(
     copied = [] if _in_place(source, output) else list(dict.fromkeys([*files, *extra]))
     _check_nothing_is_lost(source, run, changes.structure, name, [*copied, *map(Path, outside)])
 
-    if output.exists():
-        with locked(output) if lock else nullcontext():
-            for path in run.written_files():
-                if path not in keep:
-                    path.unlink()
     output.mkdir(parents=True, exist_ok=True)
-    (output / STARTING).touch()
-    if not _in_place(source, output):
-        write_origin(source.path, output, changes)
-    for path in copied:
-        (output / path).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source.folder / path, output / path)
-    for inner, outer in outside.items():
-        shutil.copyfile(outer, output / inner)
-    if isinstance(start, Path):
-        shutil.copyfile(start, output / str(name))
-    elif start is not None:
-        write_start(start, output / str(name))
-        if _is_slab(start):
-            ase.io.write(output / _SLAB, start, format="extxyz")
-    (output / INPUT).write_text(text)
-    write_settings(output, settings)
+    with locked(output) if lock else nullcontext():
+        for path in run.written_files():
+            if path not in keep:
+                path.unlink()
+        (output / STARTING).touch()
+        if not _in_place(source, output):
+            write_origin(source.path, output, changes)
+        for path in copied:
+            (output / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source.folder / path, output / path)
+        for inner, outer in outside.items():
+            shutil.copyfile(outer, output / inner)
+        if isinstance(start, Path):
+            shutil.copyfile(start, output / str(name))
+        elif start is not None:
+            write_start(start, output / str(name))
+            if _is_slab(start):
+                ase.io.write(output / _SLAB, start, format="extxyz")
+        (output / INPUT).write_text(text)
+        write_settings(output, settings)
 
 
 def _start(source: Source, text: str, changes: Changes, checked: ServeSettings) -> ase.Atoms | Path | None:

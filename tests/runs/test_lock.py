@@ -8,13 +8,16 @@ import json
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ipi_driver.errors import UserError
 from ipi_driver.ipi_files.run_folder import LOCK
 from ipi_driver.runs import lock
+from ipi_driver.runs import prepare as preparing
 from ipi_driver.runs.changes import Changes
+from ipi_driver.runs.execute import run_simulation
 from ipi_driver.runs.live import STATUS
 from ipi_driver.runs.lock import locked
 from ipi_driver.runs.prepare import find_source, prepare
@@ -32,6 +35,28 @@ def test_the_lock_is_on_a_regular_file(tmp_path: Path) -> None:
     prepare(
         find_source("gas-nve", Changes()), tmp_path, Changes(model="anisotropic")
     )  # it is nothing to lose
+
+
+def test_nothing_is_written_into_a_folder_that_another_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor while the files of a run are being made, in a new folder too."""
+    write, refused = preparing.write_settings, []
+
+    def write_and_look(output: Path, settings: dict[str, Any]) -> None:
+        with pytest.raises(UserError, match="another ipi-driver runs in"), locked(output):
+            pass
+        refused.append(output)
+        write(output, settings)
+
+    monkeypatch.setattr(preparing, "write_settings", write_and_look)
+    folder = tmp_path / "run"
+    prepare(find_source("gas-nve", Changes()), folder, Changes(model="anisotropic"))
+    assert refused == [folder]
+    (folder / "EXIT").touch()  # for the run of the other
+    with locked(folder), pytest.raises(UserError, match="another ipi-driver runs in"):
+        run_simulation(folder)
+    assert (folder / "EXIT").exists()
 
 
 def test_a_file_system_without_locks(
