@@ -128,13 +128,13 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _absolute_model(words: Sequence[str]) -> list[str]:
-    """The words with a model that is a file or folder here by its absolute path: members run in the farm's folder."""
+    """The words with absolute paths of what a model names here, files and folders: members run in the farm's folder."""
+    from ipi_driver.potentials.registry import located_potential
+
     found = list(words)
     if "--model" in found:
         at = found.index("--model") + 1
-        path, mark, query = found[at].partition("?")
-        if Path(path).exists():
-            found[at] = f"{Path(path).resolve()}{mark}{query}"
+        found[at] = str(located_potential(found[at], Path()))
     return found
 
 

@@ -23,6 +23,7 @@ from ipi_driver.errors import UserError
 from ipi_driver.ipi_files.run_folder import RunFolder
 from ipi_driver.rotations.quadrature import Quadrature
 from ipi_driver.shipped import shipped_folder
+from ipi_driver.whole_file import write_together
 from ipi_driver.yaml_file import load_yaml
 
 PLAN = "farm.yaml"
@@ -156,11 +157,15 @@ def write_farm(
     elif folder.exists() and any(folder.iterdir()):
         raise UserError(f"{folder} exists and is not empty; give another --output")
     (folder / "logs").mkdir(parents=True, exist_ok=True)
-    (folder / PLAN).write_text(yaml.safe_dump(plan, sort_keys=False))
     lines = [shlex.join([member.name, *member.words]) for member in members]
-    (folder / MEMBERS).write_text("\n".join(lines) + "\n")
-    shutil.copyfile(shipped_folder("inputs") / BODY, folder / BODY)
-    (folder / SCRIPT).write_text(job_script(folder.name, source, len(members), options, cluster))
+    texts = {
+        PLAN: yaml.safe_dump(plan, sort_keys=False),
+        MEMBERS: "\n".join(lines) + "\n",
+        BODY: (shipped_folder("inputs") / BODY).read_text(),
+        SCRIPT: job_script(folder.name, source, len(members), options, cluster),
+    }
+    # new files: the jobs of an earlier submission read theirs, as bash a script that it runs, until they end
+    write_together({folder / name: text.encode() for name, text in texts.items()})
 
 
 def _lasting(plan: dict[str, Any]) -> dict[str, Any]:

@@ -39,6 +39,36 @@ def test_seeds() -> None:
         parse_seeds("1-3,2")
 
 
+def test_models_and_scripts_of_a_farm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files that a model names are found from the farm's folder; running jobs keep the script that they read."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.model", "b.pt"):
+        Path(name).touch()
+    here = tmp_path.resolve()
+    for given, found in (
+        ("mace:a.model", f"mace:{here}/a.model"),
+        ("sum:b.pt+anisotropic", f"sum:{here}/b.pt+anisotropic"),
+        ("b.pt?variant=x", f"{here}/b.pt?variant=x"),
+        ("pet-water-s2", "pet-water-s2"),
+    ):
+        assert submit._absolute_model(["--steps", "5", "--model", given]) == [
+            "--steps",
+            "5",
+            "--model",
+            found,
+        ]
+    farm, names = tmp_path / "farm", ("farm.yaml", "members.txt", "job.sh", "slurm.sh")
+    write_farm(farm, "gas-nve", members_of([1], []), [], read_cluster(None))
+    before = [(farm / name).read_text() for name in names]
+    for name in names[1:]:
+        (farm / name).write_text("# of an earlier version\n")
+        os.link(farm / name, tmp_path / name)  # as a job has it open
+    write_farm(farm, "gas-nve", members_of([1], []), [], read_cluster(None))
+    assert [(farm / name).read_text() for name in names] == before
+    for name in names[1:]:
+        assert (tmp_path / name).read_text() == "# of an earlier version\n"
+
+
 def test_members_are_named_by_average_and_seed() -> None:
     members = members_of([8, 12], [quadrature("none"), quadrature("2i")])
     assert [m.name for m in members] == ["none-08", "none-12", "2i-08", "2i-12"]
