@@ -136,6 +136,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--launch",
+        type=_command,
         default="",
         metavar="WORDS",
         help="words before the command of each client, such as 'srun --nodes 1 --ntasks 1 --exact'",
@@ -190,6 +191,14 @@ def _restarts(text: str) -> int:
     if not text.isdigit():
         raise argparse.ArgumentTypeError(f"expected a number, 0 or more, got {text!r}")
     return int(text)
+
+
+def _command(text: str) -> str:
+    try:
+        shlex.split(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"expected words as of a shell, got {text!r}: {error}") from None
+    return text
 
 
 def _positive(text: str) -> int:

@@ -179,7 +179,8 @@ def _symmetry_std(run: RunFolder) -> float | None:
 def _training(folder: Path) -> RunStatus:
     """The last line of the log of a training."""
     with (folder / "log.csv").open(newline="") as stream:
-        rows = list(csv.DictReader(stream))
+        # the last one may be written just now
+        rows = [row for row in csv.DictReader(stream) if None not in row.values()]
     last = rows[-1] if rows else {}
     age = time.time() - (folder / "log.csv").stat().st_mtime
     interval = 600.0

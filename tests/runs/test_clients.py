@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from runs_place import rows, wait_for
 
+from ipi_driver.cli import main
 from ipi_driver.errors import UserError
 from ipi_driver.ipi_files.edit import sockets
 from ipi_driver.runs.changes import Changes
@@ -42,6 +43,12 @@ def clients_of(folder: Path) -> list[int]:
         if here and b"serve" in words:
             found.append(int(entry.name))
     return sorted(found)
+
+
+def test_words_before_the_clients_are_those_of_a_shell(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["run", "gas-nve", "--launch", "srun 'x"])
+    assert 'expected words as of a shell, got "srun \'x": No closing quotation' in capsys.readouterr().err
 
 
 def listeners() -> set[str]:

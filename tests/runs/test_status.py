@@ -103,6 +103,8 @@ def test_runs_of_a_set_and_a_training(tmp_path: Path, capsys: pytest.CaptureFixt
     training = tmp_path / "model"
     training.mkdir()
     (training / "log.csv").write_text("epoch,step,hours,val_force_mae,steps_per_second\n3,120,0.5,42.5,2.5\n")
+    with (training / "log.csv").open("a") as log:
+        log.write("4,1")  # is being written
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     assert [path.name for path in find_runs([tmp_path])] == ["model", "a", "b"]
     assert main(["status", str(tmp_path), "--json"]) == 0
