@@ -168,7 +168,7 @@ def run(
             return finished
         resume = RunFolder(folder).is_begun
     if resume:
-        folder, start_file = _resumed(source, output, wanted, note, exact)
+        folder, start_file = _resumed(source, folder if exact else output, wanted, note, exact)
     else:
         found = find_source(source, wanted)
         folder, start_file = Path(output or Path("runs") / found.name), INPUT

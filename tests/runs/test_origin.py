@@ -116,6 +116,21 @@ def test_resume_by_command(
     assert {path.name: path.read_bytes() for path in Path("run").iterdir()} == before
 
 
+def test_a_run_folder_as_the_input_of_another_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """--continue goes on with the run that it has begun, which is not the one that was its input."""
+    monkeypatch.chdir(tmp_path)
+    begin("gas-nve", Path("old/gas"))
+    changes = Changes(steps=50, seed=3)
+    prepare(find_source("old/gas", changes), Path("runs/gas"), changes)
+    for folder in ("old/gas", "runs/gas"):
+        (Path(folder) / STARTING).unlink()
+        (Path(folder) / "client.log").touch()
+    assert main(["run", "old/gas", "--seed", "4", "--continue"]) == 2
+    assert "error: runs/gas was begun with --seed 3, got --seed 4" in capsys.readouterr().err
+
+
 def test_a_set_is_not_continued_with_another_input(tmp_path: Path) -> None:
     cells, changes = tmp_path / "cells", Changes(model=MODEL)
     cells.mkdir()
