@@ -256,6 +256,9 @@ def _changes(changes: dict[str, Any], one_core: bool | None, restarts: int) -> C
         raise UserError(f"`restarts` must be a number, 0 or more, got {restarts}")
     if isinstance(changes.get("structure"), str):
         changes = changes | {"structure": Path(changes["structure"])}
+    for name in ("average", "model", "monitor"):  # 2 and a path are texts on the command line
+        if changes.get(name) is not None:
+            changes = changes | {name: str(changes[name])}
     return Changes(**changes)
 
 

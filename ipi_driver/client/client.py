@@ -27,7 +27,7 @@ from ipi_driver.client.evaluator import Counts, EvaluationError, SharedEvaluator
 from ipi_driver.client.protocol import Reply, Request
 from ipi_driver.client.record import Recorder
 from ipi_driver.client.settings import EndpointSettings, ServeSettings
-from ipi_driver.client.signals import handled_signals
+from ipi_driver.client.signals import signals_handled_by
 from ipi_driver.errors import UserError
 from ipi_driver.ipi_files.active import active_atoms, part_of
 from ipi_driver.ipi_files.conversion import extras_json, results_to_ipi, structure_from_ipi
@@ -217,27 +217,25 @@ class Client:
     def run(self) -> int:
         """See `serve`."""
         started = time.perf_counter()
-        previous = {number: signal.signal(number, self._on_signal) for number in handled_signals()}
         threads = [
             threading.Thread(
                 target=self._run_endpoint, args=(endpoint,), name=endpoint.settings.label, daemon=True
             )
             for endpoint in self.endpoints
         ]
-        try:
-            for thread in threads:
-                thread.start()
-            self._wake.wait()
-        finally:
-            self._close()
-            for endpoint in self.endpoints:
-                endpoint.stop()
-            end = time.monotonic() + _PATIENCE
-            for thread in threads:
-                thread.join(max(0.0, end - time.monotonic()))
-            for number, handler in previous.items():
-                signal.signal(number, handler)
-            self._write_stats(time.perf_counter() - started)
+        with signals_handled_by(self._on_signal):
+            try:
+                for thread in threads:
+                    thread.start()
+                self._wake.wait()
+            finally:
+                self._close()
+                for endpoint in self.endpoints:
+                    endpoint.stop()
+                end = time.monotonic() + _PATIENCE
+                for thread in threads:
+                    thread.join(max(0.0, end - time.monotonic()))
+        self._write_stats(time.perf_counter() - started)
         try:
             status = self._status()
         except UserError as error:

@@ -7,6 +7,7 @@ import importlib
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import ase.build
@@ -96,6 +97,30 @@ def test_unknown_options_are_named(tmp_path: Path) -> None:
         ipi_driver.analyze(tmp_path, skipped=1.0)
     with pytest.raises(ipi_driver.UserError, match="is empty"):
         ipi_driver.check("anisotropic", [])
+
+
+def test_options_of_other_types(tmp_path: Path) -> None:
+    """A number for an average and a path for a model are what their texts are."""
+    with pytest.raises(ipi_driver.UserError, match=f"{tmp_path}/none"):
+        ipi_driver.run("gas-nve", output=tmp_path / "run", average=2, model=tmp_path / "none")
+    with pytest.raises(ipi_driver.UserError, match="--monitor none evaluates one rotation"):
+        ipi_driver.run("gas-nve", output=tmp_path / "run", average=3, model="anisotropic", monitor="none")
+
+
+def test_serve_in_a_thread(tmp_path: Path) -> None:
+    """Where no signals can be handled."""
+    ase.io.write(tmp_path / "water.xyz", ase.build.molecule("H2O"))
+    with ThreadPoolExecutor(1) as pool:
+        served = pool.submit(
+            ipi_driver.serve,
+            "anisotropic",
+            tmp_path / "water.xyz",
+            unix="nobody",
+            sockets_prefix=f"{tmp_path}/",
+            deadline=0.2,
+        )
+        with pytest.raises(ipi_driver.UserError, match=r"no i-PI at unix nobody .* within 0\.2 s"):
+            served.result()
 
 
 def test_results_print_one_line() -> None:
