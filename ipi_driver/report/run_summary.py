@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from pathlib import Path
@@ -35,6 +36,7 @@ from ipi_driver.runs.events import read_events
 from ipi_driver.runs.execute import Outcome
 from ipi_driver.structure import FloatArray
 from ipi_driver.units import FS_PER_PS, MILLI
+from ipi_driver.whole_file import write_together, write_whole
 
 _RELAXATION = (
     ("energy_per_molecule", "potential energy", "{:.6f} eV/molecule"),
@@ -65,7 +67,7 @@ def summarize(folder: Path, outcome: Outcome) -> dict[str, Any]:
 
 def write_summary(folder: Path, summary: dict[str, Any]) -> None:
     """Write ``summary.json`` and ``summary.png`` into the run folder."""
-    (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    write_whole(folder / "summary.json", json.dumps(summary, indent=2) + "\n")
     plot_run(folder)
 
 
@@ -206,7 +208,9 @@ def _save(run: Run, figure: Figure, grid: Any, label: str) -> Path:
     grid[-1].set_xlabel(label)
     grid[0].set_title(shown(run.path.resolve().name), loc="left", fontsize=9)
     figure.align_ylabels(grid)
-    figure.savefig(path, dpi=220)
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=220)
+    write_together({path: content.getvalue()})  # whole: who writes it beside a run is killed with the run
     return path
 
 

@@ -18,6 +18,7 @@ from ipi_driver.ipi_files.outputs import Run
 from ipi_driver.ipi_files.run_folder import RunFolder
 from ipi_driver.runs.console import lenient_console
 from ipi_driver.runs.ending import has_converged
+from ipi_driver.whole_file import write_whole
 
 
 def set_row(name: str, folder: Path, state: str) -> dict[str, Any]:
@@ -54,7 +55,7 @@ def set_row(name: str, folder: Path, state: str) -> dict[str, Any]:
 
 def write_set(folder: Path, rows: Sequence[dict[str, Any]]) -> None:
     """Write ``summary.json`` into the folder of the set."""
-    (folder / "summary.json").write_text(json.dumps(rows, indent=2) + "\n")
+    write_whole(folder / "summary.json", json.dumps(rows, indent=2) + "\n")
 
 
 def print_set(folder: Path, rows: Sequence[dict[str, Any]], console: Console | None = None) -> None:

@@ -69,7 +69,12 @@ def test_a_run_and_its_analysis(tmp_path: Path) -> None:
     assert analysis.kind == "gas"
     page = ipi_driver.analyze([run.folder]).write_report(tmp_path / "report", with_viewer=False)
     assert page.is_file()
+    kept = {}
+    for name in ("summary.json", "summary.png"):  # replaced as a whole, not written into
+        kept[name] = (run.folder / name).read_bytes()
+        (tmp_path / name).hardlink_to(run.folder / name)
     again = ipi_driver.run("gas-nve", output=tmp_path / "run", steps=420, resume=True)
+    assert {name: (tmp_path / name).read_bytes() for name in kept} == kept
     assert (again.outcome.first_step, again.outcome.steps) == (400, 420)
     itself = ipi_driver.run(run.folder, steps=430, resume=True, restarts=0, refresh=False, quiet=True)
     assert (itself.folder, itself.outcome.steps) == (run.folder, 430)
