@@ -180,7 +180,7 @@ def test_only_what_the_input_names_is_copied(tmp_path: Path) -> None:
     (copy / "large.dat").write_text("not named")
     prepare(find_source(copy, Changes()), tmp_path / "run", Changes(model=MODEL))
     names = {path.name for path in (tmp_path / "run").iterdir()}
-    assert names == {"input.xml", "driver.yaml", "init.xyz", "structure.extxyz", STARTING, ORIGIN}
+    assert names == {"input.xml", "driver.yaml", "init.xyz", "structure.extxyz", STARTING, LOCK, ORIGIN}
     (copy / "init.xyz").unlink()
     with pytest.raises(UserError, match=r"starts from init\.xyz, which is not there"):
         prepare(find_source(copy, Changes()), tmp_path / "other", Changes(model=MODEL))
