@@ -54,13 +54,13 @@ def read_start(path: Path, periodic: bool, whatever: bool = False) -> ase.Atoms:
         cell where one is needed.
     """
     with unpacked(path) as plain:
-        from_ipi = bool(ipi_comment(plain))  # files of i-PI hold no pbc
-        atoms = _from_ipi(plain) if from_ipi else _from_ase(plain)
-    directions = " ".join("FT"[int(direction)] for direction in atoms.pbc)
-    if from_ipi:
+        comment = ipi_comment(plain)
+        atoms = _from_ase(plain) if comment is None else _from_ipi(plain)
+    if comment is not None:  # files of i-PI hold no pbc, but where somebody has written that there is none
         atoms.info.update(conditions_of_run(path))
-        atoms.pbc = periodic if whatever else periodic & ~_open_directions_of_run(path)
-    elif whatever:
+        atoms.pbc = (periodic and not comment.isolated) & ~_open_directions_of_run(path)
+    directions = " ".join("FT"[int(direction)] for direction in atoms.pbc)
+    if whatever:
         atoms.pbc = periodic
     elif atoms.pbc.any() and not periodic:
         raise UserError(

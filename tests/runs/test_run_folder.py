@@ -851,6 +851,19 @@ def test_a_structure_keeps_its_boundary_conditions(name: str, pbc: bool, tmp_pat
     assert ("isolated" if pbc else "periodic, 9 × 9 × 9 Å") in facts.text
 
 
+def test_a_file_of_ipi_that_states_that_it_is_isolated(tmp_path: Path) -> None:
+    comment = "CELL(abcABC): 9 9 9 90 90 90 positions{angstrom} cell{angstrom}"
+    path = tmp_path / "mine.xyz"
+    for stated in (' pbc="F F F"', ""):
+        path.write_text(f"1\n# {comment}{stated}\nO 0 0 0\n")
+        assert not read_start(path, periodic=False).pbc.any()
+        assert read_start(path, periodic=True, whatever=True).pbc.all()
+        if stated:
+            with pytest.raises(UserError, match=r"is isolated \(pbc F F F\), and the input is periodic"):
+                read_start(path, periodic=True)
+    assert read_start(path, periodic=True).pbc.all()
+
+
 def test_a_slab_stays_a_slab(tmp_path: Path) -> None:
     path, folder = tmp_path / "mine.xyz", tmp_path / "run"
     ase.io.write(path, ase.Atoms("OH2", np.eye(3), cell=[9, 8, 30], pbc=[True, True, False]), format="extxyz")
