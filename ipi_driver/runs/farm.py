@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ipi_driver.errors import UserError
 from ipi_driver.ipi_files.run_folder import RunFolder
 from ipi_driver.rotations.quadrature import Quadrature
+from ipi_driver.runs.changes import RESUMABLE
 from ipi_driver.shipped import shipped_folder
 from ipi_driver.whole_file import write_together
 from ipi_driver.yaml_file import load_yaml
@@ -30,8 +31,13 @@ PLAN = "farm.yaml"
 MEMBERS = "members.txt"
 SCRIPT = "job.sh"
 BODY = "slurm.sh"
-CHANGEABLE = ("--steps", "--device", "--threads", "--rotation-batch")
+CHANGEABLE = (
+    *(f"--{name.replace('_', '-')}" for name in RESUMABLE),
+    *("--restarts", "--clients", "--launch"),
+)
 """Options of ``run`` that a run may be continued with; the job script passes on the same."""
+_FLAGS = ("--one-core", "--no-one-core")
+"""Such without a value."""
 
 
 class ClusterSettings(BaseModel):
@@ -170,7 +176,7 @@ def write_farm(
 
 def _lasting(plan: dict[str, Any]) -> dict[str, Any]:
     """A plan without the options that may change from one submission to the next."""
-    options = list(plan.get("options", []))
+    options = [word for word in plan.get("options", []) if word not in _FLAGS]
     for word in CHANGEABLE:
         if word in options:
             at = options.index(word)

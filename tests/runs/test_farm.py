@@ -68,6 +68,13 @@ def test_models_and_scripts_of_a_farm(tmp_path: Path, monkeypatch: pytest.Monkey
     for name in names[1:]:
         assert (tmp_path / name).read_text() == "# of an earlier version\n"
 
+    # what a run may be continued with, as after the watch over its physics has ended it
+    words = ["--steps", "5", "--watch", "off", "--one-core", "--restarts", "0", "--launch", "srun -n 1"]
+    write_farm(farm, "gas-nve", members_of([1], []), words, read_cluster(None))
+    assert "--watch off --one-core" in (farm / "job.sh").read_text()
+    with pytest.raises(UserError, match="a farm with other members or options"):
+        write_farm(farm, "gas-nve", members_of([1], []), [*words, "--charge", "1.0"], read_cluster(None))
+
 
 def test_members_are_named_by_average_and_seed() -> None:
     members = members_of([8, 12], [quadrature("none"), quadrature("2i")])
