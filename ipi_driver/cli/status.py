@@ -43,9 +43,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Print a line for each run."""
-    from ipi_driver.runs.status import find_runs, status_of
+    from ipi_driver.runs.status import find_runs, holds_runs, status_of
 
-    folders = args.runs or [path for path in (Path("runs"), Path("farms")) if path.is_dir()] or [Path()]
+    usual = [path for path in (Path("runs"), Path("farms")) if holds_runs(path)]
+    folders = args.runs or usual or [Path()]
     while True:
         found = [status_of(folder) for folder in find_runs(folders)]
         if args.json:

@@ -87,6 +87,11 @@ def find_runs(folders: Sequence[Path]) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
+def holds_runs(folder: Path) -> bool:
+    """Whether `find_runs` finds any in a folder, which need not exist."""
+    return folder.is_dir() and next(_below(folder, _DEPTH), None) is not None
+
+
 def _below(folder: Path, depth: int) -> Iterator[Path]:
     if RunFolder(folder).is_run or (folder / "log.csv").is_file():
         yield folder

@@ -85,6 +85,12 @@ def test_a_run_on_another_node(
     with locked(tmp_path):
         pass
     assert "that of a run on another-node" in capsys.readouterr().err
+    monkeypatch.setattr(lock, "_ALIVE", 0.2)
+    write(-3600.0)  # by a clock that is an hour ahead
+    with locked(tmp_path):
+        pass
+    monkeypatch.undo()
+    monkeypatch.setattr(lock, "_LOOK", 0.05)
     write(5.0)
     alive = threading.Timer(0.3, write, (0.0,))
     alive.start()

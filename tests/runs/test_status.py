@@ -97,7 +97,9 @@ def test_a_run_that_the_disk_has_ended_is_no_running_one(tmp_path: Path) -> None
     assert "/tmp/gone/" not in (folder / "RESTART").read_text()
 
 
-def test_runs_of_a_set_and_a_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_runs_of_a_set_and_a_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("set/a", "set/b"):
         begun(tmp_path / name, "ice" if name.endswith("a") else "gas-nve")
     training = tmp_path / "model"
@@ -122,6 +124,14 @@ def test_runs_of_a_set_and_a_training(tmp_path: Path, capsys: pytest.CaptureFixt
     )
     assert re.search(r"set/b +\w+ +0/50", output)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before  # nothing is touched
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()  # holds none
+    assert main(["status"]) == 0
+    (tmp_path / "farms").mkdir()
+    (tmp_path / "set").rename(tmp_path / "farms" / "set")
+    capsys.readouterr()
+    assert main(["status"]) == 0
+    assert re.findall(r"farms/set/\w", capsys.readouterr().out) == ["farms/set/a", "farms/set/b"]
     assert main(["status", str(tmp_path / "nowhere")]) == 2
     (tmp_path / "empty").mkdir()
     assert main(["status", str(tmp_path / "empty")]) == 2
