@@ -216,7 +216,7 @@ def used_columns(run: Run, options: Options, *names: str) -> tuple[FloatArray, .
     Raises
     ------
     UserError
-        If they are not equally spaced, but for rows that are lost here and there.
+        If they are not equally spaced, but for rows that are lost here and there, or not finite.
     """
     table = run.properties_with(*names)
     used = _is_used(run, table["step"], options.skip)
@@ -224,7 +224,7 @@ def used_columns(run: Run, options: Options, *names: str) -> tuple[FloatArray, .
         row_spacing(table["step"][used])
     except UserError as error:
         raise UserError(f"{table.source}: {error}") from None
-    return table["step"][used] * run.timestep, *(table[name][used] for name in names)
+    return table["step"][used] * run.timestep, *(table.finite(name, used) for name in names)
 
 
 def temperature_of(run: Run, options: Options) -> float:

@@ -194,13 +194,14 @@ def _dynamics(run: Run, notes: list[str]) -> dict[str, Any]:
     if (table := table_with(run, "temperature")) is not None:
         try:
             spacing = row_spacing(table["step"]) * run.timestep
-            summary["temperature"] = _pair(block_average(table["temperature"], spacing))
+            summary["temperature"] = _pair(block_average(table.finite("temperature"), spacing))
         except UserError as error:
             notes.append(f"temperature: {error}")
     if (table := table_with(run, "conserved")) is not None and run.has("positions"):
         try:
             row_spacing(table["step"])
-            estimate = drift(table["conserved"], table["step"] * run.timestep, n_molecules(run))
+            times = table["step"] * run.timestep
+            estimate = drift(table.finite("conserved"), times, n_molecules(run))
             summary["drift"] = {k: MILLI * v for k, v in _pair(estimate).items()}
         except UserError as error:
             notes.append(f"drift: {error}")

@@ -16,7 +16,7 @@ import numpy as np
 
 from ipi_driver.errors import UserError
 from ipi_driver.ipi_files.units import ipi_factor
-from ipi_driver.structure import FloatArray, IntArray
+from ipi_driver.structure import BoolArray, FloatArray, IntArray
 
 _COLUMN = re.compile(rb"#\s*(?:column|cols\.)\s+(\d+)(?:\s*-\s*(\d+))?\s*-->\s*(\S+)")
 _NAME = re.compile(r"([^{(]+)(?:\{([^}]*)\})?(\([^)]*\))?(?:\{([^}]*)\})?")
@@ -90,6 +90,21 @@ class PropertyTable:
                 f"of the input"
             )
         return self.columns[name]
+
+    def finite(self, name: str, used: BoolArray | None = None) -> FloatArray:
+        """A column, or the rows ``used`` of it, whose numbers must be finite.
+
+        Raises
+        ------
+        UserError
+            If there is no such column, or a number in it is not finite.
+        """
+        rows = np.ones(len(self[name]), dtype=bool) if used is None else used
+        bad = np.flatnonzero(~np.isfinite(self[name]) & rows)
+        if len(bad):
+            place = f"step {self['step'][bad[0]]:.0f}" if "step" in self else f"row {bad[0]}"
+            raise UserError(f"{self.source}: `{name}` is not finite at {place}: the run has diverged there")
+        return self[name][rows]
 
     @property
     def steps(self) -> IntArray:

@@ -155,8 +155,11 @@ class TrajectoryFile:
 
     def _read_header(self, stream: BinaryIO) -> tuple[int, str] | None:
         """Number of atoms and comment line, or None at the end of the file."""
-        count, comment = stream.readline(), stream.readline()
-        if not count.strip() or not comment.endswith(b"\n"):
+        count = stream.readline()
+        while count and not count.strip():  # files that were put together by hand
+            count = stream.readline()
+        comment = stream.readline()
+        if not comment.endswith(b"\n"):
             return None
         if count.startswith(b"#"):  # the line before was cut and has the number at its end
             raise _Malformed(f"{self.path}: a snapshot has no number of atoms before its comment line")

@@ -116,6 +116,20 @@ def test_extras_of_another_client(tmp_path: Path) -> None:
     assert run_statistics(folder)["mean_force_spread"] == pytest.approx(20.0)
 
 
+def test_a_conserved_quantity_that_is_not_finite_has_no_drift(tmp_path: Path) -> None:
+    """Its fluctuations implied a drift of 0.0 ± 0.0."""
+    folder = synthetic.liquid(tmp_path / "run", 0, n_snapshots=120)
+    rows = (folder / "simulation.out").read_text().splitlines(keepends=True)
+    rows[60:] = [" ".join([*row.split()[:2], "nan", "nan"]) + "\n" for row in rows[60:]]
+    (folder / "simulation.out").write_text("".join(rows))
+    analysis = analyze(folder, longest_lag=1.0)
+    assert not {"drift", "dissipation"} & analysis.scalars.keys()
+    assert said(analysis, "drift left out", "`conserved` is not finite at step 11200")
+    found = run_statistics(folder)
+    assert "drift" not in found
+    assert any("drift: " in note and "not finite at step 11200" in note for note in found["notes"])
+
+
 def test_what_has_no_time_skips_nothing_and_says_so(tmp_path: Path) -> None:
     folder = turning(tmp_path / "relaxed", 3, motion="minimize")
     assert said(analyze(folder, skip=0.001), "relaxations have no time")

@@ -241,6 +241,16 @@ def test_cells_and_units(tmp_path):
     np.testing.assert_allclose(snapshot.cell, [[5, 0, 0], [1, 5, 0], [0, 0, 5]])
 
 
+def test_blank_lines_between_snapshots_do_not_end_a_file(tmp_path):
+    """As where files were put together by hand: what follows was lost without a word."""
+    path = tmp_path / "a.xyz"
+    cell = "# CELL(abcABC): 10 11 12 90 90 90 Step: {} Bead: 0 positions{{angstrom}} cell{{angstrom}}"
+    path.write_text("\n\n".join(f"1\n{cell.format(k)}\nO {k}.0 2.0 3.0" for k in range(3)) + "\n\n")
+    trajectory = TrajectoryFile(path)
+    assert [(s.step, s.values[0, 0]) for s in trajectory] == [(0, 0.0), (1, 1.0), (2, 2.0)]
+    assert trajectory.notes == []
+
+
 def test_malformed_files_are_one_clear_line(tmp_path):
     path = tmp_path / "pos.xyz"
     good = snapshot_text(np.ones((2, 3)), 0)
