@@ -10,14 +10,15 @@ Needs the package ``pet-kokkos``.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ase.geometry import complete_cell
 
 from ipi_driver.errors import UserError
+from ipi_driver.neighbors import roomy_cell
 from ipi_driver.potentials.base import Potential
 from ipi_driver.potentials.spec import PotentialSpec
 from ipi_driver.structure import FloatArray, RotatedResults, Structure
@@ -35,16 +36,20 @@ class KokkosPotential(Potential):
         ``pet_kokkos.Calculator``, or what offers its ``compute_batch``, ``cutoff`` and ``atomic_types``.
     name
         For logs.
-    conditions
-        Which of "charge" and "spin" it was trained with.
+    largest
+        Largest charge and spin by the names "charge" and "spin", of a model that was trained with them: pet-kokkos
+        takes the largest that it knows for a larger one.
     """
 
-    def __init__(self, model: Any, name: str = "pet-kokkos", conditions: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, model: Any, name: str = "pet-kokkos", largest: Mapping[str, float] | None = None
+    ) -> None:
         self.model = model
         self.name = name
         self.cutoff = float(model.cutoff)
         self.species = tuple(sorted(int(z) for z in model.atomic_types))
-        self.conditions = conditions
+        self._largest = dict(largest or {})
+        self.conditions = tuple(self._largest)
 
     @classmethod
     def from_spec(cls, spec: PotentialSpec, device: str = "cpu", dtype: str | None = None) -> KokkosPotential:
@@ -62,7 +67,7 @@ class KokkosPotential(Potential):
             model = Calculator(str(prefix))
         except (RuntimeError, ValueError) as error:
             raise UserError(f"{spec} cannot be loaded: {' '.join(str(error).split())}") from error
-        return cls(model, prefix.name, ("charge", "spin") if _conditioned(described) else ())
+        return cls(model, prefix.name, _largest_conditions(described))
 
     @classmethod
     def check_spec(cls, spec: PotentialSpec) -> None:
@@ -81,7 +86,8 @@ class KokkosPotential(Potential):
     def _evaluate(self, structures: list[Structure], rotations: FloatArray) -> RotatedResults:
         items = []
         for structure in structures:
-            inside = _wrapped(structure)
+            self._check_range(structure)
+            inside = _wrapped(structure, self.cutoff or 0.0)
             for rotation in rotations:
                 turned = inside.rotated(rotation)
                 cell = turned.cell if turned.periodic else None
@@ -90,7 +96,7 @@ class KokkosPotential(Potential):
                     turned.positions,
                     cell,
                     turned.pbc,
-                    turned.charge or 0,
+                    int(turned.charge or 0),
                     turned.spin or 1,
                 )
                 items.append(item)
@@ -109,6 +115,16 @@ class KokkosPotential(Potential):
             np.array(known) if len(known) == len(virials) else None,
         )
 
+    def _check_range(self, structure: Structure) -> None:
+        """`UserError` for a charge or spin that the model was not trained with, or a charge that is no integer."""
+        for name, largest in self._largest.items():
+            value = getattr(structure, name)
+            if value is not None and (abs(value) > largest or value != round(value)):
+                raise UserError(
+                    f"{self.name}: the {name} must be a whole number of at most {largest:g}, got {value:g}: the model "
+                    "knows no other"
+                )
+
     @staticmethod
     def _virials(
         structure: Structure, rotations: FloatArray, found: list[dict[str, Any]], forces: FloatArray
@@ -123,17 +139,23 @@ class KokkosPotential(Potential):
         return -rotations.transpose(0, 2, 1) @ derivatives @ rotations
 
 
-def _conditioned(described: Any) -> bool:
-    """Whether the description of a model, or a part of it, states that it was trained with charge and spin."""
-    if isinstance(described, dict):
-        return bool(described.get("system_conditioning")) or any(map(_conditioned, described.values()))
-    return False
+def _largest_conditions(described: Any) -> dict[str, float]:
+    """Largest charge and spin of a model whose description, or a part of it, states that it was trained with them."""
+    if not isinstance(described, dict):
+        return {}
+    if described.get("system_conditioning"):
+        keys = {"charge": "max_charge", "spin": "max_spin_multiplicity"}
+        return {name: float(described.get(key, np.inf)) for name, key in keys.items()}
+    return next(filter(None, map(_largest_conditions, described.values())), {})
 
 
-def _wrapped(structure: Structure) -> Structure:
-    """The same atoms inside the cell: pet-kokkos 0.1.1 misses pairs of atoms that are whole cells apart."""
+def _wrapped(structure: Structure, cutoff: float) -> Structure:
+    """The same atoms inside the cell: pet-kokkos 0.1.1 misses pairs of atoms that are whole cells apart.
+
+    It also misses pairs along the periodic directions where another cell vector is zero.
+    """
     if not structure.periodic:
         return structure
-    cell = complete_cell(np.where(structure.pbc[:, None], structure.cell, 0.0))
+    cell = roomy_cell(structure, cutoff)
     shifts = np.floor(structure.positions @ np.linalg.inv(cell)) * structure.pbc
-    return replace(structure, positions=structure.positions - shifts @ cell)
+    return replace(structure, positions=structure.positions - shifts @ cell, cell=cell)

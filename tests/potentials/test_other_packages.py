@@ -115,6 +115,34 @@ def test_pet_kokkos_keeps_the_contract(kokkos: Path, periodic: bool) -> None:
     potential.model.close()  # type: ignore[attr-defined]
 
 
+def test_pet_kokkos_of_slabs_and_wires(kokkos: Path) -> None:
+    """Also where the cell vector without images is zero, as in files of slabs."""
+    atoms = molecule("CH3OH", cell=[[3.1, 0.2, 0.0], [0.0, 3.6, 0.3], [0.1, 0.0, 4.9]])
+    ours, theirs = (load_potential(text) for text in (str(kokkos), f"pet-kokkos:{kokkos}"))
+    for pbc in ([True, True, False], [False, True, False]):
+        for cell in (atoms.cell.array, np.diag(pbc) @ atoms.cell.array):
+            structure = Structure(atoms.numbers, atoms.positions, cell, np.array(pbc))
+            found, expected = theirs.predict(structure), ours.predict(structure)
+            assert found.energy == pytest.approx(expected.energy, rel=1e-5)
+            assert found.forces == pytest.approx(expected.forces, abs=1e-4 * np.abs(expected.forces).max())
+    theirs.model.close()  # type: ignore[attr-defined]
+
+
+def test_pet_kokkos_of_a_charge_that_it_does_not_know(kokkos: Path) -> None:
+    """It takes the largest for a larger one, and the integer below for a fraction."""
+    from metatrain_models import random_model, save_checkpoint
+
+    file = save_checkpoint(random_model({"system_conditioning": True}), kokkos.parent / "ions.ckpt")
+    assert main(["import-pet", str(file), str(kokkos.parent / "ions"), "--kokkos"]) == 0
+    potential = load_potential(f"pet-kokkos:{kokkos.parent / 'ions'}")
+    water = Structure.from_atoms(molecule("H2O"))
+    potential.predict(water.conditioned(-1.0, 2))
+    for charge, spin in ((11.0, 2), (0.5, 2), (1.0, 11)):
+        with pytest.raises(UserError, match="must be a whole number of at most 10, got"):
+            potential.predict(water.conditioned(charge, spin))
+    potential.model.close()  # type: ignore[attr-defined]
+
+
 def test_pet_kokkos_without_a_file(tmp_path: Path) -> None:
     pytest.importorskip("pet_kokkos")
     with pytest.raises(UserError, match=r"no such file .*absent\.json"):
