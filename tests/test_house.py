@@ -23,6 +23,7 @@ GROUND = {
     "units",
     "elements",
     "neighbors",
+    "lengths",
     "yaml_file",
     "whole_file",
     "shipped",

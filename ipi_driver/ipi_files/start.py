@@ -16,6 +16,7 @@ from ipi_driver.ipi_files.packed import unpacked
 from ipi_driver.ipi_files.run_folder import RunFolder
 from ipi_driver.ipi_files.template import conditions_of, open_directions
 from ipi_driver.ipi_files.xyz import TrajectoryFile
+from ipi_driver.lengths import in_angstrom
 from ipi_driver.structure import BoolArray
 
 CONDITIONS = ("charge", "spin", "spin_multiplicity")
@@ -131,5 +132,6 @@ def _from_ase(path: Path) -> ase.Atoms:
         raise UserError(f"structure file {path} cannot be read: {type(error).__name__}: {error}") from error
     if not isinstance(atoms, ase.Atoms):
         raise UserError(f"structure file {path} holds no structure")
+    (atoms,) = in_angstrom([atoms])
     info = {key: atoms.info[key] for key in CONDITIONS if key in atoms.info}
     return ase.Atoms(atoms.symbols, atoms.positions, cell=atoms.cell, pbc=atoms.pbc, info=info)

@@ -19,6 +19,7 @@ from ipi_driver.ipi_files.packed import unpacked
 from ipi_driver.ipi_files.run_folder import RunFolder
 from ipi_driver.ipi_files.template import conditions_of, open_directions, states_isolated
 from ipi_driver.ipi_files.units import masses_of
+from ipi_driver.lengths import in_angstrom
 from ipi_driver.structure import FloatArray, IntArray, Structure
 
 _THINNED = 8
@@ -67,7 +68,8 @@ def read_data_set(
     Parameters
     ----------
     path
-        Any format of ASE, or an i-PI trajectory of positions (its units are respected).
+        Any format of ASE, or an i-PI trajectory of positions (its units are respected). The water data of Cheng et al.
+        (``TotEnergy``, ``force``) are in bohr where their distances do not fit Å alone.
     pbc
         Periodic or isolated, whatever the file states; None: as the file states. A file of i-PI is periodic if it
         has a cell, unless its comment has ``pbc="F F F"`` or the ``driver.yaml`` beside it states that the run is of an
@@ -161,6 +163,7 @@ def _read_ase(file: Path, plain: Path, sample: int | None, part: slice | None) -
         images = list(snapshots) if sample is None else _thinned(snapshots, _THINNED * sample)
     except Exception as error:  # ASE's readers raise anything on a malformed file
         raise UserError(f"{file} cannot be read as structures: {type(error).__name__}: {error}") from error
+    images = in_angstrom(images)
     masses = tuple(np.asarray(atoms.get_masses()) for atoms in images)
     return DataSet(file.stem, tuple(Structure.from_atoms(atoms) for atoms in images), None, masses)
 

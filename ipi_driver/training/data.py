@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Literal
 
 from ipi_driver.errors import UserError
+from ipi_driver.lengths import fits_other_lengths
 from ipi_driver.structure import FloatArray, Structure
 from ipi_driver.training.formats.deepmd import read_deepmd
 from ipi_driver.training.formats.extxyz import read_extxyz
 from ipi_driver.training.formats.n2p2 import is_n2p2, read_n2p2
 from ipi_driver.training.formats.raw import FileContent, LabelKeys, RawSnapshot
 from ipi_driver.training.formats.text import read_lines
-from ipi_driver.training.plausibility import check_units, fits_other_lengths
+from ipi_driver.training.plausibility import check_units
 from ipi_driver.training.splits import DataOrder
 from ipi_driver.units import BOHR, FORCE, HARTREE
 

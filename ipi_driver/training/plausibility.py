@@ -12,56 +12,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from ase.data import covalent_radii
 
 from ipi_driver.errors import UserError
-from ipi_driver.neighbors import all_pairs
+from ipi_driver.lengths import BOND_RANGE, bond_ratio
 from ipi_driver.structure import FloatArray, Structure
 from ipi_driver.units import BOHR, FORCE
 
 logger = logging.getLogger(__name__)
 
-BOND_RANGE = (0.7, 1.6)
-"""Plausible nearest-neighbor distances in units of the sum of the covalent radii."""
-
 FORCE_RANGE = (1e-4, 15.0)
 """Plausible force RMS of a file's median structure, eV/Å; single ones beyond twice the upper end are reported."""
-
-_NOBLE_GASES = (2, 10, 18, 36, 54, 86)
-_LOOKED_AT = 50  # structures whose distances choose between units
-_LONGEST = 8.0  # Å: an atom without a neighbor up to here gives no ratio
-
-
-def bond_ratio(structure: Structure) -> float:
-    """Median over atoms of nearest-neighbor distance / sum of covalent radii; NaN where atoms are not bonded."""
-    if structure.n_atoms < 3 or np.isin(structure.numbers, _NOBLE_GASES).any():
-        return float("nan")  # a pair of atoms may be drawn apart on purpose
-    cutoff = _LONGEST
-    if structure.volume > 0.0:  # in a close packing the nearest neighbors are at 1.12 of this length
-        cutoff = min(cutoff, 1.5 * (structure.volume / structure.n_atoms) ** (1.0 / 3.0))
-    i, j, shifts = all_pairs(structure, cutoff)
-    vectors = structure.positions[j] - structure.positions[i] + shifts @ structure.cell
-    radii = covalent_radii[structure.numbers]
-    nearest = np.full(structure.n_atoms, np.inf)
-    np.minimum.at(nearest, i, np.linalg.norm(vectors, axis=1) / (radii[i] + radii[j]))
-    median = float(np.median(nearest))
-    return median if np.isfinite(median) else float("nan")
-
-
-def fits_other_lengths(structures: Sequence[Structure]) -> bool:
-    """Whether lengths that are bohr by the form of the data are plausible in Å and not in bohr.
-
-    Parameters
-    ----------
-    structures
-        With positions and cells as the file has them, taken for Å.
-    """
-    sample = structures[:: -(-len(structures) // _LOOKED_AT)]
-    ratios = np.array([bond_ratio(s) for s in sample])
-    if not np.isfinite(ratios).any():
-        return False
-    ratio, (low, high) = float(np.nanmedian(ratios)), BOND_RANGE
-    return low <= ratio <= high and not low <= ratio * BOHR <= high
 
 
 def check_units(

@@ -12,9 +12,10 @@ from ipi_driver.errors import UserError
 from ipi_driver.ipi_files.comment import ipi_comment
 from ipi_driver.ipi_files.packed import unpacked
 from ipi_driver.ipi_files.structures import read_data_set
+from ipi_driver.lengths import in_bohr
 from ipi_driver.structure import Structure
 from ipi_driver.training.data import Units
-from ipi_driver.training.formats.extxyz import is_native
+from ipi_driver.training.formats.raw import check_finite, check_periodic
 from ipi_driver.training.plausibility import check_lengths
 from ipi_driver.units import BOHR
 
@@ -25,7 +26,8 @@ def read_unlabelled(paths: Sequence[Path], units: Units = "auto") -> list[Struct
     Raises
     ------
     UserError
-        If a file cannot be read, or its distances fit other units.
+        If a file cannot be read, a structure has no atoms, numbers that are not finite or periodic directions without a
+        cell, or distances fit other units.
     """
     found: list[Structure] = []
     for path in paths:
@@ -36,8 +38,9 @@ def read_unlabelled(paths: Sequence[Path], units: Units = "auto") -> list[Struct
             structures = list(read_data_set(path).structures)
             atomic = [False] * len(structures)
         else:
-            atomic = [units == "atomic" or (units == "auto" and is_native(atoms)) for atoms in images]
-            lengths = [BOHR if in_bohr else 1.0 for in_bohr in atomic]
+            _check_images(path, images)
+            atomic = in_bohr(images) if units == "auto" else [units == "atomic"] * len(images)
+            lengths = [BOHR if bohr else 1.0 for bohr in atomic]
             structures = [
                 Structure(atoms.numbers, length * atoms.positions, length * np.array(atoms.cell), atoms.pbc)
                 for atoms, length in zip(images, lengths, strict=True)
@@ -53,3 +56,13 @@ def _images(path: Path, plain: Path) -> list[ase.Atoms]:
         return list(ase.io.iread(plain, ":"))
     except Exception as error:  # ASE's readers raise anything on a malformed file
         raise UserError(f"unlabelled structures {path} cannot be read: {error}") from error
+
+
+def _check_images(path: Path, images: Sequence[ase.Atoms]) -> None:
+    """Name the file and the structure that cannot be used, as for labelled ones."""
+    for number, atoms in enumerate(images):
+        where = f"{path}, structure {number}"
+        if len(atoms) == 0:
+            raise UserError(f"{where}: the structure has no atoms")
+        check_finite(atoms.positions, "positions", where)
+        check_periodic(np.array(atoms.cell), np.asarray(atoms.pbc), where)

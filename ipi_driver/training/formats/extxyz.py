@@ -17,10 +17,10 @@ from ase.io.extxyz import XYZError, read_xyz
 from ase.stress import voigt_6_to_full_3x3_stress
 
 from ipi_driver.errors import UserError
+from ipi_driver.lengths import NATIVE_ENERGY, NATIVE_FORCES, is_native
 from ipi_driver.structure import FloatArray, conditions_of
 from ipi_driver.training.formats.raw import FileContent, LabelKeys, RawSnapshot, numbers_of
 
-NATIVE_ENERGY, NATIVE_FORCES = "TotEnergy", "force"
 _DEFAULT = LabelKeys()
 
 
@@ -47,11 +47,6 @@ def read_extxyz(
     native = any(s.atomic for s in snapshots)
     names = f" with {NATIVE_ENERGY} and {NATIVE_FORCES}" if native else ""
     return FileContent(f"extended XYZ{names}", tuple(snapshots))
-
-
-def is_native(atoms: ase.Atoms) -> bool:
-    """Whether a snapshot has the names of the water data, whose original files are in bohr and hartree."""
-    return NATIVE_ENERGY in atoms.info and NATIVE_FORCES in atoms.arrays
 
 
 def _cut(path: Path, lines: Sequence[str]) -> Iterator[str]:

@@ -67,9 +67,7 @@ class RawSnapshot:
 
     def __post_init__(self) -> None:
         check_finite(self.positions, "positions", self.where)
-        check_finite(self.cell, "the cell", self.where)
-        if self.pbc.any() and (np.linalg.norm(self.cell[self.pbc], axis=1) == 0.0).any():
-            raise UserError(f'{self.where}: periodic without a cell; give Lattice, or pbc="F F F"')
+        check_periodic(self.cell, self.pbc, self.where)
 
 
 @dataclass(frozen=True)
@@ -99,6 +97,13 @@ def numbers_of(value: Any, name: str, shapes: list[tuple[int, ...]], where: str)
         raise UserError(f"{where}: {name} must have shape {expected}, got {array.shape}")
     check_finite(array, name, where)
     return array
+
+
+def check_periodic(cell: FloatArray, pbc: BoolArray, where: str) -> None:
+    """Raise `UserError` where the cell is not finite, or a periodic direction has none."""
+    check_finite(cell, "the cell", where)
+    if pbc.any() and (np.linalg.norm(cell[pbc], axis=1) == 0.0).any():
+        raise UserError(f'{where}: periodic without a cell; give Lattice, or pbc="F F F"')
 
 
 def check_finite(value: FloatArray, name: str, where: str) -> None:
