@@ -93,8 +93,10 @@ def _check_distinct(train: list[LabelledStructure], others: list[LabelledStructu
             )
 
 
-def _key(structure: Structure) -> tuple[bytes, bytes]:
-    return structure.numbers.tobytes(), (structure.positions.round(6) + 0.0).tobytes()
+def _key(structure: Structure) -> tuple[bytes, ...]:
+    # the atom of a primitive cell is at the origin of them all: the cell counts, where it is periodic
+    arrays = (structure.positions, np.where(structure.pbc[:, None], structure.cell, 0.0))
+    return structure.numbers.tobytes(), *((array.round(6) + 0.0).tobytes() for array in arrays)
 
 
 def _take(structures: list[LabelledStructure], indices: np.ndarray) -> list[LabelledStructure]:

@@ -1,9 +1,9 @@
 """Relatives among structures: snapshots of one trajectory, or copies displaced a little.
 
-Two structures with the same elements in the same order and cells that agree are relatives where the root mean square
-over atoms of the minimum-image displacement, less a common translation, is below a threshold. A **family** holds all
-that are connected by such steps. A model tested on relatives of its training structures is tested on what it has
-seen; a split by similarity keeps every family in one part.
+Two structures with the same elements in the same order and cells that agree along the periodic directions are
+relatives where the root mean square over atoms of the minimum-image displacement, less a common translation, is below
+a threshold. A **family** holds all that are connected by such steps. A model tested on relatives of its training
+structures is tested on what it has seen; a split by similarity keeps every family in one part.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
+from ase.geometry import complete_cell
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
@@ -32,7 +33,8 @@ def distances(structure: Structure, others: Sequence[Structure]) -> FloatArray:
     if not structure.pbc.any():
         moved = np.array([other.positions for other in others]) - structure.positions
         return _rms(moved - moved.mean(1, keepdims=True))
-    cell, cells = _whole(structure), np.array([_whole(other) for other in others])
+    cell = complete_cell(_periodic_part(structure))
+    cells = np.array([np.where(structure.pbc[:, None], other.cell, cell) for other in others])
     positions = np.array([other.positions for other in others])
     fractional = positions @ np.linalg.inv(cells) - structure.positions @ np.linalg.inv(cell)
     # along a periodic direction the mean is that of angles
@@ -42,12 +44,9 @@ def distances(structure: Structure, others: Sequence[Structure]) -> FloatArray:
     return _rms((moved - moved.mean(1, keepdims=True)) @ (0.5 * (cells + cell)))
 
 
-def _whole(structure: Structure) -> FloatArray:
-    """The cell with unit vectors in place of missing ones."""
-    cell = structure.cell.copy()
-    missing = ~cell.any(1)
-    cell[missing] = np.eye(3)[missing]
-    return cell
+def _periodic_part(structure: Structure) -> FloatArray:
+    """The cell, zero along directions without images, where what a file has means nothing."""
+    return np.where(structure.pbc[:, None], structure.cell, 0.0)
 
 
 def _rms(displacements: FloatArray) -> FloatArray:
@@ -66,7 +65,7 @@ def relatives(structures: Sequence[Structure], threshold: float = THRESHOLD) -> 
     pairs, found = [np.zeros((0, 2), dtype=np.int64)], [np.zeros(0)]
     for group in groups.values():
         members = np.array(group)
-        cells = np.array([structures[k].cell for k in group])
+        cells = np.array([_periodic_part(structures[k]) for k in group])
         for place, k in enumerate(group[:-1]):
             near = np.abs(cells[place + 1 :] - cells[place]).max((1, 2)) < _CELLS
             candidates = members[place + 1 :][near]
@@ -110,7 +109,8 @@ def nearest(
     result = np.full(len(structures), np.inf)
     for k, structure in enumerate(structures):
         members = groups.get(_kind(structure), [])
-        near = [others[j] for j in members if np.abs(others[j].cell - structure.cell).max() < _CELLS]
+        cell = _periodic_part(structure)
+        near = [others[j] for j in members if np.abs(_periodic_part(others[j]) - cell).max() < _CELLS]
         closest = distances(structure, near).min() if near else np.inf
         if closest < threshold:
             result[k] = closest

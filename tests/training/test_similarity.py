@@ -51,6 +51,20 @@ def test_slab_with_two_periodic_directions() -> None:
     np.testing.assert_allclose(distances(structure, [moved]), 0.3, atol=1e-7)
 
 
+@pytest.mark.parametrize("pbc", [(False, False, False), (True, True, False), (False, True, False)])
+def test_the_room_along_open_directions_means_nothing(pbc: tuple[bool, ...]) -> None:
+    """Files hold any box around a molecule or a slab; a missing vector may be parallel to no axis."""
+    structure = random_structure(3, pbc=pbc)
+    moved = displaced(structure, 0.3)
+    others = []
+    for vector in ([0.0, 0.0, 14.0], [3.0, 2.0, 25.0], [0.0, 0.0, 0.0]):
+        cell = np.where(structure.pbc[:, None], moved.cell, vector)
+        others.append(Structure(moved.numbers, moved.positions, cell, moved.pbc))
+    np.testing.assert_allclose(distances(structure, others), 0.3, atol=1e-7)
+    assert families([structure, *others]).tolist() == [0, 0, 0, 0]
+    np.testing.assert_allclose(nearest(others, [structure]), 0.3, atol=1e-7)
+
+
 def test_families() -> None:
     """A chain of steps is one family; other cells, other elements and unrelated structures are not in it."""
     first = random_structure(0)

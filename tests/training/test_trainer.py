@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from ase.build import molecule
+from ase.build import bulk, molecule
 from ase.calculators.singlepoint import SinglePointCalculator
 from rich.console import Console
 from training_place import ARCHITECTURE, labelled_molecules, write_config
@@ -41,7 +41,7 @@ from ipi_driver.training.losses import (
     label_loss,
     symmetry_loss,
 )
-from ipi_driver.training.setup import build_trainer, read_unlabelled
+from ipi_driver.training.setup import _check_distinct, build_trainer, read_unlabelled
 from ipi_driver.training.splits import read_split
 from ipi_driver.training.state_file import read_state, write_state
 
@@ -411,6 +411,14 @@ def test_test_files_hold_no_training_structure(tmp_path: Path, capsys: pytest.Ca
     write_config(tmp_path, data=data | {"test_files": ["others.extxyz"]})
     ase.io.write(tmp_path / "others.extxyz", labelled_molecules(5, seed=1))
     assert len(build_trainer(load_config(path)).train_samples) == 20
+
+
+def test_primitive_cells_with_their_atom_at_the_origin_are_distinct() -> None:
+    crystals = [bulk("Cu", a=a) for a in (3.5, 3.6)]
+    data = [LabelledStructure(Structure.from_atoms(a), -1.0, np.zeros((1, 3))) for a in crystals]
+    _check_distinct(data[:1], data[1:], "validation_files")
+    with pytest.raises(UserError, match="structure 0 of `validation_files` is also training structure 1"):
+        _check_distinct(data, data[1:], "validation_files")
 
 
 def test_time_limits_must_be_positive(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
