@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import signal
 from pathlib import Path
 
@@ -85,10 +86,17 @@ def main(args: argparse.Namespace) -> int:
         print(f"best validation force MAE {MILLI * best:.1f} meV/Å; the model is in {config.output}")
         if trainer.stopped:
             name = signal.Signals(trainer.stopping.number).name
-            print(
-                f"stopped by {name} after epoch {trainer.epoch}; next: ipi-driver train {args.config} --resume"
-            )
+            print(f"stopped by {name} after epoch {trainer.epoch}; next: {_resuming(args)}")
         else:
             print(f"next: ipi-driver evaluate {config.output} DATA")
         set_result(args, {"model": str(config.output), "best_validation_force_mae": best, "units": "eV/Å"})
     return 128 + trainer.stopping.number if trainer.stopped else 0
+
+
+def _resuming(args: argparse.Namespace) -> str:
+    """The command that goes on, with the options that override the configuration: it is not the same one without."""
+    words = ["ipi-driver", "train", str(args.config), "--resume"]
+    for name in ("max_hours", "output", "device"):
+        if (value := getattr(args, name)) is not None:
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    return shlex.join(words)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from ipi_driver.training.trainer import Trainer
 
 FILE = "checkpoint.safetensors"
+RESULTS = ("model.yaml", "weights.safetensors", "log.csv")
+"""What a training writes beside it."""
 
 # Keys that may change when a training is resumed: they do not alter what has been done so far, or name a folder. The
 # learning rate and the clipping are those of each step: what a training whose gradient was not finite needs to go on.
@@ -57,6 +59,21 @@ def save_checkpoint(trainer: Trainer) -> None:
     write_state(trainer.output / FILE, state)
 
 
+def check_resumable(output: Path) -> None:
+    """Raise `UserError` where ``output`` holds no checkpoint; the message names a remedy that the folder allows."""
+    path = output / FILE
+    if path.is_file():
+        return
+    if path.with_suffix(".pt").is_file():
+        raise UserError(
+            f"{path.with_suffix('.pt')} is the checkpoint of an older version, which is not read any more (a pickle); "
+            "go on from the weights: `start_from` this folder, and another `output`"
+        )
+    held = [name for name in RESULTS if (output / name).exists()]
+    remedy = f" into another output, as this one holds {', '.join(held)}" if held else ""
+    raise UserError(f"nothing to resume: {path} does not exist; start without --resume{remedy}")
+
+
 def load_checkpoint(trainer: Trainer) -> None:
     """Continue from ``checkpoint.safetensors``.
 
@@ -65,15 +82,8 @@ def load_checkpoint(trainer: Trainer) -> None:
     UserError
         If there is none, or it was made with another configuration.
     """
-    path = trainer.output / FILE
-    if not path.is_file() and path.with_suffix(".pt").is_file():
-        raise UserError(
-            f"{path.with_suffix('.pt')} is the checkpoint of an older version, which is not read any more (a pickle); "
-            "go on from the weights: `start_from` this folder, and another `output`"
-        )
-    if not path.is_file():
-        raise UserError(f"nothing to resume: {path} does not exist; start without --resume")
-    state = read_state(path, trainer.device)
+    check_resumable(trainer.output)
+    state = read_state(trainer.output / FILE, trainer.device)
     now = fixed_settings(trainer)
     before = _defaults() | _ADDED | {_RENAMED.get(key, key): value for key, value in state["config"].items()}
     for key in sorted((set(now) | set(before)) - _RESUMABLE):

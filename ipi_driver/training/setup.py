@@ -23,13 +23,14 @@ from ipi_driver.potentials.torch_device import torch_device, torch_dtype
 from ipi_driver.shipped import find_shipped
 from ipi_driver.structure import Structure
 from ipi_driver.training.batch import Sample, make_sample
-from ipi_driver.training.checkpoint import FILE, load_checkpoint
+from ipi_driver.training.checkpoint import FILE, RESULTS, check_resumable, load_checkpoint
 from ipi_driver.training.config import TrainConfig, changed
 from ipi_driver.training.data import LabelledStructure, read_dataset, read_ordered
 from ipi_driver.training.data_config import DataConfig
 from ipi_driver.training.denoising import pretrain
 from ipi_driver.training.energy_zero import energy_errors, shift_to_data
 from ipi_driver.training.fit_baseline import fit_baseline
+from ipi_driver.training.log_file import cut_rows
 from ipi_driver.training.offsets import EnergyOffsets
 from ipi_driver.training.similarity import families
 from ipi_driver.training.splits import DataOrder, Split, make_split, write_split
@@ -178,6 +179,8 @@ def build_trainer(config: TrainConfig, resume: bool = False, quiet: bool = True)
     torch_device(config.device)  # checked before the data are read
     if config.start_from is None:
         config.network_config(config.species_numbers() or (1,))  # so are wrong keys of the architecture
+    if resume:
+        check_resumable(config.output)
     config.output.mkdir(parents=True, exist_ok=True)
     if not resume:
         _check_free(config.output)
@@ -219,6 +222,7 @@ def build_trainer(config: TrainConfig, resume: bool = False, quiet: bool = True)
     if resume:
         load_checkpoint(trainer)
     if rank == 0:
+        cut_rows(config.output / "log.csv", trainer.step)
         write_split(split, config.output / "split.yaml")
         text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
         (config.output / "training.yaml").write_text(text)
@@ -266,7 +270,7 @@ def _check_free(output: Path) -> None:
         raise UserError(
             f"{output} holds a training already; continue it with --resume or choose another output"
         )
-    for name in ("model.yaml", "weights.safetensors", "log.csv"):
+    for name in RESULTS:
         if (output / name).exists():
             raise UserError(
                 f"{output} holds a model already ({name}); choose another output, `start_from` goes on from a model"

@@ -59,9 +59,13 @@ def test_a_signal_ends_the_training_after_its_epoch(
     handler = signal.getsignal(number)
     with pytest.MonkeyPatch.context() as patch:
         at_step(2, lambda: signal.raise_signal(number), patch)  # of the four steps of the first epoch
-        assert main(["train", str(path), "--quiet"]) == 128 + number
+        options = ["--output", str(tmp_path / "part" / "model"), "--max-hours", "10"]
+        assert main(["train", str(path), "--quiet", *options]) == 128 + number
     assert signal.getsignal(number) == handler
-    assert f"{number.name}: the training stops at the end of this epoch" in capfd.readouterr().err
+    printed = capfd.readouterr()
+    assert f"{number.name}: the training stops at the end of this epoch" in printed.err
+    # what overrides the configuration is a part of the command that goes on
+    assert f"next: ipi-driver train {path} --resume --max-hours 10.0 --output {options[1]}\n" in printed.out
     checkpoint = read_state(tmp_path / "part" / "model" / "checkpoint.safetensors")
     assert checkpoint["counters"][:2] == [4, 1]
     assert (tmp_path / "part" / "model" / "log.csv").read_text().count("\n") == 2  # evaluated as well
@@ -105,6 +109,34 @@ def test_what_is_killed_between_evaluations_goes_on_from_the_last_epoch(
     assert (resumed.step, resumed.epoch) == (8, 2)
     resumed.run(quiet=True)
     assert_same_end(tmp_path / "whole", tmp_path / "part")
+
+
+def test_what_a_full_disk_has_interrupted_is_done_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Between the row of the log and the checkpoint of the same epoch."""
+    path, log = write_config(tmp_path), tmp_path / "other" / "log.csv"
+
+    def full(trainer: Trainer) -> None:
+        if trainer.epoch == epoch:
+            raise OSError(28, "No space left on device")
+        save(trainer)
+
+    save = module.save_checkpoint
+    monkeypatch.setattr(module, "save_checkpoint", full)
+    epoch = 2
+    assert main(["train", str(path), "--quiet"]) == 2
+    assert main(["train", str(path), "--quiet", "--resume"]) == 2
+    assert (
+        "start without --resume into another output, as this one holds model.yaml" in capsys.readouterr().err
+    )
+    path = write_config(tmp_path, output="other")
+    epoch = 4
+    assert main(["train", str(path), "--quiet"]) == 2
+    assert [row.split(",")[0] for row in log.read_text().splitlines()] == ["epoch", "2", "4"]
+    epoch = 0
+    assert main(["train", str(path), "--quiet", "--resume"]) == 0
+    assert [row.split(",")[0] for row in log.read_text().splitlines()] == ["epoch", "2", "4"]
 
 
 def test_a_pre_training_is_kept(tmp_path: Path) -> None:
