@@ -1,8 +1,8 @@
 """Labelled structures from files of every form that is known here, in eV and Å.
 
 Forms, recognized by content: extended XYZ (also with ``TotEnergy`` and ``force``), n2p2's ``input.data``, folders of
-DeePMD-kit; text may be packed with gzip or xz. The units are those that the form usually has, unless distances fit
-the other ones alone.
+DeePMD-kit; text may be packed with gzip, xz or bzip2. The units are those that the form usually has, unless distances
+fit the other ones alone.
 """
 
 from __future__ import annotations

@@ -73,7 +73,7 @@ class DataConfig(Section):
     test_files: list[LocatedPath] | None = Field(
         None, description="likewise; no training structure may be in them"
     )
-    split_seed: int = 0
+    split_seed: int = Field(0, ge=0)
     split: Literal["random", "similarity"] = Field(
         "random", description="similarity leaves no relative of a validation or test structure in training"
     )

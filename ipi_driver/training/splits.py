@@ -235,7 +235,7 @@ def read_order(path: Path, n_structures: int) -> IntArray:
         raise UserError(f"no index file {path}")
     try:
         raw = np.load(path) if path.suffix == ".npy" else np.loadtxt(path, ndmin=1)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, EOFError) as error:
         raise UserError(f"index file {path} cannot be read: {' '.join(str(error).split())[:200]}") from error
     order = np.asarray(raw).reshape(-1)
     if order.dtype.kind not in "iuf" or not np.array_equal(order, np.asarray(order, dtype=np.int64)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import lzma
 from collections.abc import Callable
@@ -121,7 +122,7 @@ NATIVE, PLAIN = ("TotEnergy", "force"), ("energy", "forces")
         (n2p2(1.0, 1.0), "n2p2 input.data, eV and Å (by its distances)"),
     ],
 )
-@pytest.mark.parametrize("pack", [bytes, gzip.compress, lzma.compress])
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, lzma.compress, bz2.compress])
 def test_text_of_every_form(tmp_path: Path, text: str, form: str, pack: Callable[[bytes], bytes]) -> None:
     """The name of the file says nothing."""
     path = tmp_path / "some-data"
@@ -253,9 +254,13 @@ def test_bad_deepmd_folders_give_one_line(
 
 def test_broken_archives(tmp_path: Path) -> None:
     path = tmp_path / "data.gz"
-    path.write_bytes(gzip.compress(extxyz(1.0, 1.0, PLAIN).encode())[:-30])
-    with pytest.raises(UserError, match="cannot be unpacked"):
-        read_dataset([path])
+    plain = extxyz(1.0, 1.0, PLAIN).encode()
+    packed = bytearray(gzip.compress(plain))
+    packed[40] ^= 0xFF
+    for content in (gzip.compress(plain)[:-30], bytes(packed), bz2.compress(plain)[:-30]):
+        path.write_bytes(content)
+        with pytest.raises(UserError, match="cannot be unpacked"):
+            read_dataset([path])
 
 
 def test_energies_are_needed_unless_said(tmp_path: Path) -> None:

@@ -129,6 +129,9 @@ def test_bad_split_files(tmp_path: Path) -> None:
         (tmp_path / "split.yaml").write_text(text)
         with pytest.raises(UserError, match="must hold lists of indices"):
             read_split(tmp_path / "split.yaml")
+    (tmp_path / "order.npy").write_bytes(b"")
+    with pytest.raises(UserError, match="cannot be read: No data left"):
+        make_split(4, index_file=tmp_path / "order.npy")
     (tmp_path / "order.npy").write_text("not an array")
     with pytest.raises(UserError, match="cannot be read"):
         make_split(4, index_file=tmp_path / "order.npy")

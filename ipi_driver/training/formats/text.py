@@ -1,14 +1,16 @@
-"""Text of a file that may be compressed: gzip and xz are recognized by their first bytes."""
+"""Text of a file that may be compressed: gzip, xz and bzip2 are recognized by their first bytes."""
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import lzma
+import zlib
 from pathlib import Path
 
 from ipi_driver.errors import UserError
 
-_GZIP, _XZ = b"\x1f\x8b", b"\xfd7zXZ\x00"
+_GZIP, _XZ, _BZIP2 = b"\x1f\x8b", b"\xfd7zXZ\x00", b"BZh"
 
 
 def read_lines(path: Path, expected: str = "extended XYZ") -> list[str]:
@@ -34,7 +36,9 @@ def read_lines(path: Path, expected: str = "extended XYZ") -> list[str]:
             content = gzip.decompress(content)
         elif content.startswith(_XZ):
             content = lzma.decompress(content)
-    except (OSError, EOFError, lzma.LZMAError) as error:
+        elif content.startswith(_BZIP2):
+            content = bz2.decompress(content)
+    except (OSError, EOFError, ValueError, lzma.LZMAError, zlib.error) as error:
         raise UserError(f"{path} cannot be unpacked: {error}; fetch or compress it again") from error
     try:
         lines = content.decode("utf-8").splitlines(keepends=True)
