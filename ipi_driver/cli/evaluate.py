@@ -84,6 +84,7 @@ def main(args: argparse.Namespace) -> int:
     potential = load_potential(args.model, args.device, args.dtype)
     folder = output_folder(args.output, f"evaluate-{potential.name}")
     data, source = _read(args)
+    _check_elements(potential, data, source)
     console = Console()
     result = _evaluate(args, potential, data)
     for table in error_tables(result, source):
@@ -132,6 +133,15 @@ def _read(args: argparse.Namespace) -> tuple[list[LabelledStructure], Source]:
         which = "no energies" if unknown == len(chosen_data) else f"no energies in {unknown} structures"
         print(f"{which}: forces alone are compared there")
     return chosen_data, source
+
+
+def _check_elements(potential: Potential, data: list[LabelledStructure], source: Source) -> None:
+    """An unknown element would be found in the midst of the evaluation, whose results were lost."""
+    for index, item in zip(source.indices, data, strict=True):
+        try:
+            potential.check_species(item.structure)
+        except UserError as error:
+            raise UserError(f"structure {index}: {error}; leave it out") from error
 
 
 def _evaluate(args: argparse.Namespace, potential: Potential, data: list[LabelledStructure]) -> Evaluation:

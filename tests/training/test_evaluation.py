@@ -21,6 +21,7 @@ from ipi_driver.potentials import load_potential
 from ipi_driver.rotations import quadrature, quadratures
 from ipi_driver.rotations.average import RotationalAverage
 from ipi_driver.structure import Prediction, Structure
+from ipi_driver.training import evaluation
 from ipi_driver.training.data import LabelledStructure
 from ipi_driver.training.evaluation import error_metrics, evaluate_model, formula_unit, n_evaluations
 from ipi_driver.training.splits import Split, write_split
@@ -268,6 +269,22 @@ def test_files_without_energies_and_of_the_same_name(
     assert "energy (meV" not in shown
     with (tmp_path / "out" / "structures.csv").open() as stream:
         assert [row["energy"] for row in csv.DictReader(stream)] == [""] * 3
+
+
+def test_an_unknown_element_is_found_before_the_evaluation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = copper_file(tmp_path, 2)
+    known = molecule("H2O")
+    known.calc = SinglePointCalculator(known, energy=-1.0, forces=np.full((3, 3), 0.1))
+    ase.io.write(path, [known, ase.io.read(path, 1)])
+    monkeypatch.setattr(evaluation, "evaluate_model", None)
+    assert main(["evaluate", "pet-water-s2", str(path), "--output", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert (
+        "error: structure 1: the model pet-water-s2 knows the elements H, O, but the structure holds Cu"
+        in error
+    )
 
 
 def test_command_without_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
