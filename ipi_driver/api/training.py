@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
+import numpy as np
+from pydantic import ValidationError
 
+from ipi_driver.errors import UserError
 from ipi_driver.potentials import load_potential
 from ipi_driver.potentials.base import Potential
-from ipi_driver.training.config import load_config
+from ipi_driver.training.config import TrainConfig, load_config
 from ipi_driver.training.setup import build_trainer
 from ipi_driver.units import MILLI
+from ipi_driver.yaml_file import first_problem
 
 
 @dataclass(frozen=True)
@@ -64,19 +66,23 @@ def train(
     >>> ipi_driver.train({"data": {"files": ["water.extxyz"]}, "output": "my-model", "max_hours": 1})  # doctest: +SKIP
     TrainedModel('my-model': validation force MAE 66.2 meV/Å)
     """
-    if isinstance(config, Mapping):
-        with tempfile.NamedTemporaryFile("w", suffix=".yaml", prefix="train-", dir=".") as file:
-            yaml.safe_dump(_plain(config), file)
-            file.flush()
-            loaded = load_config(Path(file.name))
-    else:
-        loaded = load_config(Path(config))
+    loaded = _from_mapping(config) if isinstance(config, Mapping) else load_config(Path(config))
     best = build_trainer(loaded, resume=resume).run(quiet=quiet)
     return TrainedModel(loaded.output, best)
 
 
+def _from_mapping(config: Mapping[str, Any]) -> TrainConfig:
+    """The configuration, with paths relative to the current folder."""
+    try:
+        return TrainConfig.model_validate(_plain(config), context={"folder": Path.cwd()})
+    except ValidationError as error:
+        raise UserError(f"configuration of the training: {first_problem(error)}") from error
+
+
 def _plain(value: Any) -> Any:
-    """The value with paths as text, as YAML holds them."""
+    """The value as YAML would hold it: paths as text, numbers of numpy as those of Python."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
     if isinstance(value, Mapping):
         return {key: _plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
