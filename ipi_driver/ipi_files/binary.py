@@ -18,6 +18,9 @@ from ipi_driver.structure import FloatArray
 
 _CELL, _COUNT, _CHARACTER = 72, 8, 4
 _TITLE = re.compile(r"Step:\s*(\d+)\s+Bead:\s*\d+\s[^{}]*\{[^{}]*\}\s*cell\{[^{}]*\}")
+_TITLE_BEGINS = "Step:".encode("utf-32-le")
+_PIECE = 1 << 20
+"""Bytes of a damaged file that are searched at once."""
 _LONGEST = 400
 """Characters of a title; those of i-PI have about 80."""
 
@@ -31,9 +34,9 @@ class Form(NamedTuple):
 
 
 class Frame(NamedTuple):
-    """Step of a frame (None where it cannot be read), and where it ends in its file."""
+    """Step of a frame, and where it ends in its file."""
 
-    step: int | None
+    step: int
     end: int
 
 
@@ -52,19 +55,33 @@ def form_of(stream: BinaryIO) -> Form | None:
 
 
 def frames(stream: BinaryIO, form: Form) -> Iterator[Frame]:
-    """The complete frames of a file."""
+    """The complete frames of a file that can be read.
+
+    A damaged one is passed over, and so is what is left of one that i-PI, killed and started again by hand, appended to.
+    """
     size = stream.seek(0, 2)
-    for end in range(form.size, size + 1, form.size):
-        yield Frame(_step(stream, form, end), end)
+    begin = 0
+    while begin + form.size <= size:
+        end = begin + form.size
+        if (step := _step(stream, form, end)) is not None:
+            yield Frame(step, end)
+            begin = end
+        elif (found := _next_frame(stream, form, begin + 1, size)) is not None:
+            begin = found
+        else:
+            return
 
 
 def last_frame(stream: BinaryIO, form: Form) -> Frame | None:
     """The last complete frame that can be read; None where there is none."""
     size = stream.seek(0, 2)
-    for end in range(size - size % form.size, 0, -form.size):
-        if (step := _step(stream, form, end)) is not None:
-            return Frame(step, end)
-    return None
+    end = size - size % form.size
+    if end and (step := _step(stream, form, end)) is not None:
+        return Frame(step, end)
+    last = None
+    for frame in frames(stream, form):
+        last = frame
+    return last
 
 
 def cell_in(frame: bytes) -> FloatArray:
@@ -85,6 +102,22 @@ def names_in(frame: bytes, form: Form) -> list[str]:
 def title_in(frame: bytes, form: Form) -> str:
     """The title of a frame; of a damaged one not what it was."""
     return _text(frame[form.title :])
+
+
+def _next_frame(stream: BinaryIO, form: Form, start: int, size: int) -> int | None:
+    """Where the next frame that can be read begins, from a place on in a file of this size; found by its title."""
+    place = start + form.title
+    while place < size:
+        stream.seek(place)
+        found = stream.read(_PIECE + len(_TITLE_BEGINS)).find(_TITLE_BEGINS)
+        if found < 0:
+            place += _PIECE
+            continue
+        begin = place + found - form.title
+        if _step(stream, form, begin + form.size) is not None:
+            return begin
+        place += found + 1
+    return None
 
 
 def _step(stream: BinaryIO, form: Form, end: int) -> int | None:

@@ -14,6 +14,9 @@ from ipi_driver.ipi_files.comment import Comment, parse_comment
 from ipi_driver.ipi_files.xyz import TrajectoryFile, TrajectorySnapshot
 
 
+_DAMAGED = "snapshots that are damaged, or repeated by a restart, were left out"
+
+
 class BinaryTrajectory(TrajectoryFile):
     """A trajectory that i-PI has written with ``format='bin'``; as `TrajectoryFile`.
 
@@ -50,7 +53,7 @@ class BinaryTrajectory(TrajectoryFile):
             for frame in self._frames(stream):
                 comment = self._comment(frame)
                 if comment.step is None or comment.step <= last_step:
-                    self._note("snapshots that are damaged, or repeated by a restart, were left out")
+                    self._note(_DAMAGED)
                     continue
                 last_step = comment.step
                 values = binary.values_in(frame, self._form).reshape(-1, 3)
@@ -61,11 +64,17 @@ class BinaryTrajectory(TrajectoryFile):
                 yield TrajectorySnapshot(last_step, values * comment.factor, comment.cell)
 
     def _frames(self, stream: BinaryIO) -> Iterator[bytes]:
-        while frame := stream.read(self._form.size):
-            if len(frame) == self._form.size:
-                yield frame
-            else:
-                self._note("last snapshot incomplete")
+        size, read = self._form.size, 0
+        for frame in binary.frames(stream, self._form):
+            if frame.end - size > read:
+                self._note(_DAMAGED)
+            stream.seek(frame.end - size)
+            yield stream.read(size)
+            read = frame.end
+        if (left := self.size - read) >= size:
+            self._note(_DAMAGED)
+        elif left:
+            self._note("last snapshot incomplete")
 
     def _note(self, text: str) -> None:
         if (note := f"{self.path.name}: {text}") not in self.notes:

@@ -133,8 +133,6 @@ def _end_of_binary(stream: BinaryIO, step: int, form: binary.Form) -> int:
     """Where the frames up to ``step`` of a binary trajectory end."""
     end = 0
     for frame in binary.frames(stream, form):
-        if frame.step is None:
-            continue
         if frame.step > step:
             break
         end = frame.end

@@ -13,6 +13,7 @@ import pytest
 from ipi_driver.errors import UserError
 from ipi_driver.ipi_files import Run
 from ipi_driver.ipi_files.binary_trajectory import BinaryTrajectory
+from ipi_driver.ipi_files.steps import cut_after, last_step
 
 QUANTITIES = ("positions", "velocities", "momenta", "forces")
 
@@ -63,3 +64,25 @@ def test_files_that_are_cut_or_damaged(folders: tuple[Path, Path], tmp_path: Pat
     path.write_bytes(content[: size - 1])
     with pytest.raises(UserError, match="no complete snapshot"):
         BinaryTrajectory(path)
+
+
+@pytest.mark.parametrize("part", [32, 33, 0.5, -24])
+def test_a_run_that_was_killed_and_started_again_by_hand(
+    folders: tuple[Path, Path], tmp_path: Path, part: float
+) -> None:
+    """i-PI appends to what it had written of a snapshot: the next ones held numbers of others, or were lost."""
+    content = (folders[1] / "water.x_0.bin").read_bytes()
+    size = len(content) // 11
+    kept = int(part * size) if 0 < part < 1 else int(part) % size
+    path = tmp_path / "water.x_0.bin"
+    path.write_bytes(content[: 3 * size + kept] + content[3 * size :])
+    trajectory = BinaryTrajectory(path)
+    found = list(trajectory)
+    assert [snapshot.step for snapshot in found] == list(range(0, 21, 2))
+    for one, other in zip(found, BinaryTrajectory(folders[1] / "water.x_0.bin"), strict=True):
+        np.testing.assert_array_equal(one.values, other.values)
+        np.testing.assert_array_equal(one.cell, other.cell)
+    assert "damaged" in trajectory.notes[0]
+    assert last_step(path) == 20
+    assert cut_after(path, 12)
+    assert path.read_bytes() == content[: 3 * size + kept] + content[3 * size : 7 * size]
