@@ -7,7 +7,8 @@ vectors and cell are turned, and all rotations are one batch.
 
 "conservative" models give derivatives of their energy; "direct" ones predict forces and stress, which are no
 derivatives: use them in the inner step of multiple time stepping. The stress of both is symmetric; the virial of an
-isolated structure is that of its forces. Models that were trained with charge and spin take those of the structure.
+isolated structure is that of its forces. "direct" models give slabs and wires no virial: their stress is a force for
+each area, and a slab has no volume. Models that were trained with charge and spin take those of the structure.
 
 Rhodes et al., "Orb-v3: atomistic simulation at scale", arXiv 2504.06231 (2025). Needs the package ``orb-models``.
 """
@@ -106,7 +107,7 @@ class OrbPotential(Potential):
             start = stop
             if not structure.periodic:
                 virials.append(forces[-1].transpose(0, 2, 1) @ structure.positions)
-            elif self._stress is not None:
+            elif self._stress is not None and (self.conservative or structure.pbc.all()):
                 stress = self._numbers(found[self._stress]).reshape(-1, 6)[s * n : (s + 1) * n][:, _VOIGT]
                 volume = abs(np.linalg.det(roomy_cell(structure, self.cutoff or 0.0)))
                 virials.append(rotations.transpose(0, 2, 1) @ (-volume * stress) @ rotations)

@@ -78,6 +78,13 @@ def test_direct_forces_are_no_derivatives_and_check_sees_it() -> None:
         check_potential(OrbPotential(small_model("direct"), dtype="float64"), ISOLATED)
 
 
+def test_the_stress_of_a_direct_model_is_none_of_a_slab() -> None:
+    """Times a volume with vacuum it was any number: thousands of eV for a lone atom."""
+    slab = Structure([8], np.zeros((1, 3)), np.diag([20.0, 20.0, 0.0]), np.array([True, True, False]))
+    assert OrbPotential(small_model("direct")).predict(slab).virial is None
+    assert np.abs(OrbPotential(small_model("conservative")).predict(slab).virial).max() < 1e-6
+
+
 def test_charge_and_spin() -> None:
     potential = OrbPotential(small_model("conservative", has_charge_spin_cond=True, has_stress=False))
     assert potential.conditions == ("charge", "spin")
