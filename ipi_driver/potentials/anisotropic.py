@@ -30,6 +30,7 @@ from scipy.sparse import csr_matrix
 from ipi_driver.errors import UserError
 from ipi_driver.neighbors import Edges, NeighborList
 from ipi_driver.potentials.base import Potential
+from ipi_driver.potentials.one_at_a_time import OneAtATime
 from ipi_driver.potentials.spec import PotentialSpec
 from ipi_driver.structure import FloatArray, RotatedResults, Structure
 
@@ -105,7 +106,7 @@ class AnisotropicPotential(Potential):
         self.invariant = invariant
         self.seed = seed
         self.name = "anisotropic"
-        self._neighbors = NeighborList(cutoff)
+        self._neighbors, self._alone = NeighborList(cutoff), OneAtATime()
         self._directions = [_null_vectors(seed + 1000 * k) for k in range(len(self.terms))]
 
     @classmethod
@@ -149,7 +150,11 @@ class AnisotropicPotential(Potential):
 
     def edges_hint(self, structure: Structure) -> int:
         """Number of edges of one rotation."""
-        return len(self._neighbors.edges(structure).centers)
+        return len(self._edges(structure).centers)
+
+    def _edges(self, structure: Structure) -> Edges:
+        with self._alone:  # the list is of one structure at a time
+            return self._neighbors.edges(structure)
 
     def _evaluate(self, structures: list[Structure], rotations: FloatArray) -> RotatedResults:
         results = [self._one(structure, rotations) for structure in structures]
@@ -162,7 +167,7 @@ class AnisotropicPotential(Potential):
 
     def _one(self, structure: Structure, rotations: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Energies, forces, virials of one structure. Turning the directions n back is turning the atoms."""
-        edges = self._neighbors.edges(structure)
+        edges = self._edges(structure)
         geometry = _Geometry(structure, edges, self.cutoff or 4.0)
         n_rotations = len(rotations)
         energies = np.zeros(n_rotations)

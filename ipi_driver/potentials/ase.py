@@ -22,6 +22,7 @@ from ipi_driver.errors import UserError
 from ipi_driver.potentials.base import Potential
 from ipi_driver.potentials.cells import right_handed
 from ipi_driver.potentials.chunks import out_of_memory
+from ipi_driver.potentials.one_at_a_time import OneAtATime
 from ipi_driver.potentials.spec import PotentialSpec
 from ipi_driver.structure import FloatArray, RotatedResults, Structure
 
@@ -45,6 +46,7 @@ class AsePotential(Potential):
             None  # charge and spin are in the `info` of the atoms, for calculators that read them
         )
         self._last_conditions: tuple[float | None, int | None] = (None, None)
+        self._alone = OneAtATime()  # a calculator keeps the atoms that it is at
         self.name = name or type(calculator).__name__
         implemented = getattr(calculator, "implemented_properties", ())
         self._free_energy = "free_energy" in implemented
@@ -79,6 +81,10 @@ class AsePotential(Potential):
         return cls(calculator, attribute)
 
     def _evaluate(self, structures: list[Structure], rotations: FloatArray) -> RotatedResults:
+        with self._alone:
+            return self._evaluate_alone(structures, rotations)
+
+    def _evaluate_alone(self, structures: list[Structure], rotations: FloatArray) -> RotatedResults:
         n_rotations = len(rotations)
         energies = np.zeros((len(structures), n_rotations))
         forces = tuple(np.zeros((n_rotations, s.n_atoms, 3)) for s in structures)

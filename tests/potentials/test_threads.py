@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -51,6 +52,24 @@ def test_threads_may_share_a_potential() -> None:
     for a, b in zip(expected, alone, strict=False):
         np.testing.assert_allclose(a, b, atol=2e-5)
     np.testing.assert_allclose(copy.deepcopy(shared).predict(structures[0]).forces, expected[0], atol=2e-5)
+
+
+@pytest.mark.parametrize("model", ["anisotropic", "ase:ase.calculators.lj.LennardJones?sigma=1.0"])
+def test_threads_may_share_what_keeps_the_last_structure(model: str) -> None:
+    """Neighbors, or the atoms of a calculator: threads that change often found those of each other."""
+    rng = np.random.default_rng(0)
+    start = 6.0 * rng.random((20, 3))
+    structures = [Structure(np.resize([8, 1], 20), start + 0.3 * rng.normal(size=(20, 3))) for _ in range(60)]
+    expected = [load_potential(model).predict(structure).energy for structure in structures]
+    shared = copy.deepcopy(load_potential(model))
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(lambda structure: shared.predict(structure).energy, structures))
+    finally:
+        sys.setswitchinterval(interval)
+    assert found == pytest.approx(expected)
 
 
 def test_arrays_that_are_changed_in_place_are_seen() -> None:
