@@ -14,7 +14,7 @@ from ipi_driver.errors import UserError
 from ipi_driver.ipi_files.comment import ipi_comment
 from ipi_driver.ipi_files.packed import unpacked
 from ipi_driver.ipi_files.run_folder import RunFolder
-from ipi_driver.ipi_files.template import conditions_of, open_directions
+from ipi_driver.ipi_files.template import conditions_of, open_directions, states_isolated
 from ipi_driver.ipi_files.xyz import TrajectoryFile
 from ipi_driver.lengths import in_angstrom
 from ipi_driver.structure import BoolArray
@@ -46,7 +46,7 @@ def read_start(path: Path, periodic: bool, whatever: bool = False) -> ase.Atoms:
     -------
     ase.Atoms
         Periodic in the directions of the file where that states them (a slab stays one), else in all or none. Of a
-        file in a run folder of this package charge, spin and the directions of a slab are those of that run.
+        file in a run folder of this package charge, spin and the periodic directions are those of that run.
 
     Raises
     ------
@@ -59,7 +59,8 @@ def read_start(path: Path, periodic: bool, whatever: bool = False) -> ase.Atoms:
         atoms = _from_ase(plain) if comment is None else _from_ipi(plain)
     if comment is not None:  # files of i-PI hold no pbc, but where somebody has written that there is none
         atoms.info.update(conditions_of_run(path))
-        atoms.pbc = (periodic and not comment.isolated) & ~_open_directions_of_run(path)
+        of_run = _pbc_of_run(path)
+        atoms.pbc = (periodic if of_run is None else of_run) & (not comment.isolated)
     directions = " ".join("FT"[int(direction)] for direction in atoms.pbc)
     if whatever:
         atoms.pbc = periodic
@@ -109,10 +110,13 @@ def conditions_of_run(path: Path) -> dict[str, float | int]:
     return {name: value for name, value in (("charge", charge), ("spin", spin)) if value is not None}
 
 
-def _open_directions_of_run(path: Path) -> BoolArray:
-    """(3,) along which cell vectors the run in whose folder a file lies has no images."""
+def _pbc_of_run(path: Path) -> BoolArray | None:
+    """(3,) periodic directions of the run in whose folder a file lies; None where there is none, or it states none."""
     run = RunFolder(path.parent)
-    return open_directions(run.settings, run.path) if run.is_run else np.zeros(3, dtype=bool)
+    settings = run.settings if run.is_run else {}
+    if all(settings.get(key) is None for key in ("pbc", "structure", "input")):
+        return None
+    return ~(open_directions(settings, run.path) | states_isolated(settings, run.path))
 
 
 def _from_ipi(path: Path) -> ase.Atoms:

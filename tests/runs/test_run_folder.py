@@ -311,6 +311,20 @@ def test_a_start_from_the_trajectory_of_a_charged_run(tmp_path: Path, name: str)
     assert yaml.safe_load((tmp_path / "given" / "driver.yaml").read_text())["charge"] == -1
 
 
+@pytest.mark.parametrize(("before", "name"), [("gas-nve", "liquid-nvt-raw"), ("liquid-nvt-raw", "gas-nve")])
+def test_a_start_from_a_run_of_the_other_kind(before: str, name: str, tmp_path: Path) -> None:
+    """Its files of i-PI have a cell in any case; the run states what it is."""
+    run = tmp_path / "before"
+    prepare(find_source(before, Changes()), run, Changes(model=MODEL))
+    start = run / "simulation.pos_0.xyz"
+    start.write_text("1\n# CELL(abcABC): 9 9 9 90 90 90 positions{angstrom} cell{angstrom}\nO 0 0 0\n")
+    changes, periodic = Changes(model=MODEL, structure=start), before.startswith("liquid")
+    with pytest.raises(UserError, match=f"is {'periodic' if periodic else 'isolated'} .*, and the input is"):
+        prepare(find_source(name, changes), tmp_path / "run", changes)
+    prepare(find_source(before, changes), tmp_path / "run", changes)
+    assert read_start(start, not periodic, whatever=True).pbc.all() != periodic
+
+
 def test_a_periodic_input_wants_a_cell(tmp_path: Path) -> None:
     (tmp_path / "bare.xyz").write_text("1\nno cell\nO 0 0 0\n")
     with pytest.raises(UserError, match="has no cell"):
