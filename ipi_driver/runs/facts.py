@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +19,9 @@ from ipi_driver.ipi_files.start import read_start
 from ipi_driver.ipi_files.template import read_template
 from ipi_driver.runs.watch import PhysicsWatch
 from ipi_driver.structure import Structure
+
+_FOLDERS = re.compile(r"(?:^|(?<=[+,:(=]))/(?:[^+,:()?&=]*/)?")
+"""Before the name of each file that a model names by its absolute path."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +89,7 @@ def describe_model(settings: ServeSettings) -> str:
     averages = []
     for grid in sorted(grids.values(), key=lambda grid: grid.name == "none"):
         averages.append(f"{grid.name} ({len(grid)} rotations)" if len(grid) > 1 else grid.name)
-    model = settings.model.rpartition("/")[2] if "?" not in settings.model else settings.model
+    model = _FOLDERS.sub("", settings.model)
     text = f"model {model}, average {' and '.join(averages)}, {settings.device}"
     if settings.dtype is not None:
         text += f", {settings.dtype}"

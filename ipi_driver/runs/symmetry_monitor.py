@@ -74,7 +74,7 @@ def with_monitor(
     for place, words in (("</forces>", force), ("<system", socket), ("</output>", output)):
         found = xml.masked(text).find(place)
         if found < 0:
-            raise UserError(f"{source}: --monitor needs {place}> in the input")
+            raise UserError(f"{source}: --monitor needs {place.removesuffix('>')}> in the input")
         text = text[:found] + words + text[found:]
     return text, [*endpoints, {"unix": address, "average": monitor.average}]
 

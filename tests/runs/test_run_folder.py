@@ -23,6 +23,7 @@ from runs_place import MODEL
 
 from ipi_driver.analysis.run_statistics import client_counts
 from ipi_driver.cli import main
+from ipi_driver.client.settings import make_settings
 from ipi_driver.errors import UserError
 from ipi_driver.ipi_files import edit as xml
 from ipi_driver.ipi_files.run_folder import LOCK, STARTING, RunFolder
@@ -33,7 +34,7 @@ from ipi_driver.runs.changes import Changes
 from ipi_driver.runs.console import lenient_console
 from ipi_driver.runs.ending import Statuses, read_ending
 from ipi_driver.runs.events import read_events
-from ipi_driver.runs.facts import read_facts
+from ipi_driver.runs.facts import describe_model, read_facts
 from ipi_driver.runs.monitor import Progress, PropertyMonitor
 from ipi_driver.runs.origin import ORIGIN
 from ipi_driver.runs.prepare import find_source, prepare
@@ -886,6 +887,20 @@ def test_a_slab_stays_a_slab(tmp_path: Path) -> None:
     assert facts is not None
     assert facts.structure.pbc.tolist() == [True, True, False]
     assert facts.text.startswith("H2O, 3 atoms, periodic along xy, 9 × 8 × 30 Å; model anisotropic")
+
+
+def test_models_are_named_without_their_folders() -> None:
+    for model, shown in {
+        "pet-water-s2": "pet-water-s2",
+        "/a/b/pet": "pet",
+        "/pet": "pet",
+        "sum:/a/b.pt+mace:/c/d.model": "sum:b.pt+mace:d.model",
+        "committee:(/a/b,/a/c)": "committee:(b,c)",
+        "/a/b.pt?variant=x/y&file=/e/f": "b.pt?variant=x/y&file=f",
+        "ase:module.Class?delay=0.1": "ase:module.Class?delay=0.1",
+    }.items():
+        settings = make_settings({"model": model, "endpoints": [{"unix": "a"}]})
+        assert describe_model(settings) == f"model {shown}, average none, cpu"
 
 
 def test_what_cannot_be_printed_ends_nothing() -> None:
