@@ -67,5 +67,7 @@ def is_finished(folder: Path, steps: int = 0) -> bool:
         summary = json.loads((folder / "summary.json").read_text())
     except (OSError, ValueError):
         return False
+    if not isinstance(summary, dict):  # of a set: its cells are looked at one by one
+        return False
     long_enough = summary.get("total_steps", steps) >= steps or has_ended_by_itself(folder)
     return bool(summary.get("finished")) and long_enough

@@ -150,6 +150,9 @@ def test_a_member_goes_on_to_more_steps_than_it_has_finished(tmp_path: Path) -> 
     assert is_finished(tmp_path)
     assert is_finished(tmp_path, 300)
     assert not is_finished(tmp_path, 320)
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "summary.json").write_text('[{"cell": "a", "state": "converged"}]')
+    assert not is_finished(tmp_path / "set")
     # a minimization that has converged has nothing left to do
     message = "I-PI reports success. Restartable as is: NO. Geometry optimization converged"
     (tmp_path / "i-pi.log").write_text(
