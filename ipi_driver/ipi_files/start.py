@@ -59,7 +59,7 @@ def read_start(path: Path, periodic: bool, whatever: bool = False) -> ase.Atoms:
         atoms = _from_ase(plain) if comment is None else _from_ipi(plain)
     if comment is not None:  # files of i-PI hold no pbc, but where somebody has written that there is none
         atoms.info.update(conditions_of_run(path))
-        of_run = _pbc_of_run(path)
+        of_run = pbc_of_run(path)
         atoms.pbc = (periodic if of_run is None else of_run) & (not comment.isolated)
     directions = " ".join("FT"[int(direction)] for direction in atoms.pbc)
     if whatever:
@@ -110,7 +110,7 @@ def conditions_of_run(path: Path) -> dict[str, float | int]:
     return {name: value for name, value in (("charge", charge), ("spin", spin)) if value is not None}
 
 
-def _pbc_of_run(path: Path) -> BoolArray | None:
+def pbc_of_run(path: Path) -> BoolArray | None:
     """(3,) periodic directions of the run in whose folder a file lies; None where there is none, or it states none."""
     run = RunFolder(path.parent)
     settings = run.settings if run.is_run else {}

@@ -19,7 +19,7 @@ from ipi_driver.ipi_files import edit as xml
 from ipi_driver.ipi_files.active import active_atoms, part_of
 from ipi_driver.ipi_files.comment import ipi_comment
 from ipi_driver.ipi_files.run_folder import INPUT, LOCK, SETTINGS, STARTING, RunFolder, is_checkpoint_name
-from ipi_driver.ipi_files.start import conditions_of_run, read_start, write_start
+from ipi_driver.ipi_files.start import conditions_of_run, pbc_of_run, read_start, write_start
 from ipi_driver.ipi_files.template import check_not_wrapped, read_template
 from ipi_driver.runs.changes import Changes, changed_settings, check_settings, write_settings
 from ipi_driver.runs.lock import locked
@@ -111,7 +111,9 @@ def prepare(
         text, settings["endpoints"] = with_monitor(text, settings["endpoints"], monitor, source.path)
     start = _start(source, text, changes, checked)
     _check_not_wrapped(source, text, start, checked)
+    slab = start if isinstance(start, ase.Atoms) and _is_slab(start) else None
     if isinstance(start, Path):  # to be copied into the run folder, whatever place the input names
+        slab = _with_pbc_of_run(start, settings, source, text)
         settings |= {k: v for k, v in conditions_of_run(start).items() if settings.get(k) is None}
         named = str(xml.start_file(text))
         text = xml.with_renamed_file(text, named, Path(named).name)
@@ -131,9 +133,9 @@ def prepare(
         text = xml.with_start_file(text, name)
         settings |= {"structure": name, "pbc": bool(start.pbc.any()), **_conditions(start, settings)}
         settings.pop("input", None)
-        if _is_slab(start):  # the xyz of i-PI has no place for its directions
-            settings["structure"] = _SLAB
-            settings.pop("pbc")
+    if slab is not None:  # the xyz of i-PI has no place for its directions
+        settings["structure"] = _SLAB
+        settings.pop("pbc", None)
     if active_atoms(text, source.path):  # the client takes from the input which atoms it gets
         settings["input"] = INPUT
     extra = [path for path in extra if str(path) != name]
@@ -159,8 +161,8 @@ def prepare(
             shutil.copyfile(start, output / str(name))
         elif start is not None:
             write_start(start, output / str(name))
-            if _is_slab(start):
-                ase.io.write(output / _SLAB, start, format="extxyz")
+        if slab is not None:
+            ase.io.write(output / _SLAB, slab, format="extxyz")
         (output / INPUT).write_text(text)
         write_settings(output, settings)
 
@@ -204,6 +206,18 @@ def _start(source: Source, text: str, changes: Changes, checked: ServeSettings) 
     if checked.pbc is not None and changes.pbc is not None:
         return read_start(path, checked.pbc, whatever=True)
     return read_start(path, periodic)
+
+
+def _with_pbc_of_run(replayed: Path, settings: dict[str, Any], source: Source, text: str) -> ase.Atoms | None:
+    """Give the settings of a replay the boundary conditions of the run whose trajectory it is; returns its slab."""
+    pbc = pbc_of_run(replayed)
+    if pbc is None or pbc.all() or settings.get("pbc") is not None:
+        return None
+    check_not_wrapped(text, pbc, source.path)
+    if pbc.any():
+        return read_start(replayed, periodic=True)
+    settings["pbc"] = False
+    return None
 
 
 def _is_slab(start: ase.Atoms) -> bool:

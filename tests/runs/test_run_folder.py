@@ -305,8 +305,8 @@ def test_a_start_from_the_trajectory_of_a_charged_run(tmp_path: Path, name: str)
     prepare(find_source(name, changes), tmp_path / "run", changes)
     settings = yaml.safe_load((tmp_path / "run" / "driver.yaml").read_text())
     assert (settings["charge"], settings["spin"]) == (1, 2)
-    if name == "liquid-nvt":
-        assert ase.io.read(tmp_path / "run" / settings["structure"]).pbc.tolist() == [True, True, False]
+    assert ase.io.read(tmp_path / "run" / settings["structure"]).pbc.tolist() == [True, True, False]
+    assert settings.get("pbc") is None
     changes = Changes(model=MODEL, structure=run / "simulation.pos_0.xyz", charge=-1.0)
     prepare(find_source(name, changes), tmp_path / "given", changes)
     assert yaml.safe_load((tmp_path / "given" / "driver.yaml").read_text())["charge"] == -1
@@ -323,6 +323,10 @@ def test_a_start_from_a_run_of_the_other_kind(before: str, name: str, tmp_path: 
     with pytest.raises(UserError, match=f"is {'periodic' if periodic else 'isolated'} .*, and the input is"):
         prepare(find_source(name, changes), tmp_path / "run", changes)
     prepare(find_source(before, changes), tmp_path / "run", changes)
+    prepare(find_source("replay", changes), tmp_path / "replay", changes)
+    facts = read_facts(tmp_path / "replay")
+    assert facts is not None
+    assert facts.structure.periodic is periodic
     assert read_start(start, not periodic, whatever=True).pbc.all() != periodic
 
 
