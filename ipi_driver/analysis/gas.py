@@ -60,6 +60,8 @@ def analyze_gas(system: System, options: Options, progress: Progress = lambda n:
     analysis = new_analysis(system, "gas", options.vector)
     constant_energy = system.run.settings.ensemble == "nve"
     if constant_energy:
+        if options.axis is not None:
+            analysis.note("`axis` is for runs at constant temperature, and not used at constant energy")
         with optional(analysis, "angular momentum"):
             _add_angular_momentum(analysis, system, options, progress)
     else:

@@ -147,6 +147,10 @@ def analyze_liquid(system: System, options: Options, progress: Progress = lambda
     spacing, n_skipped = sampling_of(run, ["positions"], options.skip)
     n_snapshots = max(1, run.n_snapshots() - n_skipped)
     streamed = _Pass(system, options, spacing, n_snapshots)
+    if options.axis is not None:
+        analysis.note("`axis` is that of a field on one molecule, and not used here")
+    if options.model is not None and not (periodic and streamed.oriented):
+        analysis.note("`model` is used for the orientations of a periodic liquid alone, and not here")
     if periodic and run.open_directions.any() and streamed.profiles is None:
         analysis.note(_WITHOUT_IMAGES)
     for snapshot in used_snapshots(run, ["positions"], options.skip, progress):

@@ -57,7 +57,7 @@ def form_of(stream: BinaryIO) -> Form | None:
 def frames(stream: BinaryIO, form: Form) -> Iterator[Frame]:
     """The complete frames of a file that can be read.
 
-    A damaged one is passed over, and so is what is left of one that i-PI, killed and started again by hand, appended to.
+    A damaged one is passed over, and so is part of one to which i-PI, killed and started again by hand, has appended.
     """
     size = stream.seek(0, 2)
     begin = 0

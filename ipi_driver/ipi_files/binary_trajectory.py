@@ -13,7 +13,6 @@ from ipi_driver.ipi_files import binary
 from ipi_driver.ipi_files.comment import Comment, parse_comment
 from ipi_driver.ipi_files.xyz import TrajectoryFile, TrajectorySnapshot
 
-
 _DAMAGED = "snapshots that are damaged, or repeated by a restart, were left out"
 
 

@@ -130,6 +130,19 @@ def test_a_conserved_quantity_that_is_not_finite_has_no_drift(tmp_path: Path) ->
     assert any("drift: " in note and "not finite at step 11200" in note for note in found["notes"])
 
 
+def test_an_axis_or_a_model_that_is_not_used_is_named(tmp_path: Path) -> None:
+    axis = (0.0, 0.0, 1.0)
+    constant_energy = turning(tmp_path / "nve", ensemble="nve")
+    assert said(analyze(constant_energy, axis=axis), "`axis` is for runs at constant temperature")
+    positions = 4.0 * np.array(np.unravel_index(np.arange(8), (2, 2, 2))).T
+    argon = synthetic.write_run(
+        tmp_path / "argon", {"pos": [positions] * 60}, 10, np.zeros((60, 2)), length=8.0, symbols=["Ar"] * 8
+    )
+    analysis = analyze(argon, axis=axis, model=AnisotropicPotential())
+    assert said(analysis, "`axis` is that of a field on one molecule")
+    assert said(analysis, "`model` is used for the orientations of a periodic liquid alone")
+
+
 def test_what_has_no_time_skips_nothing_and_says_so(tmp_path: Path) -> None:
     folder = turning(tmp_path / "relaxed", 3, motion="minimize")
     assert said(analyze(folder, skip=0.001), "relaxations have no time")
