@@ -52,6 +52,15 @@ def test_every_reader_finds_the_lengths(tmp_path: Path, scale: float) -> None:
         np.testing.assert_allclose(found.positions, read["train"][-1].positions, atol=1e-6, err_msg=name)
 
 
+def test_structures_without_labels_keep_charge_and_spin(tmp_path: Path) -> None:
+    """A model that was imported for others refuses them."""
+    atoms = molecule("OH")
+    atoms.info.update(charge=-1, spin=1)
+    ase.io.write(tmp_path / "ion.extxyz", atoms)
+    (ion,) = read_unlabelled([tmp_path / "ion.extxyz"])
+    assert (ion.charge, ion.spin) == (-1.0, 1)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

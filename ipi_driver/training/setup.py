@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,7 +16,7 @@ import yaml
 from ase.data import chemical_symbols
 
 from ipi_driver.errors import UserError
-from ipi_driver.networks.base import EdgeNetwork
+from ipi_driver.networks.base import EdgeNetwork, NetworkConfig
 from ipi_driver.networks.baseline import Baseline
 from ipi_driver.networks.kinds import build_network, network_config
 from ipi_driver.networks.storage import load_model, load_without_weights
@@ -36,6 +37,8 @@ from ipi_driver.training.similarity import families
 from ipi_driver.training.splits import DataOrder, Split, make_split, write_split
 from ipi_driver.training.trainer import Trainer
 from ipi_driver.training.unlabelled import read_unlabelled
+
+logger = logging.getLogger(__name__)
 
 
 def read_labelled(
@@ -112,6 +115,27 @@ def _check_elements(part: str, structures: Sequence[Structure], species: tuple[i
             raise UserError(
                 f"{part} structure {k} holds {chemical_symbols[unknown[0]]}, the model has {have}: leave the structure "
                 "out, or name all elements in `species` (what no training structure holds is not learnt)"
+            )
+
+
+def _check_conditions(
+    labelled: Sequence[Structure], unlabelled: Sequence[Structure], network: NetworkConfig
+) -> None:
+    """Charge and spin are no input of a network: all structures have those of its import, or one kind is expected."""
+    for name, usual in (("charge", 0), ("spin", 1)):
+        known = getattr(network, name, None)
+        given = {value for s in (*labelled, *unlabelled) if (value := getattr(s, name)) is not None}
+        if known is not None and (others := sorted(given - {known})):
+            raise UserError(
+                f"the model to start from was imported for {name} {known}, but the data hold structures with {name} "
+                f"{others[0]:g}: leave them out, or import it again with --{name} {others[0]:g}"
+            )
+        found = sorted({usual if (value := getattr(s, name)) is None else value for s in labelled})
+        if len(found) > 1:
+            logger.warning(
+                "the data hold structures with %s %s, on which the network does not depend: it takes them for one kind",
+                name,
+                ", ".join(f"{value:g}" for value in found),
             )
 
 
@@ -195,6 +219,7 @@ def build_trainer(config: TrainConfig, resume: bool = False, quiet: bool = True)
     for part, items in (("validation", validation), ("training", train)):
         _check_elements(part, [item.structure for item in items], species)
     _check_elements("unlabelled", unlabelled, species)
+    _check_conditions([item.structure for item in (*train, *validation)], unlabelled, network.config)
     _check_offsets(config.data, train)
     if config.loss.virial > 0:
         _check_virials(train)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import ase.io
@@ -42,8 +43,8 @@ def read_unlabelled(paths: Sequence[Path], units: Units = "auto") -> list[Struct
             atomic = in_bohr(images) if units == "auto" else [units == "atomic"] * len(images)
             lengths = [BOHR if bohr else 1.0 for bohr in atomic]
             structures = [
-                Structure(atoms.numbers, length * atoms.positions, length * np.array(atoms.cell), atoms.pbc)
-                for atoms, length in zip(images, lengths, strict=True)
+                replace(s, positions=length * s.positions, cell=length * s.cell)
+                for s, length in zip(map(Structure.from_atoms, images), lengths, strict=True)
             ]
         check_lengths(path, structures, atomic, units != "auto")
         found += structures

@@ -21,7 +21,8 @@ from ipi_driver.networks.storage import save_model
 from ipi_driver.potentials import load_potential
 from ipi_driver.structure import Structure
 from ipi_driver.training.config import load_config
-from ipi_driver.training.setup import build_trainer
+from ipi_driver.training.lock import LOCK
+from ipi_driver.training.setup import _check_conditions, build_trainer
 from ipi_driver.training.trainer import Trainer
 
 ARCHITECTURE = training_place.ARCHITECTURE | {"n_gnn_layers": 1}
@@ -114,7 +115,7 @@ def test_a_model_is_not_overwritten(tmp_path: Path, kept: str, capsys: pytest.Ca
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert f"holds a model already ({kept}); choose another output" in line
     assert file.read_text() == "what was there"
-    assert [item.name for item in file.parent.iterdir()] == [kept]
+    assert {item.name for item in file.parent.iterdir()} == {kept, LOCK}
 
 
 def test_a_relaxed_model_is_not_trained_on_turned_copies(tmp_path: Path) -> None:
@@ -142,6 +143,25 @@ def test_a_relaxed_model_is_not_trained_on_turned_copies(tmp_path: Path) -> None
         patch.setattr(Trainer, "run", spy)
         build_trainer(load_config(write_config(tmp_path, data, **changes)))
     assert seen == ["none"]
+
+
+def test_charge_and_spin_are_no_input_of_a_network(caplog: pytest.LogCaptureFixture) -> None:
+    neutral = Structure.from_atoms(molecule("H2O"))
+    ion, radical = neutral.conditioned(charge=-1.0), neutral.conditioned(spin=2)
+    plain = network_config(ARCHITECTURE, (1, 8))
+    _check_conditions([neutral, neutral], [ion], plain)
+    assert not caplog.messages
+    _check_conditions([neutral, ion, radical], [], plain)
+    assert ["charge -1, 0, on which" in caplog.messages[0], "spin 1, 2, on which" in caplog.messages[1]] == [
+        True
+    ] * 2
+    keys = {"kind": "metatrain-pet", "system_bias": True, "charge": -1, "spin": 1}
+    imported = network_config(keys, (1, 8))
+    _check_conditions([ion, neutral], [], imported)
+    with pytest.raises(
+        UserError, match=r"imported for charge -1, but the data hold structures with charge 1: leave"
+    ):
+        _check_conditions([ion], [neutral.conditioned(charge=1.0)], imported)
 
 
 def test_the_model_to_start_from_lies_beside_the_configuration(
