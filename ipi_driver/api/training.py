@@ -14,6 +14,7 @@ from ipi_driver.errors import UserError
 from ipi_driver.potentials import load_potential
 from ipi_driver.potentials.base import Potential
 from ipi_driver.training.config import TrainConfig, load_config
+from ipi_driver.training.lock import held
 from ipi_driver.training.setup import build_trainer
 from ipi_driver.units import MILLI
 from ipi_driver.yaml_file import first_problem
@@ -67,7 +68,8 @@ def train(
     TrainedModel('my-model': validation force MAE 66.2 meV/Å)
     """
     loaded = _from_mapping(config) if isinstance(config, Mapping) else load_config(Path(config))
-    best = build_trainer(loaded, resume=resume).run(quiet=quiet)
+    with held(loaded.output, resume):
+        best = build_trainer(loaded, resume=resume).run(quiet=quiet)
     return TrainedModel(loaded.output, best)
 
 

@@ -60,6 +60,7 @@ def main(args: argparse.Namespace) -> int:
     """Train, and print where the model is."""
     from ipi_driver.report.learning_curves import plot_training_log
     from ipi_driver.training.config import changed, describe_keys, load_config
+    from ipi_driver.training.lock import held
     from ipi_driver.training.setup import build_trainer
     from ipi_driver.training.stopping import signals_that_stop
 
@@ -73,14 +74,18 @@ def main(args: argparse.Namespace) -> int:
     config = load_config(args.config)
     output = None if args.output is None else args.output.resolve()
     config = changed(config, max_hours=args.max_hours, output=output, device=args.device)
-    trainer = build_trainer(config, resume=args.resume, quiet=args.quiet)
-    if trainer.rank == 0:
-        print("\n".join(trainer.data_described), flush=True)
-    if trainer.energy_shifts and trainer.rank == 0:
-        shifts = ", ".join(f"{symbol} {shift:+.4g}" for symbol, shift in trainer.energy_shifts.items())
-        print(f"atomic energies of the model shifted to the energy zero of the data: {shifts} eV", flush=True)
-    with signals_that_stop() as trainer.stopping:
-        best = trainer.run(quiet=args.quiet)
+    with held(config.output, args.resume):
+        trainer = build_trainer(config, resume=args.resume, quiet=args.quiet)
+        if trainer.rank == 0:
+            print("\n".join(trainer.data_described), flush=True)
+        if trainer.energy_shifts and trainer.rank == 0:
+            shifts = ", ".join(f"{symbol} {shift:+.4g}" for symbol, shift in trainer.energy_shifts.items())
+            print(
+                f"atomic energies of the model shifted to the energy zero of the data: {shifts} eV",
+                flush=True,
+            )
+        with signals_that_stop() as trainer.stopping:
+            best = trainer.run(quiet=args.quiet)
     if trainer.rank == 0:
         plot_training_log(config.output / "log.csv", config.output / "learning-curve.png")
         print(f"best validation force MAE {MILLI * best:.1f} meV/Å; the model is in {config.output}")

@@ -13,6 +13,7 @@ from training_place import write_config
 from ipi_driver.cli import main
 from ipi_driver.training import trainer as module
 from ipi_driver.training.config import load_config
+from ipi_driver.training.lock import held
 from ipi_driver.training.losses import StepResult
 from ipi_driver.training.setup import build_trainer
 from ipi_driver.training.state_file import read_state
@@ -109,6 +110,19 @@ def test_what_is_killed_between_evaluations_goes_on_from_the_last_epoch(
     assert (resumed.step, resumed.epoch) == (8, 2)
     resumed.run(quiet=True)
     assert_same_end(tmp_path / "whole", tmp_path / "part")
+
+
+def test_one_training_at_a_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A second one, as of a job that was sent twice, would write to the same log, model and checkpoint."""
+    path = write_config(tmp_path)
+    with held(tmp_path / "model"):
+        for words in ([], ["--resume"]):
+            assert main(["train", str(path), "--quiet", *words]) == 2
+            assert "another process trains in" in capsys.readouterr().err
+    with held(tmp_path / "absent", resume=True):
+        assert not (tmp_path / "absent").exists()
+    assert main(["train", str(path), "--quiet", "--resume"]) == 2
+    assert "nothing to resume" in capsys.readouterr().err
 
 
 def test_what_a_full_disk_has_interrupted_is_done_once(
