@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=10.0,
         help="time of the training after that of the teacher (default 10)",
     )
-    add("--steps", type=int, metavar="N", help="train for N steps, however long they take")
+    add("--steps", type=int, metavar="N", help="train for N steps, in whole hundreds, however long they take")
     add(
         "--max-structures",
         type=int,
@@ -102,6 +102,8 @@ def main(args: argparse.Namespace) -> int:
             "which its average would unlearn; expected a model whose dependence is an error"
         )
     labelled = _labelled(args.data or [], network.config.species)
+    for structure in (structure for structures in files for structure in structures):
+        before.check_species(structure)
     sets = _teach(before, names, files, config, args.quiet)
     spread = max(prediction.forces_std for part in sets for prediction in part.taught)
     if spread < _ROUNDING:
@@ -117,7 +119,11 @@ def main(args: argparse.Namespace) -> int:
     distiller = Distiller(
         config, invariant or student, baseline, sets, args.output, invariant=invariant is not None
     )
-    distiller.run(quiet=args.quiet)
+    distiller.resumable = False
+    try:
+        distiller.run(quiet=args.quiet)
+    except UserError as error:
+        raise UserError(f"{error}; {args.output} keeps the log of this try: give another --output") from error
     after = NetworkPotential.load(args.output)
     reports = [report_set(after, part, config.average) for part in sets]
     _show(reports, args.average)

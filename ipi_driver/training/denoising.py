@@ -126,6 +126,7 @@ def pretrain(
         [structures[k] for k in order[n_validation:]], network, settings, config.seed
     )
     trainer.steps_per_epoch = -(-len(trainer.train_samples) // config.batch_size)
+    trainer.resumable = False
     own.output.mkdir(parents=True, exist_ok=True)
     (own.output / "log.csv").unlink(missing_ok=True)  # of a pre-training that was stopped
     best = trainer.run(quiet)

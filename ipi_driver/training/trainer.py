@@ -129,6 +129,8 @@ class Trainer:
         # signals end the training only where somebody handles them
         self.stopping = Stopping()
         self.stopped = False
+        # whether a command goes on from its checkpoint, for messages
+        self.resumable = True
         self._saved = time.monotonic()
         self.sets: tuple[str, ...] = ("data",)
         self.offsets = EnergyOffsets([False])
@@ -200,10 +202,10 @@ class Trainer:
         self._average_gradients()
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), config.gradient_clip)
         if not torch.isfinite(norm):
+            remedy = "--resume from the last checkpoint" if self.resumable else "begin anew"
             raise UserError(
                 f"the gradient is not finite at step {self.step}; lower `learning_rate` (got "
-                f"{config.learning_rate}) or `gradient_clip` (got {config.gradient_clip}) and --resume from the last "
-                "checkpoint"
+                f"{config.learning_rate}) or `gradient_clip` (got {config.gradient_clip}) and {remedy}"
             )
         factor = learning_rate_factor(
             self.step, self.progress(), config.warmup_steps, config.final_learning_rate, config.warmup

@@ -22,6 +22,7 @@ from ipi_driver.networks.storage import save_model
 from ipi_driver.potentials import load_potential
 from ipi_driver.rotations.augmentation import augmentation_rotations
 from ipi_driver.structure import Structure
+from ipi_driver.training import distillation
 
 
 @pytest.fixture
@@ -131,9 +132,24 @@ def test_bad_options_write_nothing(
     assert not (place / "new").exists()
 
 
+def test_an_unknown_element_is_found_before_the_teacher_works(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ase.io.write(place / "others.extxyz", [*labelled_molecules(5), molecule("NH3")])
+    monkeypatch.setattr(distillation, "teach", None)
+    assert (
+        main(
+            ["symmetrize", str(place / "model"), str(place / "others.extxyz"), "--output", str(place / "new")]
+        )
+        == 2
+    )
+    assert "knows the elements H, O, but the structure holds N" in capsys.readouterr().err
+
+
 def test_a_training_that_spoils_the_model_is_refused(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["symmetrize", str(place / "model"), str(place / "gas.extxyz"), "--output", str(place / "new")]
     assert main([*command, "--steps", "100", "--learning-rate", "3", "--threads", "1", "--quiet"]) == 2
     error = capsys.readouterr().err
     assert "after 100 steps the model is no nearer to its average" in error
+    assert error.endswith("new keeps the log of this try: give another --output\n")
     assert not (place / "new" / "model.yaml").exists()
