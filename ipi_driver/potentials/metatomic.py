@@ -33,6 +33,7 @@ import numpy as np
 
 from ipi_driver.errors import UserError
 from ipi_driver.potentials.base import Potential
+from ipi_driver.potentials.chunks import out_of_memory
 from ipi_driver.potentials.spec import PotentialSpec
 from ipi_driver.structure import FloatArray, RotatedResults, Structure
 
@@ -200,6 +201,22 @@ class MetatomicPotential(Potential):
         return pairs if self._compiles else max(1, pairs // PAIRS_PER_EDGE)
 
     def _evaluate(self, structures: list[Structure], rotations: FloatArray) -> RotatedResults:
+        import torch
+
+        try:
+            return self._results(structures, rotations)
+        except (
+            RuntimeError,
+            torch.jit.Error,
+        ) as error:  # that of TorchScript is a page; its last line is the reason
+            if out_of_memory(error):
+                raise
+            lines = [line for line in str(error).splitlines() if line.strip()]
+            reason = lines[-1].strip().removeprefix("RuntimeError: ") if lines else type(error).__name__
+            failed = f"{structures[0]!r}" if len(structures) == 1 else f"one of {len(structures)} structures"
+            raise UserError(f"the model {self.name} failed on {failed}: {reason}") from error
+
+    def _results(self, structures: list[Structure], rotations: FloatArray) -> RotatedResults:
         import torch
 
         derivatives = self._forces is None

@@ -28,7 +28,7 @@ class Outputs(torch.nn.Module):
     """Springs to the center along z: E = sum z²/2 (``energy/soft``), twice that (``energy/hard``).
 
     Direct forces are -z along z and a constant along x, the direct stress is diag(1, 2, 3) in the turned structure's
-    axes. Ensemble: E, E + 1, E + 2. Dipole: sum_i (i + 1) r_i. Uncertainty: z² of each atom.
+    axes. It knows no slabs. Ensemble: E, E + 1, E + 2. Dipole: sum_i (i + 1) r_i. Uncertainty: z² of each atom.
     """
 
     def __init__(self, force: str = "non_conservative_force") -> None:
@@ -52,6 +52,7 @@ class Outputs(torch.nn.Module):
         rows: List[torch.Tensor] = []  # noqa: UP006
         index = 0
         for system in systems:
+            assert bool(system.pbc.all()) == bool(system.pbc.any()), "slabs are not known"
             r = system.positions - system.positions.mean(dim=0)
             energies.append(0.5 * (r[:, 2] ** 2).sum())
             force = torch.zeros_like(r)

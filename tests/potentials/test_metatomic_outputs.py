@@ -142,6 +142,15 @@ def test_an_energy_as_an_extra_is_in_electronvolt(tmp_path: Path) -> None:
         load_potential(f"{path}?variant=hard&extras=energy/hard")
 
 
+def test_what_a_model_raises_is_one_line(model: Path) -> None:
+    """TorchScript has a page for it."""
+    slab = Structure(WATER.numbers, POSITIONS, 3 * np.eye(3), np.array([True, True, False]))
+    with pytest.raises(
+        UserError, match=r"^the model many failed on .*H2O, periodic\): .*slabs are not known$"
+    ):
+        load_potential(f"{model}?variant=soft").predict(slab)
+
+
 def test_what_a_model_warns_of_is_shown_once(model: Path) -> None:
     potential = load_potential(f"{model}?variant=soft")
     with warnings.catch_warnings(record=True) as caught:
