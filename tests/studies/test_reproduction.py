@@ -309,6 +309,20 @@ def test_cells_that_never_began_are_not_analyzed(tmp_path: Path) -> None:
     assert [run.name for run in find_runs(tmp_path)] == ["a"]
 
 
+def test_ice_that_was_stopped_before_its_first_step_keeps_its_average(tmp_path: Path) -> None:
+    part = Part("ice-2i", "ice", "ice", "2i", None, ("096-a", "096-b"))
+    runs = Runs(tmp_path, SETTINGS, threads=1)
+    first = runs.command(part)
+    folder = runs.folder(part) / "096-a"
+    folder.mkdir(parents=True)
+    for name in (STARTING, "input.xml", "driver.yaml"):
+        (folder / name).touch()
+    assert runs.command(part) == first
+    assert first[first.index("--average") + 1] == "2i"
+    (folder / STARTING).unlink()
+    assert runs.command(part)[-1] == "--resume"
+
+
 def test_ice_is_checked_as_it_was_made(tmp_path: Path) -> None:
     part = Part("ice-raw", "ice", "ice", "none", None, ("a",))
     runs = Runs(tmp_path, SETTINGS, threads=1)

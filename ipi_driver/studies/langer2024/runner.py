@@ -88,7 +88,9 @@ class Runs:
         command += ["--output", str(folder), "--threads", str(self.threads)]
         if self.device is not None:
             command += ["--device", self.device]
-        begun = folder.is_dir() if part.is_set else RunFolder(folder).is_begun
+        # a set that was stopped before its first step has no cell that holds a model and an average to go on with
+        runs = folder.glob("*") if part.is_set else [folder]
+        begun = any(RunFolder(run).is_begun for run in runs)
         if part.steps is not None:
             command += ["--steps", str(part.steps)]
         if part.is_set and part.structures:
