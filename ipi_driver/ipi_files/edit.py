@@ -24,12 +24,14 @@ _WORD = re.compile(f"{_IN_WORD}+")
 _CONTENT = re.compile(r">([^<>]+)<")
 _INITIALIZE = re.compile(r"<initialize\b[^>]*>(.*?)</initialize>", re.DOTALL)
 _TEMPLATE = re.compile(r"<system_template\b[^>]*>(.*?)</system_template>", re.DOTALL)
-_CELL = re.compile(r"<cell\b[^>]*?(?:/>|>[^<]*</cell>)")
 _PATTERN = re.compile(r"<template\b[^>]*>(.*?)</template>", re.DOTALL)
 _INSTANCE = re.compile(r"<instance\b[^>]*>([^<]*)</instance>")
 _REPLICA_EXCHANGE = re.compile(
     r"<smotion\b[^>]*?\bmode\s*=\s*['\"]\s*remd\s*['\"][^>]*?(?:/>|>(.*?)</smotion>)", re.DOTALL
 )
+_DYNAMICS = re.compile(r"<dynamics\b[^>]*>(.*?)</dynamics>", re.DOTALL)
+_START_FILE = re.compile(r"<file\b[^>]*>[^<]*</file>")
+_CELL = re.compile(r"<cell\b[^>]*>[^<]*</cell>")
 _SYSTEMS = re.compile(r"<(system_template|system|smotion)\b[^>]*>.*?</\1>", re.DOTALL)
 _OUTPUT = re.compile(r"<output\b([^>]*)>(.*?)</output>", re.DOTALL)
 
@@ -117,26 +119,33 @@ def nmts(text: str) -> int | None:
 
 
 def with_nmts(text: str, count: int, source: Path) -> str:
-    """The text with another number of inner steps per outer step; the inner step stays as long as it is.
+    """The text with another number of inner steps per outer step in every system; the inner step stays as it is.
 
     Raises
     ------
     UserError
-        If the input has no multiple time stepping of two levels.
+        If the input, or one of its systems, has no multiple time stepping of two levels.
     """
-    old, levels = nmts(text), value(text, "nmts")
-    if old is None:
-        got = "no <nmts>" if levels is None else f"<nmts> {levels} </nmts>"
-        raise UserError(
-            f"{source}: --nmts needs multiple time stepping of two levels, <nmts> [ 1, N ] </nmts>, got {got}"
-        )
-    outer = float(value(text, "timestep") or "nan") / old * count
-    text = with_value(text, "nmts", f"[ 1, {count} ]") or text
-    text = with_value(text, "timestep", f"{outer:.12g}") or text
-    place = masked(text).index("<timestep")
-    # a comment of XML holds no two dashes
-    comment = f"<!-- nmts {count} on the command line: other comments may name another outer step -->"
-    return f"{text[:place]}{comment} {text[place:]}"
+    for found in reversed(list(_DYNAMICS.finditer(masked(text))) or [None]):
+        part = text if found is None else text[found.start(1) : found.end(1)]
+        old, levels, step = nmts(part), value(part, "nmts"), value(part, "timestep")
+        if old is None or found is None:
+            got = "no <nmts>" if levels is None else f"<nmts> {levels} </nmts>"
+            raise UserError(
+                f"{source}: --nmts needs multiple time stepping of two levels, <nmts> [ 1, N ] </nmts>, got {got}"
+            )
+        try:
+            outer = float(step or "nan") / old * count
+        except ValueError:  # a label of a template
+            raise UserError(f"{source}: --nmts needs a <timestep> that is a number, got {step}") from None
+        part = with_value(part, "nmts", f"[ 1, {count} ]") or part
+        part = with_value(part, "timestep", f"{outer:.12g}") or part
+        place = masked(part).index("<timestep")
+        # a comment of XML holds no two dashes
+        comment = f"<!-- nmts {count} on the command line: other comments may name another outer step -->"
+        part = f"{part[:place]}{comment} {part[place:]}"
+        text = f"{text[: found.start(1)]}{part}{text[found.end(1) :]}"
+    return text
 
 
 def sockets(text: str) -> list[Socket]:
@@ -157,13 +166,9 @@ def with_port(text: str, old: Socket, port: int, host: str | None = None) -> str
     """The text with another port (and host) for the network socket ``old``, added where i-PI takes its default."""
     for element in _SOCKET.finditer(masked(text)):
         if sockets(element[0]) == [old]:
-            changed = with_value(text[element.start() : element.end()], "port", port)
-            if host is not None and changed is not None:
-                changed = with_value(changed, "address", host) or changed
-            if changed is None:
-                start, given = text[element.start() : element.end("start")], f"<port> {port} </port>"
-                rest = "" if element["body"] is None else text[element.start("body") : element.end("body")]
-                changed = f"{start}>{given}{rest}</ffsocket>"
+            changed = _with_child(text[element.start() : element.end()], "port", port)
+            if host is not None:
+                changed = _with_child(changed, "address", host)
             return text[: element.start()] + changed + text[element.end() :]
     return text
 
@@ -172,8 +177,8 @@ def with_name(text: str, old: Socket, address: str) -> str:
     """The text with another address for the unix socket ``old``."""
     for element in _SOCKET.finditer(masked(text)):
         if sockets(element[0]) == [old]:
-            changed = with_value(text[element.start() : element.end()], "address", address)
-            return text if changed is None else text[: element.start()] + changed + text[element.end() :]
+            changed = _with_child(text[element.start() : element.end()], "address", address)
+            return text[: element.start()] + changed + text[element.end() :]
     return text
 
 
@@ -183,12 +188,20 @@ def with_inet(text: str, old: Socket, host: str, port: int) -> str:
         if sockets(element[0]) != [old]:
             continue
         changed = with_attribute(text[element.start() : element.end()], "ffsocket", "mode", "inet")
-        changed = with_value(changed, "address", host) or changed
-        ported = with_value(changed, "port", port)
-        if ported is None:
-            ported = changed.replace("<address>", f"<port> {port} </port> <address>", 1)
-        return text[: element.start()] + ported + text[element.end() :]
+        changed = _with_child(_with_child(changed, "address", host), "port", port)
+        return text[: element.start()] + changed + text[element.end() :]
     return text
+
+
+def _with_child(element: str, tag: str, content: str | int) -> str:
+    """The ``<ffsocket>`` with the content of a child replaced, added where i-PI takes its default."""
+    if (changed := with_value(element, tag, content)) is not None:
+        return changed
+    found = _SOCKET.fullmatch(masked(element))
+    assert found is not None
+    start, body = element[: found.end("start")], found.span("body")
+    rest = "" if found["body"] is None else element[body[0] : body[1]]
+    return f"{start}><{tag}> {content} </{tag}>{rest}</ffsocket>"
 
 
 def start_file(text: str) -> str | None:
@@ -258,20 +271,24 @@ def is_replay(text: str) -> bool:
 
 
 def with_start_file(text: str, name: str) -> str:
-    """The text with its starting positions taken from the i-PI xyz file ``name``, whose comment holds the units.
+    """The text with all systems starting from the i-PI xyz file ``name``, whose comment holds the units.
 
-    A ``<cell>`` beside it is left out: i-PI would take it in place of the cell of the file.
+    A ``<cell>`` beside the file goes with it: for i-PI it would take the place of that of the new one.
     """
-    found = _START.search(masked(text))
-    if found is None:
+    blank, has_file = masked(text), False
+    for body in reversed(list(_INITIALIZE.finditer(blank))):
+        file = _START_FILE.search(blank, *body.span(1))
+        if file is None:
+            continue
+        has_file = True
+        places = [(file.span(), f"<file mode='xyz'> {name} </file>")]
+        places += [(cell.span(), "") for cell in _CELL.finditer(blank, *body.span(1))]
+        for (start, end), new in sorted(places, reverse=True):
+            text = text[:start] + new + text[end:]
+    if not has_file:
         raise UserError(
             "--structure replaces the <file> of <initialize>, and the input has none: edit it there"
         )
-    end = masked(text).find("</initialize>", found.end(1))
-    pieces = [(found.start(1), found.end(1), f"<file mode='xyz'> {name} </file>")]
-    pieces += [(cell.start(), cell.end(), "") for cell in _CELL.finditer(masked(text), found.start(), end)]
-    for start, stop, new in sorted(pieces, reverse=True):
-        text = text[:start] + new + text[stop:]
     return text
 
 

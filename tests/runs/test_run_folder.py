@@ -90,6 +90,18 @@ def test_another_stride_keeps_the_inner_step(count: int, outer: str) -> None:
     ElementTree.fromstring(changed)
 
 
+def test_another_stride_is_that_of_all_systems() -> None:
+    """Each keeps its inner step: 0.5 fs here and 0.25 fs there."""
+    dynamics = STEPS[STEPS.index("<dynamics") : STEPS.index("</simulation>")]
+    text = f"<simulation>{dynamics}{dynamics.replace('5.0', '2.5')}</simulation>"
+    changed = xml.with_nmts(text, 4, Path("x"))
+    assert re.findall(r"<nmts>(.*?)</nmts>", changed) == [" [ 1, 4 ] "] * 2
+    assert re.findall(r"<timestep .*?>(.*?)</timestep>", changed) == [" 2 ", " 1 "]
+    ElementTree.fromstring(changed)
+    with pytest.raises(UserError, match=r"--nmts needs .* got no <nmts>"):
+        xml.with_nmts(text.replace("<nmts> [ 1, 10 ] </nmts>", "", 1), 4, Path("x"))
+
+
 @pytest.mark.parametrize(
     "levels", ["", "<nmts> [ 1, 2, 5 ] </nmts>", "<nmts> [ 2, 5 ] </nmts>", "<nmts> 10 </nmts>"]
 )
@@ -115,6 +127,16 @@ def test_sockets_of_an_input() -> None:
     assert [s.label for s in xml.sockets(COMMENTED)] == labels
     changed = xml.with_port(COMMENTED, xml.sockets(COMMENTED)[1], 1234)
     assert [s.label for s in xml.sockets(changed)] == ["unix one", "inet localhost:1234", *labels[2:]]
+
+
+@pytest.mark.parametrize(
+    "socket", ["<ffsocket mode='unix'/>", "<ffsocket mode='unix'><port>7</port></ffsocket>"]
+)
+def test_an_address_that_the_input_leaves_out(socket: str) -> None:
+    (found,) = xml.sockets(socket)
+    assert found.label == "unix localhost"
+    assert [s.label for s in xml.sockets(xml.with_name(socket, found, "mine"))] == ["unix mine"]
+    assert [s.label for s in xml.sockets(xml.with_inet(socket, found, "node7", 42))] == ["inet node7:42"]
 
 
 @pytest.mark.parametrize(
@@ -814,6 +836,19 @@ def test_one_structure_is_not_the_start_of_different_systems(tmp_path: Path) -> 
         prepare(find_source(copy, Changes()), tmp_path / "run", changes)
 
 
+def test_the_structure_given_takes_the_place_of_all_that_the_input_has_of_one() -> None:
+    """Its cell, which i-PI would take from a ``<cell>`` after the file; the same start of each system."""
+    cell = "<cell mode='abc' units='angstrom'> [9,9,9] </cell>"
+    body = f"<file mode='pdb'> a.pdb </file> <!-- <cell> --> {cell} <velocities/>"
+    system = f"<system><initialize nbeads='1'> {body} </initialize></system>"
+    other = "<system><initialize><velocities/></initialize><cell>[1,2,3]</cell></system>"
+    changed = xml.with_start_file(f"<simulation>{system}{other}{system}</simulation>", "init.xyz")
+    new = "<file mode='xyz'> init.xyz </file> <!-- <cell> -->  <velocities/>"
+    assert changed == f"<simulation>{system}{other}{system}</simulation>".replace(body, new)
+    with pytest.raises(UserError, match="the input has none"):
+        xml.with_start_file(f"<simulation>{other}</simulation>", "init.xyz")
+
+
 def test_a_start_that_is_a_label_of_a_template(tmp_path: Path) -> None:
     """What stands for it is looked for, and no structure takes its place."""
     copy = edited(tmp_path, "init.xyz", "START")
@@ -854,6 +889,16 @@ def test_settings_that_refer_to_themselves_a_billion_times(tmp_path: Path) -> No
     (copy / "driver.yaml").write_text("\n".join([*lines, "model: *a9", "endpoints: *a8"]))
     with pytest.raises(UserError, match="unknown key `a0`"):
         prepare(find_source(copy, Changes()), tmp_path / "run", Changes())
+
+
+def test_a_file_of_ipi_that_states_to_be_isolated_is_no_start_of_a_box(tmp_path: Path) -> None:
+    path, folder = tmp_path / "mine.xyz", tmp_path / "run"
+    text = (shipped_folder("inputs") / "gas-nve" / "init.xyz").read_text()
+    path.write_text(text.replace("cell{angstrom}", 'cell{angstrom} pbc="F F F"'))
+    with pytest.raises(UserError, match="is isolated"):
+        prepare(find_source("liquid-nvt-raw", Changes()), folder, Changes(model=MODEL, structure=path))
+    prepare(find_source("gas-nve", Changes()), folder, Changes(model=MODEL, structure=path))
+    prepare(find_source("liquid-nvt-raw", Changes()), folder, Changes(model=MODEL, structure=path, pbc=True))
 
 
 @pytest.mark.parametrize(("name", "pbc"), [("gas-nve", True), ("liquid-nvt-raw", False)])
