@@ -22,6 +22,7 @@ from ipi_driver.errors import UserError
 from ipi_driver.ipi_files.comment import ipi_comment
 from ipi_driver.ipi_files.edit import masked
 from ipi_driver.ipi_files.input import SystemStart, read_starts
+from ipi_driver.ipi_files.packed import unpacked
 from ipi_driver.structure import BoolArray, Structure
 
 
@@ -51,10 +52,12 @@ def read_template(path: str | Path, pbc: bool | None = None) -> Structure:
         raise UserError(f"no structure file {str(path)!r}")
     if _starts_like_xml(path):
         structure = _from_ipi_xml(path)
-    elif comment := ipi_comment(path):
-        structure = _from_labels(_labels_of_xyz(path), comment.periodic, path)
     else:
-        structure = _from_ase(path)
+        with unpacked(path) as plain:  # of a packed file ASE would read no cell of i-PI
+            if comment := ipi_comment(plain):
+                structure = _from_labels(_labels_of_xyz(plain), comment.periodic, path)
+            else:
+                structure = _from_ase(plain)
     if pbc is None:
         return structure
     return replace(structure, pbc=np.array(pbc))

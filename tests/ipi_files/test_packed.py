@@ -16,6 +16,7 @@ from ipi_driver.errors import UserError
 from ipi_driver.ipi_files.packed import unpacked
 from ipi_driver.ipi_files.start import read_start
 from ipi_driver.ipi_files.structures import read_data_set
+from ipi_driver.ipi_files.template import read_template
 from ipi_driver.training.unlabelled import read_unlabelled
 
 
@@ -62,6 +63,7 @@ def test_a_packed_trajectory_of_ipi_keeps_its_cell_and_units(
         assert structure.cell == pytest.approx(np.diag([10.0, 11.0, 12.0]))
         assert structure.positions[1, 0] == pytest.approx(1.81 * 0.529177210903)
     assert read_start(packed, periodic=True).cell.lengths() == pytest.approx([10.0, 11.0, 12.0])
+    assert read_template(packed).pbc.all()  # what a client is told of its atoms
     # what the run folder states of its structure holds for its packed trajectories as well
     (tmp_path / "driver.yaml").write_text("pbc: false\n")
     (structure,) = read_data_set(packed).structures
