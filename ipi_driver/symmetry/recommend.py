@@ -134,12 +134,14 @@ def recommend(
     for row in rows:
         if not (row.is_reference or (row.n_rotations == 1 and _is_random(row.average))):
             common = (shared or {}).get((row.data_set, row.average), 0.0)
-            error = float(np.hypot(row.force_mae, common))
+            # what is not finite on one data set is good enough on none
+            error = float(np.hypot(row.force_mae, common)) if np.isfinite(row.force_mae) else np.inf
             if error >= worst.get(row.average, (0.0, 0))[0]:
                 worst[row.average], hidden[row.average] = (error, row.n_rotations), common
-    if not worst:
+    if not np.isfinite([error for error, _ in worst.values()]).any():
+        sets = ", ".join(dict.fromkeys(row.data_set for row in rows if not np.isfinite(row.force_mae)))
         raise UserError(
-            "the model gives no finite force errors for any average: its weights or its data are damaged"
+            f"the model gives no finite force errors for any average ({sets}): its weights or its data are damaged"
         )
     good = {name: value for name, value in worst.items() if value[0] <= tolerance}
     if good:

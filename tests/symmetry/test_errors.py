@@ -144,6 +144,14 @@ def test_recommendation_is_the_cheapest_below_the_tolerance_on_all_data_sets() -
     assert "4i" in insufficient.text
 
 
+def test_what_is_not_finite_on_one_data_set_is_not_recommended() -> None:
+    rows = [row("gas", n, e) for n, e in (("none", 0.9), ("T", 0.5), ("2i", 0.1))]
+    rows += [row("liquid", n, e) for n, e in (("none", np.nan), ("T", np.nan), ("2i", 0.2))]
+    assert recommend(rows, 1.0).average == "2i"
+    with pytest.raises(UserError, match=r"no finite force errors for any average \(liquid\)"):
+        recommend([r for r in rows if r.average != "2i"], 1.0)
+
+
 def test_random_frames_are_no_cheaper_than_what_is_exact() -> None:
     """The error of one random frame is the raw one, drawn again: by chance it is smaller in half of the cases."""
     rows = [row("gas", n, e) for n, e in (("none", 0.9), ("random", 0.8), ("T", 0.3), ("random-T", 0.29))]
