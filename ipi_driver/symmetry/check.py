@@ -180,7 +180,7 @@ def run_check(
 
 def _checked(settings: CheckSettings) -> list[Quadrature]:
     """All averages, the raw result first; wrong ones raise before any work is done."""
-    if settings.tolerance <= 0:
+    if not settings.tolerance > 0:
         raise UserError(f"--tolerance must be positive, got {MILLI * settings.tolerance:g} meV/Å")
     if settings.max_degree is not None and not 1 <= settings.max_degree <= 10:
         raise UserError(f"--max-degree must be 1 to 10, got {settings.max_degree}")
@@ -188,10 +188,12 @@ def _checked(settings: CheckSettings) -> list[Quadrature]:
         raise UserError(f"--orientations must be at least 1, got {settings.orientations}")
     if settings.drift_steps and settings.drift_steps < FEWEST_STEPS:
         raise UserError(f"--drift must be at least {FEWEST_STEPS} steps, got {settings.drift_steps}")
-    if settings.time_step <= 0:
+    if not settings.time_step > 0:
         raise UserError(f"--time-step must be positive, got {settings.time_step:g} fs")
+    if not settings.temperature > 0:
+        raise UserError(f"--temperature must be positive, got {settings.temperature:g} K")
     reference = settings.reference
-    if reference.random is not None or reference.name == "none":
+    if reference.random is not None or reference.own_frames or reference.name == "none":
         raise UserError(f"--reference must be a fixed grid such as Ih or 4i, got {reference.name}")
     grids = {grid.name: grid for grid in (quadrature("none"), *settings.averages, reference)}
     return list(grids.values())
@@ -202,6 +204,8 @@ def _named(data_sets: Sequence[DataSet]) -> dict[str, DataSet]:
     named: dict[str, DataSet] = {}
     for data in data_sets:
         name = data.name
+        if not all(structure.n_atoms for structure in data.structures):
+            raise UserError(f"{name} holds a structure without atoms; take it out")
         if name in named:
             name = f"{data.name} ({sum(key.startswith(data.name) for key in named) + 1})"
         named[name] = data

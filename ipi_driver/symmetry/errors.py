@@ -198,5 +198,6 @@ def time_averages(
             if repeat > 0 and spent > _TIMING_SECONDS:
                 break
         seconds[name] = best
-        per_rotation = best / n_rotations
+        if not grid.own_frames:  # their number depends on the structure
+            per_rotation = best / n_rotations
     return seconds

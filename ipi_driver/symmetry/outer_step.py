@@ -98,16 +98,15 @@ def correction_series(
     Raises
     ------
     UserError
-        If the number of atoms changes.
+        If the atoms or their order change.
     """
     averaged = RotationalAverage(potential, average, rotation_batch=rotation_batch)
     corrections, raws = [], []
     for structure in structures:
-        if structure.n_atoms != structures[0].n_atoms:
-            raise UserError(
-                "--trajectory: all snapshots must hold the same atoms, "
-                f"got {structures[0].n_atoms} and {structure.n_atoms}"
-            )
+        if not np.array_equal(structure.numbers, structures[0].numbers):
+            counts = f"{structures[0].n_atoms} and {structure.n_atoms}"
+            got = counts if structure.n_atoms != structures[0].n_atoms else "others or another order"
+            raise UserError(f"--trajectory: all snapshots must hold the same atoms, got {got}")
         raw = (inner or potential).predict(structure)
         mean = averaged.predict(structure, raw=raw if inner is None else None)
         corrections.append(mean.forces - raw.forces)
@@ -124,11 +123,12 @@ def require_snapshots(n_snapshots: int, spacing: float, time_step: float) -> Non
     UserError
         If the trajectory is too short, or a time is not positive.
     """
-    if spacing <= 0 or time_step <= 0:
+    if not (spacing > 0 and time_step > 0):
         raise UserError(f"--spacing and --time-step must be positive, got {spacing} and {time_step} fs")
     if n_snapshots < FEWEST_SNAPSHOTS:
         raise UserError(
-            f"--trajectory: expected at least {FEWEST_SNAPSHOTS} snapshots, got {n_snapshots}; save more often"
+            f"--trajectory: expected at least {FEWEST_SNAPSHOTS} snapshots, got {n_snapshots}; use more of them "
+            "(--max-snapshots, --skip-snapshots), or save more often"
         )
 
 

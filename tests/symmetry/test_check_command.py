@@ -209,6 +209,10 @@ def test_what_is_printed(folder: Path, capsys: pytest.CaptureFixture[str]) -> No
     [
         (["--average", "T2"], "unknown average 'T2'"),
         (["--reference", "random"], "--reference must be a fixed grid"),
+        (["--reference", "ecse"], "--reference must be a fixed grid"),
+        (["--temperature", "0"], "--temperature must be positive"),
+        (["--tolerance", "nan"], "--tolerance must be positive"),
+        (["none.extxyz"], "none holds a structure without atoms"),
         (["--tolerance", "0"], "--tolerance must be positive"),
         (["--max-degree", "0"], "--max-degree must be 1 to 10"),
         (["--max-structures", "0"], "--max-structures must be at least 1"),
@@ -226,6 +230,7 @@ def test_bad_input_is_one_line(
     message: str,
 ) -> None:
     monkeypatch.chdir(folder)
+    Path("none.extxyz").write_text("0\nProperties=species:S:1:pos:R:3\n")
     assert main(["check", MODEL, "gas.extxyz", *extra]) == 2
     printed = capsys.readouterr().err.strip()
     assert printed.startswith("error: ")

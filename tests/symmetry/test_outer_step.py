@@ -81,7 +81,10 @@ def test_correction_is_averaged_minus_raw() -> None:
         assert corrections[k] == pytest.approx(
             RotationalAverage(potential, "T").predict(structure).forces - raw
         )
-    with pytest.raises(UserError, match="the same atoms"):
+    with pytest.raises(UserError, match="the same atoms, got 3 and 1"):
         correction_series(
             potential, [structures[0], Structure(np.array([8]), np.zeros((1, 3)))], quadrature("T")
         )
+    other = Structure(np.array([1, 8, 1]), base)
+    with pytest.raises(UserError, match="the same atoms, got others or another order"):
+        correction_series(potential, [structures[0], other], quadrature("T"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import numpy as np
+import pytest
 from ase.calculators.calculator import Calculator, all_changes
 
 from ipi_driver.potentials.ase import AsePotential
@@ -32,6 +33,13 @@ def test_a_kept_result_is_no_evaluation() -> None:
     seconds = time_averages(AsePotential(Slow()), MOLECULE, quadratures(["none", "i"]))
     assert seconds["none"] >= PAUSE
     assert seconds["i"] >= 2 * PAUSE
+
+
+def test_the_time_of_a_grid_is_not_scaled_from_frames_of_the_structure() -> None:
+    """Their placeholder is one rotation, and of water they are four."""
+    water = Structure(np.array([8, 1, 1]), np.array([[0.0, 0.0, 0.0], [0.76, 0.0, 0.59], [-0.76, 0.0, 0.59]]))
+    seconds = time_averages(AsePotential(Slow()), water, quadratures(["none", "ecse", "Ih"]), longest=0.1)
+    assert seconds["Ih"] == pytest.approx(120 * seconds["none"])
 
 
 class Compiled(Potential):
