@@ -61,6 +61,8 @@ def _groups() -> list[tuple[str, list[FloatArray]]]:
     groups += [
         ("D2h", [two, flip, -_I]),
         ("D2d", [-_turn(_Z, np.pi / 2), flip]),
+        ("C6", [_turn(_Z, np.pi / 3)]),
+        ("S6", [-_turn(_Z, 2 * np.pi / 3)]),
         ("C4", [_turn(_Z, np.pi / 2)]),
         ("S4", [-_turn(_Z, np.pi / 2)]),
         ("D2", [two, flip]),

@@ -51,6 +51,22 @@ def test_groups(weights: dict[str, list[float]], expected: str, seed: int | None
         assert abs(np.dot(found.axis, vector)) == pytest.approx(np.linalg.norm(vector))
 
 
+@pytest.mark.parametrize(
+    ("expected", "generator", "names"),
+    [
+        ("S6", -Rotation.from_euler("z", 120, degrees=True).as_matrix(), ("1e", "2e", "3e")),
+        ("C6", Rotation.from_euler("z", 60, degrees=True).as_matrix(), ("1o", "2e", "6e", "6o")),
+    ],
+)
+def test_groups_of_an_axis_that_only_high_degrees_have(
+    expected: str, generator: np.ndarray, names: tuple[str, ...]
+) -> None:
+    powers = np.array([np.linalg.matrix_power(generator, k) for k in range(6)])
+    rng = np.random.default_rng(0)
+    weights = {n: representation(n, powers).mean(axis=0) @ rng.normal(size=o3.Irrep(n).dim) for n in names}
+    assert largest_point_group(weights).name == expected
+
+
 def test_no_breaking() -> None:
     weights = {"0e": np.array([0.7]), "1o": np.full(3, 1e-9)}
     assert largest_point_group(weights).name == "O(3)"
