@@ -189,8 +189,21 @@ def test_what_was_run_beyond_the_plan_is_complete_and_said(tmp_path: Path) -> No
     assert longer_than_planned(runs, [cells]) == ["ice-raw: 192-a relaxed beyond 096-a"]
 
 
-def test_failure_of_one_run_does_not_stop_the_others(tmp_path: Path) -> None:
-    runs = Runs(tmp_path, SETTINGS, threads=1)
+TOY = """import numpy as np
+from ase.calculators.calculator import Calculator
+class Toy(Calculator):
+    implemented_properties = ("energy", "forces")
+    def calculate(self, atoms=None, properties=(), system_changes=()):
+        self.results = {"energy": 0.0, "forces": np.zeros((len(atoms), 3))}
+"""
+
+
+def test_failure_of_one_run_does_not_stop_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a model in the folder where the command is given, which is found there."""
+    monkeypatch.chdir(tmp_path)
+    Path("toy.py").write_text(TOY)
+    Path("random.py").write_text("raise SystemExit('no module of the model')")
+    runs = Runs(Path("out"), replace(SETTINGS, model="ase:toy.Toy"), threads=1)
     bad = Part("bad", "gas", "gas-nve", "none", 20, ("missing.xyz",))
     good = Part("gas-nve-raw", "gas", "gas-nve", "none", 20)
     (failure,) = runs.execute([bad, good], 1, lambda running: None)

@@ -15,12 +15,16 @@ from ipi_driver.client.signals import handled_signals
 from ipi_driver.errors import UserError
 from ipi_driver.ipi_files.run_folder import RunFolder
 from ipi_driver.runs.monitor import PropertyMonitor
+from ipi_driver.runs.pair import WITHOUT_FOLDER
 from ipi_driver.runs.sets import is_finished
 from ipi_driver.shipped import shipped_folder
 from ipi_driver.studies.langer2024.plan import Part, Settings, cells_folder, shipped_cells
 
 _SEEDS = {"liquid-2i": 1, "liquid-random": 2}
 """Added to the seed: runs of one liquid that are compared have random numbers of their own."""
+
+_COMMAND = WITHOUT_FOLDER + "from ipi_driver.cli import main; sys.exit(main())"
+"""Where this command was given, so that paths and modules of the model are found, but no file there hides another."""
 
 _PATIENCE = 60.0
 """Seconds that an interrupted run has to write its RESTART."""
@@ -84,7 +88,7 @@ class Runs:
     def command(self, part: Part) -> list[str]:
         """``ipi-driver run ...`` that begins a run, or continues it where there is something to continue."""
         folder = self.folder(part)
-        command = [sys.executable, "-m", "ipi_driver", "run", str(shipped_folder("inputs") / part.source)]
+        command = [sys.executable, "-c", _COMMAND, "run", str(shipped_folder("inputs") / part.source)]
         command += ["--output", str(folder), "--threads", str(self.threads)]
         if self.device is not None:
             command += ["--device", self.device]
@@ -97,7 +101,12 @@ class Runs:
             command += ["--structures", str(cells_folder(self.output, part))]
         if begun:
             return [*command, "--resume"]
-        command += ["--model", self._model(), "--seed", str(self.settings.seed + _SEEDS.get(part.name, 0))]
+        command += [
+            "--model",
+            self.settings.model,
+            "--seed",
+            str(self.settings.seed + _SEEDS.get(part.name, 0)),
+        ]
         if part.average is not None:
             command += ["--average", part.average]
         if part.stride is not None:
@@ -105,10 +114,6 @@ class Runs:
         if part.structures and not part.is_set:
             command += ["--structure", str(shipped_folder("inputs") / part.source / part.structures[0])]
         return command
-
-    def _model(self) -> str:
-        path = Path(self.settings.model)
-        return str(path.resolve()) if path.exists() else self.settings.model
 
     def progress(self, part: Part) -> tuple[int, int]:
         """Steps (of a set: cells) done, and all of them; what cannot be read yet counts as nothing."""
@@ -159,7 +164,7 @@ class Runs:
                     with self.log(part).open("ab") as log:
                         process = subprocess.Popen(
                             self.command(part), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment,
-                            cwd=self.output, start_new_session=True,
+                            start_new_session=True,
                         )  # fmt: skip
                     running[process] = part
                 watch(list(running.values()))
