@@ -74,6 +74,7 @@ def main(args: argparse.Namespace) -> int:
     from rich.progress import Progress
 
     from ipi_driver.cli.output_folder import output_folder
+    from ipi_driver.ipi_files.structures import evenly
     from ipi_driver.report.figures import save
     from ipi_driver.report.landscape_figures import draw_landscapes
     from ipi_driver.training.data import read_dataset
@@ -82,15 +83,15 @@ def main(args: argparse.Namespace) -> int:
     if args.max_structures < 1:
         raise UserError(f"--max-structures must be at least 1, got {args.max_structures}")
     data = read_dataset([args.data], args.energy_key, args.forces_key, units=args.units, need_energy=False)
-    every = max(1, len(data) // args.max_structures)
-    data = data[::every][: args.max_structures]
+    data = [data[k] for k in evenly(len(data), args.max_structures)]
     models = list(dict.fromkeys([args.model, *args.beside]))
+    names = [Path(model).name for model in models]
     folder = output_folder(args.output, f"landscape-{Path(args.model).name}")
     found: dict[str, Landscape] = {}
     with Progress(console=Console(stderr=True), transient=True) as bar:
         for model in models:
             task = bar.add_task(model, total=work_of(args.points, args.lanczos, args.seeds))
-            name = Path(model).name if Path(model).name not in found else model
+            name = model if names.count(Path(model).name) > 1 else Path(model).name
             found[name] = _explored(model, data, args, lambda done, task=task: bar.advance(task, done))
     Console().print(_table(found))
     folder.mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import ase.io
@@ -104,6 +105,20 @@ def test_the_command(
     assert np.array(content["models"]["small"]["surface"]).shape == (3, 3)
     assert len(content["models"]["small"]["eigenvalues"]) == 2
     assert (tmp_path / "found" / "landscape.png").stat().st_size > 0
+    # a model of the same name stands beside it, and structures are taken from all of the data
+    shutil.copytree("small", "other/small")
+    for k in (2, 3):
+        atoms.calc = SinglePointCalculator(atoms, energy=0.1, forces=np.full((3, 3), 0.1 * k))
+        ase.io.write("water.extxyz", [atoms], append=True)
+    ase.io.write("ends.extxyz", [ase.io.read("water.extxyz", k) for k in (0, 2)])
+    minima = []
+    for data in ("water.extxyz", "ends.extxyz"):
+        more = ["--beside", "small", "--points", "3", "--lanczos", "0", "--seeds", "1", "--output", "two"]
+        assert main(["landscape", "other/small", data, *more]) == 0
+        models = json.loads(Path("two/landscape.json").read_text())["models"]
+        assert set(models) == {"other/small", "small"}
+        minima.append(models["small"]["minimum"])
+    assert minima[0] == pytest.approx(minima[1])
     capsys.readouterr()
     for model, data, more, message in (
         ("anisotropic?l=2", "water.extxyz", [], "is of kind anisotropic, whose weights are not known here"),
