@@ -8,13 +8,15 @@ import ase
 import ase.cell
 import ase.io
 import numpy as np
+from ase.data import atomic_masses
 
-from ipi_driver.elements import elements_of
+from ipi_driver.elements import ISOTOPES, elements_of
 from ipi_driver.errors import UserError
 from ipi_driver.ipi_files.comment import ipi_comment
 from ipi_driver.ipi_files.packed import unpacked
 from ipi_driver.ipi_files.run_folder import RunFolder
 from ipi_driver.ipi_files.template import conditions_of, open_directions, states_isolated
+from ipi_driver.ipi_files.units import masses_of
 from ipi_driver.ipi_files.xyz import TrajectoryFile
 from ipi_driver.lengths import in_angstrom
 from ipi_driver.structure import BoolArray
@@ -25,6 +27,9 @@ CONDITIONS = ("charge", "spin", "spin_multiplicity")
 VACUUM = 30.0
 """Å: edge of the cell that i-PI is given around an isolated molecule; the client does not see it."""
 
+
+_SAME_MASS = 0.02
+"""Relative difference of two masses of one isotope: tables differ, and C and C13 by 8 %."""
 
 _LABELS = "labels"
 """Array of the labels of atoms, which for i-PI may be isotopes."""
@@ -138,4 +143,24 @@ def _from_ase(path: Path) -> ase.Atoms:
         raise UserError(f"structure file {path} holds no structure")
     (atoms,) = in_angstrom([atoms])
     info = {key: atoms.info[key] for key in CONDITIONS if key in atoms.info}
-    return ase.Atoms(atoms.symbols, atoms.positions, cell=atoms.cell, pbc=atoms.pbc, info=info)
+    kept = ase.Atoms(atoms.symbols, atoms.positions, cell=atoms.cell, pbc=atoms.pbc, info=info)
+    if atoms.has("masses"):
+        kept.set_array(_LABELS, np.array(_isotopes(atoms, path)))
+    return kept
+
+
+def _isotopes(atoms: ase.Atoms, path: Path) -> list[str]:
+    """Labels of atoms by their masses: those of an isotope where it is not the natural mass."""
+    labels = list(atoms.symbols)
+    natural = atomic_masses[atoms.numbers]
+    for k in np.flatnonzero(np.abs(atoms.get_masses() - natural) > _SAME_MASS * natural):
+        mass = atoms.get_masses()[k]
+        known = [label for label, number in ISOTOPES.items() if number == atoms.numbers[k]]
+        near = [label for label in known if abs(masses_of([label])[0] - mass) <= _SAME_MASS * mass]
+        if not near:
+            raise UserError(
+                f"{path}: atom {k} ({labels[k]}) has a mass of {mass:g} dalton, which is of no isotope that i-PI has a "
+                "label for: take the masses out of the file, and set <masses> in <initialize> of the input"
+            )
+        labels[k] = near[0]
+    return labels

@@ -891,6 +891,20 @@ def test_settings_that_refer_to_themselves_a_billion_times(tmp_path: Path) -> No
         prepare(find_source(copy, Changes()), tmp_path / "run", Changes())
 
 
+def test_masses_of_a_structure_are_those_of_the_run(tmp_path: Path) -> None:
+    """As labels of isotopes, for i-PI takes masses by labels."""
+    heavy = ase.Atoms("OH2C", np.eye(4, 3), cell=[9, 9, 9], pbc=True, masses=[18.0, 2.014, 1.008, 12.01])
+    path, folder = tmp_path / "mine.extxyz", tmp_path / "run"
+    ase.io.write(path, heavy, columns=["symbols", "positions", "masses"])
+    prepare(find_source("liquid-nvt-raw", Changes()), folder, Changes(model=MODEL, structure=path))
+    rows = (folder / "init.xyz").read_text().splitlines()[2:]
+    assert [row.split()[0] for row in rows] == ["O18", "D", "H", "C"]
+    heavy.set_masses([16.0, 4.0, 1.008, 12.01])
+    ase.io.write(path, heavy, columns=["symbols", "positions", "masses"])
+    with pytest.raises(UserError, match=r"atom 1 \(H\) has a mass of 4 dalton"):
+        read_start(path, periodic=True)
+
+
 def test_a_file_of_ipi_that_states_to_be_isolated_is_no_start_of_a_box(tmp_path: Path) -> None:
     path, folder = tmp_path / "mine.xyz", tmp_path / "run"
     text = (shipped_folder("inputs") / "gas-nve" / "init.xyz").read_text()
