@@ -232,8 +232,9 @@ def explore(
         lanczos(loss.hessian_product, len(loss.scale), n_lanczos, seed + k, progress, loss.scale > 0)
         for k in range(n_seeds if n_lanczos else 0)
     ]
-    eigenvalues = np.array([values[:n_eigenvalues] for values, _ in found]).reshape(len(found), -1)
-    residuals = np.array([errors[:n_eigenvalues] for _, errors in found]).reshape(len(found), -1)
+    n_found = min((len(values[:n_eigenvalues]) for values, _ in found), default=0)
+    eigenvalues = np.array([values[:n_found] for values, _ in found]).reshape(len(found), n_found)
+    residuals = np.array([errors[:n_found] for _, errors in found]).reshape(len(found), n_found)
     return Landscape(steps, surface, eigenvalues, residuals, np.array(rises), extent, len(samples))
 
 
