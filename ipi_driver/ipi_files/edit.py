@@ -126,10 +126,11 @@ def with_nmts(text: str, count: int, source: Path) -> str:
     UserError
         If the input, or one of its systems, has no multiple time stepping of two levels.
     """
-    for found in reversed(list(_DYNAMICS.finditer(masked(text))) or [None]):
-        part = text if found is None else text[found.start(1) : found.end(1)]
+    places = [found.span(1) for found in _DYNAMICS.finditer(masked(text))] or [(0, len(text))]
+    for start, end in reversed(places):
+        part = text[start:end]
         old, levels, step = nmts(part), value(part, "nmts"), value(part, "timestep")
-        if old is None or found is None:
+        if old is None:
             got = "no <nmts>" if levels is None else f"<nmts> {levels} </nmts>"
             raise UserError(
                 f"{source}: --nmts needs multiple time stepping of two levels, <nmts> [ 1, N ] </nmts>, got {got}"
@@ -144,7 +145,7 @@ def with_nmts(text: str, count: int, source: Path) -> str:
         # a comment of XML holds no two dashes
         comment = f"<!-- nmts {count} on the command line: other comments may name another outer step -->"
         part = f"{part[:place]}{comment} {part[place:]}"
-        text = f"{text[: found.start(1)]}{part}{text[found.end(1) :]}"
+        text = f"{text[:start]}{part}{text[end:]}"
     return text
 
 
