@@ -31,7 +31,7 @@ _REPLICA_EXCHANGE = re.compile(
 )
 _DYNAMICS = re.compile(r"<dynamics\b[^>]*>(.*?)</dynamics>", re.DOTALL)
 _START_FILE = re.compile(r"<file\b[^>]*>[^<]*</file>")
-_CELL = re.compile(r"<cell\b[^>]*>[^<]*</cell>")
+_CELL = re.compile(r"<cell\b[^>]*?(?:/>|>[^<]*</cell>)")
 _SYSTEMS = re.compile(r"<(system_template|system|smotion)\b[^>]*>.*?</\1>", re.DOTALL)
 _OUTPUT = re.compile(r"<output\b([^>]*)>(.*?)</output>", re.DOTALL)
 
