@@ -25,7 +25,7 @@ from ipi_driver.shipped import find_shipped
 from ipi_driver.structure import Structure
 from ipi_driver.training.batch import Sample, make_sample
 from ipi_driver.training.checkpoint import FILE, RESULTS, check_resumable, load_checkpoint
-from ipi_driver.training.config import TrainConfig, changed
+from ipi_driver.training.config import BaselineConfig, TrainConfig, changed
 from ipi_driver.training.data import LabelledStructure, read_dataset, read_ordered
 from ipi_driver.training.data_config import DataConfig
 from ipi_driver.training.denoising import pretrain
@@ -139,6 +139,15 @@ def _check_conditions(
             )
 
 
+def _warn_of_unused(config: TrainConfig) -> None:
+    """Settings that others leave without effect."""
+    key = "stress_key" if config.data.stress_key else "virial_key"
+    if config.loss.virial == 0 and (config.data.stress_key or config.data.virial_key):
+        logger.warning("`data.%s` is read and not trained on: give `loss.virial` a weight (it is 0)", key)
+    if config.start_from is not None and config.baseline != BaselineConfig():
+        logger.warning("`start_from` keeps the pair terms of the model: `baseline` is not used")
+
+
 def _check_offsets(data: DataConfig, train: Sequence[LabelledStructure]) -> None:
     """The energy of an element that only sets with a fitted offset hold could be anything."""
     parts = data.parts()
@@ -223,6 +232,7 @@ def build_trainer(config: TrainConfig, resume: bool = False, quiet: bool = True)
     _check_offsets(config.data, train)
     if config.loss.virial > 0:
         _check_virials(train)
+    _warn_of_unused(config)
     if config.pretrain is not None and not resume:
         _pretrain(config, network, world_size, quiet)
     shifts: dict[int, float] = {}

@@ -20,9 +20,9 @@ from ipi_driver.networks.kinds import build_network, network_config
 from ipi_driver.networks.storage import save_model
 from ipi_driver.potentials import load_potential
 from ipi_driver.structure import Structure
-from ipi_driver.training.config import load_config
+from ipi_driver.training.config import TrainConfig, load_config
 from ipi_driver.training.lock import LOCK
-from ipi_driver.training.setup import _check_conditions, build_trainer
+from ipi_driver.training.setup import _check_conditions, _warn_of_unused, build_trainer
 from ipi_driver.training.trainer import Trainer
 
 ARCHITECTURE = training_place.ARCHITECTURE | {"n_gnn_layers": 1}
@@ -162,6 +162,21 @@ def test_charge_and_spin_are_no_input_of_a_network(caplog: pytest.LogCaptureFixt
         UserError, match=r"imported for charge -1, but the data hold structures with charge 1: leave"
     ):
         _check_conditions([ion], [neutral.conditioned(charge=1.0)], imported)
+
+
+def test_settings_without_effect_are_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    plain = {"data": {"files": ["data.extxyz"]}, "output": "out"}
+    stress = {"data": {"files": ["data.extxyz"], "stress_key": "stress"}}
+    _warn_of_unused(TrainConfig.model_validate(plain | {"start_from": "model"}))
+    _warn_of_unused(
+        TrainConfig.model_validate(plain | stress | {"loss": {"virial": 0.1}, "baseline": {"pair": False}})
+    )
+    assert not caplog.messages
+    _warn_of_unused(
+        TrainConfig.model_validate(plain | stress | {"start_from": "model", "baseline": {"pair": False}})
+    )
+    assert "`data.stress_key` is read and not trained on" in caplog.messages[0]
+    assert "`baseline` is not used" in caplog.messages[1]
 
 
 def test_the_model_to_start_from_lies_beside_the_configuration(
