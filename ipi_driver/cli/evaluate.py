@@ -87,6 +87,8 @@ def main(args: argparse.Namespace) -> int:
     _check_elements(potential, data, source)
     console = Console()
     result = _evaluate(args, potential, data)
+    if result.metrics[0].virial_mae_per_atom is None and any(item.virial is not None for item in data):
+        print(f"{potential.name} gives no virials: those of the data are not compared")
     for table in error_tables(result, source):
         console.print(table)
     written = [*write_evaluation(result, source, folder), plot_parity(result, folder / "parity.png")]

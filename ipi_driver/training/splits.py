@@ -129,8 +129,8 @@ class Split:
         """Raise `UserError` where the indices count other structures, or the same ones in another order."""
         if self.data is not None and data.digest != self.data.digest:
             raise UserError(
-                "the split was made of other structures, or of these in another order; expected (with the number of "
-                f"structures) {self.data}, in this order, got {data}"
+                "the split was made of other structures, or of these in another order or in other units (`units`); "
+                f"expected (with the number of structures) {self.data}, in this order, got {data}"
             )
 
     def check_range(self, n_structures: int) -> None:

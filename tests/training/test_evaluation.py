@@ -287,6 +287,16 @@ def test_an_unknown_element_is_found_before_the_evaluation(
     )
 
 
+def test_virials_that_a_model_does_not_give(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = copper_file(tmp_path, 2)
+    monkeypatch.setattr(EMT, "implemented_properties", ["energy", "forces"])
+    command = ["evaluate", EMT_SPEC, str(data), "--reference", "none", "--stress-key", "stress"]
+    assert main([*command, "--output", str(tmp_path / "out")]) == 0
+    assert "gives no virials: those of the data are not compared" in capsys.readouterr().out
+
+
 def test_command_without_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = copper_file(tmp_path)
     command = ["evaluate", EMT_SPEC, str(data), "--reference", "none", "--max-structures", "3"]
