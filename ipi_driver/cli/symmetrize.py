@@ -144,6 +144,8 @@ def _check(args: argparse.Namespace) -> None:
         value = getattr(args, name)
         if value is not None and not value > 0:
             raise UserError(f"--{name.replace('_', '-')} must be positive, got {value:g}")
+    if args.seed < 0:
+        raise UserError(f"--seed must not be negative, got {args.seed}")
     for path in [*args.structures, *(args.data or [])]:
         if not path.exists():
             raise UserError(f"no file {path}")

@@ -108,6 +108,7 @@ def test_a_network_that_is_told_angles_becomes_invariant(
         (["--average", "random"], "expected a grid that holds the identity"),
         (["--max-structures", "3"], "gas holds 3 structures; expected at least 5"),
         (["--data", "absent.xyz"], "no file absent.xyz"),
+        (["--seed", "-1"], "--seed must not be negative, got -1"),
         (["--data", "unlabelled.xyz"], "no 'energy'"),
         (["--data", "ammonia.xyz"], "--data: structure 0 holds N, the model has H, O"),
     ],
