@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from ipi_driver.errors import UserError
 from ipi_driver.openmp import release_workers
 from ipi_driver.potentials.base import Potential
+from ipi_driver.potentials.distributed import RankFailed
 from ipi_driver.rotations.average import RotationalAverage
 from ipi_driver.rotations.quadrature import Quadrature
 from ipi_driver.structure import Prediction, Structure
@@ -145,10 +146,10 @@ class SharedEvaluator:
 
         Raises
         ------
-        UserError
-            If the structures hold an element that the model does not know.
+        RankFailed
+            If another process of the group has failed.
         EvaluationError
-            If the model fails in any other way.
+            If the model fails in any other way, or does not know an element.
         ShuttingDown
             After `close`.
         """
@@ -196,9 +197,13 @@ class SharedEvaluator:
         try:
             with model_failures(structures[0]):
                 return average.predict_all(structures, raws)
-        except EvaluationError:
+        except RankFailed:
+            raise
+        except UserError as error:
             if len(structures) == 1:
-                raise
+                if isinstance(error, EvaluationError):
+                    raise
+                raise EvaluationError(str(error), structures[0]) from error
         finally:
             counts.model_seconds += time.perf_counter() - start
         return [

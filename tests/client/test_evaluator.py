@@ -11,6 +11,7 @@ import pytest
 from ase.build import molecule
 
 from ipi_driver.client.evaluator import Counts, EvaluationError, SharedEvaluator
+from ipi_driver.errors import UserError
 from ipi_driver.potentials.anisotropic import AnisotropicPotential
 from ipi_driver.potentials.registry import load_potential
 from ipi_driver.rotations.quadrature import quadrature
@@ -75,6 +76,25 @@ def test_a_model_that_wants_to_end_the_process_has_failed(act: Callable[[], obje
         evaluator.predict([structure], average, Counts("Th"))
     assert str(caught.value) == message
     assert caught.value.structure is structure
+
+
+class Refusing(AnisotropicPotential):
+    """Refuses molecules that have come apart, in words of its own."""
+
+    def _evaluate(self, structures, rotations):  # type: ignore[no-untyped-def]
+        if any(np.ptp(structure.positions) > 3.0 for structure in structures):
+            raise UserError("the atoms are too far apart")
+        return super()._evaluate(structures, rotations)
+
+
+def test_the_bead_that_a_model_refuses_is_known() -> None:
+    """Its configuration is written for the user, not that of the first bead."""
+    positions = molecule("H2O").positions
+    beads = [Structure(np.array([8, 1, 1]), scale * positions) for scale in (1.0, 0.9, 4.0, 1.1)]
+    evaluator = SharedEvaluator(Refusing())
+    with pytest.raises(EvaluationError, match=r"^the atoms are too far apart$") as caught:
+        evaluator.predict(beads, evaluator.prepare(quadrature("none")), Counts("none"))
+    assert caught.value.structure is beads[2]
 
 
 def test_a_model_that_forks_and_comes_back_twice(capfd) -> None:
