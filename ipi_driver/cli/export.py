@@ -37,8 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dtype",
         choices=["float32", "float64"],
-        help="precision of the exported model, total energy included, which cannot be changed later (default: float32; that "
-        "of a .pt)",
+        help="precision of the exported model and of its total energy, which cannot be changed later (default: "
+        "float32; that of a .pt)",
     )
     parser.add_argument("--force", action="store_true", help="replace OUT.pt if it exists")
     add_printing(parser)
