@@ -128,6 +128,8 @@ def check(
 
 
 def _data_set(structures: Structures, pbc: bool | None, most: int) -> DataSet:
+    if most < 1:
+        raise UserError(f"`max_structures` must be at least 1, got {most}")
     if isinstance(structures, str | Path):
         return read_data_set(structures, pbc, sample=most)
     given = [structures] if isinstance(structures, ase.Atoms | Structure) else list(structures)

@@ -142,6 +142,8 @@ def main(args: argparse.Namespace) -> int:
         value = getattr(args, name)
         if value is not None and value < 1:
             raise UserError(f"--{name} must be at least 1, got {value}")
+    if args.seed < 0:  # i-PI has none
+        raise UserError(f"--seed must not be negative, got {args.seed}")
     parts = parts_of(args.scale, args.systems, args.fraction, args.stride)
     everything = parts_of(args.scale, (), args.fraction, args.stride)
     output = args.output or Path(f"reproduction-{args.scale}")

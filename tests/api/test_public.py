@@ -102,6 +102,8 @@ def test_unknown_options_are_named(tmp_path: Path) -> None:
         ipi_driver.analyze(tmp_path, skipped=1.0)
     with pytest.raises(ipi_driver.UserError, match="is empty"):
         ipi_driver.check("anisotropic", [])
+    with pytest.raises(ipi_driver.UserError, match="`max_structures` must be at least 1, got 0"):
+        ipi_driver.check("anisotropic", ase.build.molecule("H2O"), max_structures=0)
 
 
 def test_options_of_other_types(tmp_path: Path) -> None:

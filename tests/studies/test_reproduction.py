@@ -247,6 +247,8 @@ def test_failures_are_said_where_nothing_is_complete(
 def test_a_report_of_nothing_leaves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["reproduce", "--only-report", "--model", MODEL, "--output", str(tmp_path / "typo")]) == 2
     assert "error: nothing to report" in capsys.readouterr().err
+    assert main(["reproduce", "--seed", "-1", "--model", MODEL, "--output", str(tmp_path / "typo")]) == 2
+    assert "--seed must not be negative, got -1" in capsys.readouterr().err
     assert not (tmp_path / "typo").exists()
 
 
