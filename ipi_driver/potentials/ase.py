@@ -42,9 +42,7 @@ class AsePotential(Potential):
 
     def __init__(self, calculator: Any, name: str | None = None) -> None:
         self.calculator = calculator
-        self.conditions = (
-            None  # charge and spin are in the `info` of the atoms, for calculators that read them
-        )
+        self.conditions = None  # the atoms have charge and spin, for calculators that read them
         self._last_conditions: tuple[float | None, int | None] = (None, None)
         self._alone = OneAtATime()  # a calculator keeps the atoms that it is at
         self.name = name or type(calculator).__name__
@@ -93,9 +91,7 @@ class AsePotential(Potential):
         for s, structure in enumerate(structures):
             self._forget_other_conditions(structure)
             for k, rotation in enumerate(rotations):
-                energy, turned_forces, virial = self._one(
-                    _right_handed(structure.rotated(rotation).to_atoms())
-                )
+                energy, turned_forces, virial = self._one(_turned(structure, rotation))
                 energies[s, k] = energy
                 forces[s][k] = turned_forces @ rotation
                 if virial is None:
@@ -167,9 +163,19 @@ class AsePotential(Potential):
             raise UserError(f"ase: {self.name} failed on {formula} ({size}): {reason}") from error
 
 
-def _right_handed(atoms: ase.Atoms) -> ase.Atoms:
-    """The same atoms, in the same lattice: some calculators refuse a left-handed cell, some take its volume < 0."""
+def _turned(structure: Structure, rotation: FloatArray) -> ase.Atoms:
+    """The turned atoms in a right-handed cell, with charge and spin where calculators look for them.
+
+    Some calculators refuse a left-handed cell, some take its volume < 0. Some read ``charge`` and ``spin`` in ``info``,
+    others (TBLite) the sum of the initial charges and that of the initial magnetic moments, 2S.
+    """
+    atoms = structure.rotated(rotation).to_atoms()
     atoms.set_cell(right_handed(np.array(atoms.cell)))
+    share = np.full(len(atoms), 1.0 / max(1, len(atoms)))
+    if structure.charge is not None:
+        atoms.set_initial_charges(structure.charge * share)
+    if structure.spin is not None:
+        atoms.set_initial_magnetic_moments((structure.spin - 1) * share)
     return atoms
 
 

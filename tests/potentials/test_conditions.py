@@ -128,3 +128,21 @@ def test_a_calculator_is_given_what_the_structure_has() -> None:
     assert potential.predict(structure).energy == 10.0
     assert potential.predict(structure.conditioned(-1.0, 2)).energy == 19.0
     potential.check_conditions(-1.0, 2)
+
+
+class Sums(Calculator):
+    """Energy is the sum of the initial charges plus ten times that of the initial magnetic moments, as TBLite reads."""
+
+    implemented_properties = ("energy", "forces")
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes) -> None:  # type: ignore[no-untyped-def]
+        super().calculate(atoms, properties, system_changes)
+        charge, moment = atoms.get_initial_charges().sum(), atoms.get_initial_magnetic_moments().sum()
+        self.results = {"energy": charge + 10.0 * moment, "forces": np.zeros((len(atoms), 3))}
+
+
+def test_a_calculator_that_sums_charges_of_atoms() -> None:
+    structure = Structure(np.array([8, 1, 1]), POSITIONS)
+    potential = AsePotential(Sums())
+    assert potential.predict(structure).energy == 0.0
+    assert potential.predict(structure.conditioned(-1.0, 3)).energy == pytest.approx(19.0)
