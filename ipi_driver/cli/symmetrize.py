@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +22,8 @@ The average of the model over a grid is the teacher; the new model learns its en
 given, in random orientations, and then is as symmetric there without any average. No labels are needed. A trajectory
 of the system of interest serves best; every file counts the same. The last fifth of each file is held out, and the
 symmetry error before and after is measured on it. A PET with `angular_basis` forgets x, y and z at once: its new model
-is exactly invariant on any structure, and the training brings it back to the average.
+is exactly invariant on any structure, and the training brings it back to the average. Ctrl-C or SIGTERM end the
+training within 100 steps: what it has learned is measured and kept (status 128 + the number of the signal).
 
 examples:
   ipi-driver symmetrize pet-water-s2 gas.extxyz --output my-gas-model
@@ -79,6 +81,7 @@ def main(args: argparse.Namespace) -> int:
     from ipi_driver.rotations.quadrature import quadrature
     from ipi_driver.shipped import find_shipped
     from ipi_driver.training.distillation import DistillConfig, Distiller, finish, report_set
+    from ipi_driver.training.stopping import signals_that_stop
 
     _check(args)
     average = quadrature(args.average)
@@ -121,7 +124,8 @@ def main(args: argparse.Namespace) -> int:
     )
     distiller.resumable = False
     try:
-        distiller.run(quiet=args.quiet)
+        with signals_that_stop() as distiller.stopping:
+            distiller.run(quiet=args.quiet)
     except UserError as error:
         raise UserError(f"{error}; {args.output} keeps the log of this try: give another --output") from error
     after = NetworkPotential.load(args.output)
@@ -132,8 +136,11 @@ def main(args: argparse.Namespace) -> int:
     if errors:
         finish(args.output, folder.name, config, reports, errors)
     set_result(args, {"model": str(args.output), "sets": [asdict(r) for r in reports], "errors": errors})
+    if distiller.stopped:
+        name = signal.Signals(distiller.stopping.number).name
+        print(f"stopped by {name} after {distiller.step} steps: the model is the best of these")
     print(f"The model is in {args.output}; next: ipi-driver check {args.output} {args.structures[0]}")
-    return 0
+    return 128 + distiller.stopping.number if distiller.stopped else 0
 
 
 def _check(args: argparse.Namespace) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 
 import ase.io
@@ -23,6 +24,8 @@ from ipi_driver.potentials import load_potential
 from ipi_driver.rotations.augmentation import augmentation_rotations
 from ipi_driver.structure import Structure
 from ipi_driver.training import distillation
+from ipi_driver.training.losses import StepResult
+from ipi_driver.training.trainer import Trainer
 
 
 @pytest.fixture
@@ -131,6 +134,25 @@ def test_bad_options_write_nothing(
     assert message in captured.err
     assert len(captured.err.strip().splitlines()) == 1
     assert not (place / "new").exists()
+
+
+def test_a_signal_keeps_what_has_been_learned(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    step = Trainer.train_step
+
+    def interrupted(self: Trainer, indices: np.ndarray) -> StepResult:
+        if self.step == 50:
+            signal.raise_signal(signal.SIGINT)
+        return step(self, indices)
+
+    monkeypatch.setattr(Trainer, "train_step", interrupted)
+    command = ["symmetrize", str(place / "model"), str(place / "gas.extxyz"), "--output", str(place / "new")]
+    command += ["--steps", "200", "--learning-rate", "0.003", "--threads", "1", "--quiet", "--average", "O"]
+    assert main(command) == 128 + signal.SIGINT
+    (row,) = json.loads((place / "new" / "symmetrize.json").read_text())["held_out"]
+    assert row["force_after"] < row["force_before"]
+    assert not list((place / "new").glob("checkpoint*"))
 
 
 def test_an_unknown_element_is_found_before_the_teacher_works(
