@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -27,6 +28,10 @@ from ipi_driver.runs.sockets import foreign_note
 
 if TYPE_CHECKING:
     from ipi_driver.analysis.result import Analysis
+
+
+_WHOLE = ("steps", "nmts", "seed", "threads", "rotation_batch", "spin", "monitor_stride")
+"""Options that are whole numbers."""
 
 
 @dataclass(frozen=True)
@@ -159,6 +164,8 @@ def run(
     Run('...run': finished, 20 of 20 steps...)
     """
     wanted = _changes(changes, one_core, restarts)
+    if clients < 1:
+        raise UserError(f"`clients` must be a number, 1 or more, got {clients}")
     if one_core and clients > 1:
         raise UserError(f"--one-core is for one client, got --clients {clients}; leave out one of them")
     exact = resume == "same"
@@ -177,7 +184,7 @@ def run(
         prepare(found, folder, wanted)
     console = lenient_console(sys.stderr, quiet)
     write = SummaryProcess() if refresh else None
-    pool = Clients(clients, tuple(launch))
+    pool = Clients(clients, tuple(shlex.split(launch) if isinstance(launch, str) else launch))
     outcome = run_simulation(folder, start_file, console, one_core, restarts, write, pool)
     if outcome.interrupted and write is not None and write.slow:  # who interrupts it may not wait so long
         note(f"no new summary, which takes a while: `ipi-driver analyze {folder}`, or go on with the run")
@@ -254,12 +261,32 @@ def _changes(changes: dict[str, Any], one_core: bool | None, restarts: int) -> C
         )
     if restarts < 0:
         raise UserError(f"`restarts` must be a number, 0 or more, got {restarts}")
-    if isinstance(changes.get("structure"), str):
-        changes = changes | {"structure": Path(changes["structure"])}
-    for name in ("average", "model", "monitor"):  # 2 and a path are texts on the command line
-        if changes.get(name) is not None:
-            changes = changes | {name: str(changes[name])}
-    return Changes(**changes)
+    return Changes(**{name: _as_on_the_command_line(name, value) for name, value in changes.items()})
+
+
+def _as_on_the_command_line(name: str, value: Any) -> Any:
+    """An option of `Changes` of the type that the command line gives it, also from a path or a number of numpy."""
+    if value is None:
+        return None
+    if name == "pbc":
+        return bool(value)
+    if name == "structure":
+        if not isinstance(value, (str, Path)):
+            raise UserError(
+                f"`structure` must be a file, got {type(value).__name__}; write it with ase.io.write"
+            )
+        return Path(value)
+    if name in ("average", "model", "monitor"):
+        return str(value)
+    if name == "endpoint":
+        return [value] if isinstance(value, str) else list(value)
+    if name in ("charge", "tolerance"):
+        return float(value)
+    if name in _WHOLE:
+        if isinstance(value, str) or int(value) != value:
+            raise UserError(f"`{name}` must be a whole number, got {value!r}")
+        return int(value)
+    return value
 
 
 def _finished_before(folder: Path, source: str, changes: Changes, note: Callable[[str], None]) -> Run | None:

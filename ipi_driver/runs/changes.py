@@ -125,7 +125,7 @@ def changed_settings(settings: dict[str, Any], changes: Changes) -> dict[str, An
                 f"{reprlib.repr(endpoints)}"
             )
         endpoints = [dict(e) for e in endpoints]
-        own = [e for e in endpoints if not is_monitor(e)]
+        own = [e for e in endpoints if not is_monitor(e)] or endpoints
         averaged = [e for e in own if e.get("average") not in (None, False, "none")]
         if not averaged and len(own) > 1:
             raise UserError(

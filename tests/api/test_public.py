@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 
 import ipi_driver
-from ipi_driver.api.simulation import run_set
+from ipi_driver.api.simulation import _changes, run_set
 from ipi_driver.cli import main
+from ipi_driver.runs.changes import Changes
 
 PACKAGE = Path(ipi_driver.__file__).parent
 
@@ -112,6 +113,27 @@ def test_options_of_other_types(tmp_path: Path) -> None:
         ipi_driver.run("gas-nve", output=tmp_path / "run", average=2, model=tmp_path / "none")
     with pytest.raises(ipi_driver.UserError, match="--monitor none evaluates one rotation"):
         ipi_driver.run("gas-nve", output=tmp_path / "run", average=3, model="anisotropic", monitor="none")
+
+
+def test_options_as_on_the_command_line() -> None:
+    """Whole numbers of numpy, which YAML cannot hold, and a single endpoint."""
+    given = {
+        "steps": 1e4,
+        "seed": np.int64(3),
+        "charge": np.float64(1),
+        "endpoint": "a=2i",
+        "structure": "a.xyz",
+    }
+    found = _changes(given, None, 3)
+    assert found == Changes(steps=10_000, seed=3, charge=1.0, endpoint=["a=2i"], structure=Path("a.xyz"))
+    assert {type(found.steps), type(found.seed), type(found.charge)} == {int, float}
+    for name, value, message in (
+        ("steps", 2.5, "`steps` must be a whole number, got 2.5"),
+        ("structure", ase.build.molecule("H2O"), "`structure` must be a file, got Atoms"),
+        ("clients", 0, "`clients` must be a number, 1 or more, got 0"),
+    ):
+        with pytest.raises(ipi_driver.UserError, match=message):
+            ipi_driver.run("gas-nve", **{name: value})
 
 
 def test_serve_in_a_thread(tmp_path: Path) -> None:
