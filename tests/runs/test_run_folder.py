@@ -370,6 +370,11 @@ def test_a_structure_brings_its_cell(tmp_path: Path) -> None:
         assert changed.count(cell) == cells.count("<!--")
         assert "<file mode='xyz'> box.xyz </file>" in changed
         ElementTree.fromstring(changed)
+    # several systems that start from one file
+    system = text[text.index("<system>") : text.index("</system>") + 9]
+    changed = xml.with_start_file(text.replace(system, system + system), "box.xyz")
+    assert xml.start_files(changed) == ["box.xyz", "box.xyz"]
+    assert changed.count("<file mode='xyz'> box.xyz </file>") == 2
 
 
 def test_a_left_handed_cell_is_not_mirrored(tmp_path: Path) -> None:
