@@ -266,6 +266,7 @@ def submit_farm(folder: Path, cluster: ClusterSettings) -> list[str]:
         command = ["sbatch", "--parsable", *after, SCRIPT]
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
         if done.returncode:
-            raise UserError(f"sbatch refused {folder / SCRIPT}: {done.stderr.strip()}")
+            queued = f"; {', '.join(numbers)} of the chain are in the queue" if numbers else ""
+            raise UserError(f"sbatch refused {folder / SCRIPT}: {done.stderr.strip()}{queued}")
         numbers.append(done.stdout.strip().partition(";")[0])
     return numbers

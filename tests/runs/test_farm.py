@@ -210,6 +210,9 @@ def test_the_arrays_of_a_chain_follow_each_other(tmp_path: Path, monkeypatch: py
         ["--dependency=afterany:41", "job.sh"],
         ["--dependency=afterany:42", "job.sh"],
     ]
+    program.write_text('#!/bin/sh\n[ $# -eq 2 ] || { echo "limit" >&2; exit 1; }\necho 51\n')
+    with pytest.raises(UserError, match=r"sbatch refused .*job.sh: limit; 51 of the chain are in the queue"):
+        submit_farm(folder, cluster)
 
 
 def _cluster(folder: Path) -> Path:
