@@ -105,6 +105,13 @@ def changed_settings(settings: dict[str, Any], changes: Changes) -> dict[str, An
         if value is not None:
             changed[key] = value
     if changes.model is not None:
+        endpoints = changed.get("endpoints")
+        own = [e for e in endpoints if isinstance(e, dict)] if isinstance(endpoints, list) else []
+        own = [e for e in own if not is_monitor(e)]
+        if own and all(e.get("model") for e in own):
+            raise UserError(
+                f"--model {changes.model}: each endpoint in {SETTINGS} has a `model` of its own; change it there"
+            )
         # a path is relative to where the command is given, not to the run folder
         changed["model"] = str(located_potential(changes.model, Path()))
         changed.pop("modules", None)

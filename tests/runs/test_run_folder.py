@@ -30,7 +30,7 @@ from ipi_driver.ipi_files.run_folder import LOCK, STARTING, RunFolder
 from ipi_driver.ipi_files.start import read_start, write_start
 from ipi_driver.ipi_files.steps import cut_after, cut_swaps_from, last_step
 from ipi_driver.ipi_files.template import read_template
-from ipi_driver.runs.changes import Changes
+from ipi_driver.runs.changes import Changes, changed_settings
 from ipi_driver.runs.console import lenient_console
 from ipi_driver.runs.ending import Statuses, read_ending
 from ipi_driver.runs.events import read_events
@@ -196,6 +196,15 @@ def test_average_is_that_of_the_averaged_endpoint(tmp_path: Path) -> None:
     changes = Changes(model=MODEL, average="Oh")
     with pytest.raises(UserError, match="none of the 2 endpoints"):
         prepare(find_source(copy, changes), tmp_path / "other", changes)
+
+
+def test_a_model_that_no_endpoint_would_take_is_refused() -> None:
+    first, second = {"unix": "a", "model": "pet-water-s"}, {"unix": "b"}
+    with pytest.raises(UserError, match=r"--model anisotropic: each endpoint in driver\.yaml has a `model`"):
+        changed_settings({"endpoints": [first, first]}, Changes(model="anisotropic"))
+    for endpoints in ([first, second], [second]):
+        changed = changed_settings({"endpoints": endpoints}, Changes(model="anisotropic"))
+        assert (changed["model"], changed["endpoints"]) == ("anisotropic", endpoints)
 
 
 def test_only_what_the_input_names_is_copied(tmp_path: Path) -> None:
