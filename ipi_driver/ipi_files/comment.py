@@ -163,7 +163,12 @@ def _cell_rows(text: str, found: re.Match[str] | None, source: Path) -> FloatArr
         raise UserError(f"{source}: CELL({kind}) needs {_N_NUMBERS[kind]} numbers, got {len(words)}")
     numbers = words[: _N_NUMBERS[kind]]
     if kind == "abcABC":
-        return _rows_of_parameters(" ".join(numbers))
+        try:
+            return _rows_of_parameters(" ".join(numbers))
+        except AssertionError:  # of ASE
+            raise UserError(
+                f"{source}: CELL(abcABC): {' '.join(numbers)}: no cell has these lengths and angles"
+            ) from None
     rows = np.array(numbers, dtype=np.float64).reshape(3, 3)
     return rows.T if kind == "H" else rows
 

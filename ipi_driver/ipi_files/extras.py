@@ -35,7 +35,7 @@ def iterate_extras(path: str | Path) -> Iterator[tuple[int, Any]]:
         raise UserError(f"no extras file {path}: check that the run has started and its <output> section")
     step: int | None = None
     lines: list[str] = []
-    with path.open() as stream:
+    with path.open(errors="replace") as stream:
         for line in stream:
             match = _HEADER.match(line)
             if match is None:

@@ -175,11 +175,11 @@ def _settings(path: Path, prefix: str | None) -> InputSettings:
     thermostat = None if dynamics is None else dynamics.find("thermostat")
     beads = system.find(".//initialize")
     restarted = system.find("beads" if system.tag == "system" else ".//system/beads")
-    n_beads = 1
-    for element in (beads, restarted):
-        if element is not None:
-            n_beads = int(element.get("nbeads", "1"))
     try:
+        n_beads = 1
+        for element in (beads, restarted):
+            if element is not None:
+                n_beads = int(element.get("nbeads", "1"))
         return InputSettings(
             outputs=_outputs(root, systems),
             timestep=None if dynamics is None else _quantity(dynamics, "timestep", "time"),

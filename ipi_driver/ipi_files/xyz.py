@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
@@ -86,12 +87,17 @@ class TrajectoryFile:
                     first.periodic,
                 )
                 self._column = first.column
-                block = b"".join(stream.readline() for _ in range(n_atoms))
+                block = b"".join(islice(stream, n_atoms))  # the number may be anything
         if header is None or block.count(b"\n") < header[0]:
             raise UserError(
                 f"{self.path} holds no complete snapshot: let the run write at least one and repeat"
             )
-        self.symbols: tuple[str, ...] = tuple(line.split()[0].decode() for line in block.splitlines())
+        rows = [line.split() for line in block.splitlines()]
+        if not all(rows):
+            raise UserError(
+                f"{self.path}: the first snapshot is malformed, expected `label x y z` on each line"
+            )
+        self.symbols: tuple[str, ...] = tuple(row[0].decode(errors="replace") for row in rows)
 
     @property
     def n_atoms(self) -> int:
@@ -163,13 +169,10 @@ class TrajectoryFile:
             return None
         if count.startswith(b"#"):  # the line before was cut and has the number at its end
             raise _Malformed(f"{self.path}: a snapshot has no number of atoms before its comment line")
-        try:
-            return int(count), comment.decode()
-        except ValueError as error:
+        if not count.strip().isdigit() or not int(count):
             got = count.decode(errors="replace").strip()[:40]
-            raise UserError(
-                f"{self.path}: expected the number of atoms of the next snapshot, got {got!r}"
-            ) from error
+            raise UserError(f"{self.path}: expected the number of atoms of the next snapshot, got {got!r}")
+        return int(count), comment.decode(errors="replace")
 
     def _comment_within(self, stream: BinaryIO, start: int) -> tuple[int, str] | None:
         """The next snapshot of i-PI's within a malformed one whose atoms start at ``start``; None where there is none.

@@ -14,6 +14,7 @@ from ipi_driver.errors import UserError
 from ipi_driver.ipi_files import Run, TrajectoryFile, iterate_extras, read_properties
 from ipi_driver.ipi_files.fixed_width import parse_fixed_width
 from ipi_driver.ipi_files.input import read_input
+from ipi_driver.ipi_files.structures import read_data_set
 from ipi_driver.units import ATOMIC_TIME, BOHR, ELECTRON_MASS, HARTREE
 
 
@@ -249,6 +250,25 @@ def test_blank_lines_between_snapshots_do_not_end_a_file(tmp_path):
     trajectory = TrajectoryFile(path)
     assert [(s.step, s.values[0, 0]) for s in trajectory] == [(0, 0.0), (1, 1.0), (2, 2.0)]
     assert trajectory.notes == []
+
+
+@pytest.mark.parametrize(
+    ("count", "cell", "row", "message"),
+    [
+        ("2", "10 11 12 90 90 90", "O 0 0 0\n", "malformed, expected `label x y z`"),
+        ("1", "10 11 12 90 90 90", "\udcc5 0 0 0", "unknown element"),
+        ("1", "10 11 12 10 10 170", "O 0 0 0", "no cell has these lengths and angles"),
+        ("-1", "10 11 12 90 90 90", "O 0 0 0", "expected the number of atoms of the next snapshot, got '-1'"),
+        ("0", "10 11 12 90 90 90", "", "expected the number of atoms of the next snapshot, got '0'"),
+        ("9" * 12, "10 11 12 90 90 90", "O 0 0 0", "no complete snapshot"),
+    ],
+)
+def test_first_snapshots_that_are_none(tmp_path, count, cell, row, message):
+    """No traceback, and no loop over more atoms than there can be."""
+    text = f"{count}\n# CELL(abcABC): {cell} Step: 0 Bead: 0 positions{{angstrom}} cell{{angstrom}}\n{row}\n"
+    (tmp_path / "a.xyz").write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(UserError, match=message):
+        read_data_set(tmp_path / "a.xyz")
 
 
 def test_malformed_files_are_one_clear_line(tmp_path):
