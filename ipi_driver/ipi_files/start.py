@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from pathlib import Path
 
 import ase
@@ -128,7 +129,7 @@ def _from_ipi(path: Path) -> ase.Atoms:
     trajectory = TrajectoryFile(path)
     if trajectory.quantity not in ("positions", "x_centroid"):
         raise UserError(f"{path} holds {trajectory.quantity}, expected positions")
-    *_, last = trajectory
+    (last,) = deque(trajectory, maxlen=1)  # not all of a long one at once
     atoms = ase.Atoms(elements_of(trajectory.symbols, path), last.values, cell=last.cell, pbc=True)
     atoms.set_array(_LABELS, np.array(trajectory.symbols))
     return atoms

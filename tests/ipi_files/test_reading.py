@@ -258,7 +258,6 @@ def test_blank_lines_between_snapshots_do_not_end_a_file(tmp_path):
         ("2", "10 11 12 90 90 90", "O 0 0 0\n", "malformed, expected `label x y z`"),
         ("1", "10 11 12 90 90 90", "\udcc5 0 0 0", "unknown element"),
         ("1", "10 11 12 10 10 170", "O 0 0 0", "no cell has these lengths and angles"),
-        ("-1", "10 11 12 90 90 90", "O 0 0 0", "expected the number of atoms of the next snapshot, got '-1'"),
         ("0", "10 11 12 90 90 90", "", "expected the number of atoms of the next snapshot, got '0'"),
         ("9" * 12, "10 11 12 90 90 90", "O 0 0 0", "no complete snapshot"),
     ],
