@@ -162,7 +162,9 @@ class AveragedModule(nn.Module):
             samples = given.samples.values.clone()
             samples[:, 2:] = sign * samples[:, 2:]
             i, j = samples[:, 0].to(torch.int64), samples[:, 1].to(torch.int64)
-            vectors = x[j] - x[i] + samples[:, 2:].to(x.dtype) @ cell
+            moving = x[j] - x[i] + samples[:, 2:].to(x.dtype) @ cell
+            # the numbers of the list: differences of positions far from the origin have lost digits
+            vectors = given.values.reshape(-1, 3).detach() @ matrix + (moving - moving.detach())
             block = TensorBlock(
                 values=vectors.reshape(-1, 3, 1),
                 samples=Labels(given.samples.names, samples),

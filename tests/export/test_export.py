@@ -281,6 +281,17 @@ def test_an_exported_model_is_given_an_average(
         assert_equal(expected, got.energy, got.forces, got.virial, 1e-10)
 
 
+def test_an_averaged_model_far_from_the_origin(exported: dict[tuple[str, str], Path], tmp_path: Path) -> None:
+    """Single precision of positions far away, as of atoms that are not wrapped, is not that of the edges."""
+    potential = load_potential(str(exported["none", "float32"]))
+    assert isinstance(potential, MetatomicPotential)
+    export_model(potential, tmp_path / "averaged.pt", quadrature("D2"))
+    averaged, near = load_potential(str(tmp_path / "averaged.pt")), STRUCTURES["isolated"]
+    far = replace(near, positions=near.positions + 3000.0)
+    for model in (potential, averaged):
+        np.testing.assert_allclose(model.predict(far).forces, model.predict(near).forces, atol=1e-4)
+
+
 def test_what_cannot_be_exported_is_refused(tmp_path: Path) -> None:
     for average in ("random", "random-T", "ecse"):
         with pytest.raises(UserError, match="fixed grid of rotations"):
