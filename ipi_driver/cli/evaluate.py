@@ -74,7 +74,12 @@ def main(args: argparse.Namespace) -> int:
 
     from ipi_driver.cli.output_folder import output_folder
     from ipi_driver.potentials import load_potential
-    from ipi_driver.report.evaluation_tables import error_tables, relatives_warning, write_evaluation
+    from ipi_driver.report.evaluation_tables import (
+        error_tables,
+        noise_note,
+        relatives_warning,
+        write_evaluation,
+    )
     from ipi_driver.report.parity_figures import plot_parity
 
     if args.part is not None and args.indices is None:
@@ -93,6 +98,8 @@ def main(args: argparse.Namespace) -> int:
         console.print(table)
     written = [*write_evaluation(result, source, folder), plot_parity(result, folder / "parity.png")]
     console.print(f"Written to {folder}: " + ", ".join(path.name for path in written), highlight=False)
+    if (note := noise_note(result)) is not None:
+        console.print(note, highlight=False)
     if (warning := relatives_warning(source)) is not None:
         console.print(warning, style="yellow", highlight=False)
     _warn_about_training_data(args, console)

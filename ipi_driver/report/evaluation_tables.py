@@ -15,7 +15,7 @@ from rich.table import Table
 from ipi_driver import __version__
 from ipi_driver.report.plain_files import plain, write_csv
 from ipi_driver.structure import FloatArray
-from ipi_driver.training.evaluation import Evaluation, Metrics
+from ipi_driver.training.evaluation import Evaluation, Metrics, label_noise
 from ipi_driver.training.similarity import THRESHOLD
 from ipi_driver.units import MILLI
 
@@ -126,6 +126,21 @@ def relatives_warning(source: Source) -> str | None:
     )
 
 
+_NOISE = 1e-3
+"""eV/Å: noise of labels that is worth a word."""
+
+
+def noise_note(result: Evaluation) -> str | None:
+    """A note where the force labels do not sum to zero."""
+    noise = label_noise(result.data)
+    if noise < _NOISE:
+        return None
+    return (
+        f"The force labels do not sum to zero: as noise of single atoms that is {MILLI * noise:.2g} meV/Å a component, "
+        f"which leaves a mean absolute error of {MILLI * noise * math.sqrt(2 / math.pi):.2g} meV/Å to any model."
+    )
+
+
 def _table(result: Evaluation, source: Source, group: Sequence[Metrics]) -> Table:
     count = len(result.data)
     part = f", {source.part} part" if source.part else ""
@@ -220,6 +235,7 @@ def as_dictionary(result: Evaluation, source: Source) -> dict[str, Any]:
         "n_train": source.n_train,
         "formula_unit": result.formula_unit,
         "reference": result.reference,
+        "label_noise": label_noise(result.data),
         "averages": [_as_row(metrics) for metrics in result.metrics],
         "with_relatives": None
         if source.nearest is None

@@ -270,6 +270,20 @@ def error_metrics(
     )
 
 
+def label_noise(data: Sequence[LabelledStructure]) -> float:
+    """Standard deviation of the force labels by component, eV/Å, were it the reason that they do not sum to zero.
+
+    Independent noise of N atoms leaves a net force of sqrt(N) times the noise of one. A model whose forces sum to zero
+    cannot have a mean absolute error below sqrt(2 / pi) of it.
+    """
+    squares = [
+        np.square(item.forces.sum(0)).mean() / item.structure.n_atoms
+        for item in data
+        if item.structure.n_atoms > 1
+    ]
+    return float(np.sqrt(np.mean(squares))) if squares else 0.0
+
+
 def _energy_errors(errors: FloatArray, n_atoms: FloatArray, n_units: FloatArray | None) -> dict[str, Any]:
     """Fields of `Metrics` from errors (n_structures,) in eV, which are NaN where the energy is not known."""
     known = np.isfinite(errors)
