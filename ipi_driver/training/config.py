@@ -140,14 +140,14 @@ class TrainConfig(Section):
     patience: int | None = Field(None, ge=1, description="evaluations without improvement before stopping")
     force_gradient: Literal["finite-difference", "exact"] = "finite-difference"
     displacement: float = Field(0.005, gt=0, description="Å, largest of the finite-difference force gradient")
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     device: str = "cpu"
     dtype: Literal["float32", "float64"] = "float32"
     tf32: bool = Field(
         False,
         description="products of float32 with 10 binary digits (NVIDIA GPUs); needs `force_gradient: exact`",
     )
-    threads: int | None = Field(None, description="of torch; null takes all cores")
+    threads: int | None = Field(None, ge=1, description="of torch; null takes all cores")
 
     @model_validator(mode="after")
     def _check(self) -> TrainConfig:

@@ -320,9 +320,13 @@ class Trainer:
             self.hours = float(clock[0])
 
     def score(self, errors: Errors) -> float:
-        """The best model has the lowest, without symmetry errors: force MAE + score_energy x energy MAE per atom."""
+        """The best model has the lowest, without symmetry errors: force MAE + score_energy x energy MAE per atom.
+
+        Energies that are not trained do not count.
+        """
         energy = errors.energy_mae_per_atom
-        return errors.force_mae + (self.config.score_energy * energy if math.isfinite(energy) else 0.0)
+        counts = self.config.loss.energy > 0 and math.isfinite(energy)
+        return errors.force_mae + (self.config.score_energy * energy if counts else 0.0)
 
     def end_of_interval(self, results: list[StepResult], rate: float) -> None:
         with weights_for_a_while(self.network, self.average.weights):

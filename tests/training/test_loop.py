@@ -166,6 +166,20 @@ def test_score_and_log_are_the_errors_of_the_saved_model(tmp_path: Path, stretch
     assert trainer.best == pytest.approx(score, rel=1e-5)
 
 
+def test_energies_that_are_not_trained_do_not_choose_the_model(tmp_path: Path) -> None:
+    trainer = trainer_of(tmp_path, epochs=1, loss={"energy": 0.0})
+    trainer.run(quiet=True)
+    errors = trainer.evaluate(trainer.validation_samples, trainer.average.weights)
+    assert errors.energy_mae_per_atom > 0.0
+    assert trainer.best == pytest.approx(errors.force_mae, rel=1e-6)
+
+
+@pytest.mark.parametrize("setting", [{"seed": -1}, {"threads": 0}], ids=str)
+def test_seeds_and_threads_that_are_none(tmp_path: Path, setting: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match=next(iter(setting))):
+        trainer_of(tmp_path, **setting)
+
+
 def test_a_checkpoint_holds_the_state_of_the_training(tmp_path: Path) -> None:
     trainer = trainer_of(tmp_path)
     trainer.train_step(np.arange(4))
