@@ -176,7 +176,7 @@ def test_energies_that_are_not_trained_do_not_choose_the_model(tmp_path: Path) -
 
 @pytest.mark.parametrize("setting", [{"seed": -1}, {"threads": 0}], ids=str)
 def test_seeds_and_threads_that_are_none(tmp_path: Path, setting: dict[str, int]) -> None:
-    with pytest.raises(ValueError, match=next(iter(setting))):
+    with pytest.raises(UserError, match=next(iter(setting))):
         trainer_of(tmp_path, **setting)
 
 
