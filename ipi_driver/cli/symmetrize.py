@@ -22,8 +22,9 @@ The average of the model over a grid is the teacher; the new model learns its en
 given, in random orientations, and then is as symmetric there without any average. No labels are needed. A trajectory
 of the system of interest serves best; every file counts the same. The last fifth of each file is held out, and the
 symmetry error before and after is measured on it. A PET with `angular_basis` forgets x, y and z at once: its new model
-is exactly invariant on any structure, and the training brings it back to the average. Ctrl-C or SIGTERM end the
-training within 100 steps: what it has learned is measured and kept (status 128 + the number of the signal).
+is exactly invariant on any structure, and the training, where it needs one, brings it back to the average. Ctrl-C or
+SIGTERM end the training within 100 steps: what it has learned is measured and kept (status 128 + the number of the
+signal).
 
 examples:
   ipi-driver symmetrize pet-water-s2 gas.extxyz --output my-gas-model
@@ -128,6 +129,11 @@ def main(args: argparse.Namespace) -> int:
             distiller.run(quiet=args.quiet)
     except UserError as error:
         raise UserError(f"{error}; {args.output} keeps the log of this try: give another --output") from error
+    if distiller.step == 0:
+        print(
+            f"its forces are {MILLI * distiller.best_force_mae:.2g} meV/Å from the average, those of the raw model "
+            f"{MILLI * distiller.raw_error:.2g} (validation structures): no training is needed"
+        )
     after = NetworkPotential.load(args.output)
     reports = [report_set(after, part, config.average) for part in sets]
     _show(reports, args.average)

@@ -39,6 +39,10 @@ _VALIDATED = 10
 """Most validation structures of each set, each in two orientations."""
 
 
+_NEAR = 0.05
+"""Of the symmetry error of the model: a deviation from its average that needs no training."""
+
+
 @dataclass(frozen=True)
 class DistillConfig:
     """Settings of a distillation.
@@ -159,7 +163,8 @@ def teach(
 class Distiller(Trainer):
     """A trainer whose batches hold structures of one set, the sets in turn, so that every set counts the same.
 
-    With ``invariant`` the network needs no training to be symmetric, and is kept if training brings it no nearer.
+    With ``invariant`` the network needs no training to be symmetric: it is kept if training brings it no nearer, and
+    not trained where it is much nearer to the teacher than the raw model was (``raw_error``, eV/Å).
     """
 
     def __init__(
@@ -184,6 +189,10 @@ class Distiller(Trainer):
         super().__init__(_training(config, output), network, baseline, train, validation)
         self.sets = tuple(part.name for part in sets)
         self.invariant = invariant
+        looked_at = [part.taught[k] for part in sets for k in part.validation]
+        self.raw_error = float(
+            np.mean([np.abs(p.raw.forces - p.forces).mean() for p in looked_at if p.raw is not None])
+        )
         self.steps_per_epoch = _STEPS
         groups = np.array([sample.group for sample in train])
         self._members = [np.flatnonzero(groups == group) for group in range(len(sets))]
@@ -203,6 +212,8 @@ class Distiller(Trainer):
         before = self.best
         if self.invariant:
             self.save_best({"step": 0})
+            if errors.force_mae < _NEAR * self.raw_error:
+                return self.best_force_mae
         super().run(quiet)
         if not (self.invariant or self.best < before):
             raise UserError(

@@ -103,6 +103,19 @@ def test_a_network_that_is_told_angles_becomes_invariant(
     assert np.mean(off) < 0.2 * before  # of which a part is the scatter of 200 rotations
     assert load_potential(place / "new").network.config.cartesian is False
 
+    # what depends little on x, y and z differs from its average by the square of that
+    for name, weights in network.named_parameters():
+        if name.endswith("edge_embedding.0.weight"):
+            with torch.no_grad():
+                weights[:, :3] *= 0.02
+    save_model(place / "little", network, Baseline((1, 8), np.array([-1.0, -2.0]), 3.0))
+    command[1] = str(place / "little")
+    assert main([*command, "--output", str(place / "at-once")]) == 0
+    assert "no training is needed" in capsys.readouterr().out
+    (row,) = json.loads((place / "at-once" / "symmetrize.json").read_text())["held_out"]
+    assert row["force_after"] < 1e-3 < row["force_before"]
+    assert row["force_deviation"] < 0.1 * row["force_before"]
+
 
 @pytest.mark.parametrize(
     ("words", "message"),
