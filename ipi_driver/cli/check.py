@@ -16,6 +16,7 @@ from ipi_driver.units import MILLI
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
+    from ipi_driver.potentials.base import Potential
     from ipi_driver.potentials.chunks import Progress
     from ipi_driver.symmetry.check import Stage
 
@@ -209,6 +210,11 @@ def main(args: argparse.Namespace) -> int:
         card = folder / CARD if args.card == Path() else args.card
         written.append(write_card(result, card, shlex.join(["ipi-driver", *sys.argv[1:]])))
     print_check(result, console)
+    if result.recommendation.average != "none" and _can_be_invariant(potential):
+        console.print(
+            "Or once and for all: this model is told angles beside x, y and z, and without the latter it is exactly "
+            f"invariant: ipi-driver symmetrize {args.model} {args.structures[0]} --output NEW"
+        )
     console.print(
         f"Written to {folder}: " + ", ".join(_name(path, folder) for path in written), highlight=False
     )
@@ -232,6 +238,13 @@ def _progress_bar() -> Bar:
         TimeRemainingColumn(),
     )
     return Progress(*columns, console=Console(stderr=True), transient=True)
+
+
+def _can_be_invariant(potential: Potential) -> bool:
+    """Whether `symmetrize` makes an exactly invariant model of it."""
+    from ipi_driver.potentials.network import NetworkPotential
+
+    return isinstance(potential, NetworkPotential) and potential.network.invariant() is not None
 
 
 def _stages(bar: Bar) -> Stage:

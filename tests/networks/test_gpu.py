@@ -29,19 +29,21 @@ def structures() -> list[Structure]:
     return [*beads, box]
 
 
+@pytest.mark.parametrize("model", ["pet-water-s", "pet-water-s3", "pet-water-sym3"])
 @pytest.mark.parametrize("average", ["none", "O"])
-def test_gpu_and_cpu_agree_in_float64(average: str) -> None:
-    cpu = RotationalAverage(load_potential("pet-water-s", dtype="float64"), average)
-    gpu = RotationalAverage(load_potential("pet-water-s", device="cuda", dtype="float64"), average)
+def test_gpu_and_cpu_agree_in_float64(average: str, model: str) -> None:
+    cpu = RotationalAverage(load_potential(model, dtype="float64"), average)
+    gpu = RotationalAverage(load_potential(model, device="cuda", dtype="float64"), average)
     for expected, found in zip(cpu.predict_all(structures()), gpu.predict_all(structures()), strict=True):
         assert found.energy == pytest.approx(expected.energy, abs=1e-9)
         np.testing.assert_allclose(found.forces, expected.forces, atol=1e-9)
         np.testing.assert_allclose(found.virial, expected.virial, atol=1e-8)
 
 
-def test_a_recorded_pass_on_the_gpu() -> None:
+@pytest.mark.parametrize("model", ["pet-water-s", "pet-water-s3"])
+def test_a_recorded_pass_on_the_gpu(model: str) -> None:
     """More steps than it takes to record the pass of a molecule."""
-    cpu, gpu = load_potential("pet-water-s"), load_potential("pet-water-s", device="cuda")
+    cpu, gpu = load_potential(model), load_potential(model, device="cuda")
     water = molecule("H2O")
     for k in range(60):
         structure = Structure(water.numbers, water.positions * (1.0 + 1e-4 * k))

@@ -205,6 +205,20 @@ def test_what_is_printed(folder: Path, capsys: pytest.CaptureFixture[str]) -> No
 
 
 @pytest.mark.parametrize(
+    ("model", "said"), [("pet-water-s3", True), ("pet-water-sym3", False), ("pet-water-noaug", False)]
+)
+def test_what_makes_a_model_invariant_is_said(
+    model: str, said: bool, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a model that is told angles beside x, y and z and has an error."""
+    command = ["check", model, str(folder / "gas.extxyz"), "--average", "D2", "--reference", "T"]
+    assert main([*command, "--tolerance", "0.05", "--output", str(tmp_path / "out")]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert ("ipi-driver symmetrize pet-water-s3" in shown) == said
+    assert ("No average is needed" in shown) == (model == "pet-water-sym3")
+
+
+@pytest.mark.parametrize(
     ("extra", "message"),
     [
         (["--average", "T2"], "unknown average 'T2'"),
