@@ -15,7 +15,7 @@ class PetConfig(NetworkConfig):
     ``radial_basis = 0`` is the published edge embedding of (x, y, z, |r|); a positive number adds the unit vector
     and that many Gaussians of the distance, which learns short bonds faster and is as non-equivariant as before.
     ``angular_basis > 0`` adds the angles to the other edges of the atom, see `ipi_driver.networks.pet.features`: the
-    network need not learn them, and trains several times faster. With ``cartesian: false`` angles are all that it
+    network need not learn them, and trains faster. With ``cartesian: false`` angles are all that it
     knows of directions, and it is exactly invariant to rotations and reflections.
     """
 
