@@ -163,6 +163,10 @@ def _evaluate(args: argparse.Namespace, potential: Potential, data: list[Labelle
 
     averages = quadratures(args.average or ["none"])
     reference = None if args.reference == "none" else quadrature(args.reference)
+    if reference is not None and (reference.random is not None or reference.own_frames):
+        raise UserError(
+            f"--reference {args.reference} is not the mean over rotations; expected a grid such as Ih, or none"
+        )
     total = n_evaluations(len(data), averages, reference)
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("evaluations"), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:

@@ -73,6 +73,10 @@ def fit_atomic_energies(
     return np.asarray(prior + correction)
 
 
+_MEMORY = 2e9
+"""Bytes of the normal equations of a fit, at most: 35 elements."""
+
+
 def fit_baseline(
     data: Sequence[LabelledStructure],
     cutoff: float,
@@ -106,7 +110,7 @@ def fit_baseline(
     Raises
     ------
     UserError
-        If there are no data, or they hold elements that ``species`` does not.
+        If there are no data, they hold elements that ``species`` does not, or the elements are too many for pair terms.
     """
     if not data:
         raise UserError("the baseline needs at least one labelled structure")
@@ -125,6 +129,12 @@ def fit_baseline(
         return Baseline(species, fit_atomic_energies(counts, energies, species, weights), cutoff)
 
     n_pairs = len(species) * (len(species) + 1) // 2
+    needed = 8 * (n_pairs * n_gaussians) ** 2
+    if needed > _MEMORY:
+        raise UserError(
+            f"the pair terms of {len(species)} elements take {needed / 1e9:.0f} GB to fit; set `baseline: "
+            "{pair: false}`, or name the elements that you need in `species`"
+        )
     empty = Baseline(species, np.zeros(len(species)), cutoff, np.zeros((n_pairs, n_gaussians)))
     equations = _accumulate(data, empty, n_gaussians)
     coefficients = _solve(equations, empty, counts, weights, ridge)

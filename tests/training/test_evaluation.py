@@ -333,6 +333,7 @@ def test_command_without_split(tmp_path: Path, capsys: pytest.CaptureFixture[str
         (["--max-structures", "0"], "--max-structures must be at least 1, got 0"),
         (["--average", "foo"], "unknown average 'foo'"),
         (["--energy-key", "E"], "no 'E'"),
+        (["--reference", "random"], "--reference random is not the mean over rotations"),
     ],
 )
 def test_bad_options(

@@ -191,3 +191,11 @@ def test_elements_and_pairs_without_data() -> None:
     assert np.isfinite(baseline.pair_coefficients).all()
     single = LabelledStructure(Structure(np.array([8]), np.zeros((1, 3))), -430.0, np.zeros((1, 3)))
     assert fit_baseline([single], 3.0, n_gaussians=8).atomic_energies[0] == pytest.approx(-430.0)
+
+
+def test_pair_terms_of_too_many_elements_are_refused() -> None:
+    data = [LabelledStructure(Structure([1, 1], [[0.0, 0.0, 0.0], [0.8, 0.0, 0.0]]), 0.0, np.zeros((2, 3)))]
+    with pytest.raises(
+        UserError, match=r"pair terms of 60 elements take 15 GB .* `baseline: \{pair: false\}`"
+    ):
+        fit_baseline(data, 4.0, species=tuple(range(1, 61)))
