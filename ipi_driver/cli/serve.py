@@ -147,6 +147,12 @@ def collect_settings(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
         values, source = given, "the command line"
     else:
         values, source = {**read_yaml(path), **given}, str(path)
+        endpoints = values.get("endpoints")
+        own = isinstance(endpoints, list) and all(isinstance(e, dict) and e.get("model") for e in endpoints)
+        if "model" in given and endpoints and own:
+            raise UserError(
+                f"{given['model']} would serve nothing: each endpoint in {path} has a `model` of its own; change that"
+            )
         if "structure" in given and "input" not in given:
             values.pop("input", None)
         if "input" in given and "structure" not in given:

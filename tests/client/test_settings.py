@@ -138,3 +138,15 @@ def test_modules_of_the_current_folder_also_in_sums(model: str, found: bool, tmp
     (tmp_path / "wall.py").touch()
     (tmp_path / "json.py").touch()
     assert modules_here(model, tmp_path) == (tmp_path.resolve() if found else None)
+
+
+def test_a_model_that_no_endpoint_would_take_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    endpoints = "endpoints:\n- {unix: a, model: pet-water-s}\n- {unix: b, model: pet-water-s2}\n"
+    (tmp_path / "driver.yaml").write_text(f"model: pet-water-m\n{endpoints}structure: init.xyz\n")
+    with pytest.raises(UserError, match="pet-water-sym would serve nothing: each endpoint in"):
+        parse("pet-water-sym")
+    (tmp_path / "driver.yaml").write_text(f"model: pet-water-m\n{endpoints}- unix: c\nstructure: init.xyz\n")
+    assert parse("pet-water-sym")["model"] == "pet-water-sym"
