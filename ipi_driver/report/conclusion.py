@@ -43,10 +43,23 @@ def _sentences(analyses: Sequence[Analysis], *pairs: tuple[str, str]) -> list[st
     return [f"{text}: {values}." for text, key in pairs if (values := each(analyses, key))]
 
 
+_OF_DIGITS = 1.1
+"""Times what the digits of the files explain: a torque that is nothing else."""
+
+
+def _torque(analyses: Sequence[Analysis]) -> list[str]:
+    known = [a.scalars for a in analyses if "torque" in a.scalars]
+    if known and all(
+        "torque_digits" in s and s["torque"].value <= _OF_DIGITS * s["torque_digits"].value for s in known
+    ):
+        return ["No torque on the molecule is seen: what there is, the digits of the files explain."]
+    text = "The root mean square torque on the molecule, zero for an equivariant potential, is"
+    return _sentences(analyses, (text, "torque"))
+
+
 def _gas(analyses: Sequence[Analysis]) -> list[str]:
-    return _sentences(
+    return _torque(analyses) + _sentences(
         analyses,
-        ("The root mean square torque on the molecule, zero for an equivariant potential, is", "torque"),
         ("The angular momentum changes by up to this part of itself", "L_change"),
         (
             "The orientational free energy of the raw potential by perturbation has a root mean square of",

@@ -106,6 +106,12 @@ def _draw_panel(
     if layout.log_y and any((curve.y > 0).any() for curve in curves):
         axes.set_yscale("log")
         _few_ticks(axes)
+    if layout.least:
+        low, high = axes.get_ylim()
+        missing = layout.least * max(abs(low), abs(high)) - (high - low)
+        if missing > 0.0:
+            axes.set_ylim(low - 0.5 * missing, high + 0.5 * missing)
+            axes.ticklabel_format(axis="y", useOffset=False)
     if layout.cut_off:
         highest = max(float(np.nanmax(c.y[c.x > c.scale_from], initial=0.0)) for c in curves)
         axes.set_ylim(0.0, 1.15 * max(highest, 1.0))

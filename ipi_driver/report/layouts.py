@@ -34,6 +34,8 @@ class Layout:
         Whether panels below show each run less the first, where the curves themselves lie on each other.
     common
         Whether the abscissa ends with the shortest run.
+    least
+        Least height of the ordinate relative to the largest value: what is constant is drawn as a line, not as noise.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Layout:
     cut_off: bool = False
     difference: bool = False
     common: bool = False
+    least: float = 0.0
 
 
 LAYOUTS = {
@@ -59,6 +62,7 @@ LAYOUTS = {
             "turned, up to the end of the shortest run. An equivariant potential conserves all of them.",
             ("L_x", "L_y", "L_z", "L", "L_angle"),
             common=True,
+            least=1e-3,
         ),
         Layout(
             "alignment",
