@@ -4,10 +4,37 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ipi_driver.whole_file import write_whole
+
+
+@dataclass
+class LogRow:
+    """One line of ``log.csv``; errors in meV/Å and meV per structure.
+
+    ``forward_evaluations_per_step`` is the time of a step divided by that of a forward evaluation of as many structures
+    that records the graph for derivatives.
+    The symmetry errors of the validation and of some unlabelled structures, meV/Å, are NaN without a penalty.
+    """
+
+    epoch: int
+    step: int
+    hours: float
+    learning_rate: float
+    train_loss: float
+    train_force_mae: float
+    train_energy_mae: float
+    val_force_mae: float
+    val_force_rmse: float
+    val_energy_mae: float
+    best_val_force_mae: float
+    steps_per_second: float
+    forward_evaluations_per_step: float
+    val_symmetry_mae: float
+    unlabelled_symmetry_mae: float
 
 
 def append_row(path: Path, values: Mapping[str, Any]) -> None:

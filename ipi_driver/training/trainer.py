@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ from ipi_driver.training.batch import Sample, collate
 from ipi_driver.training.checkpoint import save_checkpoint
 from ipi_driver.training.config import TrainConfig
 from ipi_driver.training.display import TrainingDisplay
-from ipi_driver.training.log_file import append_row
+from ipi_driver.training.log_file import LogRow, append_row
 from ipi_driver.training.losses import (
     LossFunction,
     StepResult,
@@ -51,32 +51,6 @@ _UNLABELLED_LOOKED_AT = 25
 """Most unlabelled structures whose symmetry error is logged."""
 _SAVE_EVERY = 600.0
 """Seconds after which an epoch ends with a checkpoint, whether there is an evaluation or not."""
-
-
-@dataclass
-class LogRow:
-    """One line of ``log.csv``; errors in meV/Å and meV per structure.
-
-    ``forward_evaluations_per_step`` is the time of a step divided by that of a forward evaluation of as many structures
-    that records the graph for derivatives.
-    The symmetry errors of the validation and of some unlabelled structures, meV/Å, are NaN without a penalty.
-    """
-
-    epoch: int
-    step: int
-    hours: float
-    learning_rate: float
-    train_loss: float
-    train_force_mae: float
-    train_energy_mae: float
-    val_force_mae: float
-    val_force_rmse: float
-    val_energy_mae: float
-    best_val_force_mae: float
-    steps_per_second: float
-    forward_evaluations_per_step: float
-    val_symmetry_mae: float
-    unlabelled_symmetry_mae: float
 
 
 class Trainer:

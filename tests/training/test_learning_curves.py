@@ -62,7 +62,7 @@ def test_symmetry_error_has_an_axis_of_its_own(tmp_path: Path) -> None:
 def test_columns_are_those_of_the_trainer() -> None:
     from dataclasses import fields
 
-    from ipi_driver.training.trainer import LogRow
+    from ipi_driver.training.log_file import LogRow
 
     assert tuple(field.name for field in fields(LogRow)) == (*COLUMNS, *NEWER_COLUMNS)
 
