@@ -163,7 +163,7 @@ def _evaluate(args: argparse.Namespace, potential: Potential, data: list[Labelle
 
     averages = quadratures(args.average or ["none"])
     reference = None if args.reference == "none" else quadrature(args.reference)
-    if reference is not None and (reference.random is not None or reference.own_frames):
+    if reference is not None and not reference.is_fixed:
         raise UserError(
             f"--reference {args.reference} is not the mean over rotations; expected a grid such as Ih, or none"
         )

@@ -56,7 +56,7 @@ def export_model(potential: NetworkPotential | MetatomicPotential, path: Path, g
     if not path.parent.is_dir() or path.is_dir():
         what = "is a folder" if path.is_dir() else f"lies in {path.parent}, which is no folder; make it first"
         raise UserError(f"{path} {what}: expected the path of a file")
-    if grid.random is not None or grid.own_frames:
+    if not grid.is_fixed:
         raise UserError(
             f"--average {grid.name}: an exported model has a fixed grid of rotations, such as T, Th or 2i; a "
             "simulation code expects one energy for one structure"

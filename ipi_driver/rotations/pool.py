@@ -31,7 +31,7 @@ class RotationPool:
     def __init__(self, quadratures: Sequence[Quadrature], seed: int = 0) -> None:
         self.quadratures = tuple(quadratures)
         self.seed = seed
-        fixed = [q for q in self.quadratures if q.random is None and not q.own_frames]
+        fixed = [q for q in self.quadratures if q.is_fixed]
         self.rotations, places = _distinct([q.rotations for q in fixed])
         self._places = {id(q): place for q, place in zip(fixed, places, strict=True)}
 

@@ -100,6 +100,11 @@ class Quadrature:
         self.rotations.setflags(write=False)  # quadratures are shared by a cache
         self.weights.setflags(write=False)
 
+    @property
+    def is_fixed(self) -> bool:
+        """Whether the rotations are the same for every structure and every evaluation."""
+        return self.random is None and not self.own_frames
+
     def __len__(self) -> int:
         return len(self.weights)
 

@@ -134,7 +134,7 @@ def run_check(
         (name, grid.name): shared_force(found, grid, reference)
         for name, found in decompositions.items()
         for grid in grids
-        if grid.random is None and not grid.own_frames
+        if grid.is_fixed
     }
     explanations = _explanations(potential, sets, settings, stage) if settings.explain else {}
     fields = tuple(dict.fromkeys(found.leading for found in explanations.values() if found.is_field))
@@ -193,7 +193,7 @@ def _checked(settings: CheckSettings) -> list[Quadrature]:
     if not settings.temperature > 0:
         raise UserError(f"--temperature must be positive, got {settings.temperature:g} K")
     reference = settings.reference
-    if reference.random is not None or reference.own_frames or reference.name == "none":
+    if not reference.is_fixed or reference.name == "none":
         raise UserError(f"--reference must be a fixed grid such as Ih or 4i, got {reference.name}")
     grids = {grid.name: grid for grid in (quadrature("none"), *settings.averages, reference)}
     return list(grids.values())
