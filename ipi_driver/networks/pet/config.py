@@ -45,11 +45,17 @@ class PetConfig(NetworkConfig):
     cartesian: bool = Field(True, description="false: no x, y, z; exactly invariant")
 
     @property
+    def edge_feature_sizes(self) -> tuple[int, int, int, int, int]:
+        """Numbers of x, y, z; the length; the unit vector; Gaussians; angles: the features of an edge in this order."""
+        vector = 3 if self.cartesian else 0
+        unit = vector if self.radial_basis else 0
+        angles = self.angular_order * len(self.species) * self.angular_basis
+        return vector, 1, unit, self.radial_basis, angles
+
+    @property
     def n_edge_features(self) -> int:
         """Numbers that the network is told of an edge."""
-        vectors = (6 if self.radial_basis else 3) if self.cartesian else 0
-        angles = self.angular_order * len(self.species) * self.angular_basis
-        return vectors + 1 + self.radial_basis + angles
+        return sum(self.edge_feature_sizes)
 
     @model_validator(mode="after")
     def _check(self) -> PetConfig:

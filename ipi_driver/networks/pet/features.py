@@ -139,16 +139,15 @@ class BlockFeatures:
     def gradient(self, g_features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Derivatives by vectors (n_edges, 3), lengths and weights (n_edges,) from those by the features."""
         config, features, lengths = self.config, self.features, self.lengths
-        sizes = (3, 1, 3, config.radial_basis) if config.cartesian else (0, 1, 0, config.radial_basis)
-        if not config.radial_basis:
-            sizes = (*sizes[:2], 0, 0)
-        parts = g_features.split([*sizes, g_features.shape[1] - sum(sizes)], dim=1)
+        parts, own = (
+            g_features.split(config.edge_feature_sizes, 1),
+            self.values.split(config.edge_feature_sizes, 1),
+        )
         g_vectors = parts[0].clone() if config.cartesian else torch.zeros_like(self.units)
-        g_units = parts[2].clone() if sizes[2] else torch.zeros_like(self.units)
+        g_units = parts[2].clone() if parts[2].shape[1] else torch.zeros_like(self.units)
         g_lengths, g_weights = parts[1][:, 0].clone(), torch.zeros_like(lengths)
         if config.radial_basis:
-            values = self.values[:, sum(sizes[:3]) : sum(sizes)]
-            slopes = _slopes(lengths, features.radial_centers, features.radial_width, values)
+            slopes = _slopes(lengths, features.radial_centers, features.radial_width, own[3])
             g_lengths += slopes.mul_(parts[3]).sum(1)
         if config.angular_basis:
             kinds = features.of_species(self.graph.neighbor_species)[:, :, None]

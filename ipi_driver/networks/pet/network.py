@@ -190,12 +190,13 @@ class PetNetwork(EdgeNetwork):
         config = self.config
         if not (config.cartesian and config.angular_basis):
             return None
-        kept = torch.ones(config.n_edge_features, dtype=torch.bool)
-        kept[:3] = False
-        if config.radial_basis:
-            kept[4:7] = False
+
+        def told(weight: torch.Tensor) -> torch.Tensor:
+            _, length, _, radial, angles = weight.split(config.edge_feature_sizes, 1)
+            return torch.cat([length, radial, angles], 1)
+
         weights = {
-            name: w[:, kept] if name.endswith("edge_embedding.0.weight") else w
+            name: told(w) if name.endswith("edge_embedding.0.weight") else w
             for name, w in self.state_dict().items()
         }
         result = PetNetwork(config.model_copy(update={"cartesian": False}))
