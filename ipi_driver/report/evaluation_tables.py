@@ -136,8 +136,9 @@ def noise_note(result: Evaluation) -> str | None:
     if noise < _NOISE:
         return None
     return (
-        f"The force labels do not sum to zero: as noise of single atoms that is {MILLI * noise:.2g} meV/Å a component, "
-        f"which leaves a mean absolute error of {MILLI * noise * math.sqrt(2 / math.pi):.2g} meV/Å to any model."
+        "The force labels do not sum to zero. Unless something outside acts on the structures, as a field does, this "
+        f"is noise: of single atoms {MILLI * noise:.2g} meV/Å a component, which leaves a mean absolute error of "
+        f"{MILLI * noise * math.sqrt(2 / math.pi):.2g} meV/Å to any model."
     )
 
 
